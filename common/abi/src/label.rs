@@ -1,0 +1,53 @@
+//! The lineage label: task storage, set when a task is created inside a tracked tree.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// What every task of a tracked tree carries in task storage.
+///
+/// A task gets it in two ways only: from its creator at `sched_process_fork`, or from the agent when a session's
+/// root is registered or adopted. Nothing that the subject can change (parent, session, cgroup, namespace) is
+/// consulted afterwards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Label {
+    /// Session identifier, never 0 in a valid label.
+    pub session: u64,
+    /// [`LabelFlags`].
+    pub flags: u32,
+    /// A verdict of `file_open` that waits for the result of the open: rule index + 1, or 0.
+    pub pending_rule: u32,
+    /// The address that a connect in progress was judged on.
+    pub pending: PendingConnect,
+}
+
+/// The address of a connect whose result is not known yet, as the kernel (not the caller's memory) has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PendingConnect {
+    /// Address family (`AF_INET`, `AF_INET6`), or 0 when nothing is pending.
+    pub family: u16,
+    /// Port in host byte order.
+    pub port: u16,
+    /// Rule index + 1 of an `audit` verdict, or 0.
+    pub rule: u32,
+    /// IPv4 in the first four bytes, or IPv6, network byte order.
+    pub address: [u8; 16],
+}
+
+/// Bits of [`Label::flags`].
+pub struct LabelFlags;
+
+impl LabelFlags {
+    /// The image was started with a variable of the dynamic loader (`LD_PRELOAD`, `LD_LIBRARY_PATH`, `LD_AUDIT`...)
+    /// in its environment: exceptions by executable do not apply to it.
+    pub const LOADER_ENV: u32 = 1 << 0;
+    /// The label was put on a process that already ran (`treeline adopt`).
+    pub const ADOPTED: u32 = 1 << 1;
+    /// The task is the root of its session.
+    pub const ROOT: u32 = 1 << 2;
+    /// The open in progress was already reported by `file_open`.
+    pub const OPEN_REPORTED: u32 = 1 << 3;
+}
+
+const _: () = assert!(size_of::<PendingConnect>() == 24);
+const _: () = assert!(size_of::<Label>() == 40);

@@ -1,0 +1,18 @@
+//! What the kernel programs and the agent say to each other: ring buffer records and map layouts.
+//!
+//! Every type is `repr(C)`, made of fixed-width integers with explicit padding, and has its size asserted.
+//! Both sides are built from this crate and loaded together, so nothing here is stored: the layout may change
+//! with every build. What is stored lives in `treeline-event`.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod label;
+pub mod name;
+pub mod network;
+pub mod paths;
+pub mod record;
+
+pub use config::{Offsets, Settings};
+pub use label::{Label, LabelFlags};
+pub use record::{Header, Kind, Loss, Verdict};

@@ -1,0 +1,202 @@
+//! Ring buffer records: a fixed head, then variable parts one after the other.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::paths::FileKey;
+
+/// Bytes of variable data in one record.
+pub const DATA_LEN_MAX: usize = 16 * 1024;
+/// Longest path that a record holds, in bytes (`PATH_MAX`).
+pub const PATH_LEN_MAX: usize = 4096;
+/// Longest argument vector that a record holds, in bytes, the NUL bytes between arguments included.
+pub const ARGV_LEN_MAX: usize = 4096;
+/// Bytes of the environment that are searched for markers.
+pub const ENV_LEN_MAX: usize = 4096;
+/// Number of variable parts.
+pub const PARTS: usize = 4;
+
+/// What a record is about; the value of [`Header::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum Kind {
+    /// A process was created; `peer_*` is the child.
+    Fork = 1,
+    /// A process image was replaced. Parts: executable path, file name as given, cwd, argv. See also [`Kind::ExecEnv`].
+    Exec = 2,
+    /// The last thread of a process ended; `detail` is the wait status.
+    Exit = 3,
+    /// A file was opened, or the open failed. Parts: path; on failure the directory it was relative to, too.
+    Open = 4,
+    /// A name was created for a new object (create, mkdir, mknod, symlink). Parts: path, base directory, link target.
+    Create = 5,
+    /// A name was removed. Parts: path, base directory.
+    Delete = 6,
+    /// A name was changed. Parts: from, its base directory, to, its base directory.
+    Rename = 7,
+    /// A hard link was made. Parts as for rename.
+    Link = 8,
+    /// A connect by address or unix path. Parts: unix path or `@` and abstract name.
+    Connect = 9,
+    /// The environment block of the exec just before it, for the markers of the allow-list. Parts: environment.
+    ExecEnv = 10,
+    /// Execution was refused before the image was replaced. Parts: executable path.
+    ExecDenied = 11,
+    /// The content of an object was changed by name or its attributes were (truncate, chmod, chown). Parts: path, base.
+    Modify = 12,
+}
+
+impl Kind {
+    /// Size of the counter tables: one more than the largest kind.
+    pub const COUNT: usize = 13;
+    /// Every kind, in numerical order.
+    pub const ALL: [Self; 12] = [
+        Self::Fork,
+        Self::Exec,
+        Self::Exit,
+        Self::Open,
+        Self::Create,
+        Self::Delete,
+        Self::Rename,
+        Self::Link,
+        Self::Connect,
+        Self::ExecEnv,
+        Self::ExecDenied,
+        Self::Modify,
+    ];
+
+    /// The kind with this number.
+    #[must_use]
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u16 == number)
+    }
+}
+
+/// The value of [`Header::verdict`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Verdict {
+    /// No rule matched, or an exception lifted it.
+    Allow = 0,
+    /// A rule matched and was only recorded: it is in `monitor`, or this hook cannot refuse.
+    Audit = 1,
+    /// Refused.
+    Deny = 2,
+}
+
+/// Bits of [`Header::flags`].
+pub struct Flags;
+
+impl Flags {
+    /// Part 0 was cut to its bound, from the front of a path or the end of an argument vector.
+    pub const CUT_0: u32 = 1 << 0;
+    /// The path parts are what the caller named, not what the kernel resolved.
+    pub const AS_NAMED: u32 = 1 << 4;
+    /// `result` is not known: the hook runs before the operation.
+    pub const RESULT_UNKNOWN: u32 = 1 << 5;
+    /// The file has no name any more, or never had one (memfd, `O_TMPFILE`, deleted).
+    pub const UNLINKED: u32 = 1 << 6;
+    /// The path could not be resolved (deeper than the walk's bound, or unreadable).
+    pub const UNRESOLVED: u32 = 1 << 7;
+    /// Part 3 (argv) was cut to its bound.
+    pub const CUT_ARGV: u32 = 1 << 8;
+    /// The exec took its file from a descriptor (`execveat`, `fexecve`).
+    pub const BY_DESCRIPTOR: u32 = 1 << 9;
+    /// The environment names the dynamic loader's variables.
+    pub const LOADER_ENV: u32 = 1 << 10;
+    /// The object is a directory.
+    pub const DIRECTORY: u32 = 1 << 11;
+    /// The object is a symbolic link being made; part 2 is its target.
+    pub const SYMLINK: u32 = 1 << 12;
+}
+
+/// The fixed head of every record. Fields that a kind does not use are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Header {
+    /// [`Kind`].
+    pub kind: u16,
+    /// [`Verdict`].
+    pub verdict: u8,
+    /// Explicit padding.
+    pub pad: u8,
+    /// [`Flags`].
+    pub flags: u32,
+    /// `CLOCK_BOOTTIME`, nanoseconds.
+    pub time_ns: u64,
+    /// Session of the subject.
+    pub session: u64,
+    /// The subject's process id (thread group) in the initial namespace.
+    pub pid: u32,
+    /// The subject's thread id.
+    pub tid: u32,
+    /// When the subject's thread group leader was created, `CLOCK_BOOTTIME` nanoseconds.
+    pub start_ns: u64,
+    /// Policy generation of the verdict, 0 when no policy was asked.
+    pub generation: u64,
+    /// Rule index + 1, or 0.
+    pub rule: u32,
+    /// 0 or a negative errno; for connect also `-EINPROGRESS`.
+    pub result: i32,
+    /// The other process: child of a fork.
+    pub peer_pid: u32,
+    /// Open flags, wait status, or address family, by kind.
+    pub detail: u32,
+    /// Creation of the other process, `CLOCK_BOOTTIME` nanoseconds.
+    pub peer_start_ns: u64,
+    /// Real user id.
+    pub uid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// Controlling terminal as in /proc/pid/stat (`tty_nr`), 0 for none.
+    pub tty: u32,
+    /// The object's identity.
+    pub file: FileKey,
+    /// The object's modification time, nanoseconds since the epoch.
+    pub mtime_ns: u64,
+    /// The object's mode (type and permission bits).
+    pub mode: u32,
+    /// Port of a connect, host byte order.
+    pub port: u32,
+    /// Address of a connect: IPv4 in the first four bytes, or IPv6, network byte order.
+    pub address: [u8; 16],
+    /// Lengths of the variable parts, in bytes; the parts follow the head without gaps.
+    pub parts: [u32; PARTS],
+}
+
+/// Counters of one kind of record on one CPU, filled by the kernel programs.
+///
+/// `created - lost` over all CPUs is what the agent must have read once the rings are empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Loss {
+    /// Records that a hook set out to send.
+    pub created: u64,
+    /// Records for which the ring had no room.
+    pub lost: u64,
+    /// Records that a hook could not build (a helper or a read failed).
+    pub failed: u64,
+    /// `CLOCK_BOOTTIME` of the first loss since the counters were made, nanoseconds, 0 for none.
+    pub first_ns: u64,
+    /// `CLOCK_BOOTTIME` of the last loss, nanoseconds.
+    pub last_ns: u64,
+}
+
+const _: () = assert!(size_of::<Header>() == 168);
+const _: () = assert!(size_of::<Loss>() == 40);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kind_numbers_round_trip() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_number(kind as u16), Some(kind));
+            assert!((kind as usize) < Kind::COUNT);
+        }
+        assert_eq!(Kind::from_number(0), None);
+        assert_eq!(Kind::from_number(Kind::COUNT as u16), None);
+    }
+}

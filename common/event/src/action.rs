@@ -1,0 +1,209 @@
+//! What a process did.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    image::FileId,
+    path::PathBytes,
+    process::{Process, ProcessKey},
+};
+
+/// A file as the object of an action.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRef {
+    /// The file's own path: below its filesystem's root, after that filesystem's canonical mount point. When
+    /// `as_named` is set, the path that the caller named, made absolute.
+    pub path: PathBytes,
+    /// Identity, when an object was reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<FileId>,
+    /// Type and permission bits, when an object was reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// The path was not resolved by the kernel.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_named: bool,
+    /// The path could not be resolved to the root of its filesystem.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unresolved: bool,
+    /// The object has no name (memfd, `O_TMPFILE`, deleted).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlinked: bool,
+}
+
+/// Flags of open(2), as the kernel has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OpenFlags(pub u32);
+
+impl OpenFlags {
+    const ACCESS: u32 = 0o3;
+    const NAMES: &'static [(u32, &'static str)] = &[
+        (0o100, "O_CREAT"),
+        (0o200, "O_EXCL"),
+        (0o1000, "O_TRUNC"),
+        (0o2000, "O_APPEND"),
+        (0o200_000, "O_DIRECTORY"),
+        (0o400_000, "O_NOFOLLOW"),
+        (0o2_000_000, "O_CLOEXEC"),
+        (0o10_000_000, "O_PATH"),
+        (0o20_000_000, "__O_TMPFILE"),
+    ];
+
+    /// Whether the descriptor can read. `O_PATH` can do neither.
+    #[must_use]
+    pub fn reads(self) -> bool {
+        self.0 & Self::ACCESS != 1 && self.0 & 0o10_000_000 == 0
+    }
+
+    /// Whether the descriptor can write, or the open truncates.
+    #[must_use]
+    pub fn writes(self) -> bool {
+        (self.0 & Self::ACCESS != 0 || self.0 & 0o1000 != 0) && self.0 & 0o10_000_000 == 0
+    }
+
+    /// Names as in open(2), joined by `|`; bits without a name are left out.
+    #[must_use]
+    pub fn names(self) -> String {
+        let access = ["O_RDONLY", "O_WRONLY", "O_RDWR", "O_ACCMODE"][(self.0 & Self::ACCESS) as usize];
+        let set = Self::NAMES.iter().filter(|(bit, _)| self.0 & bit == *bit).map(|(_, name)| *name);
+        std::iter::once(access).chain(set).collect::<Vec<_>>().join("|")
+    }
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It succeeded.
+    #[default]
+    Ok,
+    /// It failed with this errno (positive), such as 2 for `ENOENT`; 115, `EINPROGRESS`, for a connect that goes on.
+    Errno(i32),
+    /// The hook runs before the operation and the rest was not seen.
+    Unknown,
+}
+
+/// Where a connect goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Destination {
+    /// IPv4 address and port.
+    V4(Ipv4Addr, u16),
+    /// IPv6 address and port.
+    V6(Ipv6Addr, u16),
+    /// Unix socket by path.
+    Unix(PathBytes),
+    /// Unix socket by abstract name.
+    Abstract(PathBytes),
+}
+
+/// What a process did. The subject is in [`crate::Event::process`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// The subject was created by `creator`.
+    Fork {
+        /// Who created it.
+        creator: ProcessKey,
+    },
+    /// The subject replaced its image; what it runs now is in its `program`.
+    Exec,
+    /// Execution of this file was refused.
+    ExecDenied {
+        /// The file.
+        file: FileRef,
+    },
+    /// The subject ended.
+    Exit {
+        /// Exit code, when it ended by itself.
+        code: Option<i32>,
+        /// Signal that ended it.
+        signal: Option<i32>,
+    },
+    /// A file was opened.
+    Open {
+        /// The file.
+        file: FileRef,
+        /// How.
+        flags: OpenFlags,
+        /// How it ended.
+        outcome: Outcome,
+        /// How many opens of this object in this way this entry stands for, at least 1.
+        count: u64,
+    },
+    /// A new object got its first name.
+    Create {
+        /// The object.
+        file: FileRef,
+        /// Target of a symbolic link.
+        target: Option<PathBytes>,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A name was removed.
+    Delete {
+        /// The object.
+        file: FileRef,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A name was changed.
+    Rename {
+        /// Before.
+        from: FileRef,
+        /// After.
+        to: FileRef,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A hard link was made.
+    Link {
+        /// The existing name.
+        from: FileRef,
+        /// The new name.
+        to: FileRef,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// Content or attributes were changed by name (truncate, chmod, chown).
+    Modify {
+        /// The object.
+        file: FileRef,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A connect.
+    Connect {
+        /// Where to.
+        to: Destination,
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+/// A subject together with the chain of executables behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The process that acts.
+    pub process: Arc<Process>,
+    /// Its ancestry, nearest first, back to pid 1 (or to where knowledge ends).
+    pub ancestry: Vec<Arc<Process>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_by_name() {
+        assert_eq!(OpenFlags(0o101_101).names(), "O_WRONLY|O_CREAT|O_TRUNC");
+        assert!(OpenFlags(0o1000).writes() && OpenFlags(0o1000).reads());
+        assert!(!OpenFlags(0o10_000_002).writes() && !OpenFlags(0o10_000_002).reads());
+    }
+}

@@ -1,0 +1,19 @@
+//! The model of an event and its one stored form, OCSF JSON.
+//!
+//! Entries live for years while the kernel records change with every build, so this crate knows nothing of
+//! `treeline-abi`.
+#![forbid(unsafe_code)]
+
+pub mod action;
+pub mod event;
+pub mod image;
+pub mod path;
+pub mod process;
+pub mod sensor;
+
+pub use action::{Action, Destination, FileRef, OpenFlags, Outcome, Subject};
+pub use event::{Body, Event, Mode, RuleHit, Timestamp, Verdict};
+pub use image::{Digest, FileId, Image};
+pub use path::PathBytes;
+pub use process::{Process, ProcessKey, Program, SessionId};
+pub use sensor::{AttachMode, HookState, HookStatus, Notice, RuleState, RuleStatus};

@@ -1,0 +1,165 @@
+//! What the sensor says of itself: these are entries like every other.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    image::Image,
+    process::{ProcessKey, SessionId},
+};
+
+/// How the kernel programs are attached, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttachMode {
+    /// BPF LSM programs: observe and deny in the kernel.
+    Lsm,
+    /// The same programs on `security_*` functions.
+    FmodRet,
+    /// Tracepoints, fanotify permission marks and cgroup programs.
+    Fallback,
+    /// Recorded events; nothing is attached.
+    Replay,
+}
+
+/// What became of one hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookState {
+    /// In place.
+    Attached,
+    /// The kernel refused it.
+    Failed {
+        /// The kernel's words.
+        error: String,
+    },
+    /// This kernel does not have it, or this attach mode does not use it.
+    Unsupported {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One hook and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookStatus {
+    /// Such as `lsm/file_open`, `tp_btf/sched_process_exec`, `fanotify/open_perm`.
+    pub hook: String,
+    /// What became of it.
+    pub state: HookState,
+}
+
+/// What a rule amounts to on this machine in this attach mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleStatus {
+    /// The rule.
+    pub rule: String,
+    /// What it amounts to.
+    pub state: RuleState,
+    /// Operations that are refused before they happen.
+    pub enforced: Vec<String>,
+    /// Operations that are only recorded.
+    pub observed: Vec<String>,
+    /// Operations that are neither.
+    pub unseen: Vec<String>,
+    /// Why it is not better.
+    pub reason: Option<String>,
+}
+
+/// The sum of [`RuleStatus`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleState {
+    /// Everything that it names is refused before it happens.
+    Enforced,
+    /// Some of it is refused, the rest recorded or unseen.
+    Partly,
+    /// Recorded, not refused (also: the rule is in `monitor`).
+    Observed,
+    /// Neither refused nor recorded here.
+    Impossible,
+}
+
+/// A statement of the sensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// The sensor started.
+    Started {
+        /// Version of the sensor.
+        version: String,
+        /// How it is attached.
+        mode: AttachMode,
+        /// Release of the kernel.
+        kernel: String,
+        /// Every hook.
+        hooks: Vec<HookStatus>,
+        /// Bytes of a damaged tail that recovery moved aside, and where, when the log had to be mended.
+        recovery: Option<String>,
+    },
+    /// The sensor stopped in order.
+    Stopped {
+        /// Why, such as `SIGTERM`.
+        reason: String,
+    },
+    /// A policy is in force from here on.
+    PolicyApplied {
+        /// Its generation.
+        generation: u64,
+        /// Its name.
+        name: String,
+        /// SHA-256 of its text, lower-case hexadecimal.
+        sha256: String,
+        /// What each rule amounts to here.
+        rules: Vec<RuleStatus>,
+    },
+    /// A policy was refused; the one before it stays in force.
+    PolicyRejected {
+        /// SHA-256 of its text, lower-case hexadecimal.
+        sha256: String,
+        /// The diagnostics.
+        error: String,
+    },
+    /// Events were lost.
+    Lost {
+        /// Kind of record, such as `open`; `any` when the kind is not known.
+        kind: String,
+        /// Where, such as `ring` or `queue`.
+        site: String,
+        /// How many.
+        count: u64,
+        /// First loss, nanoseconds of `CLOCK_BOOTTIME`.
+        first_ns: u64,
+        /// Last loss, nanoseconds of `CLOCK_BOOTTIME`.
+        last_ns: u64,
+    },
+    /// A session began.
+    SessionStarted {
+        /// Which.
+        session: SessionId,
+        /// Its root.
+        root: ProcessKey,
+        /// User id of who asked for it.
+        uid: u32,
+        /// `run`, `claude` or `adopt`.
+        origin: String,
+        /// The command that the root was about to run (for `adopt`, the one it ran).
+        command: Vec<String>,
+    },
+    /// The last process of a session ended.
+    SessionEnded {
+        /// Which.
+        session: SessionId,
+    },
+    /// The hash of an image whose entries said `pending`.
+    ImageHashed {
+        /// The image.
+        image: Image,
+    },
+    /// A record or a file could not be understood; nothing of it was used.
+    Malformed {
+        /// What it was, such as `ring record`.
+        what: String,
+        /// What was wrong with it.
+        error: String,
+    },
+}

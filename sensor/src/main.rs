@@ -1,0 +1,2 @@
+//! The `treeline` binary.
+fn main() {}
