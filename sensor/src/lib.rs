@@ -1,1 +1,4 @@
-//! The Treeline sensor.
+//! The Treeline sensor: a library, so that tests drive it without a process.
+#![deny(unsafe_code)]
+
+pub mod backend;

@@ -1,0 +1,125 @@
+//! Where events come from and verdicts are enforced. Only what is below this module knows the operating system.
+
+pub mod observation;
+
+use std::{path::PathBuf, time::Duration};
+
+use treeline_event::{AttachMode, HookStatus, ProcessKey, RuleStatus, SessionId};
+
+pub use observation::{ExecSeen, FileSeen, Observation, Seen};
+
+/// What a backend can do on this machine.
+#[derive(Clone, Debug)]
+pub struct Capabilities {
+    /// How it is attached.
+    pub mode: AttachMode,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Every hook and what became of it.
+    pub hooks: Vec<HookStatus>,
+}
+
+/// Who gets a label, and which.
+#[derive(Clone, Debug)]
+pub struct TrackRequest {
+    /// The session that the process becomes the root of.
+    pub session: SessionId,
+    /// The process, by a descriptor that cannot come to mean another one.
+    pub pidfd: std::os::fd::RawFd,
+    /// Its pid in the initial namespace, for messages.
+    pub pid: u32,
+    /// It already ran for a while: its threads and descendants are labelled, too.
+    pub adopt: bool,
+}
+
+/// Records that went missing since the last poll.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LossReport {
+    /// Kind of record (`open`, `exec`...), as in `treeline_abi::Kind`, lower case.
+    pub kind: &'static str,
+    /// Where: `ring`, `build` (a hook could not build its record) or `queue`.
+    pub site: &'static str,
+    /// How many.
+    pub count: u64,
+    /// First one, nanoseconds of `CLOCK_BOOTTIME`.
+    pub first_ns: u64,
+    /// Last one, nanoseconds of `CLOCK_BOOTTIME`.
+    pub last_ns: u64,
+}
+
+/// What a poll brings.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// A tracked process did something.
+    Observation(Box<Observation>),
+    /// Records were lost.
+    Loss(LossReport),
+    /// A record could not be understood; nothing of it was used.
+    Malformed(String),
+}
+
+/// Why a backend refused.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// A kernel facility is missing or refuses; the message says which and what to do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The policy cannot be put in force here; the last one stays.
+    #[error("the policy cannot be put in force here: {0}")]
+    Policy(String),
+    /// The process to be tracked is gone.
+    #[error("process {pid} ended before it could be tracked")]
+    Gone {
+        /// Its pid.
+        pid: u32,
+    },
+    /// A system call failed.
+    #[error("cannot {attempt}")]
+    Io {
+        /// What was attempted.
+        attempt: String,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A policy ready to be put in force, with what is needed to compile it for this machine.
+#[derive(Clone, Debug)]
+pub struct Installable {
+    /// The checked policy.
+    pub policy: treeline_policy::Policy,
+    /// Its generation, from 1.
+    pub generation: u64,
+    /// Homes that `~` stands for.
+    pub homes: Vec<(u32, PathBuf)>,
+    /// Whether an `enforce` rule that cannot be enforced here at all is tolerated as observed.
+    pub allow_unenforceable: bool,
+}
+
+/// A source of observations that can also refuse.
+pub trait Backend: Send {
+    /// What this backend can do here.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Puts a policy in force atomically and says what each of its rules amounts to here.
+    ///
+    /// # Errors
+    /// [`BackendError::Policy`]; the policy in force before stays.
+    fn install(&mut self, policy: &Installable) -> Result<Vec<RuleStatus>, BackendError>;
+
+    /// Makes a process the root of a session.
+    ///
+    /// # Errors
+    /// [`BackendError::Gone`] or [`BackendError::Io`].
+    fn track(&mut self, request: &TrackRequest) -> Result<Vec<ProcessKey>, BackendError>;
+
+    /// Tells the backend that a file's content is known, for rules by SHA-256.
+    fn content_known(&mut self, file: &treeline_event::FileId, sha256: &[u8; 32]);
+
+    /// Hands over what has arrived, waiting at most `timeout` when there is nothing.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`] when the source broke; the sensor then stops with an error.
+    fn poll(&mut self, timeout: Duration, deliver: &mut dyn FnMut(Delivery)) -> Result<(), BackendError>;
+}
