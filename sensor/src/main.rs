@@ -1,2 +1,5 @@
 //! The `treeline` binary.
-fn main() {}
+fn main() {
+    let o = std::fs::read("target/bpf/treeline.bpf.o").unwrap();
+    treeline::backend::linux::probe(&o, treeline_event::AttachMode::Fallback);
+}
