@@ -1,5 +1,32 @@
-//! Placeholder of the policy crate, replaced by its branch.
+//! The policy language: text, checks, evaluation, explanation, and compilation to kernel tables.
+//!
+//! [`parse`] reads a text into a [`Policy`]. [`eval`](eval::eval) is what a policy means, written down plainly;
+//! [`compile`](compile::compile) turns it into the tables that the kernel programs decide by, and
+//! [`Matcher`] walks those tables as the kernel does, so that the two can be tested against each other.
+#![forbid(unsafe_code)]
 
-/// A checked policy.
-#[derive(Clone, Debug)]
-pub struct Policy {}
+pub mod compile;
+pub mod diagnostic;
+pub mod eval;
+pub mod explain;
+pub mod glob;
+pub mod host;
+pub mod matcher;
+pub mod parse;
+pub mod policy;
+pub mod request;
+pub mod roots;
+pub mod source;
+mod suggest;
+mod yaml;
+
+pub use compile::{Tables, Target, compile};
+pub use diagnostic::Diagnostics;
+pub use eval::eval;
+pub use explain::{Explanation, explain};
+pub use host::{Home, Host, Located, Mount, MountTable, Resolver};
+pub use matcher::Matcher;
+pub use parse::parse;
+pub use policy::Policy;
+pub use request::{Decision, Object, Request, Subject};
+pub use roots::{LiteralRoot, Shape, literal_roots};

@@ -1,0 +1,193 @@
+//! The kernel's algorithm over [`Tables`], step by step as `treeline_abi::paths` describes it.
+//!
+//! It exists to be compared with [`crate::eval`], and to decide in user space where there are no kernel programs.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use treeline_abi::{
+    name,
+    network::PrefixRules,
+    paths::{Accept, DEPTH_MAX, DeviceKey, Mask, Operation, WORDS, Wild},
+};
+use treeline_event::Verdict;
+
+use crate::{compile::Tables, eval::canonical, glob::split, host::Located, request::Decision};
+
+/// Tables with the lookups that the kernel's maps have.
+#[derive(Debug)]
+pub struct Matcher<'t> {
+    tables: &'t Tables,
+    names: HashMap<u64, Mask>,
+    devices: HashMap<DeviceKey, Mask>,
+    accepts: HashMap<u32, Accept>,
+}
+
+/// The path is deeper than the kernel walks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unresolved;
+
+/// Rules that an object falls under, decided one by one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hits {
+    deny: Option<usize>,
+    audit: Option<usize>,
+}
+
+impl<'t> Matcher<'t> {
+    /// Makes tables searchable.
+    #[must_use]
+    pub fn new(tables: &'t Tables) -> Self {
+        Self {
+            tables,
+            names: tables.names.iter().copied().collect(),
+            devices: tables.devices.iter().copied().collect(),
+            accepts: tables.accepts.iter().copied().collect(),
+        }
+    }
+
+    /// What the accepting positions for this file and [`Operation`] lead to.
+    ///
+    /// # Errors
+    /// A path that is deeper than [`DEPTH_MAX`].
+    pub fn accepted(&self, file: &Located, operation: u32) -> Result<Vec<u32>, Unresolved> {
+        let table = &self.tables.table;
+        let mut state = table.start;
+        let names: Vec<&[u8]> = split(&file.inner).collect();
+        if names.len() > DEPTH_MAX {
+            return Err(Unresolved);
+        }
+        for name in names.into_iter().rev() {
+            let mask = self.mask(name);
+            for word in 0..table.words as usize {
+                let before = state.words[word];
+                let star = table.star.words[word];
+                let next = ((before << 1) & mask.words[word]) | (before & star);
+                state.words[word] = next | ((next << 1) & star);
+            }
+        }
+        let key = DeviceKey { slot: self.tables.slot, device: file.device };
+        let device = self.devices.get(&key).unwrap_or(&table.any_device);
+        let mut indices = Vec::new();
+        for word in 0..WORDS.min(table.words as usize) {
+            let mut accepted =
+                state.words[word] & device.words[word] & table.operation[operation as usize].words[word];
+            while accepted != 0 {
+                let position = word as u32 * 64 + accepted.trailing_zeros();
+                accepted &= accepted - 1;
+                indices.extend(self.accepts.get(&position).map(|accept| accept.index));
+            }
+        }
+        Ok(indices)
+    }
+
+    fn mask(&self, component: &[u8]) -> Mask {
+        if let Some(mask) = self.names.get(&name::hash(self.tables.table.seed, component)) {
+            return *mask;
+        }
+        let mut mask = self.tables.table.any;
+        for wild in self.tables.wilds.iter().take(self.tables.table.wilds as usize) {
+            if wild_matches(wild, component) {
+                for (word, more) in mask.words.iter_mut().zip(wild.mask.words) {
+                    *word |= more;
+                }
+            }
+        }
+        mask
+    }
+
+    /// The exception sets of a subject. `path` is the executable's own absolute path, for exceptions that name both.
+    /// A subject that cannot be resolved is in no set by path.
+    #[must_use]
+    pub fn subject_sets(&self, executable: &Located, path: &[u8], sha256: Option<&[u8; 32]>) -> u64 {
+        let by_path = self.accepted(executable, Operation::SUBJECT).unwrap_or_default();
+        let by_path = by_path.into_iter().fold(0, |sets, number| sets | 1 << number);
+        by_path | sha256.map_or(0, |digest| self.tables.image_rules(digest, Some(path)).exceptions)
+    }
+
+    /// Decides an operation on a file, execution (with the content, if known) or a connect to a unix socket.
+    #[must_use]
+    pub fn decide_path(
+        &self,
+        sets: u64,
+        file: &Located,
+        operation: u32,
+        sha256: Option<&[u8; 32]>,
+    ) -> Decision {
+        let Ok(mut rules) = self.accepted(file, operation) else {
+            return match self.tables.table.unresolved_rule {
+                0 => Decision::ALLOW,
+                rule => Decision { verdict: Verdict::Deny, rule: Some(rule as usize - 1) },
+            };
+        };
+        if operation == Operation::EXEC
+            && let Some(digest) = sha256
+        {
+            rules.extend(self.tables.image_rules(digest, None).exec_rule.checked_sub(1));
+        }
+        self.decide(sets, rules)
+    }
+
+    /// Decides a connect to an address.
+    #[must_use]
+    pub fn decide_connect(&self, sets: u64, address: IpAddr, port: u16) -> Decision {
+        let rules = match canonical(address) {
+            IpAddr::V4(v4) => longest(
+                self.tables
+                    .prefixes4
+                    .iter()
+                    .map(|(len, key, value)| (*len - 32, key.address.as_slice(), value)),
+                &v4.octets(),
+            ),
+            IpAddr::V6(v6) => longest(
+                self.tables
+                    .prefixes6
+                    .iter()
+                    .map(|(len, key, value)| (*len - 32, key.address.as_slice(), value)),
+                &v6.octets(),
+            ),
+        };
+        let Some(rules) = rules else { return Decision::ALLOW };
+        let hits = rules.rules.iter().take(rules.count as usize);
+        let hits =
+            hits.filter(|rule| (rule.port_first..=rule.port_last).contains(&port)).map(|rule| rule.rule);
+        self.decide(sets, hits)
+    }
+
+    fn decide(&self, sets: u64, rules: impl IntoIterator<Item = u32>) -> Decision {
+        let mut hits = Hits::default();
+        for index in rules {
+            let Some(rule) = self.tables.rules.get(index as usize) else { continue };
+            if rule.exceptions & sets != 0 {
+                continue;
+            }
+            let class = if rule.enforce == 1 { &mut hits.deny } else { &mut hits.audit };
+            let index = index as usize;
+            *class = Some(class.map_or(index, |first| first.min(index)));
+        }
+        match hits {
+            Hits { deny: Some(rule), .. } => Decision { verdict: Verdict::Deny, rule: Some(rule) },
+            Hits { audit: Some(rule), .. } => Decision { verdict: Verdict::Audit, rule: Some(rule) },
+            Hits { .. } => Decision::ALLOW,
+        }
+    }
+}
+
+fn wild_matches(wild: &Wild, name: &[u8]) -> bool {
+    let prefix = &wild.prefix[..wild.prefix_len as usize];
+    let suffix = &wild.suffix[..wild.suffix_len as usize];
+    name.len() >= prefix.len() + suffix.len() && name.starts_with(prefix) && name.ends_with(suffix)
+}
+
+/// The value of the longest prefix that covers an address, as a trie map finds it.
+fn longest<'a>(
+    prefixes: impl Iterator<Item = (u32, &'a [u8], &'a PrefixRules)>,
+    address: &[u8],
+) -> Option<&'a PrefixRules> {
+    let covers = |len: u32, prefix: &[u8]| {
+        (0..len as usize).all(|bit| (prefix[bit / 8] ^ address[bit / 8]) & (0x80 >> (bit % 8)) == 0)
+    };
+    prefixes
+        .filter(|(len, prefix, _)| covers(*len, prefix))
+        .max_by_key(|(len, _, _)| *len)
+        .map(|(_, _, value)| value)
+}

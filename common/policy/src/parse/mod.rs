@@ -1,0 +1,108 @@
+//! From text to a checked [`Policy`]: every error is found and reported, not only the first.
+
+mod fields;
+mod rule;
+mod scalar;
+
+use std::collections::BTreeMap;
+
+use treeline_abi::paths::RULES_MAX;
+
+use self::{fields::Fields, scalar::MODES};
+use crate::{
+    diagnostic::Diagnostics,
+    policy::{Mode, Policy, Rule},
+    source::{Source, Span},
+    yaml::{self, Node, Value},
+};
+
+/// The version of the language that this crate reads.
+pub const VERSION: u32 = 1;
+/// Characters of a policy's name: it is in every denial.
+const NAME_CHARS_MAX: usize = 64;
+/// Characters of a description.
+const DESCRIPTION_CHARS_MAX: usize = 4096;
+const KEYS: [&str; 5] = ["version", "name", "description", "mode", "rules"];
+
+/// Reads and checks a policy. `source_name` is what messages call the text, such as its path.
+///
+/// # Errors
+/// Every error in the text, with warnings among them.
+pub fn parse(source_name: &str, text: &str) -> Result<Policy, Diagnostics> {
+    let source = Source::new(source_name, text);
+    let mut out = Diagnostics::new(source.clone());
+    match policy(&source, &mut out) {
+        Some(policy) if !out.has_errors() => Ok(Policy { warnings: out, ..policy }),
+        _ => Err(out),
+    }
+}
+
+fn policy(source: &Source, out: &mut Diagnostics) -> Option<Policy> {
+    let root = yaml::parse(source, out)?;
+    let fields = Fields::new(&root, "a policy", &KEYS, out)?;
+    if let Some(node) = fields.required("version", out) {
+        version(node, out);
+    }
+    let name = fields
+        .required("name", out)
+        .and_then(|node| scalar::text(node, "`name`", NAME_CHARS_MAX, false, out));
+    let description = fields
+        .optional("description")
+        .and_then(|node| scalar::text(node, "`description`", DESCRIPTION_CHARS_MAX, true, out));
+    // With a mode that cannot be read, the rules are still checked.
+    let mode = fields
+        .optional("mode")
+        .and_then(|node| scalar::word(node, "mode", &MODES, out))
+        .unwrap_or(Mode::Enforce);
+    let rules = fields.required("rules", out).map(|node| rules(node, mode, out))?;
+    let warnings = Diagnostics::new(source.clone());
+    Some(Policy { name: name?, description, mode, rules, source: source.clone(), warnings })
+}
+
+fn version(node: &Node, out: &mut Diagnostics) {
+    let number = match &node.value {
+        Value::Scalar { text, plain: true } => text.parse::<u32>().ok(),
+        _ => None,
+    };
+    match number {
+        Some(VERSION) => {}
+        Some(other) => {
+            let help = Some(format!(
+                "this Treeline reads version {VERSION}; upgrade it or write `version: {VERSION}`"
+            ));
+            out.error(node.span, format!("version {other} of the policy language is not known"), help);
+        }
+        None => {
+            out.error(node.span, "`version` has to be a number", Some(format!("write `version: {VERSION}`")));
+        }
+    }
+}
+
+fn rules(node: &Node, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
+    let Value::Sequence(items) = &node.value else {
+        let help = Some("write `rules:` and below it `- id: ...`".into());
+        out.error(node.span, format!("`rules` has to be a list, not {}", node.describe()), help);
+        return Vec::new();
+    };
+    if items.len() > RULES_MAX as usize {
+        let message = format!("{} rules; a policy has at most {RULES_MAX}", items.len());
+        out.error(
+            Span { end: node.span.start, ..node.span },
+            message,
+            Some("merge rules that share a reason".into()),
+        );
+        return Vec::new();
+    }
+    let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
+    for item in items {
+        let Some(rule) = rule::read(item, mode, out) else { continue };
+        if let Some(first) = rules.get(&rule.id) {
+            let line = out.position(first.span).line;
+            let help = Some(format!("the first one is on line {line}; ids are unique"));
+            out.error(rule.span, format!("`{}` is the id of two rules", rule.id), help);
+            continue;
+        }
+        rules.insert(rule.id.clone(), rule);
+    }
+    rules.into_values().collect()
+}

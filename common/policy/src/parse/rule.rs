@@ -1,0 +1,214 @@
+//! One rule.
+
+use super::{
+    fields::{Fields, peek},
+    scalar::{self, MODES},
+};
+use crate::{
+    diagnostic::Diagnostics,
+    glob::{Component, Glob},
+    policy::{Exception, FileOperation, Kind, Mode, Operations, PortRange, Rule, Severity},
+    suggest,
+    yaml::{Node, Value},
+};
+
+/// Characters of an id: it is in every entry that the rule makes.
+const ID_CHARS_MAX: usize = 64;
+/// Characters of a reason: it is shown in a terminal and read by an agent.
+const REASON_CHARS_MAX: usize = 1024;
+/// Keys of every rule.
+const COMMON: [&str; 6] = ["id", "kind", "mode", "severity", "reason", "except"];
+/// Keys of each kind.
+const KINDS: [(&str, &[&str]); 3] = [
+    ("file", &["paths", "operations"]),
+    ("exec", &["paths", "sha256"]),
+    ("connect", &["to", "ports", "unix"]),
+];
+/// Programs that run whatever they are told: an exception for one of them is an exception for everything.
+const INTERPRETERS: [&str; 18] = [
+    "sh", "bash", "dash", "zsh", "fish", "busybox", "env", "python", "python3", "perl", "ruby", "node",
+    "bun", "deno", "php", "lua", "xargs", "sudo",
+];
+
+/// Reads a rule; reports everything that is wrong with it.
+pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Option<Rule> {
+    let kinds: Vec<(&'static str, &'static str)> = KINDS.iter().map(|(name, _)| (*name, *name)).collect();
+    let kind = peek(node, "kind").and_then(|kind| scalar::word(kind, "kind", &kinds, out));
+    // Without a kind, which keys belong is not known: the keys of every kind are taken for known.
+    let own: Vec<&str> = KINDS
+        .iter()
+        .filter(|(name, _)| kind.is_none_or(|k| k == *name))
+        .flat_map(|(_, k)| *k)
+        .copied()
+        .collect();
+    let known: Vec<&str> = COMMON.into_iter().chain(own).collect();
+    let what = kind.map_or_else(|| "a rule".to_owned(), |kind| format!("a rule of kind `{kind}`"));
+    let fields = Fields::new(node, &what, &known, out)?;
+
+    fields.required("kind", out);
+    let id = fields.required("id", out);
+    let span = id.map_or(fields.head(), |id| id.span);
+    let id = id.and_then(|node| self::id(node, out));
+    let reason = fields
+        .required("reason", out)
+        .and_then(|node| scalar::text(node, "`reason`", REASON_CHARS_MAX, true, out));
+    let mode = match fields.optional("mode") {
+        Some(node) => scalar::word(node, "mode", &MODES, out),
+        None => Some(policy_mode),
+    };
+    let severity = match fields.optional("severity") {
+        Some(node) => scalar::word(node, "severity", &Severity::WORDS, out),
+        None => Some(Severity::default()),
+    };
+    let exceptions = fields.optional("except").map(|node| exceptions(node, out)).unwrap_or_default();
+    let kind = match kind? {
+        "file" => file(&fields, out),
+        "exec" => exec(&fields, out),
+        _ => connect(&fields, out),
+    };
+    Some(Rule { id: id?, mode: mode?, severity: severity?, reason: reason?, kind: kind?, exceptions, span })
+}
+
+fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
+    let id = scalar::text(node, "`id`", ID_CHARS_MAX, false, out)?;
+    let kebab = id.split('-').all(|part| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    });
+    if kebab {
+        return Some(id);
+    }
+    let words: Vec<String> = id
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|w| !w.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let help = match words.is_empty() {
+        true => "use lower-case letters and digits, separated by `-`".to_owned(),
+        false => format!("write `{}`", words.join("-")),
+    };
+    out.error(
+        node.span,
+        format!("`{id}` is not an id: lower-case letters and digits, separated by `-`"),
+        Some(help),
+    );
+    None
+}
+
+fn file(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
+    let paths = fields.required("paths", out).map(|node| scalar::list(node, "`paths`", out, scalar::glob));
+    let operations = match fields.optional("operations") {
+        None => Operations::ALL,
+        Some(node) => {
+            let read = |item: &Node, out: &mut Diagnostics| {
+                scalar::word(item, "operation", &FileOperation::WORDS, out)
+            };
+            scalar::list(node, "`operations`", out, read)
+                .into_iter()
+                .map(|operation| operation.value)
+                .collect()
+        }
+    };
+    Some(Kind::File { paths: paths?, operations })
+}
+
+fn exec(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
+    let paths = fields.optional("paths").map(|node| scalar::list(node, "`paths`", out, scalar::glob));
+    let sha256 = fields.optional("sha256").map(|node| scalar::list(node, "`sha256`", out, scalar::sha256));
+    if paths.is_none() && sha256.is_none() {
+        let help = Some("add `paths:` or `sha256:`".into());
+        out.error(fields.head(), "a rule of kind `exec` needs `paths` or `sha256`", help);
+        return None;
+    }
+    Some(Kind::Exec { paths: paths.unwrap_or_default(), sha256: sha256.unwrap_or_default() })
+}
+
+fn connect(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
+    let to = fields.optional("to").map(|node| scalar::list(node, "`to`", out, scalar::net));
+    let unix = fields.optional("unix").map(|node| scalar::list(node, "`unix`", out, scalar::glob));
+    let ports = fields.optional("ports");
+    if to.is_none() && unix.is_none() {
+        let help = match ports {
+            Some(_) => "add `to: [0.0.0.0/0, \"::/0\"]` for every address",
+            None => "add `to:` for addresses or `unix:` for sockets",
+        };
+        out.error(fields.head(), "a rule of kind `connect` needs `to` or `unix`", Some(help.into()));
+    }
+    if let (Some(node), None, Some(_)) = (ports, &to, &unix) {
+        let help = Some("remove `ports`, or add `to:`".into());
+        out.error(node.span, "`ports` says nothing without `to`: unix sockets have none", help);
+    }
+    let ports = match ports {
+        None => vec![PortRange::ALL],
+        Some(node) => {
+            let ranges = scalar::list(node, "`ports`", out, scalar::ports);
+            PortRange::union(ranges.into_iter().map(|range| range.value).collect())
+        }
+    };
+    Some(Kind::Connect { to: to.unwrap_or_default(), ports, unix: unix.unwrap_or_default() })
+}
+
+fn exceptions(node: &Node, out: &mut Diagnostics) -> Vec<Exception> {
+    let Value::Sequence(items) = &node.value else {
+        let help = Some("write `except:` and below it `- executable: /usr/bin/ssh`".into());
+        out.error(node.span, format!("`except` has to be a list, not {}", node.describe()), help);
+        return Vec::new();
+    };
+    if items.is_empty() {
+        out.error(node.span, "`except` cannot be empty", Some("leave the key out or add an item".into()));
+    }
+    let mut exceptions: Vec<Exception> = Vec::new();
+    for item in items {
+        let Some(exception) = exception(item, out) else { continue };
+        let same =
+            |seen: &Exception| (&seen.executable, seen.sha256) == (&exception.executable, exception.sha256);
+        if exceptions.iter().any(same) {
+            out.error(item.span, "this is in `except` twice", Some("remove one of them".into()));
+            continue;
+        }
+        exceptions.push(exception);
+    }
+    exceptions
+}
+
+fn exception(node: &Node, out: &mut Diagnostics) -> Option<Exception> {
+    let keys = ["executable", "sha256"];
+    let fields = Fields::new(node, "an exception", &keys, out)?;
+    let executable = fields.optional("executable");
+    let sha256 = fields.optional("sha256");
+    if executable.is_none() && sha256.is_none() {
+        let help = Some(format!("give {}", suggest::list(&keys)));
+        out.error(fields.head(), "an exception for everybody lifts the rule for everybody", help);
+        return None;
+    }
+    let glob = executable.map(|node| (node.span, scalar::glob(node, out)));
+    let digest = sha256.map(|node| scalar::sha256(node, out));
+    if let (Some((span, Some(glob))), None) = (&glob, &digest)
+        && let Some(warning) = too_wide(glob)
+    {
+        out.warning(*span, warning, Some("except the program that has the need, or add its `sha256`".into()));
+    }
+    // What could not be read must not make the exception wider.
+    let executable = match glob {
+        Some((_, glob)) => Some(glob?),
+        None => None,
+    };
+    let sha256 = match digest {
+        Some(digest) => Some(digest?),
+        None => None,
+    };
+    Some(Exception { executable, sha256, span: node.span })
+}
+
+/// Why an exception by path likely lifts the rule for more than is meant.
+fn too_wide(glob: &Glob) -> Option<String> {
+    match glob.components.last() {
+        Some(Component::Literal(name)) => INTERPRETERS
+            .iter()
+            .find(|interpreter| interpreter.as_bytes() == name)
+            .map(|name| format!("`{name}` runs whatever it is told: this lifts the rule for everything")),
+        Some(Component::Globstar | Component::Any) if glob.components.len() == 1 => {
+            Some("this lifts the rule for every program there".into())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,212 @@
+//! Scalars and lists of them, each checked where it stands.
+
+use ipnet::IpNet;
+
+use super::fields::clip;
+use crate::{
+    diagnostic::Diagnostics,
+    glob::Glob,
+    policy::{Mode, PortRange},
+    source::Spanned,
+    suggest,
+    yaml::{Node, Value},
+};
+
+/// The words for a mode.
+pub(super) const MODES: [(&str, Mode); 2] = [("monitor", Mode::Monitor), ("enforce", Mode::Enforce)];
+
+/// A string of at most `chars_max` characters, without control characters (line breaks are allowed in `lines`).
+pub(super) fn text(
+    node: &Node,
+    what: &str,
+    chars_max: usize,
+    lines: bool,
+    out: &mut Diagnostics,
+) -> Option<String> {
+    let Value::Scalar { text, .. } = &node.value else {
+        out.error(node.span, format!("{what} has to be a string, not {}", node.describe()), None);
+        return None;
+    };
+    if node.describe() != "a string" {
+        let help = (!text.is_empty()).then(|| format!("write \"{}\" if this is meant", clip(text)));
+        out.error(node.span, format!("{what} has to be a string, not {}", node.describe()), help);
+        return None;
+    }
+    let text = text.trim();
+    let chars = text.chars().count();
+    if text.is_empty() {
+        out.error(node.span, format!("{what} cannot be empty"), None);
+    } else if chars > chars_max {
+        out.error(node.span, format!("{what} has {chars} characters; at most {chars_max} are allowed"), None);
+    } else if let Some(bad) = text.chars().find(|c| c.is_control() && !(lines && *c == '\n')) {
+        // A reason is printed on terminals and given to agents.
+        out.error(node.span, format!("control character U+{:04X} in {what}", u32::from(bad)), None);
+    } else {
+        return Some(text.to_owned());
+    }
+    None
+}
+
+/// One of a few words.
+pub(super) fn word<T: Copy>(
+    node: &Node,
+    what: &str,
+    words: &[(&'static str, T)],
+    out: &mut Diagnostics,
+) -> Option<T> {
+    let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+    let Value::Scalar { text, .. } = &node.value else {
+        let message = format!("{what} has to be {}, not {}", suggest::list(&names), node.describe());
+        out.error(node.span, message, None);
+        return None;
+    };
+    if let Some((_, value)) = words.iter().find(|(name, _)| name == text) {
+        return Some(*value);
+    }
+    let help = suggest::nearest(text, names.iter().copied())
+        .map_or_else(|| format!("write {}", suggest::list(&names)), |near| format!("did you mean `{near}`?"));
+    out.error(node.span, format!("unknown {what} `{}`", clip(text)), Some(help));
+    None
+}
+
+/// A list whose items are read by `read`; an empty list and an item that is there twice are reported.
+pub(super) fn list<T: PartialEq>(
+    node: &Node,
+    what: &str,
+    out: &mut Diagnostics,
+    mut read: impl FnMut(&Node, &mut Diagnostics) -> Option<T>,
+) -> Vec<Spanned<T>> {
+    let Value::Sequence(items) = &node.value else {
+        let help =
+            matches!(node.value, Value::Scalar { .. }).then(|| "put it in brackets: `[...]`".to_owned());
+        out.error(node.span, format!("{what} has to be a list, not {}", node.describe()), help);
+        return Vec::new();
+    };
+    if items.is_empty() {
+        out.error(
+            node.span,
+            format!("{what} cannot be empty"),
+            Some("leave the key out or add an item".into()),
+        );
+    }
+    let mut values: Vec<Spanned<T>> = Vec::with_capacity(items.len());
+    for item in items {
+        let Some(value) = read(item, out) else { continue };
+        if values.iter().any(|seen| seen.value == value) {
+            out.error(item.span, format!("this is in {what} twice"), Some("remove one of them".into()));
+            continue;
+        }
+        values.push(Spanned { value, span: item.span });
+    }
+    values
+}
+
+/// The text of a scalar that is not a word of prose: numbers count as what they are written as.
+fn raw<'n>(node: &'n Node, what: &str, out: &mut Diagnostics) -> Option<&'n str> {
+    match &node.value {
+        Value::Scalar { text, .. } if node.describe() != "nothing" => Some(text),
+        _ if matches!(&node.value, Value::Scalar { text, .. } if text == "~") => {
+            let help = Some("write \"~\" with quotes: YAML reads a bare `~` as nothing".into());
+            out.error(node.span, format!("{what} has to be a string, not nothing"), help);
+            None
+        }
+        _ => {
+            out.error(node.span, format!("{what} has to be a string, not {}", node.describe()), None);
+            None
+        }
+    }
+}
+
+/// A path glob.
+pub(super) fn glob(node: &Node, out: &mut Diagnostics) -> Option<Glob> {
+    let text = raw(node, "a path", out)?;
+    match Glob::parse(text) {
+        Ok(glob) => Some(glob),
+        Err(error) => {
+            // Quotes and folded lines shift offsets; then the whole scalar is shown.
+            let verbatim = node.span.end - node.span.start == text.len();
+            let span = if verbatim { node.span.within(error.range.0, error.range.1) } else { node.span };
+            out.error(span, error.message, error.help);
+            None
+        }
+    }
+}
+
+/// A SHA-256 in hexadecimal.
+pub(super) fn sha256(node: &Node, out: &mut Diagnostics) -> Option<[u8; 32]> {
+    let text = raw(node, "a SHA-256", out)?;
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
+    let help = Some("write what `sha256sum FILE` prints first: 64 hexadecimal digits".to_owned());
+    match digits {
+        Some(digits) if digits.len() == 64 => {
+            let mut digest = [0; 32];
+            for (byte, pair) in digest.iter_mut().zip(digits.chunks(2)) {
+                *byte = pair[0] << 4 | pair[1];
+            }
+            Some(digest)
+        }
+        Some(digits) => {
+            out.error(node.span, format!("a SHA-256 has 64 hexadecimal digits, not {}", digits.len()), help);
+            None
+        }
+        None => {
+            out.error(node.span, format!("`{}` is not hexadecimal", clip(text)), help);
+            None
+        }
+    }
+}
+
+/// An address or a CIDR block.
+pub(super) fn net(node: &Node, out: &mut Diagnostics) -> Option<IpNet> {
+    let text = raw(node, "an address", out)?;
+    let help_form = "write an address (`169.254.169.254`, `fd00:ec2::254`) or a block (`10.0.0.0/8`)";
+    let parsed = match text.split_once('/') {
+        None => text.parse::<std::net::IpAddr>().ok().map(IpNet::from),
+        Some(_) => text.parse::<IpNet>().ok(),
+    };
+    let Some(net) = parsed else {
+        let name = text.parse::<f64>().is_err()
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
+        let help =
+            if name { "host names cannot be matched in the kernel; write addresses" } else { help_form };
+        out.error(node.span, format!("`{}` is not an address", clip(text)), Some(help.into()));
+        return None;
+    };
+    if net.trunc() != net {
+        let message = format!("`{}` has bits beyond its prefix length", clip(text));
+        out.error(node.span, message, Some(format!("write `{}` or `{}`", net.trunc(), net.addr())));
+        return None;
+    }
+    if let IpNet::V6(v6) = net
+        && let Some(v4) = v6.addr().to_ipv4_mapped()
+        && v6.prefix_len() >= 96
+    {
+        let help = Some(format!("write `{v4}/{}`: mapped addresses count as IPv4", v6.prefix_len() - 96));
+        out.error(node.span, format!("`{}` is an IPv4-mapped address", clip(text)), help);
+        return None;
+    }
+    Some(net)
+}
+
+/// A port or a range of ports.
+pub(super) fn ports(node: &Node, out: &mut Diagnostics) -> Option<PortRange> {
+    let text = raw(node, "a port", out)?;
+    let help = Some("write a port (`443`) or a range (`8000-8999`), 0 to 65535".to_owned());
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    // `parse` would take a sign, too.
+    let number = |digits: &str| {
+        digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u16>().ok()).flatten()
+    };
+    match (number(first.trim()), number(last.trim())) {
+        (Some(first), Some(last)) if first <= last => Some(PortRange { first, last }),
+        (Some(first), Some(last)) => {
+            let help = Some(format!("write `{last}-{first}`"));
+            out.error(node.span, format!("port range `{}` ends before it begins", clip(text)), help);
+            None
+        }
+        _ => {
+            out.error(node.span, format!("`{}` is not a port", clip(text)), help);
+            None
+        }
+    }
+}

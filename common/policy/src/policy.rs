@@ -1,0 +1,306 @@
+//! A policy that has been checked.
+
+use ipnet::IpNet;
+use serde::Serialize;
+use treeline_abi::paths;
+pub use treeline_event::Mode;
+
+use crate::{
+    diagnostic::Diagnostics,
+    glob::Glob,
+    source::{Source, Span, Spanned},
+};
+
+/// A checked policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Mode of the rules that do not say.
+    pub mode: Mode,
+    /// The rules, in the order of their ids: a rule's place here is its index everywhere.
+    pub rules: Vec<Rule>,
+    /// What it was read from.
+    pub source: Source,
+    /// What is allowed but likely not meant.
+    pub warnings: Diagnostics,
+}
+
+impl Policy {
+    /// The rule of this id.
+    #[must_use]
+    pub fn rule(&self, id: &str) -> Option<&Rule> {
+        self.rules.binary_search_by(|rule| rule.id.as_str().cmp(id)).ok().map(|index| &self.rules[index])
+    }
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Its name, unique in the policy.
+    pub id: String,
+    /// Whether it refuses or only records.
+    pub mode: Mode,
+    /// How bad a match is.
+    pub severity: Severity,
+    /// Why, for the agent and the developer.
+    pub reason: String,
+    /// What it matches.
+    pub kind: Kind,
+    /// Who it does not hold for.
+    pub exceptions: Vec<Exception>,
+    /// Where its id is written.
+    pub span: Span,
+}
+
+/// What a rule matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Operations on files.
+    File {
+        /// The files.
+        paths: Vec<Spanned<Glob>>,
+        /// The operations.
+        operations: Operations,
+    },
+    /// Execution. A file matches by its path **or** by its content.
+    Exec {
+        /// The files.
+        paths: Vec<Spanned<Glob>>,
+        /// SHA-256 of the content.
+        sha256: Vec<Spanned<[u8; 32]>>,
+    },
+    /// Connects, to an address of `to` on a port of `ports`, or to a unix socket of `unix`.
+    Connect {
+        /// The addresses.
+        to: Vec<Spanned<IpNet>>,
+        /// The ports; sorted, disjoint, never empty.
+        ports: Vec<PortRange>,
+        /// The unix sockets.
+        unix: Vec<Spanned<Glob>>,
+    },
+}
+
+impl Kind {
+    /// The word for it in a policy.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "file",
+            Self::Exec { .. } => "exec",
+            Self::Connect { .. } => "connect",
+        }
+    }
+
+    /// Every path glob, whatever it means.
+    #[must_use]
+    pub fn globs(&self) -> &[Spanned<Glob>] {
+        match self {
+            Self::File { paths, .. } | Self::Exec { paths, .. } => paths,
+            Self::Connect { unix, .. } => unix,
+        }
+    }
+
+    /// Bits over [`paths::Operation`] that its globs are for.
+    #[must_use]
+    pub fn operations(&self) -> u32 {
+        match self {
+            Self::File { operations, .. } => operations.0,
+            Self::Exec { .. } => 1 << paths::Operation::EXEC,
+            Self::Connect { .. } => 1 << paths::Operation::CONNECT,
+        }
+    }
+
+    /// What it names, as words for a person: file operations, `exec`, `connect`, `connect-unix`.
+    #[must_use]
+    pub fn operation_names(&self) -> Vec<&'static str> {
+        match self {
+            Self::File { operations, .. } => operations.iter().map(FileOperation::name).collect(),
+            Self::Exec { .. } => vec!["exec"],
+            Self::Connect { to, unix, .. } => {
+                [(!to.is_empty(), "connect"), (!unix.is_empty(), "connect-unix")]
+                    .into_iter()
+                    .filter_map(|(named, word)| named.then_some(word))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// Who a rule does not hold for: subjects that run this executable. At least one of the two is there; when both
+/// are, both have to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exception {
+    /// The executable file's own path.
+    pub executable: Option<Glob>,
+    /// SHA-256 of its content.
+    pub sha256: Option<[u8; 32]>,
+    /// Where it is written.
+    pub span: Span,
+}
+
+/// How bad a match is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Unlikely to matter.
+    Low,
+    /// Has to be looked at.
+    #[default]
+    Medium,
+    /// Has to be looked at today.
+    High,
+    /// Has to be looked at now.
+    Critical,
+}
+
+impl Severity {
+    /// Each with the word for it.
+    pub const WORDS: [(&'static str, Self); 5] = [
+        ("info", Self::Info),
+        ("low", Self::Low),
+        ("medium", Self::Medium),
+        ("high", Self::High),
+        ("critical", Self::Critical),
+    ];
+
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::WORDS[self as usize].0
+    }
+}
+
+/// An operation on a file that a rule can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u32)]
+pub enum FileOperation {
+    /// Open for reading, or list a directory.
+    Read = paths::Operation::READ,
+    /// Open for writing, truncate, change attributes.
+    Write = paths::Operation::WRITE,
+    /// A new name for a new object.
+    Create = paths::Operation::CREATE,
+    /// Removal of a name.
+    Delete = paths::Operation::DELETE,
+    /// Rename, from and to.
+    Rename = paths::Operation::RENAME,
+    /// Hard link, from and to.
+    Link = paths::Operation::LINK,
+}
+
+impl FileOperation {
+    /// Each with the word for it.
+    pub const WORDS: [(&'static str, Self); 6] = [
+        ("read", Self::Read),
+        ("write", Self::Write),
+        ("create", Self::Create),
+        ("delete", Self::Delete),
+        ("rename", Self::Rename),
+        ("link", Self::Link),
+    ];
+
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::WORDS[self as usize].0
+    }
+}
+
+/// A set of [`FileOperation`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Operations(u32);
+
+impl Operations {
+    /// All of them.
+    pub const ALL: Self = Self(0b11_1111);
+
+    /// Whether one is in it.
+    #[must_use]
+    pub fn contains(self, operation: FileOperation) -> bool {
+        self.0 & (1 << operation as u32) != 0
+    }
+
+    /// Those in it.
+    pub fn iter(self) -> impl Iterator<Item = FileOperation> {
+        FileOperation::WORDS
+            .into_iter()
+            .map(|(_, operation)| operation)
+            .filter(move |one| self.contains(*one))
+    }
+}
+
+impl FromIterator<FileOperation> for Operations {
+    fn from_iter<I: IntoIterator<Item = FileOperation>>(operations: I) -> Self {
+        Self(operations.into_iter().fold(0, |bits, operation| bits | 1 << operation as u32))
+    }
+}
+
+/// Ports from `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortRange {
+    /// First port.
+    pub first: u16,
+    /// Last port, not before `first`.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// Every port.
+    pub const ALL: Self = Self { first: 0, last: u16::MAX };
+
+    /// Whether a port is in it.
+    #[must_use]
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+
+    /// The same ports in as few ranges as can be, sorted.
+    #[must_use]
+    pub fn union(mut ranges: Vec<Self>) -> Vec<Self> {
+        ranges.sort_unstable();
+        let mut union: Vec<Self> = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            match union.last_mut() {
+                Some(last) if range.first <= last.last.saturating_add(1) => {
+                    last.last = last.last.max(range.last);
+                }
+                _ => union.push(range),
+            }
+        }
+        union
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_bits_agree() {
+        for (index, (word, operation)) in FileOperation::WORDS.into_iter().enumerate() {
+            assert_eq!((operation as usize, operation.name()), (index, word));
+        }
+        for (index, (word, severity)) in Severity::WORDS.into_iter().enumerate() {
+            assert_eq!((severity as usize, severity.name()), (index, word));
+        }
+        assert_eq!(Operations::ALL.iter().count(), FileOperation::WORDS.len());
+    }
+
+    #[test]
+    fn union_of_ports() {
+        let range = |(first, last)| PortRange { first, last };
+        let check = |given: &[(u16, u16)], expect: &[(u16, u16)]| {
+            let given = given.iter().copied().map(range).collect();
+            assert_eq!(PortRange::union(given), expect.iter().copied().map(range).collect::<Vec<_>>());
+        };
+        check(&[(80, 80), (1, 10), (5, 20), (21, 21)], &[(1, 21), (80, 80)]);
+        check(&[(0, 65535), (65535, 65535)], &[(0, 65535)]);
+        check(&[], &[]);
+    }
+}

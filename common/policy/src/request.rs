@@ -1,0 +1,73 @@
+//! A question to a policy and its answer.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use treeline_event::Verdict;
+
+use crate::policy::FileOperation;
+
+/// Who acts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// Absolute path of the executable file.
+    pub executable: Vec<u8>,
+    /// SHA-256 of its content, when it is known.
+    pub sha256: Option<[u8; 32]>,
+    /// User id. No rule asks for it yet; it is part of what is explained.
+    pub uid: u32,
+}
+
+/// What is acted on, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A file.
+    File {
+        /// Its own absolute path.
+        path: Vec<u8>,
+        /// How.
+        operation: FileOperation,
+    },
+    /// Execution of a file.
+    Exec {
+        /// Its own absolute path.
+        path: Vec<u8>,
+        /// SHA-256 of its content, when it is known.
+        sha256: Option<[u8; 32]>,
+    },
+    /// A connect to an address.
+    Connect {
+        /// The address; an IPv4-mapped one counts as IPv4.
+        address: IpAddr,
+        /// The port.
+        port: u16,
+    },
+    /// A connect to a unix socket.
+    ConnectUnix {
+        /// Its own absolute path.
+        path: Vec<u8>,
+    },
+}
+
+/// One question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Who.
+    pub subject: Subject,
+    /// What.
+    pub object: Object,
+}
+
+/// The answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    /// What is decided.
+    pub verdict: Verdict,
+    /// Index of the rule that decides, for `audit` and `deny`.
+    pub rule: Option<usize>,
+}
+
+impl Decision {
+    /// No rule matches.
+    pub const ALLOW: Self = Self { verdict: Verdict::Allow, rule: None };
+}

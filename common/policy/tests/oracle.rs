@@ -1,0 +1,213 @@
+//! The compiled tables, walked as the kernel walks them, decide as the oracle does.
+
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+use treeline_abi::paths::Operation;
+use treeline_policy::{
+    Decision, Home, Host, Located, Matcher, Mount, MountTable, Object, Policy, Request, Resolver, Subject,
+    Tables, Target, compile, eval, parse, policy::FileOperation,
+};
+
+/// A machine with homes in three places and mounts on the way of many patterns; each filesystem is mounted once.
+///
+/// `@1` and `@2` lead to parts of filesystems that are mounted. No glob spells them: a glob that holds everywhere sees
+/// them, while paths as text do not have them.
+fn machine() -> (Host, MountTable) {
+    let home = |uid, path: &str| Home { uid, path: path.into() };
+    let mount = |point: &str, device, inner: &str| Mount {
+        point: point.into(),
+        root: Located { device, inner: inner.into() },
+    };
+    let host = Host {
+        homes: vec![home(0, "/r"), home(1, "/h/a"), home(2, "/h/b"), home(3, "/h/c"), home(4, "/s/x/a")],
+    };
+    let mounts = vec![
+        mount("/", 1, "/"),
+        mount("/h", 2, "/"),
+        mount("/h/b", 3, "/@1"),
+        mount("/s/x", 4, "/"),
+        mount("/a/b", 5, "/@1/@2"),
+        mount("/a/b/c", 6, "/"),
+    ];
+    (host, MountTable { mounts })
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        8 => prop::sample::select(vec!["a", "b", "c", "h", "r", "s", "x"]).prop_map(str::to_owned),
+        1 => "[abc][abc.]{0,2}",
+    ]
+}
+
+fn component() -> impl Strategy<Value = String> {
+    prop_oneof![
+        6 => name(),
+        2 => Just("*".to_owned()),
+        2 => Just("**".to_owned()),
+        1 => prop::sample::select(vec!["a*", "*b", "b*c", "c*", "*.a", "ab*ba"]).prop_map(str::to_owned),
+    ]
+}
+
+fn glob() -> impl Strategy<Value = String> {
+    let anchor = prop::sample::select(vec!["/", "/", "/", "~/", "/**/", "/h/", "/a/b/"]);
+    (anchor, prop::collection::vec(component(), 1..5)).prop_map(|(anchor, rest)| {
+        let mut glob = format!("{anchor}{}", rest.join("/"));
+        // They mean the same, and the same pattern twice in a list is an error.
+        while glob.contains("**/**") {
+            glob = glob.replace("**/**", "**");
+        }
+        glob
+    })
+}
+
+fn path() -> impl Strategy<Value = String> {
+    let anchor = prop::sample::select(vec!["", "", "/h/a", "/h/b", "/r", "/a/b", "/s/x", "/h/c"]);
+    (anchor, prop::collection::vec(name(), 0..5))
+        .prop_map(|(anchor, rest)| rest.iter().fold(anchor.to_owned(), |path, name| format!("{path}/{name}")))
+        .prop_map(|path| if path.is_empty() { "/".to_owned() } else { path })
+}
+
+fn digest(number: u8) -> [u8; 32] {
+    [number; 32]
+}
+
+fn hex(number: u8) -> String {
+    format!("{number:02x}").repeat(32)
+}
+
+/// One rule's lines without its id.
+fn rule() -> impl Strategy<Value = String> {
+    let list = |items: Vec<String>| {
+        let unique: std::collections::BTreeSet<String> =
+            items.into_iter().map(|item| format!("\"{item}\"")).collect();
+        format!("[{}]", unique.into_iter().collect::<Vec<_>>().join(", "))
+    };
+    let globs = move || prop::collection::vec(glob(), 1..4).prop_map(list);
+    let operations =
+        prop::sample::subsequence(vec!["read", "write", "create", "delete", "rename", "link"], 1..4)
+            .prop_map(move |operations| list(operations.into_iter().map(str::to_owned).collect()));
+    let nets = prop::sample::subsequence(
+        vec!["0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "::/0", "fd00::/8", "fd00:ec2::254"],
+        1..4,
+    )
+    .prop_map(move |nets| list(nets.into_iter().map(str::to_owned).collect()));
+    let ports =
+        prop::sample::select(vec!["", "    ports: [80]\n", "    ports: [80, 79-90, \"1000-2000\"]\n"]);
+    let body = prop_oneof![
+        4 => (globs(), operations).prop_map(|(paths, operations)| format!("kind: file\n    paths: {paths}\n    operations: {operations}\n")),
+        1 => globs().prop_map(|paths| format!("kind: file\n    paths: {paths}\n")),
+        2 => globs().prop_map(|paths| format!("kind: exec\n    paths: {paths}\n")),
+        2 => (nets, ports).prop_map(|(to, ports)| format!("kind: connect\n    to: {to}\n{ports}")),
+        1 => globs().prop_map(|unix| format!("kind: connect\n    unix: {unix}\n")),
+    ];
+    let exception = prop_oneof![
+        3 => glob().prop_map(|glob| format!("      - executable: \"{glob}\"\n")),
+        1 => (1..4_u8).prop_map(|number| format!("      - sha256: \"{}\"\n", hex(number))),
+        1 => (glob(), 1..4_u8).prop_map(|(glob, number)| format!("      - executable: \"{glob}\"\n        sha256: \"{}\"\n", hex(number))),
+    ];
+    let except = prop::collection::btree_set(exception, 0..3).prop_map(|exceptions| {
+        if exceptions.is_empty() {
+            String::new()
+        } else {
+            format!("    except:\n{}", exceptions.into_iter().collect::<String>())
+        }
+    });
+    let mode = prop::sample::select(vec!["", "    mode: monitor\n", "    mode: enforce\n"]);
+    (body, mode, except).prop_map(|(body, mode, except)| format!("{body}{mode}    reason: because\n{except}"))
+}
+
+fn text(rules: &[String]) -> String {
+    let rules: String = rules.iter().map(|rule| format!("  - {rule}")).collect();
+    format!("version: 1\nname: random\nrules:\n{rules}")
+}
+
+fn policy() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec(rule(), 1..7).prop_map(|rules| {
+        rules.into_iter().enumerate().map(|(index, rule)| format!("id: r-{index}\n    {rule}")).collect()
+    })
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let subject = (path(), prop::option::of((1..5_u8).prop_map(digest)));
+    let subject =
+        subject.prop_map(|(path, sha256)| Subject { executable: path.into_bytes(), sha256, uid: 1000 });
+    let operation = prop::sample::select(FileOperation::WORDS.map(|(_, operation)| operation).to_vec());
+    let addresses =
+        ["10.1.2.3", "10.1.9.9", "10.9.9.9", "1.2.3.4", "::1", "fd00::1", "fd00:ec2::254", "::ffff:10.1.2.3"];
+    let address = prop::sample::select(addresses.map(|a| a.parse::<IpAddr>().expect("an address")).to_vec());
+    let object = prop_oneof![
+        4 => (path(), operation).prop_map(|(path, operation)| Object::File { path: path.into_bytes(), operation }),
+        2 => path().prop_map(|path| Object::Exec { path: path.into_bytes(), sha256: None }),
+        2 => (address, prop::sample::select(vec![80, 90, 91, 1500, 65535]))
+            .prop_map(|(address, port)| Object::Connect { address, port }),
+        1 => path().prop_map(|path| Object::ConnectUnix { path: path.into_bytes() }),
+    ];
+    (subject, object).prop_map(|(subject, object)| Request { subject, object })
+}
+
+fn read(text: &str) -> Policy {
+    parse("random", text).unwrap_or_else(|diagnostics| panic!("{diagnostics}\n{text}"))
+}
+
+fn build(policy: &Policy, seed: u64) -> Tables {
+    let (host, resolver) = machine();
+    let target = Target { seed, generation: 1, slot: 1 };
+    compile(policy, &host, &resolver, target).unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
+}
+
+fn located(path: &[u8]) -> Located {
+    machine().1.locate(path).remove(0)
+}
+
+/// What the kernel would do.
+fn decide(tables: &Tables, request: &Request) -> Decision {
+    let matcher = Matcher::new(tables);
+    let Subject { executable, sha256, .. } = &request.subject;
+    let sets = matcher.subject_sets(&located(executable), executable, sha256.as_ref());
+    match &request.object {
+        Object::File { path, operation } => {
+            matcher.decide_path(sets, &located(path), *operation as u32, None)
+        }
+        Object::Exec { path, sha256 } => {
+            matcher.decide_path(sets, &located(path), Operation::EXEC, sha256.as_ref())
+        }
+        Object::ConnectUnix { path } => matcher.decide_path(sets, &located(path), Operation::CONNECT, None),
+        Object::Connect { address, port } => matcher.decide_connect(sets, *address, *port),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn tables_decide_as_the_oracle(rules in policy(), requests in prop::collection::vec(request(), 32), seed: u64) {
+        let text = text(&rules);
+        let policy = read(&text);
+        let tables = build(&policy, seed);
+        let host = machine().0;
+        for request in requests {
+            prop_assert_eq!(decide(&tables, &request), eval(&policy, &host, &request), "{:?}\n{}", request, text);
+        }
+    }
+
+    #[test]
+    fn order_never_matters(rules in policy(), seed: u64, shuffle in any::<prop::sample::Index>()) {
+        let tables = build(&read(&text(&rules)), seed);
+        let mut permuted = rules;
+        let middle = shuffle.index(permuted.len());
+        permuted.rotate_left(middle);
+        permuted.reverse();
+        prop_assert_eq!(build(&read(&text(&permuted)), seed), tables);
+    }
+
+    #[test]
+    fn one_more_deny_never_allows_more(rules in policy().prop_filter("two rules", |rules| rules.len() > 1), requests in prop::collection::vec(request(), 16)) {
+        let host = machine().0;
+        let fewer = read(&text(&rules[1..]));
+        let more = read(&text(&rules));
+        for request in requests {
+            prop_assert!(eval(&more, &host, &request).verdict >= eval(&fewer, &host, &request).verdict);
+        }
+    }
+}
