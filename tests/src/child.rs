@@ -15,7 +15,7 @@ use rustix::process::{
 /// How often a child is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long processes have between the request to end and the end.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(5);
 /// Longest chain of parents that is followed; beyond it a process counts as somebody else's.
 const DEPTH_MAX: usize = 256;
 

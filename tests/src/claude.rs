@@ -8,6 +8,7 @@ use std::{
     fs, io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 /// The npm package.
@@ -58,33 +59,54 @@ impl Dirs {
     }
 }
 
-/// The whole environment of a run against the model API on `port`. Start from an empty one (`env_clear`).
-#[must_use]
-pub fn environment(dirs: &Dirs, port: u16) -> Vec<(&'static str, OsString)> {
-    vec![
-        ("HOME", dirs.home.clone().into()),
-        ("CLAUDE_CONFIG_DIR", dirs.config.clone().into()),
-        ("CLAUDE_CODE_TMPDIR", dirs.tmp.clone().into()),
-        ("TMPDIR", dirs.tmp.clone().into()),
-        ("PATH", "/usr/bin:/bin".into()),
-        ("SHELL", "/bin/bash".into()),
-        ("TERM", "xterm".into()),
-        ("ANTHROPIC_API_KEY", "sk-test-local".into()),
-        ("ANTHROPIC_BASE_URL", format!("http://127.0.0.1:{port}").into()),
-        ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
-        ("DISABLE_TELEMETRY", "1".into()),
-        ("DISABLE_ERROR_REPORTING", "1".into()),
-        ("DISABLE_AUTOUPDATER", "1".into()),
-    ]
+/// A run without a terminal: one prompt, some tools allowed, a line of JSON on stdout for each event.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// The binary.
+    pub binary: &'a Path,
+    /// Where it lives and works.
+    pub dirs: &'a Dirs,
+    /// Port of the model API on 127.0.0.1.
+    pub port: u16,
+    /// What the user is supposed to have typed.
+    pub prompt: &'a str,
+    /// Tools that it may use without asking.
+    pub tools: &'a [&'a str],
 }
 
-/// The arguments of a run without a terminal: one prompt, these tools allowed, a line of JSON for each event.
-#[must_use]
-pub fn arguments(prompt: &str, tools: &[&str]) -> Vec<OsString> {
-    let tools = tools.join(",");
-    ["-p", prompt, "--allowedTools", &tools, "--output-format", "stream-json", "--verbose"]
-        .map(OsString::from)
-        .into()
+impl Run<'_> {
+    /// The command: `launcher` (such as `treeline run --`; may be empty), then Claude Code and its arguments, in an environment that holds
+    /// nothing else than [`Run::environment`].
+    #[must_use]
+    pub fn command(&self, launcher: &[OsString]) -> Command {
+        let tools = self.tools.join(",");
+        let mut words = launcher.iter().cloned().chain([self.binary.into()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).args(["-p", self.prompt, "--allowedTools", &tools]);
+        command.args(["--output-format", "stream-json", "--verbose"]);
+        command.env_clear().envs(self.environment()).current_dir(&self.dirs.project).stdin(Stdio::null());
+        command
+    }
+
+    /// The whole environment.
+    #[must_use]
+    pub fn environment(&self) -> Vec<(&'static str, OsString)> {
+        vec![
+            ("HOME", self.dirs.home.clone().into()),
+            ("CLAUDE_CONFIG_DIR", self.dirs.config.clone().into()),
+            ("CLAUDE_CODE_TMPDIR", self.dirs.tmp.clone().into()),
+            ("TMPDIR", self.dirs.tmp.clone().into()),
+            ("PATH", "/usr/bin:/bin".into()),
+            ("SHELL", "/bin/bash".into()),
+            ("TERM", "xterm".into()),
+            ("ANTHROPIC_API_KEY", "sk-test-local".into()),
+            ("ANTHROPIC_BASE_URL", format!("http://127.0.0.1:{}", self.port).into()),
+            ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
+            ("DISABLE_TELEMETRY", "1".into()),
+            ("DISABLE_ERROR_REPORTING", "1".into()),
+            ("DISABLE_AUTOUPDATER", "1".into()),
+        ]
+    }
 }
 
 #[cfg(test)]
@@ -97,11 +119,30 @@ mod tests {
         let dirs = Dirs::below(root.path());
         dirs.create().expect("made");
         dirs.create().expect("kept");
-        for (name, value) in environment(&dirs, 1) {
+        let run =
+            Run { binary: Path::new("/claude"), dirs: &dirs, port: 1, prompt: "p", tools: &["Bash", "Read"] };
+        for (name, value) in run.environment() {
             if name.ends_with("DIR") || name == "HOME" {
                 assert!(Path::new(&value).is_dir() && Path::new(&value).starts_with(root.path()), "{name}");
             }
         }
         assert!(dirs.project.starts_with(&dirs.home));
+    }
+
+    #[test]
+    fn launchers_come_first() {
+        let dirs = Dirs::below(Path::new("/r"));
+        let run =
+            Run { binary: Path::new("/claude"), dirs: &dirs, port: 1, prompt: "p", tools: &["Bash", "Read"] };
+        let check = |launcher: &[&str], expect: &str| {
+            let launcher: Vec<OsString> = launcher.iter().map(OsString::from).collect();
+            let command = run.command(&launcher);
+            let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).collect();
+            let words: Vec<_> = words.into_iter().map(|word| word.to_string_lossy()).collect();
+            assert_eq!(words[..expect.split(' ').count()].join(" "), expect);
+            assert_eq!(command.get_current_dir(), Some(Path::new("/r/home/project")));
+        };
+        check(&[], "/claude -p p --allowedTools Bash,Read --output-format stream-json --verbose");
+        check(&["treeline", "run", "--"], "treeline run -- /claude -p p");
     }
 }

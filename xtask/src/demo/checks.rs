@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use treeline_tests::{
     child::Ended,
     model_api::{ModelApi, ToolResult},
@@ -99,9 +99,9 @@ fn search(dir: &Path, scene: &Scene, copies: &mut Vec<String>, searched: &mut us
 /// # Errors
 /// When `treeline` cannot be asked.
 pub(super) fn log(report: &mut Report, treeline: &Treeline<'_>, acts: &[Act]) -> Result<Vec<Entry>> {
-    let verified = treeline.ask(&["log", "verify"])?;
+    let verified = treeline.ask(verbs::VERIFY)?;
     report.check("the log is whole", verified.succeeded(), brief(&said(&verified)));
-    let stored = treeline.ask(&["events", "--json"])?;
+    let stored = treeline.ask(verbs::ENTRIES)?;
     let (entries, readable) = match entries::parse(&stored.out) {
         Ok(entries) => (entries, stored.succeeded()),
         Err(error) => {
@@ -185,12 +185,29 @@ fn shows_hash(text: &str, digest: &str) -> bool {
     words.into_iter().any(|word| word.len() >= 8 && digest.starts_with(word))
 }
 
-/// Attach mode and coverage.
+/// The policy in force, and the one that the project ships.
+///
+/// # Errors
+/// When one cannot be read, or `treeline` cannot be asked.
+pub(super) fn policies(report: &mut Report, treeline: &Treeline<'_>, shipped: &Path) -> Result<()> {
+    let reading = |file: &Path| format!("reading {}", file.display());
+    let policy = &treeline.scene.policy;
+    println!("{}", fs::read_to_string(policy).with_context(|| reading(policy))?.trim_end());
+    let check = treeline.check_policy(policy)?;
+    report.check("`treeline policy check` accepts it", check.succeeded(), brief(&said(&check)));
+    heading("policies/baseline.yaml, shipped and not in force here");
+    let check = treeline.check_policy(shipped)?;
+    println!("{}", said(&check));
+    report.check("`treeline policy check` accepts that, too", check.succeeded(), check.end());
+    Ok(())
+}
+
+/// Denials, attach mode and coverage, as `treeline` tells them.
 ///
 /// # Errors
 /// When `treeline` cannot be asked.
 pub(super) fn coverage(report: &mut Report, treeline: &Treeline<'_>, entries: &[Entry]) -> Result<()> {
-    for words in [&["events", "--verdict", "deny"][..], &["status"], &["log", "verify"]] {
+    for words in [verbs::DENIALS, verbs::STATUS, verbs::VERIFY] {
         let answer = treeline.ask(words)?;
         heading(&format!("treeline {}", words.join(" ")));
         println!("{}", said(&answer));

@@ -22,7 +22,9 @@ use super::{
 pub(super) fn run(args: &Args, dir: &Path) -> Result<ExitCode> {
     namespace::settle().context("preparing the namespaces of the demo")?;
     let binary = args.treeline.as_deref().context("--stage needs --treeline")?;
-    let claude = claude::binary(&outer::repository()?.join(claude::INSTALL_DIR)).canonicalize()?;
+    let root = outer::repository()?;
+    let claude =
+        claude::binary(&root.join(claude::INSTALL_DIR)).canonicalize().context("finding Claude Code")?;
     let scene = Scene::create(dir)?;
     let acts = scenario::acts(&scene, &claude, listener::start()?)?;
     let api = ModelApi::start(scenario::script(&acts)).context("starting the model API")?;
@@ -36,6 +38,8 @@ pub(super) fn run(args: &Args, dir: &Path) -> Result<ExitCode> {
     explain(&run, left);
 
     let mut report = Report::default();
+    heading("the policy in force");
+    checks::policies(&mut report, &treeline, &root.join("policies/baseline.yaml"))?;
     heading("what the agent could do, and what it could not");
     checks::run(&mut report, &run, &api);
     checks::acts(&mut report, &scene, &acts, &api);
