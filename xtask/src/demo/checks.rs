@@ -26,7 +26,10 @@ pub(super) fn run(report: &mut Report, run: &Answer, api: &ModelApi) {
     report.check("Claude Code ran to its end", run.succeeded(), run.end());
     let received = api.received();
     let sessions: BTreeSet<_> = received.iter().filter_map(|request| request.session.as_deref()).collect();
-    let faults = api.faults();
+    let strange = received.iter().filter(|request| request.status != 200);
+    let strange =
+        strange.map(|request| format!("{} {} got {}", request.method, request.target, request.status));
+    let faults: Vec<_> = api.faults().into_iter().chain(strange).collect();
     let evidence = match faults.first() {
         Some(fault) => format!("{} faults, the first: {fault}", faults.len()),
         None => format!("{} requests from {} Claude Code session", received.len(), sessions.len()),

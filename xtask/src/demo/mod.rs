@@ -18,17 +18,18 @@ mod scene;
 mod stage;
 mod verbs;
 
-use std::process::ExitCode;
+use std::path::Path;
 
 pub(crate) use args::Args;
 
-/// Runs the demo. Success means that every check held; 1 that one did not.
+/// Runs the demo in the checkout at `root` with the binary `treeline`, unless the arguments name another. Returns whether every check held.
 ///
 /// # Errors
 /// When the demo could not be run at all.
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(root: &Path, treeline: &Path, args: &Args) -> anyhow::Result<bool> {
+    let treeline = args.treeline.as_deref().unwrap_or(treeline);
     match &args.stage {
-        None => outer::run(args),
-        Some(dir) => stage::run(args, dir),
+        None => outer::run(root, treeline, args.keep),
+        Some(scratch) => stage::run(root, treeline, scratch),
     }
 }

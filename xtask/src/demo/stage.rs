@@ -1,6 +1,6 @@
 //! Second stage, inside private namespaces: the run, then the checks.
 
-use std::{path::Path, process::ExitCode};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use treeline_tests::{
@@ -11,21 +11,18 @@ use treeline_tests::{
 };
 
 use super::{
-    args::Args,
-    checks, listener, outer,
+    checks, listener,
     report::{Report, heading},
     scenario,
     scene::Scene,
     verbs::{Answer, Treeline},
 };
 
-pub(super) fn run(args: &Args, dir: &Path) -> Result<ExitCode> {
+pub(super) fn run(root: &Path, binary: &Path, scratch: &Path) -> Result<bool> {
     namespace::settle().context("preparing the namespaces of the demo")?;
-    let binary = args.treeline.as_deref().context("--stage needs --treeline")?;
-    let root = outer::repository()?;
     let claude =
         claude::binary(&root.join(claude::INSTALL_DIR)).canonicalize().context("finding Claude Code")?;
-    let scene = Scene::create(dir)?;
+    let scene = Scene::create(scratch)?;
     let acts = scenario::acts(&scene, &claude, listener::start()?)?;
     let api = ModelApi::start(scenario::script(&acts)).context("starting the model API")?;
 
@@ -48,7 +45,7 @@ pub(super) fn run(args: &Args, dir: &Path) -> Result<ExitCode> {
     let entries = checks::log(&mut report, &treeline, &acts)?;
     checks::hashes(&mut report, &treeline, &entries, &claude)?;
     checks::coverage(&mut report, &treeline, &entries)?;
-    Ok(if report.sum() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(report.sum())
 }
 
 /// Says what is worth knowing when the run itself went wrong.
