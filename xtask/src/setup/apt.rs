@@ -1,0 +1,117 @@
+//! Debian's package manager.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Result, bail};
+
+use super::{advice_of_packages, probe};
+use crate::{checkout::Checkout, step};
+
+const LISTS: &str = "/var/lib/apt/lists";
+/// Older lists name versions that the mirrors may have dropped.
+const LISTS_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Installs packages; where that is not ours to do, says what to install instead.
+pub(crate) fn install(checkout: &Checkout, names: &[&str]) -> Result<()> {
+    let advice = advice_of_packages(names);
+    if probe::program("apt-get").is_none() {
+        bail!(
+            "this machine has no apt-get; install what provides these, then run `cargo xtask setup` again:{advice}"
+        );
+    }
+    if !is_root() {
+        bail!(
+            "these packages are missing and only root can install them:{advice}\nrun `sudo apt-get update && sudo apt-get \
+             install --no-install-recommends {}`, then `cargo xtask setup` again",
+            names.join(" ")
+        );
+    }
+    println!("==> Debian packages: {}", names.join(" "));
+    let mut is_fresh = false;
+    if !lists_are_recent(Path::new(LISTS)) {
+        update(checkout)?;
+        is_fresh = true;
+    }
+    if try_install(checkout, names)? {
+        return Ok(());
+    }
+    // Recent lists can still name what a mirror has just replaced: once more, with new ones.
+    if !is_fresh {
+        update(checkout)?;
+        if try_install(checkout, names)? {
+            return Ok(());
+        }
+    }
+    step::show_tail(&checkout.logs().join("apt-install.log"));
+    bail!(
+        "apt-get could not install {}; try it by hand: `apt-get install {}`",
+        names.join(" "),
+        names.join(" ")
+    );
+}
+
+fn update(checkout: &Checkout) -> Result<()> {
+    step::run(checkout, "apt-update", apt_get().arg("update")).map(drop)
+}
+
+fn try_install(checkout: &Checkout, names: &[&str]) -> Result<bool> {
+    let mut command = apt_get();
+    command.args(["install", "--yes", "--no-install-recommends", "--no-upgrade"]).args(names);
+    Ok(step::attempt(checkout, "apt-install", &mut command)?.status.success())
+}
+
+fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    // Another apt may hold the lock for a while; a question would wait for ever.
+    command.env("DEBIAN_FRONTEND", "noninteractive").args(["-o", "DPkg::Lock::Timeout=300", "-q"]);
+    command
+}
+
+/// Root, by the owner of our own entry in /proc: that needs no dependency.
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// Whether there are lists, and the last `apt-get update` is not too long ago. (The lists themselves carry the mirror's times; the folders
+/// around them are touched by every update.)
+fn lists_are_recent(lists: &Path) -> bool {
+    let has_lists = fs::read_dir(lists).is_ok_and(|mut entries| {
+        entries
+            .any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().contains("_Packages")))
+    });
+    let touched = [lists.to_owned(), lists.join("partial")]
+        .iter()
+        .filter_map(|path| fs::metadata(path).ok()?.modified().ok())
+        .max()
+        .unwrap_or(SystemTime::UNIX_EPOCH);
+    has_lists && touched.elapsed().is_ok_and(|age| age < LISTS_AGE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_without_packages_are_not_recent() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!lists_are_recent(&folder.path().join("absent")));
+        assert!(!lists_are_recent(folder.path()));
+        fs::write(folder.path().join("mirror_main_binary-amd64_Packages.lz4"), "").unwrap();
+        assert!(lists_are_recent(folder.path()));
+    }
+
+    #[test]
+    fn old_lists_are_not_recent() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("mirror_Packages"), "").unwrap();
+        let old = SystemTime::now() - 2 * LISTS_AGE_MAX;
+        fs::File::open(folder.path()).unwrap().set_modified(old).unwrap();
+        assert!(!lists_are_recent(folder.path()));
+    }
+}
