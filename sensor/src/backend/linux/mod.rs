@@ -3,6 +3,7 @@
 mod hooks;
 mod load;
 mod mounts;
+pub mod object;
 mod offsets;
 mod sys;
 
