@@ -8,6 +8,7 @@ mod checkout;
 mod outcome;
 mod setup;
 mod step;
+mod tidy;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ enum Verb {
     BuildEbpf,
     /// Build the kernel programs and then the `treeline` binary that embeds them.
     Build,
+    /// Check rules of style and structure that no other tool checks.
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -52,5 +55,6 @@ fn run(verb: Verb) -> Result<Outcome> {
         Verb::Setup(arguments) => setup::run(&checkout, &arguments),
         Verb::BuildEbpf => build_ebpf::run(&checkout),
         Verb::Build => build::run(&checkout),
+        Verb::Tidy => tidy::run(&checkout),
     }
 }
