@@ -4,10 +4,13 @@
 
 mod build;
 mod build_ebpf;
+mod check;
 mod checkout;
+mod deny;
 mod outcome;
 mod setup;
 mod step;
+mod test;
 mod tidy;
 mod toolchain;
 
@@ -35,6 +38,12 @@ enum Verb {
     BuildEbpf,
     /// Build the kernel programs and then the `treeline` binary that embeds them.
     Build,
+    /// Check everything that can be checked without running it: format, clippy, tidy, deny.
+    Check,
+    /// Check licences, sources and advisories of dependencies.
+    Deny,
+    /// Run everything: setup, checks, build, and all tests, with a table at the end.
+    Test(test::Arguments),
     /// Check rules of style and structure that no other tool checks.
     Tidy,
 }
@@ -55,6 +64,9 @@ fn run(verb: Verb) -> Result<Outcome> {
         Verb::Setup(arguments) => setup::run(&checkout, &arguments),
         Verb::BuildEbpf => build_ebpf::run(&checkout),
         Verb::Build => build::run(&checkout),
+        Verb::Check => check::run(&checkout),
+        Verb::Deny => deny::run(&checkout),
+        Verb::Test(arguments) => test::run(&checkout, &arguments),
         Verb::Tidy => tidy::run(&checkout),
     }
 }

@@ -4,9 +4,9 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    io::{Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -19,6 +19,8 @@ use crate::checkout::Checkout;
 const HEARTBEAT: Duration = Duration::from_secs(20);
 /// How often the child is asked whether it ended.
 const POLL: Duration = Duration::from_millis(50);
+/// No step that is not given another takes this long on two cores.
+const DEADLINE: Duration = Duration::from_secs(30 * 60);
 /// How much of a failed step's output is shown; the rest is in its file.
 const TAIL_LINES: usize = 40;
 /// What is read for it: a line of compiler output is rarely above 1 KiB.
@@ -27,32 +29,71 @@ const TAIL_BYTES: u64 = 64 * 1024;
 /// A finished step.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    /// How the command ended.
-    pub(crate) status: ExitStatus,
+    /// The command as one could type it.
+    command: String,
+    /// How it ended.
+    pub(crate) end: End,
     /// Its whole output, both streams.
     pub(crate) log: PathBuf,
     /// How long it took.
     pub(crate) elapsed: Duration,
 }
 
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By itself.
+    Exit(ExitStatus),
+    /// It did not end before its deadline and was killed.
+    Hung,
+}
+
+impl Finished {
+    /// Whether it ended by itself, and well.
+    pub(crate) fn is_success(&self) -> bool {
+        matches!(self.end, End::Exit(status) if status.success())
+    }
+
+    /// The output as text.
+    pub(crate) fn output(&self) -> Result<String> {
+        let bytes = fs::read(&self.log).with_context(|| format!("cannot read `{}`", self.log.display()))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Fails when it failed, showing the end of its output.
+    pub(crate) fn required(&self, checkout: &Checkout) -> Result<()> {
+        let how = match self.end {
+            End::Exit(status) if status.success() => return Ok(()),
+            End::Exit(status) => format!("failed ({status})"),
+            End::Hung => format!("was killed, since it had not ended after {} s", self.elapsed.as_secs()),
+        };
+        self.show_tail();
+        bail!("`{}` {how}; all of its output: {}", self.command, checkout.relative(&self.log).display());
+    }
+
+    /// Prints the end of its output, indented, so that it cannot be mistaken for our own words.
+    pub(crate) fn show_tail(&self) {
+        for line in tail(&self.log, TAIL_LINES) {
+            eprintln!("    | {line}");
+        }
+    }
+}
+
 /// Runs `command` as the step `name` and fails when it fails, showing the end of its output.
 pub(crate) fn run(checkout: &Checkout, name: &str, command: &mut Command) -> Result<Finished> {
-    let finished = attempt(checkout, name, command)?;
-    if !finished.status.success() {
-        show_tail(&finished.log);
-        bail!(
-            "`{}` failed ({}); all of its output: {}",
-            shown(command),
-            finished.status,
-            relative(checkout, &finished.log)
-        );
-    }
+    let finished = attempt(checkout, name, command, DEADLINE)?;
+    finished.required(checkout)?;
     println!("    done in {} s", finished.elapsed.as_secs());
     Ok(finished)
 }
 
 /// Runs `command` as the step `name`; how it ended is the caller's to judge.
-pub(crate) fn attempt(checkout: &Checkout, name: &str, command: &mut Command) -> Result<Finished> {
+pub(crate) fn attempt(
+    checkout: &Checkout,
+    name: &str,
+    command: &mut Command,
+    deadline: Duration,
+) -> Result<Finished> {
     let log = checkout.logs().join(format!("{name}.log"));
     fs::create_dir_all(checkout.logs())
         .with_context(|| format!("cannot create `{}`", checkout.logs().display()))?;
@@ -66,16 +107,26 @@ pub(crate) fn attempt(checkout: &Checkout, name: &str, command: &mut Command) ->
         .stderr(second)
         .spawn()
         .with_context(|| format!("cannot start `{}`", shown(command)))?;
+    let end = wait(&mut child, name, &log, deadline)
+        .with_context(|| format!("cannot wait for `{}`", shown(command)))?;
+    Ok(Finished { command: shown(command), end, log, elapsed: started.elapsed() })
+}
+
+/// Waits, with a heartbeat, until the child ends or its time is up.
+fn wait(child: &mut Child, name: &str, log: &Path, deadline: Duration) -> io::Result<End> {
+    let started = Instant::now();
     let mut beat = started;
     loop {
-        if let Some(status) =
-            child.try_wait().with_context(|| format!("cannot wait for `{}`", shown(command)))?
-        {
-            return Ok(Finished { status, log, elapsed: started.elapsed() });
+        if let Some(status) = child.try_wait()? {
+            return Ok(End::Exit(status));
+        }
+        if started.elapsed() >= deadline {
+            kill_tree(child)?;
+            return Ok(End::Hung);
         }
         if beat.elapsed() >= HEARTBEAT {
             beat = Instant::now();
-            let last = tail(&log, 1).pop().unwrap_or_default();
+            let last = tail(log, 1).pop().unwrap_or_default();
             println!(
                 "    ... {name}: {} s, last line: {}",
                 started.elapsed().as_secs(),
@@ -86,11 +137,24 @@ pub(crate) fn attempt(checkout: &Checkout, name: &str, command: &mut Command) ->
     }
 }
 
-/// Prints the end of a log, indented, so that it cannot be mistaken for our own words.
-pub(crate) fn show_tail(log: &Path) {
-    for line in tail(log, TAIL_LINES) {
-        eprintln!("    | {line}");
+/// Kills the child and what it started. (It has no process group of its own, so that Ctrl-C ends it together with us.)
+fn kill_tree(child: &mut Child) -> io::Result<()> {
+    let mut pids = vec![child.id().to_string()];
+    let mut index = 0;
+    while let Some(pid) = pids.get(index).cloned() {
+        index += 1;
+        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            pids.extend(children.split_whitespace().map(str::to_owned));
+        }
     }
+    let descendants = &pids[1..];
+    if !descendants.is_empty() {
+        // Those that ended meanwhile make it fail, which is as good.
+        Command::new("kill").arg("-KILL").args(descendants).stderr(Stdio::null()).status()?;
+    }
+    child.kill()?;
+    child.wait().map(drop)
 }
 
 /// The last `count` lines of a file; none when it cannot be read, since this only serves messages.
@@ -114,13 +178,10 @@ fn clipped(line: &str) -> String {
     line.chars().take(100).collect()
 }
 
-fn relative(checkout: &Checkout, path: &Path) -> String {
-    checkout.relative(path).display().to_string()
-}
-
-/// The command as one could type it.
+/// The command, as one could type it where its program is in PATH.
 pub(crate) fn shown(command: &Command) -> String {
-    let mut words = vec![command.get_program()];
+    let program = Path::new(command.get_program());
+    let mut words = vec![program.file_name().unwrap_or(command.get_program())];
     words.extend(command.get_args());
     words.into_iter().map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
@@ -140,8 +201,7 @@ mod tests {
         let (_folder, checkout) = checkout();
         let finished =
             run(&checkout, "echo", Command::new("sh").args(["-c", "echo out; echo err >&2"])).unwrap();
-        let mut lines: Vec<String> =
-            fs::read_to_string(finished.log).unwrap().lines().map(str::to_owned).collect();
+        let mut lines: Vec<String> = finished.output().unwrap().lines().map(str::to_owned).collect();
         lines.sort();
         assert_eq!(lines, ["err", "out"]);
     }
@@ -154,6 +214,26 @@ mod tests {
             error,
             "`sh -c exit 3` failed (exit status: 3); all of its output: target/xtask-logs/sad.log"
         );
+    }
+
+    #[test]
+    fn a_hung_command_is_killed_with_its_children() {
+        let (_folder, checkout) = checkout();
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 600 & echo $!; wait"]);
+        let finished = attempt(&checkout, "hung", &mut command, Duration::from_millis(300)).unwrap();
+        assert_eq!(finished.end, End::Hung);
+        let pid = finished.output().unwrap();
+        // A killed process takes a moment to die, and stays as a zombie until its new parent reaps it.
+        let is_gone = || {
+            let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            state.is_empty() || state.contains(") Z ")
+        };
+        let patience = Instant::now() + Duration::from_secs(10);
+        while !is_gone() && Instant::now() < patience {
+            thread::sleep(POLL);
+        }
+        assert!(is_gone());
     }
 
     #[test]

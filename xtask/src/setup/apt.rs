@@ -10,11 +10,16 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::{advice_of_packages, probe};
-use crate::{checkout::Checkout, step};
+use crate::{
+    checkout::Checkout,
+    step::{self, Finished},
+};
 
 const LISTS: &str = "/var/lib/apt/lists";
 /// Older lists name versions that the mirrors may have dropped.
 const LISTS_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Some 500 MB over a slow line.
+const INSTALL_DEADLINE: Duration = Duration::from_secs(30 * 60);
 
 /// Installs packages; where that is not ours to do, says what to install instead.
 pub(crate) fn install(checkout: &Checkout, names: &[&str]) -> Result<()> {
@@ -32,37 +37,27 @@ pub(crate) fn install(checkout: &Checkout, names: &[&str]) -> Result<()> {
         );
     }
     println!("==> Debian packages: {}", names.join(" "));
-    let mut is_fresh = false;
-    if !lists_are_recent(Path::new(LISTS)) {
+    let is_recent = lists_are_recent(Path::new(LISTS));
+    if !is_recent {
         update(checkout)?;
-        is_fresh = true;
     }
-    if try_install(checkout, names)? {
-        return Ok(());
-    }
-    // Recent lists can still name what a mirror has just replaced: once more, with new ones.
-    if !is_fresh {
+    let mut finished = try_install(checkout, names)?;
+    if !finished.is_success() && is_recent {
+        // Recent lists can still name what a mirror has just replaced: once more, with new ones.
         update(checkout)?;
-        if try_install(checkout, names)? {
-            return Ok(());
-        }
+        finished = try_install(checkout, names)?;
     }
-    step::show_tail(&checkout.logs().join("apt-install.log"));
-    bail!(
-        "apt-get could not install {}; try it by hand: `apt-get install {}`",
-        names.join(" "),
-        names.join(" ")
-    );
+    finished.required(checkout)
 }
 
 fn update(checkout: &Checkout) -> Result<()> {
     step::run(checkout, "apt-update", apt_get().arg("update")).map(drop)
 }
 
-fn try_install(checkout: &Checkout, names: &[&str]) -> Result<bool> {
+fn try_install(checkout: &Checkout, names: &[&str]) -> Result<Finished> {
     let mut command = apt_get();
     command.args(["install", "--yes", "--no-install-recommends", "--no-upgrade"]).args(names);
-    Ok(step::attempt(checkout, "apt-install", &mut command)?.status.success())
+    step::attempt(checkout, "apt-install", &mut command, INSTALL_DEADLINE)
 }
 
 fn apt_get() -> Command {

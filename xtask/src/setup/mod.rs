@@ -40,9 +40,19 @@ pub(crate) fn run(checkout: &Checkout, arguments: &Arguments) -> Result<Outcome>
     if arguments.check {
         return Ok(report(checkout));
     }
-    install(checkout, &everything())?;
+    install_everything(checkout)?;
     println!("setup: nothing is missing");
     Ok(Outcome::Clean)
+}
+
+/// All of setup, silent when nothing is missing.
+pub(crate) fn install_everything(checkout: &Checkout) -> Result<()> {
+    install(checkout, &everything())
+}
+
+/// The part of setup that `deny` needs.
+pub(crate) fn cargo_deny(checkout: &Checkout) -> Result<()> {
+    install(checkout, &[Need::Tool(&tools::CARGO_DENY)])
 }
 
 /// The part of setup that the kernel programs need, silent when it is there.
