@@ -7,7 +7,11 @@ mod guard;
 mod hooks;
 mod load;
 mod mounts;
+<<<<<<< HEAD
 mod object;
+=======
+pub mod object;
+>>>>>>> xtask
 mod offsets;
 mod resolve;
 mod rings;
