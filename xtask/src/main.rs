@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod demo;
+mod vm;
 
 use std::{
     path::{Path, PathBuf},
@@ -16,6 +17,8 @@ use clap::Parser;
 enum Verb {
     /// Run the real Claude Code under Treeline, offline, and check that what policy denies is refused and recorded.
     Demo(demo::Args),
+    /// Boot Debian kernels in QEMU and run the behavioural suite in each.
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -29,8 +32,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(Verb::Demo(args): &Verb) -> anyhow::Result<bool> {
+fn run(verb: &Verb) -> anyhow::Result<bool> {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let root = package.as_deref().and_then(Path::parent).context("start this through `cargo xtask`")?;
-    demo::run(root, &root.join("target/release/treeline"), args)
+    match verb {
+        Verb::Demo(args) => demo::run(root, &root.join("target/release/treeline"), args),
+        Verb::Vm(args) => vm::run(root, args),
+    }
 }
