@@ -6,6 +6,7 @@ mod build;
 mod build_ebpf;
 mod check;
 mod checkout;
+mod demo;
 mod deny;
 mod outcome;
 mod setup;
@@ -13,6 +14,7 @@ mod step;
 mod test;
 mod tidy;
 mod toolchain;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -46,6 +48,10 @@ enum Verb {
     Test(test::Arguments),
     /// Check rules of style and structure that no other tool checks.
     Tidy,
+    /// Run the real Claude Code under Treeline, offline, and check that what policy denies is refused and recorded.
+    Demo(demo::Args),
+    /// Boot Debian kernels in QEMU and run the behavioural suite in each.
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
@@ -68,5 +74,18 @@ fn run(verb: Verb) -> Result<Outcome> {
         Verb::Deny => deny::run(&checkout),
         Verb::Test(arguments) => test::run(&checkout, &arguments),
         Verb::Tidy => tidy::run(&checkout),
+        Verb::Demo(arguments) => {
+            // The demo starts itself again inside its namespaces: only the outer run prepares anything.
+            if arguments.stage.is_none() && arguments.treeline.is_none() {
+                setup::run(&checkout, &setup::Arguments::default())?;
+                build::run(&checkout)?;
+            }
+            let held = demo::run(checkout.root(), &checkout.treeline(), &arguments)?;
+            Ok(Outcome::from_count(usize::from(!held)))
+        }
+        Verb::Vm(arguments) => {
+            let held = vm::run(checkout.root(), &arguments)?;
+            Ok(Outcome::from_count(usize::from(!held)))
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::{checkout::Checkout, outcome::Outcome, toolchain::Toolchain};
 use self::{packages::Package, tools::Tool};
 
 /// Arguments of `setup`.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Arguments {
     /// Only report what is there and what is missing; status 1 when something is.
     #[arg(long)]

@@ -7,11 +7,7 @@ mod guard;
 mod hooks;
 mod load;
 mod mounts;
-<<<<<<< HEAD
 mod object;
-=======
-pub mod object;
->>>>>>> xtask
 mod offsets;
 mod resolve;
 mod rings;
@@ -89,11 +85,7 @@ struct Facts {
 /// # Errors
 /// [`BackendError::Unsupported`] says what is missing and what to do.
 pub fn start(options: &Options) -> Result<Box<dyn Backend>, BackendError> {
-    let object = object::embedded().ok_or_else(|| {
-        BackendError::Unsupported(
-            "this build has no kernel programs: make one that has with `cargo xtask build`".to_owned(),
-        )
-    })?;
+    let object = object::required().map_err(|error| BackendError::Unsupported(error.to_string()))?;
     let unsupported = |error| BackendError::Unsupported(load::chain(&error));
     let kernel = Kernel::read(offsets::BTF_PATH).map_err(unsupported)?;
     let facts = Facts { offsets: kernel.offsets().map_err(unsupported)?, settings: hooks::settings(&kernel) };
@@ -246,6 +238,9 @@ impl Backend for LinuxBackend {
             .map_err(|diagnostics| BackendError::Policy(diagnostics.render(false)))?;
         let guard = self.start_guard(policy, &tables)?;
         let problems = guard.as_ref().map_or(&[][..], |guard| guard.problems.as_slice());
+        if let Some(guard) = &guard {
+            tracing::info!(marks = guard.marks, "protected objects are marked");
+        }
         let statuses: Vec<RuleStatus> = policy
             .policy
             .rules

@@ -3,7 +3,7 @@
 /// This binary was built without kernel programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this build of treeline has no kernel programs in it; `cargo xtask build` makes one that has")]
-pub struct NoKernelPrograms;
+pub(super) struct NoKernelPrograms;
 
 /// Bytes at an address that an ELF header may have: the loader reads 64-bit fields in place.
 #[repr(C, align(8))]
@@ -15,7 +15,7 @@ static OBJECT: Option<&Aligned<[u8]>> = Some(&Aligned(*include_bytes!(env!("TREE
 static OBJECT: Option<&Aligned<[u8]>> = None;
 
 /// The object file that this binary was built with, aligned to 8 bytes; none in a build without the BPF toolchain.
-pub fn embedded() -> Option<&'static [u8]> {
+pub(super) fn embedded() -> Option<&'static [u8]> {
     OBJECT.map(|object| &object.0)
 }
 
@@ -23,7 +23,7 @@ pub fn embedded() -> Option<&'static [u8]> {
 ///
 /// # Errors
 /// `NoKernelPrograms` when `embedded` has none.
-pub fn required() -> Result<&'static [u8], NoKernelPrograms> {
+pub(super) fn required() -> Result<&'static [u8], NoKernelPrograms> {
     embedded().ok_or(NoKernelPrograms)
 }
 

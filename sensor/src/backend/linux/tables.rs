@@ -1,6 +1,6 @@
 //! Compiled policy tables in kernel maps: the idle slot is filled, then one write puts it in force.
 
-use std::{borrow::BorrowMut, time::Duration};
+use std::time::Duration;
 
 use aya::{
     Ebpf, Pod,
@@ -139,7 +139,7 @@ fn lpm<'e, const K: usize>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<Pre
 fn array<'e, const V: usize>(
     ebpf: &'e mut Ebpf,
     name: &'static str,
-) -> Result<Array<impl BorrowMut<MapData> + use<'e, V>, [u8; V]>, BackendError> {
+) -> Result<Array<&'e mut MapData, [u8; V]>, BackendError> {
     Array::try_from(ebpf.map_mut(name).ok_or_else(|| missing(name))?).map_err(io)
 }
 
