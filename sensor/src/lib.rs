@@ -2,3 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod backend;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod daemon;

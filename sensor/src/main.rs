@@ -1,2 +1,5 @@
 //! The `treeline` binary.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    treeline::cli::main()
+}

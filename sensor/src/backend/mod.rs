@@ -1,12 +1,14 @@
 //! Where events come from and verdicts are enforced. Only what is below this module knows the operating system.
 
 pub mod observation;
+pub mod replay;
 
 use std::{path::PathBuf, time::Duration};
 
 use treeline_event::{AttachMode, HookStatus, ProcessKey, RuleStatus, SessionId};
 
 pub use observation::{ExecSeen, FileSeen, Observation, Seen};
+pub use replay::ReplayBackend;
 
 /// What a backend can do on this machine.
 #[derive(Clone, Debug)]
