@@ -173,15 +173,24 @@ offsets! {
     regs_cs = "required" "pt_regs:cs",
 }
 
-/// Settings that hold for as long as the programs are loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// Facts about this kernel and attach mode that hold for as long as the programs are loaded. Each is 0 or 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Settings {
-    /// 1 when the programs may refuse (attach modes `lsm` and `fmod_ret`), 0 when they only see.
-    pub can_deny: u32,
-    /// 1 in attach mode `fallback`: opens and names are taken from system call exits.
-    pub fallback: u32,
+    /// The result of a connect is seen at the return of `__sys_connect_file`.
+    pub connect_exit: u32,
+    /// `inode_setattr` takes the mount's id map as its first argument (Linux 6.9).
+    pub setattr_idmap: u32,
+    /// `inode_setxattr` takes the mount's id map as its first argument (Linux 5.12).
+    pub setxattr_idmap: u32,
+    /// Explicit padding.
+    pub pad: u32,
+}
+
+impl Settings {
+    /// The value in the object file.
+    pub const UNSET: Self = Self { connect_exit: 0, setattr_idmap: 0, setxattr_idmap: 0, pad: 0 };
 }
 
 const _: () = assert!(size_of::<Offsets>() == 4 * Offsets::SOURCES.len());
-const _: () = assert!(size_of::<Settings>() == 8);
+const _: () = assert!(size_of::<Settings>() == 16);

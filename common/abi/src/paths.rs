@@ -110,6 +110,56 @@ pub struct Wild {
     pub mask: Mask,
 }
 
+/// A [`Wild`] as the kernel programs compare it: eight bytes at a time, under masks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct WildWords {
+    /// First [`WILD_LEN_MAX`] bytes of a matching name under `prefix_mask`, little-endian.
+    pub prefix: [u64; WILD_LEN_MAX / 8],
+    /// Which bits of `prefix` count.
+    pub prefix_mask: [u64; WILD_LEN_MAX / 8],
+    /// Last [`WILD_LEN_MAX`] bytes of a matching name, aligned to the end.
+    pub suffix: [u64; WILD_LEN_MAX / 8],
+    /// Which bits of `suffix` count.
+    pub suffix_mask: [u64; WILD_LEN_MAX / 8],
+    /// Shortest matching name in bytes.
+    pub len_min: u32,
+    /// Explicit padding.
+    pub pad: u32,
+    /// Token positions that such a name matches.
+    pub mask: Mask,
+}
+
+impl From<&Wild> for WildWords {
+    fn from(wild: &Wild) -> Self {
+        let prefix_len = (wild.prefix_len as usize).min(WILD_LEN_MAX);
+        let suffix_len = (wild.suffix_len as usize).min(WILD_LEN_MAX);
+        let mut bytes = [[0u8; WILD_LEN_MAX]; 4];
+        bytes[0][..prefix_len].copy_from_slice(&wild.prefix[..prefix_len]);
+        bytes[1][..prefix_len].fill(0xff);
+        bytes[2][WILD_LEN_MAX - suffix_len..].copy_from_slice(&wild.suffix[..suffix_len]);
+        bytes[3][WILD_LEN_MAX - suffix_len..].fill(0xff);
+        let words = bytes.map(|row| {
+            let mut out = [0u64; WILD_LEN_MAX / 8];
+            for (word, chunk) in out.iter_mut().zip(row.chunks_exact(8)) {
+                let mut le = [0u8; 8];
+                le.copy_from_slice(chunk);
+                *word = u64::from_le_bytes(le);
+            }
+            out
+        });
+        Self {
+            prefix: words[0],
+            prefix_mask: words[1],
+            suffix: words[2],
+            suffix_mask: words[3],
+            len_min: wild.prefix_len + wild.suffix_len,
+            pad: 0,
+            mask: wild.mask,
+        }
+    }
+}
+
 /// The head of one generation of path tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -202,6 +252,7 @@ pub struct ImageRules {
 
 const _: () = assert!(size_of::<Mask>() == 128);
 const _: () = assert!(size_of::<Wild>() == 200);
+const _: () = assert!(size_of::<WildWords>() == 264);
 const _: () = assert!(size_of::<Table>() == 32 + 128 * 4 + 128 * Operation::COUNT);
 const _: () = assert!(size_of::<Accept>() == 8);
 const _: () = assert!(size_of::<Rule>() == 16);

@@ -10,10 +10,17 @@ pub const DATA_LEN_MAX: usize = 16 * 1024;
 pub const PATH_LEN_MAX: usize = 4096;
 /// Longest argument vector that a record holds, in bytes, the NUL bytes between arguments included.
 pub const ARGV_LEN_MAX: usize = 4096;
-/// Bytes of the environment that are searched for markers.
-pub const ENV_LEN_MAX: usize = 4096;
+/// Longest environment part, in bytes: only variables whose names start with one of [`ENV_PREFIXES`].
+pub const ENV_LEN_MAX: usize = 2048;
+/// Environment variables that are looked at; an environment with more counts as one with [`Flags::LOADER_ENV`].
+pub const ENV_VARS_MAX: usize = 512;
+/// First bytes of the variables that are handed over; the agent keeps those of its allow-list.
+pub const ENV_PREFIXES: [&[u8]; 2] = [b"CLAUDE", b"AI_AGE"];
 /// Number of variable parts.
-pub const PARTS: usize = 4;
+pub const PARTS: usize = 6;
+/// A path that the kernel programs resolved starts with its superblock's `s_dev` (little-endian `u32`), followed by
+/// the path below that filesystem's root. Parts that the caller named ([`Flags::AS_NAMED`]) have no such prefix.
+pub const DEVICE_PREFIX_LEN: usize = 4;
 
 /// What a record is about; the value of [`Header::kind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,7 +28,8 @@ pub const PARTS: usize = 4;
 pub enum Kind {
     /// A process was created; `peer_*` is the child.
     Fork = 1,
-    /// A process image was replaced. Parts: executable path, file name as given, cwd, argv. See also [`Kind::ExecEnv`].
+    /// A process image was replaced. Parts: executable path, file name as given (raw), working directory, argument
+    /// vector, environment markers, interpreter name (raw).
     Exec = 2,
     /// The last thread of a process ended; `detail` is the wait status.
     Exit = 3,
@@ -37,19 +45,17 @@ pub enum Kind {
     Link = 8,
     /// A connect by address or unix path. Parts: unix path or `@` and abstract name.
     Connect = 9,
-    /// The environment block of the exec just before it, for the markers of the allow-list. Parts: environment.
-    ExecEnv = 10,
     /// Execution was refused before the image was replaced. Parts: executable path.
-    ExecDenied = 11,
+    ExecDenied = 10,
     /// The content of an object was changed by name or its attributes were (truncate, chmod, chown). Parts: path, base.
-    Modify = 12,
+    Modify = 11,
 }
 
 impl Kind {
     /// Size of the counter tables: one more than the largest kind.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 12;
     /// Every kind, in numerical order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 11] = [
         Self::Fork,
         Self::Exec,
         Self::Exit,
@@ -59,7 +65,6 @@ impl Kind {
         Self::Rename,
         Self::Link,
         Self::Connect,
-        Self::ExecEnv,
         Self::ExecDenied,
         Self::Modify,
     ];
@@ -97,7 +102,7 @@ impl Flags {
     pub const UNLINKED: u32 = 1 << 6;
     /// The path could not be resolved (deeper than the walk's bound, or unreadable).
     pub const UNRESOLVED: u32 = 1 << 7;
-    /// Part 3 (argv) was cut to its bound.
+    /// The argument vector was cut to its bound.
     pub const CUT_ARGV: u32 = 1 << 8;
     /// The exec took its file from a descriptor (`execveat`, `fexecve`).
     pub const BY_DESCRIPTOR: u32 = 1 << 9;
@@ -183,7 +188,7 @@ pub struct Loss {
     pub last_ns: u64,
 }
 
-const _: () = assert!(size_of::<Header>() == 168);
+const _: () = assert!(size_of::<Header>() == 176);
 const _: () = assert!(size_of::<Loss>() == 40);
 
 #[cfg(test)]

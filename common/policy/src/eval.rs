@@ -77,6 +77,6 @@ fn v6_canonical(address: Ipv6Addr) -> IpAddr {
     address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
 }
 
-fn glob_matches(glob: &Glob, host: &Host, path: &[u8]) -> bool {
+pub(crate) fn glob_matches(glob: &Glob, host: &Host, path: &[u8]) -> bool {
     glob.matches(host.home_paths(), path)
 }

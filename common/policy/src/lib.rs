@@ -8,6 +8,7 @@
 pub mod compile;
 pub mod diagnostic;
 pub mod eval;
+pub mod explain;
 pub mod glob;
 pub mod host;
 pub mod matcher;
@@ -22,6 +23,7 @@ mod yaml;
 pub use compile::{Tables, Target, compile};
 pub use diagnostic::Diagnostics;
 pub use eval::eval;
+pub use explain::{Explanation, explain};
 pub use host::{Home, Host, Located, Mount, MountTable, Resolver};
 pub use matcher::Matcher;
 pub use parse::parse;

@@ -1,5 +1,6 @@
 //! Where events come from and verdicts are enforced. Only what is below this module knows the operating system.
 
+pub mod linux;
 pub mod observation;
 pub mod replay;
 

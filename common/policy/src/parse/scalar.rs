@@ -173,7 +173,7 @@ pub(super) fn net(node: &Node, out: &mut Diagnostics) -> Option<IpNet> {
         return None;
     };
     if net.trunc() != net {
-        let message = format!("`{net}` has bits beyond its prefix length");
+        let message = format!("`{}` has bits beyond its prefix length", clip(text));
         out.error(node.span, message, Some(format!("write `{}` or `{}`", net.trunc(), net.addr())));
         return None;
     }
@@ -182,7 +182,7 @@ pub(super) fn net(node: &Node, out: &mut Diagnostics) -> Option<IpNet> {
         && v6.prefix_len() >= 96
     {
         let help = Some(format!("write `{v4}/{}`: mapped addresses count as IPv4", v6.prefix_len() - 96));
-        out.error(node.span, format!("`{net}` is an IPv4-mapped address"), help);
+        out.error(node.span, format!("`{}` is an IPv4-mapped address", clip(text)), help);
         return None;
     }
     Some(net)

@@ -1,0 +1,233 @@
+//! Why a policy decides as it does: every rule, and what came of it.
+
+use std::fmt;
+
+use serde::Serialize;
+use treeline_event::{Mode, PathBytes, Verdict};
+
+use crate::{
+    eval::{canonical, eval, glob_matches, lifted_by},
+    glob::Glob,
+    host::Host,
+    policy::{Exception, Kind, Policy, PortRange, Rule},
+    request::{Decision, Object, Request},
+    source::Spanned,
+};
+
+/// A decision with its reasons.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// The policy.
+    pub policy: String,
+    /// What is decided.
+    pub verdict: Verdict,
+    /// Id of the rule that decides.
+    pub rule: Option<String>,
+    /// Its reason.
+    pub reason: Option<String>,
+    /// Every rule, by id.
+    pub considered: Vec<Considered>,
+}
+
+/// One rule and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Considered {
+    /// Its id.
+    pub rule: String,
+    /// Its mode.
+    pub mode: Mode,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What came of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It holds.
+    Matches {
+        /// The part of the rule that matches.
+        by: String,
+    },
+    /// It would hold, but an exception lifts it for this subject.
+    Lifted {
+        /// The part of the rule that matches.
+        by: String,
+        /// The exception.
+        exception: String,
+    },
+    /// It does not hold.
+    Differs {
+        /// Why not.
+        why: String,
+    },
+}
+
+/// Decides a request and says how each rule came into it.
+#[must_use]
+pub fn explain(policy: &Policy, host: &Host, request: &Request) -> Explanation {
+    let Decision { verdict, rule } = eval(policy, host, request);
+    let rule = rule.map(|index| &policy.rules[index]);
+    Explanation {
+        policy: policy.name.clone(),
+        verdict,
+        rule: rule.map(|rule| rule.id.clone()),
+        reason: rule.map(|rule| rule.reason.clone()),
+        considered: policy.rules.iter().map(|rule| consider(rule, host, request)).collect(),
+    }
+}
+
+fn consider(rule: &Rule, host: &Host, request: &Request) -> Considered {
+    let outcome = match match_by(rule, host, &request.object) {
+        Err(why) => Outcome::Differs { why },
+        Ok(by) => match lifted_by(rule, host, &request.subject) {
+            Some(exception) => Outcome::Lifted { by, exception: describe(exception) },
+            None => Outcome::Matches { by },
+        },
+    };
+    Considered { rule: rule.id.clone(), mode: rule.mode, outcome }
+}
+
+/// The part of a rule that matches an object, or why none does.
+fn match_by(rule: &Rule, host: &Host, object: &Object) -> Result<String, String> {
+    match (&rule.kind, object) {
+        (Kind::File { paths, operations }, Object::File { path, operation }) => {
+            if !operations.contains(*operation) {
+                return Err(format!(
+                    "names {}, not {}",
+                    rule.kind.operation_names().join(", "),
+                    operation.name()
+                ));
+            }
+            by_path(paths, host, path)
+        }
+        (Kind::Exec { paths, sha256 }, Object::Exec { path, sha256: content }) => {
+            if let Some(digest) = sha256.iter().find(|digest| Some(digest.value) == *content) {
+                return Ok(hex(&digest.value));
+            }
+            match content {
+                None if !sha256.is_empty() => by_path(paths, host, path)
+                    .map_err(|why| format!("{why}, and the content is not known (give its SHA-256)")),
+                _ => by_path(paths, host, path),
+            }
+        }
+        (Kind::Connect { to, ports, .. }, Object::Connect { address, port }) => {
+            let address = canonical(*address);
+            let Some(net) = to.iter().find(|net| net.value.contains(&address)) else {
+                return Err("no address block matches".into());
+            };
+            match ports.iter().find(|range| range.contains(*port)) {
+                Some(&PortRange::ALL) => Ok(net.value.to_string()),
+                Some(PortRange { first, last }) => Ok(format!("{} ports {first}-{last}", net.value)),
+                None => Err(format!("`{}` matches, but not port {port}", net.value)),
+            }
+        }
+        (Kind::Connect { unix, .. }, Object::ConnectUnix { path }) => by_path(unix, host, path),
+        (kind, _) => Err(format!("is a rule of kind `{}`", kind.name())),
+    }
+}
+
+fn by_path(globs: &[Spanned<Glob>], host: &Host, path: &[u8]) -> Result<String, String> {
+    let matching = globs.iter().find(|glob| glob_matches(&glob.value, host, path));
+    matching.map(|glob| glob.value.to_string()).ok_or_else(|| "no path matches".to_owned())
+}
+
+fn describe(exception: &Exception) -> String {
+    let parts = [exception.executable.as_ref().map(Glob::to_string), exception.sha256.as_ref().map(hex)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" with SHA-256 ")
+}
+
+fn hex(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Allow => "allow",
+            Verdict::Audit => "audit",
+            Verdict::Deny => "deny",
+        };
+        match &self.rule {
+            Some(rule) => writeln!(f, "{verdict} by `{rule}` of policy `{}`", self.policy)?,
+            None => writeln!(f, "{verdict}: no rule of policy `{}` holds", self.policy)?,
+        }
+        if let Some(reason) = &self.reason {
+            writeln!(f, "reason: {reason}")?;
+        }
+        let width = self.considered.iter().map(|considered| considered.rule.len()).max().unwrap_or(0);
+        for Considered { rule, mode, outcome } in &self.considered {
+            let mode = match mode {
+                Mode::Monitor => "monitor",
+                Mode::Enforce => "enforce",
+            };
+            write!(f, "  {rule:width$}  {mode}  ")?;
+            match outcome {
+                Outcome::Matches { by } => writeln!(f, "matches `{by}`")?,
+                Outcome::Lifted { by, exception } => writeln!(f, "matches `{by}`, lifted for `{exception}`")?,
+                Outcome::Differs { why } => writeln!(f, "- {why}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An object in words, such as `read /etc/shadow`.
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |path: &[u8]| PathBytes::from(path);
+        match self {
+            Self::File { path, operation } => write!(f, "{} {}", operation.name(), text(path)),
+            Self::Exec { path, .. } => write!(f, "exec {}", text(path)),
+            Self::Connect { address, port } => {
+                write!(f, "connect {}", std::net::SocketAddr::new(*address, *port))
+            }
+            Self::ConnectUnix { path } => write!(f, "connect unix {}", text(path)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Home, Subject, parse, policy::FileOperation};
+
+    const POLICY: &str = "\
+version: 1
+name: t
+rules:
+  - {id: keys, kind: file, paths: [~/.ssh/**], reason: keys, except: [{executable: /usr/bin/ssh}]}
+  - {id: seen, kind: file, mode: monitor, paths: [~/**], operations: [read], reason: watched}
+  - {id: web, kind: connect, to: [10.0.0.0/8], ports: [443], reason: internal}
+";
+
+    #[track_caller]
+    fn check(executable: &str, object: Object, expect: &str) {
+        let policy = parse("t", POLICY).expect("valid policy");
+        let host = Host { homes: vec![Home { uid: 1, path: b"/home/u".to_vec() }] };
+        let subject = Subject { executable: executable.into(), ..Subject::default() };
+        assert_eq!(explain(&policy, &host, &Request { subject, object }).to_string(), expect);
+    }
+
+    #[test]
+    fn explanations() {
+        let key = |operation| Object::File { path: b"/home/u/.ssh/id".to_vec(), operation };
+        check(
+            "/usr/bin/cat",
+            key(FileOperation::Read),
+            "deny by `keys` of policy `t`\nreason: keys\n  keys  enforce  matches `~/.ssh/**`\n  seen  monitor  matches `~/**`\n  web   enforce  - is a rule of kind `connect`\n",
+        );
+        check(
+            "/usr/bin/ssh",
+            key(FileOperation::Write),
+            "allow: no rule of policy `t` holds\n  keys  enforce  matches `~/.ssh/**`, lifted for `/usr/bin/ssh`\n  seen  monitor  - names read, not write\n  web   enforce  - is a rule of kind `connect`\n",
+        );
+        let connect = |port| Object::Connect { address: [10, 0, 0, 1].into(), port };
+        check(
+            "/x",
+            connect(80),
+            "allow: no rule of policy `t` holds\n  keys  enforce  - is a rule of kind `file`\n  seen  monitor  - is a rule of kind `file`\n  web   enforce  - `10.0.0.0/8` matches, but not port 80\n",
+        );
+    }
+}

@@ -1,0 +1,201 @@
+//! What the language accepts, and what it says of what it does not.
+
+use proptest::prelude::*;
+use treeline_policy::{diagnostic::Level, parse, policy::Kind};
+
+const VALID: &str = r#"version: 1
+name: example
+description: |
+  What it is for.
+  On two lines.
+mode: monitor
+rules:
+  - id: ssh-keys
+    kind: file
+    mode: enforce
+    severity: critical
+    paths: [~/.ssh/**, "/etc/ssh/*_key"]
+    operations: [read, write]
+    reason: 'Keys: ask a human'
+    except:
+      - executable: /usr/bin/ssh
+      - executable: ~/.cargo/bin/*
+        sha256: 0000000000000000000000000000000000000000000000000000000000000001
+      - {sha256: "ABCDEF0000000000000000000000000000000000000000000000000000000000"}
+  - id: tools
+    kind: exec
+    paths: [/usr/bin/nc]
+    sha256: [1111111111111111111111111111111111111111111111111111111111111111]
+    reason: no
+      tunnels
+  - {id: metadata, kind: connect, to: [169.254.169.254, "fd00:ec2::/64"], ports: [80, "8000-8999"], reason: cloud}
+  - {id: docker, kind: connect, unix: [/run/docker.sock], reason: root}
+"#;
+
+#[test]
+fn a_valid_policy() {
+    let policy = parse("valid.yaml", VALID).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
+    assert!(policy.warnings.is_empty(), "{}", policy.warnings);
+    let ids: Vec<&str> = policy.rules.iter().map(|rule| rule.id.as_str()).collect();
+    assert_eq!(ids, ["docker", "metadata", "ssh-keys", "tools"]);
+    assert_eq!(policy.rule("tools").map(|rule| rule.reason.as_str()), Some("no tunnels"));
+    assert!(
+        matches!(policy.rule("metadata").map(|rule| &rule.kind), Some(Kind::Connect { ports, .. }) if ports.len() == 2)
+    );
+    assert_eq!(policy.rule("missing"), None);
+}
+
+/// Checks every diagnostic of a text: `line:column message` and, after ` | `, a part of the help.
+#[track_caller]
+fn check(text: &str, expect: &[&str]) {
+    let diagnostics = parse("p", text).expect_err("an invalid policy");
+    let reports: Vec<_> = diagnostics.reports().filter(|report| report.level == Level::Error).collect();
+    let shown = || {
+        reports
+            .iter()
+            .map(|r| format!("{}:{} {} | {:?}\n", r.position.line, r.position.column, r.message, r.help))
+            .collect::<String>()
+    };
+    assert_eq!(reports.len(), expect.len(), "{}", shown());
+    for (report, expect) in reports.iter().zip(expect) {
+        let (place, expect) = expect.split_once(' ').expect("a place and a message");
+        let (message, help) = expect.split_once(" | ").unwrap_or((expect, ""));
+        assert_eq!(format!("{}:{}", report.position.line, report.position.column), place, "{}", shown());
+        assert!(report.message.contains(message), "{message}: {}", shown());
+        assert!(report.help.as_deref().unwrap_or("").contains(help), "{help}: {}", shown());
+    }
+}
+
+/// A policy with one rule, which begins on line 4 in column 5.
+fn rule(lines: &str) -> String {
+    format!("version: 1\nname: t\nrules:\n  - {}\n", lines.replace('\n', "\n    "))
+}
+
+#[test]
+fn the_head() {
+    check(
+        "x: 1\n",
+        &[
+            "1:1 has no `version`",
+            "1:1 has no `name`",
+            "1:1 has no `rules`",
+            "1:1 unknown key `x` | its keys are",
+        ],
+    );
+    check("version: 2\nname: t\nrules: []\n", &["1:10 version 2 | upgrade"]);
+    check("version: one\nname: t\nrules: []\n", &["1:10 has to be a number"]);
+    check("version: 1\nname: 7\nrules: []\n", &["2:7 not a number | \"7\""]);
+    check("version: 1\nname: \"a\\x1b[0m\"\nrules: []\n", &["2:7 U+001B"]);
+    check("version: 1\nname: t\nmode: enfroce\nrules: []\n", &["3:7 unknown mode `enfroce` | `enforce`?"]);
+    check("version: 1\nname: t\nrules: {}\n", &["3:8 has to be a list, not a mapping"]);
+    check("version: 1\nname: t\nname: u\nrules: []\n", &["3:1 given twice"]);
+    check("- 1\n", &["1:1 has to be a mapping, not a list"]);
+    check(&format!("version: 1\nname: t\nrules: [{}]\n", "1,".repeat(1025)), &["3:8 1025 rules"]);
+}
+
+#[test]
+fn every_error_is_reported() {
+    check(
+        &rule(
+            "id: Bad_Id\nkind: file\npathes: [/x]\npaths: [x, /a/?]\noperations: [raed, read, read]\nreason: ''\nexcept: [{}]",
+        ),
+        &[
+            "4:9 not an id | `bad-id`",
+            "6:5 unknown key `pathes` | `paths`?",
+            "7:13 not absolute | begin with",
+            "7:19 `?` cannot be used | a component is",
+            "8:18 unknown operation `raed` | `read`?",
+            "8:30 twice",
+            "9:13 cannot be empty",
+            "10:14 lifts the rule for everybody",
+        ],
+    );
+}
+
+#[test]
+fn rules() {
+    check(&rule("id: a\nreason: r"), &["4:5 has no `kind`"]);
+    check(&rule("id: a\nkind: fiel\nreason: r\nports: [1]"), &["5:11 unknown kind `fiel` | `file`?"]);
+    check(&rule("id: a\nkind: file\nreason: r"), &["4:5 has no `paths`"]);
+    check(
+        &rule("id: a\nkind: file\nreason: r\npaths: /x"),
+        &["7:12 has to be a list, not a string | brackets"],
+    );
+    check(&rule("id: a\nkind: file\nreason: r\npaths: []"), &["7:12 cannot be empty"]);
+    check(&rule("id: a\nkind: file\nreason: r\npaths: [~]"), &["7:13 not nothing | \"~\""]);
+    check(&rule("id: a\nkind: file\nreason: r\npaths: [/x, /x]"), &["7:17 twice"]);
+    check(
+        &rule("id: a\nkind: file\nreason: r\npaths: [/x]\nports: [1]"),
+        &["8:5 unknown key `ports` in a rule of kind `file`"],
+    );
+    check(&rule("id: a\nkind: exec\nreason: r"), &["4:5 needs `paths` or `sha256`"]);
+    check(
+        &rule("id: a\nkind: exec\nreason: r\nsha256: [abc, xyz]"),
+        &["7:14 not 3 | sha256sum", "7:19 not hexadecimal"],
+    );
+    check(&rule("id: a\nkind: connect\nreason: r"), &["4:5 needs `to` or `unix`"]);
+    check(&rule("id: a\nkind: connect\nreason: r\nunix: [/x]\nports: [1]"), &["8:12 without `to`"]);
+    check(
+        &rule(
+            "id: a\nkind: connect\nreason: r\nto: [10.0.0.1/8, example.com, 1.2.3.4/33, \"::ffff:1.2.3.4\"]",
+        ),
+        &[
+            "7:10 beyond its prefix | `10.0.0.0/8`",
+            "7:22 not an address | host names",
+            "7:35 not an address",
+            "7:47 IPv4-mapped | `1.2.3.4/32`",
+        ],
+    );
+    check(
+        &rule("id: a\nkind: connect\nreason: r\nto: [::/0]\nports: [65536, 9-8, +1, x]"),
+        &["8:13 not a port", "8:20 ends before | `8-9`", "8:25 not a port", "8:29 not a port"],
+    );
+    check(
+        "version: 1\nname: t\nrules:\n  - {id: a, kind: file, reason: r, paths: [/x]}\n  - {id: a, kind: file, reason: r, paths: [/x]}\n",
+        &["5:10 id of two rules | line 4"],
+    );
+}
+
+#[test]
+fn wide_exceptions_are_warned_of() {
+    let text = rule(
+        "id: a\nkind: file\nreason: r\npaths: [/x]\nexcept: [{executable: /usr/bin/python3}, {executable: /**}]",
+    );
+    let policy = parse("p", &text).expect("warnings only");
+    let messages: Vec<String> = policy.warnings.reports().map(|report| report.message).collect();
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert!(messages[0].contains("runs whatever it is told") && messages[1].contains("every program"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_answered(text in "\\PC*|[-a-z0-9:,{}\\[\\]\"'|>&*!?#~/ \n\t\r\u{0}\u{feff}]*") {
+        if let Err(diagnostics) = parse("p", &text) {
+            prop_assert!(diagnostics.has_errors());
+            prop_assert!(!diagnostics.to_string().is_empty());
+        }
+    }
+
+    /// Cuts, doublings and replacements of a valid policy reach deeper than arbitrary text.
+    #[test]
+    fn mutated_policies_are_answered(
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..40_usize, "[-a-z0-9:,{}\\[\\]\"'|>&*!?~/ \n\t\r]{0,6}|\\PC{0,4}"), 1..6),
+    ) {
+        let mut text: Vec<char> = VALID.chars().collect();
+        for (index, len, replacement) in cuts {
+            let start = index.index(text.len());
+            let end = (start + len).min(text.len());
+            text.splice(start..end, replacement.chars());
+            if text.is_empty() {
+                text.push('x');
+            }
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(diagnostics) = parse("p", &text) {
+            prop_assert!(diagnostics.has_errors());
+            prop_assert!(diagnostics.to_string().len() < 200_000);
+        }
+    }
+}

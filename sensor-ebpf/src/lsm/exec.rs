@@ -1,0 +1,45 @@
+//! Execution, judged for every file that takes part: the script, its interpreter, the binary.
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use treeline_abi::{Kind, Verdict, paths::Operation};
+
+use super::{answer, scratch_or_refuse};
+use crate::{
+    decide, emit,
+    kernel::{inode, offset, read},
+    lifecycle::subject,
+    tasks,
+};
+
+#[lsm(hook = "bprm_check_security")]
+pub(crate) fn bprm_check_security(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(1);
+    if earlier != 0 {
+        return earlier;
+    }
+    let bprm: u64 = ctx.arg(0);
+    let Some(label) = tasks::current_label() else {
+        return 0;
+    };
+    let scratch = match scratch_or_refuse(Kind::ExecDenied, label) {
+        Ok(scratch) => scratch,
+        Err(result) => return result,
+    };
+    let file: u64 = read(bprm + offset!(bprm_file));
+    let dentry: u64 = read(file + offset!(file_path) + offset!(path_dentry));
+    emit::begin(scratch, Kind::ExecDenied, label.session, &subject());
+    let mut decision = decide::judge_dentry(scratch, dentry, 1 << Operation::EXEC, label);
+    let executable = inode(read(file + offset!(file_inode)));
+    if let Some(active) = decide::active() {
+        decide::judge_content(&executable.key, active, &mut decision);
+    }
+    if !matches!(decision.verdict, Verdict::Allow) {
+        emit::decided(&mut scratch.header, decision);
+        emit::object(&mut scratch.header, &executable);
+        scratch.header.result = answer(decision);
+        let position = emit::append_walked(scratch, 0, 0);
+        emit::send(scratch, Kind::ExecDenied, position);
+    }
+    scratch.release();
+    answer(decision)
+}

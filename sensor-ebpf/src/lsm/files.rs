@@ -1,0 +1,227 @@
+//! Files: opens, names, attributes.
+
+use aya_ebpf::{
+    macros::{fexit, lsm},
+    programs::{FExitContext, LsmContext},
+};
+use treeline_abi::{Kind, Label, LabelFlags, Verdict, paths::Operation, record::Flags};
+
+use super::{REFUSED, answer, scratch_or_refuse};
+use crate::{
+    decide::{self, Decision},
+    emit,
+    kernel::{inode, offset, read, settings},
+    lifecycle::subject,
+    scratch::Scratch,
+    tasks,
+};
+
+const FMODE_READ: u32 = 1;
+const FMODE_WRITE: u32 = 2;
+/// `__FMODE_EXEC` in `f_flags`: the open belongs to an exec, which has its own record.
+const FMODE_EXEC: u32 = 0x20;
+const O_TRUNC: u32 = 0o1000;
+/// `ERR_PTR` values are at the top of the address space (`MAX_ERRNO`).
+const ERROR_POINTER_MIN: u64 = -4095i64 as u64;
+
+#[lsm(hook = "file_open")]
+pub(crate) fn file_open(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(1);
+    if earlier != 0 {
+        return earlier;
+    }
+    let file: u64 = ctx.arg(0);
+    let Some(label) = tasks::current_label() else {
+        return 0;
+    };
+    let scratch = match scratch_or_refuse(Kind::Open, label) {
+        Ok(scratch) => scratch,
+        Err(result) => return result,
+    };
+    let mode: u32 = read(file + offset!(file_mode));
+    let flags: u32 = read(file + offset!(file_flags));
+    let mut operations = 0;
+    if mode & FMODE_READ != 0 || flags & FMODE_EXEC != 0 {
+        operations |= 1 << Operation::READ;
+    }
+    if mode & FMODE_WRITE != 0 || flags & O_TRUNC != 0 {
+        operations |= 1 << Operation::WRITE;
+    }
+    emit::begin(scratch, Kind::Open, label.session, &subject());
+    let dentry: u64 = read(file + offset!(file_path) + offset!(path_dentry));
+    let decision = decide::judge_dentry(scratch, dentry, operations, label);
+    if flags & FMODE_EXEC == 0 || !matches!(decision.verdict, Verdict::Allow) {
+        emit::decided(&mut scratch.header, decision);
+        emit::object(&mut scratch.header, &inode(read(file + offset!(file_inode))));
+        scratch.header.detail = flags;
+        scratch.header.result = answer(decision);
+        let position = emit::append_walked(scratch, 0, 0);
+        emit::send(scratch, Kind::Open, position);
+    }
+    if matches!(decision.verdict, Verdict::Deny) {
+        label.flags |= LabelFlags::OPEN_REPORTED;
+    }
+    scratch.release();
+    answer(decision)
+}
+
+/// Opens that failed: `file_open` did not run, or refused and has reported it.
+#[fexit(function = "do_filp_open")]
+pub(crate) fn open_exit(ctx: FExitContext) -> i32 {
+    let Some(label) = tasks::current_label() else {
+        return 0;
+    };
+    let result: u64 = ctx.arg(3);
+    let reported = label.flags & LabelFlags::OPEN_REPORTED != 0;
+    label.flags &= !LabelFlags::OPEN_REPORTED;
+    if result < ERROR_POINTER_MIN || reported {
+        return 0;
+    }
+    let Some(scratch) = Scratch::take() else {
+        emit::failed(Kind::Open);
+        return 0;
+    };
+    let directory: i32 = ctx.arg(0);
+    let name: u64 = ctx.arg(1);
+    let how: u64 = ctx.arg(2);
+    emit::begin(scratch, Kind::Open, label.session, &subject());
+    scratch.header.result = result as i32;
+    // `struct open_flags` begins with `int open_flag` (fs/internal.h).
+    scratch.header.detail = read(how);
+    let base = crate::syscalls::base_directory(tasks::current() as u64, directory);
+    let text: u64 = read(name + offset!(filename_name));
+    let position = crate::syscalls::append_named(scratch, 0, 0, text, false, base);
+    emit::send(scratch, Kind::Open, position);
+    scratch.release();
+    0
+}
+
+/// Judges an operation on one name and records it.
+#[inline(always)]
+fn on_name(kind: Kind, operation: u32, dentry: u64, extra_flags: u32, target: u64) -> i32 {
+    let Some(label) = tasks::current_label() else {
+        return 0;
+    };
+    let scratch = match scratch_or_refuse(kind, label) {
+        Ok(scratch) => scratch,
+        Err(result) => return result,
+    };
+    emit::begin(scratch, kind, label.session, &subject());
+    let decision = decide::judge_dentry(scratch, dentry, 1 << operation, label);
+    finish_head(scratch, decision, dentry, extra_flags);
+    let mut position = emit::append_walked(scratch, 0, 0);
+    if target != 0 {
+        position = crate::lifecycle::append_kernel_string(scratch, 2, position, target);
+    }
+    emit::send(scratch, kind, position);
+    scratch.release();
+    answer(decision)
+}
+
+#[inline(always)]
+fn finish_head(scratch: &mut Scratch, decision: Decision, dentry: u64, extra_flags: u32) {
+    emit::decided(&mut scratch.header, decision);
+    let node: u64 = read(dentry + offset!(dentry_inode));
+    if node != 0 {
+        emit::object(&mut scratch.header, &inode(node));
+    }
+    scratch.header.flags |= extra_flags;
+    if matches!(decision.verdict, Verdict::Deny) {
+        scratch.header.result = REFUSED;
+    } else {
+        scratch.header.flags |= Flags::RESULT_UNKNOWN;
+    }
+}
+
+/// Judges an operation on two names (rename, link) and records it: the severer decision holds.
+#[inline(always)]
+fn on_two_names(kind: Kind, operation: u32, from: u64, to: u64, label: &Label) -> i32 {
+    let scratch = match scratch_or_refuse(kind, label) {
+        Ok(scratch) => scratch,
+        Err(result) => return result,
+    };
+    emit::begin(scratch, kind, label.session, &subject());
+    let first = decide::judge_dentry(scratch, from, 1 << operation, label);
+    let position = emit::append_walked(scratch, 0, 0);
+    let second = decide::judge_dentry(scratch, to, 1 << operation, label);
+    let position = emit::append_walked(scratch, 2, position);
+    let decision = first.or(second);
+    finish_head(scratch, decision, from, 0);
+    emit::send(scratch, kind, position);
+    scratch.release();
+    answer(decision)
+}
+
+macro_rules! name_hook {
+    ($name:ident, $hook:literal, $args:literal, $dentry:literal, $kind:ident, $operation:ident, $flags:expr) => {
+        #[lsm(hook = $hook)]
+        pub(crate) fn $name(ctx: LsmContext) -> i32 {
+            let earlier: i32 = ctx.arg($args);
+            if earlier != 0 {
+                return earlier;
+            }
+            on_name(Kind::$kind, Operation::$operation, ctx.arg($dentry), $flags, 0)
+        }
+    };
+}
+
+name_hook!(inode_create, "inode_create", 3, 1, Create, CREATE, 0);
+name_hook!(inode_mkdir, "inode_mkdir", 3, 1, Create, CREATE, Flags::DIRECTORY);
+name_hook!(inode_mknod, "inode_mknod", 4, 1, Create, CREATE, 0);
+name_hook!(inode_unlink, "inode_unlink", 2, 1, Delete, DELETE, 0);
+name_hook!(inode_rmdir, "inode_rmdir", 2, 1, Delete, DELETE, Flags::DIRECTORY);
+
+#[lsm(hook = "inode_symlink")]
+pub(crate) fn inode_symlink(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(3);
+    if earlier != 0 {
+        return earlier;
+    }
+    on_name(Kind::Create, Operation::CREATE, ctx.arg(1), Flags::SYMLINK, ctx.arg(2))
+}
+
+#[lsm(hook = "inode_link")]
+pub(crate) fn inode_link(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(3);
+    if earlier != 0 {
+        return earlier;
+    }
+    match tasks::current_label() {
+        Some(label) => on_two_names(Kind::Link, Operation::LINK, ctx.arg(0), ctx.arg(2), label),
+        None => 0,
+    }
+}
+
+#[lsm(hook = "inode_rename")]
+pub(crate) fn inode_rename(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(4);
+    if earlier != 0 {
+        return earlier;
+    }
+    match tasks::current_label() {
+        Some(label) => on_two_names(Kind::Rename, Operation::RENAME, ctx.arg(1), ctx.arg(3), label),
+        None => 0,
+    }
+}
+
+/// Truncation by name, chmod, chown, times. The hook's first argument became the mount's id map in 6.9.
+#[lsm(hook = "inode_setattr")]
+pub(crate) fn inode_setattr(ctx: LsmContext) -> i32 {
+    let (dentry, earlier): (u64, i32) =
+        if settings().setattr_idmap != 0 { (ctx.arg(1), ctx.arg(3)) } else { (ctx.arg(0), ctx.arg(2)) };
+    if earlier != 0 {
+        return earlier;
+    }
+    on_name(Kind::Modify, Operation::WRITE, dentry, 0, 0)
+}
+
+/// Extended attributes, access control lists among them. The first argument is the mount's id map since 5.12.
+#[lsm(hook = "inode_setxattr")]
+pub(crate) fn inode_setxattr(ctx: LsmContext) -> i32 {
+    let (dentry, earlier): (u64, i32) =
+        if settings().setxattr_idmap != 0 { (ctx.arg(1), ctx.arg(6)) } else { (ctx.arg(0), ctx.arg(5)) };
+    if earlier != 0 {
+        return earlier;
+    }
+    on_name(Kind::Modify, Operation::WRITE, dentry, 0, 0)
+}

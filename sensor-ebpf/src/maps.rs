@@ -1,0 +1,74 @@
+//! Every map, its bound and the reason for it.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+};
+use treeline_abi::{
+    Kind, Loss,
+    network::{PREFIXES_MAX, Prefix4, Prefix6, PrefixRules},
+    paths::{
+        Accept, DEVICES_MAX, DeviceKey, FileKey, ImageRules, Mask, NAMES_MAX, RULES_MAX, Rule, SLOTS, Table,
+        WILD_MAX, WORDS, WildWords,
+    },
+};
+
+use crate::scratch::{SCRATCH_SLOTS, Scratch};
+
+/// Process lifecycle, denials and audits. A flood of opens cannot displace them. Room for some 10 000 execs.
+#[map]
+pub(crate) static LIFECYCLE: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Everything else. The agent may ask for another size when it loads the object.
+#[map]
+pub(crate) static ACTIVITY: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// Counters by [`Kind`].
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<Loss> = PerCpuArray::with_max_entries(Kind::COUNT as u32, 0);
+
+/// Working memory, see `scratch`.
+#[map]
+pub(crate) static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SCRATCH_SLOTS, 0);
+
+/// The slot of the tables in force, plus 1; 0 before the first policy.
+#[map]
+pub(crate) static ACTIVE: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Heads of the path tables, by slot.
+#[map]
+pub(crate) static TABLES: Array<Table> = Array::with_max_entries(SLOTS, 0);
+
+/// Token positions by hash of a name. Both slots share it: their seeds differ.
+#[map]
+pub(crate) static MASKS: HashMap<u64, Mask> = HashMap::with_max_entries(NAMES_MAX * SLOTS, 0);
+
+/// Component globs, by slot and index.
+#[map]
+pub(crate) static WILDS: Array<WildWords> = Array::with_max_entries(WILD_MAX as u32 * SLOTS, 0);
+
+/// Accepting positions by filesystem.
+#[map]
+pub(crate) static DEVICES: HashMap<DeviceKey, Mask> = HashMap::with_max_entries(DEVICES_MAX * SLOTS, 0);
+
+/// What accepting positions mean, by slot and position.
+#[map]
+pub(crate) static ACCEPTS: Array<Accept> = Array::with_max_entries(WORDS as u32 * 64 * SLOTS, 0);
+
+/// Rules by slot and index.
+#[map]
+pub(crate) static RULES: Array<Rule> = Array::with_max_entries(RULES_MAX * SLOTS, 0);
+
+/// Files whose content is known to matter to the policy. The agent adds and removes entries as hashes become known.
+#[map]
+pub(crate) static IMAGES: HashMap<FileKey, ImageRules> = HashMap::with_max_entries(16_384, 0);
+
+/// Connect rules by IPv4 prefix.
+#[map]
+pub(crate) static PREFIXES4: LpmTrie<Prefix4, PrefixRules> =
+    LpmTrie::with_max_entries(PREFIXES_MAX * SLOTS, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// Connect rules by IPv6 prefix.
+#[map]
+pub(crate) static PREFIXES6: LpmTrie<Prefix6, PrefixRules> =
+    LpmTrie::with_max_entries(PREFIXES_MAX * SLOTS, aya_ebpf::bindings::BPF_F_NO_PREALLOC);

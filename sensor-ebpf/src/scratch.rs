@@ -1,0 +1,122 @@
+//! Working memory of a hook: the stack has 512 bytes.
+//!
+//! Hooks can be preempted by a task that enters the same hook on the same CPU, so each CPU has several slots and a
+//! hook takes one for itself. Taking is an add and a look: when two contend, both let go and try the next slot, so
+//! that plain adds suffice (fetching atomics need Linux 5.12).
+
+use treeline_abi::{
+    Header,
+    paths::{Mask, WORDS},
+    record::DATA_LEN_MAX,
+};
+
+use crate::{kernel::add, maps::SCRATCH};
+
+/// Slots of one CPU: nesting is at most one hook within another plus a few preempted tasks.
+pub(crate) const SCRATCH_SLOTS: u32 = 8;
+/// Bytes of the path buffer, which is filled from its end.
+pub(crate) const PATH_BUFFER_LEN: usize = 4096;
+/// One component's name, in eight-byte words, with one word of slack.
+pub(crate) const NAME_WORDS: usize = 33;
+
+/// The state of the walk that goes on, and what the last one found.
+///
+/// It is kept here and not on the stack so that the verifier knows nothing of its values: each round of the walk then
+/// looks like the one before it, and one round is all that is verified.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Walked {
+    /// `s_dev` of the superblock.
+    pub(crate) device: u32,
+    /// Where the path starts in `Scratch::path`; it ends at [`PATH_BUFFER_LEN`].
+    pub(crate) start: u32,
+    /// Bits of [`Walked::RESOLVED`] and others.
+    pub(crate) flags: u32,
+    pub(crate) pad: u32,
+    /// The dentry that comes next.
+    pub(crate) at: u64,
+}
+
+impl Walked {
+    /// The root was reached.
+    pub(crate) const RESOLVED: u32 = 1;
+    /// The path did not fit; its beginning is missing.
+    pub(crate) const CUT: u32 = 2;
+    /// The object is a root of its own without a directory (memfd, pipe, socket).
+    pub(crate) const DETACHED: u32 = 4;
+
+    #[inline(always)]
+    pub(crate) fn resolved(&self) -> bool {
+        self.flags & Self::RESOLVED != 0
+    }
+}
+
+/// A hook's working memory. `header` and `data` are contiguous: together they are the record.
+#[repr(C)]
+pub(crate) struct Scratch {
+    pub(crate) busy: u64,
+    pub(crate) header: Header,
+    pub(crate) data: [u8; DATA_LEN_MAX + 4096],
+    pub(crate) path: [u8; PATH_BUFFER_LEN + 256],
+    pub(crate) name: [u64; NAME_WORDS],
+    pub(crate) tail: [u64; 4],
+    pub(crate) state: Mask,
+    pub(crate) step: Mask,
+    pub(crate) accepted: Mask,
+    pub(crate) kept: Mask,
+    pub(crate) walked: Walked,
+    pub(crate) subject: Walked,
+}
+
+const _: () = assert!(size_of::<Scratch>() <= 32 * 1024);
+
+/// Copies a mask word by word. (A struct copy would become a call to a byte loop.)
+#[inline(always)]
+pub(crate) fn copy_mask(to: &mut Mask, from: &Mask) {
+    for word in 0..WORDS {
+        // SAFETY: both references are valid and aligned; volatile keeps the loop from becoming `memcpy`.
+        unsafe { (&raw mut to.words[word]).write_volatile((&raw const from.words[word]).read_volatile()) };
+    }
+}
+
+impl Scratch {
+    /// Keeps the accepting positions for a second pass.
+    #[inline(always)]
+    pub(crate) fn keep_accepted(&mut self) {
+        // SAFETY: two fields of the same value that do not overlap.
+        let from = unsafe { &*(&raw const self.accepted) };
+        copy_mask(&mut self.kept, from);
+    }
+
+    /// Brings the kept accepting positions back.
+    #[inline(always)]
+    pub(crate) fn restore_accepted(&mut self) {
+        // SAFETY: as above.
+        let from = unsafe { &*(&raw const self.kept) };
+        copy_mask(&mut self.accepted, from);
+    }
+
+    /// Takes a free slot of this CPU.
+    #[inline(always)]
+    pub(crate) fn take() -> Option<&'static mut Self> {
+        for slot in 0..SCRATCH_SLOTS {
+            let scratch = SCRATCH.get_ptr_mut(slot)?;
+            // SAFETY: the pointer comes from the map and the verifier knows its bounds.
+            let busy = unsafe { &raw mut (*scratch).busy };
+            add(busy, 1);
+            // SAFETY: as above; volatile, because others on this CPU add to it.
+            if unsafe { busy.read_volatile() } == 1 {
+                // SAFETY: `busy` makes this hook the only user of the slot until `release`.
+                return Some(unsafe { &mut *scratch });
+            }
+            add(busy, u64::MAX);
+        }
+        None
+    }
+
+    /// Gives the slot back.
+    #[inline(always)]
+    pub(crate) fn release(&mut self) {
+        add(&raw mut self.busy, u64::MAX);
+    }
+}

@@ -1,0 +1,106 @@
+//! Labels in task storage. aya-ebpf has no wrapper for this map type, so the map is declared here as BTF wants it.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get},
+};
+use treeline_abi::Label;
+
+use crate::kernel::{offset, read};
+
+/// `BPF_MAP_TYPE_TASK_STORAGE` (Linux 5.11).
+const TYPE: usize = 29;
+/// `BPF_F_NO_PREALLOC`, which this map type demands.
+const FLAGS: usize = 1;
+/// `BPF_LOCAL_STORAGE_GET_F_CREATE`.
+const CREATE: u64 = 1;
+
+/// What libbpf's `__uint` and `__type` macros spell in C: only the types of the members matter, their values are
+/// never read.
+#[repr(C)]
+pub(crate) struct Definition {
+    r#type: *const [i32; TYPE],
+    key: *const i32,
+    value: *const Label,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; FLAGS],
+}
+
+// SAFETY: the definition is never read or written at run time; the loader replaces references to it by the map.
+unsafe impl Sync for Definition {}
+
+#[unsafe(link_section = ".maps")]
+#[unsafe(export_name = "LABELS")]
+static LABELS: Definition = Definition {
+    r#type: core::ptr::null(),
+    key: core::ptr::null(),
+    value: core::ptr::null(),
+    max_entries: core::ptr::null(),
+    map_flags: core::ptr::null(),
+};
+
+#[inline(always)]
+fn map() -> *mut c_void {
+    (&raw const LABELS).cast_mut().cast()
+}
+
+/// The current task, as BTF pointer.
+#[inline(always)]
+pub(crate) fn current() -> *mut task_struct {
+    // SAFETY: no preconditions (Linux 5.11).
+    unsafe { bpf_get_current_task_btf() }
+}
+
+/// The label of a task that the verifier knows as BTF pointer.
+#[inline(always)]
+pub(crate) fn label_of(task: *mut task_struct) -> Option<&'static mut Label> {
+    // SAFETY: the map reference is replaced by the map at load; the verifier checks the task pointer. The value
+    // lives as long as the task, and hooks that race on it only ever write whole words.
+    unsafe {
+        let label = bpf_task_storage_get(map(), task, core::ptr::null_mut(), 0);
+        label.cast::<Label>().as_mut()
+    }
+}
+
+/// The label that decides for the current task: its own, else that of its thread group leader.
+///
+/// Kernel threads that work for a process (io_uring workers) are not announced by `sched_process_fork`, but they
+/// are threads of that process.
+#[inline(always)]
+pub(crate) fn current_label() -> Option<&'static mut Label> {
+    let task = current();
+    if let Some(label) = label_of(task) {
+        return Some(label);
+    }
+    let at = offset!(task_group_leader) as usize;
+    // SAFETY: a direct load at a constant offset of a BTF pointer, which keeps its type; checked by the verifier.
+    let leader: *mut task_struct = unsafe { core::ptr::read_volatile(task.byte_add(at).cast()) };
+    if leader == task { None } else { label_of(leader) }
+}
+
+/// Gives a new task a copy of its creator's label.
+#[inline(always)]
+pub(crate) fn inherit(task: *mut task_struct, label: &mut Label) -> bool {
+    // SAFETY: as for `label_of`; the initial value is copied by the helper.
+    unsafe { !bpf_task_storage_get(map(), task, (&raw mut *label).cast::<c_void>(), CREATE).is_null() }
+}
+
+/// What records say of a task.
+pub(crate) struct TaskIds {
+    pub(crate) pid: u32,
+    pub(crate) tid: u32,
+    pub(crate) start_ns: u64,
+}
+
+/// Reads the identity of a task by address.
+#[inline(always)]
+pub(crate) fn ids(task: u64) -> TaskIds {
+    let leader: u64 = read(task + offset!(task_group_leader));
+    TaskIds {
+        pid: read(task + offset!(task_tgid)),
+        tid: read(task + offset!(task_pid)),
+        start_ns: read(leader + offset!(task_start_boottime)),
+    }
+}

@@ -1,0 +1,244 @@
+//! From a dentry up to the root of its filesystem: the object's own path, and the matcher over its components.
+
+use treeline_abi::{
+    name,
+    paths::{DEPTH_MAX, DeviceKey, Table, WILD_MAX, WORDS},
+};
+
+use crate::{
+    kernel::{GO_ON, STOP, copy, masked, offset, read, repeat},
+    maps::{DEVICES, MASKS, WILDS},
+    scratch::{NAME_WORDS, PATH_BUFFER_LEN, Scratch, Walked, copy_mask},
+};
+
+/// Which table a walk runs over.
+#[derive(Clone, Copy)]
+pub(crate) struct Active {
+    pub(crate) table: &'static Table,
+    pub(crate) slot: u32,
+}
+
+/// What a round of a walk needs, on the stack because `bpf_loop` wants it there.
+struct Walk {
+    scratch: *mut Scratch,
+    table: *const Table,
+    slot: u32,
+}
+
+/// Walks up and keeps the path in `Scratch::path`, without asking the policy.
+#[inline(never)]
+pub(crate) fn walk_path(scratch: &mut Scratch, dentry: u64) -> u32 {
+    start(&mut scratch.walked, dentry);
+    let mut walk = Walk { scratch, table: core::ptr::null(), slot: 0 };
+    repeat(DEPTH_MAX as u32, step::<true, false>, &mut walk);
+    0
+}
+
+/// Walks up, keeps the path and leaves the accepting positions on this filesystem in `Scratch::accepted`.
+#[inline(never)]
+pub(crate) fn walk_object(scratch: &mut Scratch, dentry: u64, table: &'static Table, slot: u32) -> u32 {
+    start(&mut scratch.walked, dentry);
+    copy_mask(&mut scratch.state, &table.start);
+    let mut walk = Walk { scratch, table, slot };
+    repeat(DEPTH_MAX as u32, step::<true, true>, &mut walk);
+    let device = scratch.walked.device;
+    accept(scratch, device, table, slot);
+    0
+}
+
+/// As [`walk_object`], but leaves the path of the walk before it alone: the result is in `Scratch::subject`.
+#[inline(never)]
+pub(crate) fn walk_subject(scratch: &mut Scratch, dentry: u64, table: &'static Table, slot: u32) -> u32 {
+    start(&mut scratch.subject, dentry);
+    copy_mask(&mut scratch.state, &table.start);
+    let mut walk = Walk { scratch, table, slot };
+    repeat(DEPTH_MAX as u32, step::<false, true>, &mut walk);
+    let device = scratch.subject.device;
+    accept(scratch, device, table, slot);
+    0
+}
+
+#[inline(always)]
+fn start(walked: &mut Walked, dentry: u64) {
+    let sb: u64 = read(dentry + offset!(dentry_sb));
+    walked.device = read(sb + offset!(sb_dev));
+    walked.start = PATH_BUFFER_LEN as u32;
+    walked.flags = 0;
+    walked.at = dentry;
+}
+
+/// One component. `KEEP` the path (and the state in `Scratch::walked`), `MATCH` it against the table.
+extern "C" fn step<const KEEP: bool, const MATCH: bool>(depth: u64, walk: *mut Walk) -> u64 {
+    // SAFETY: the pointers were put there by the three callers above and outlive the loop; the verifier tracks them
+    // through the stack. `table` is only used by the instances that have one.
+    let (walk, scratch) = unsafe { (&*walk, &mut *(*walk).scratch) };
+    let at = if KEEP { scratch.walked.at } else { scratch.subject.at };
+    let parent: u64 = read(at + offset!(dentry_parent));
+    if parent == at {
+        if KEEP {
+            scratch.walked.flags |= Walked::RESOLVED;
+        } else {
+            scratch.subject.flags |= Walked::RESOLVED;
+        }
+        if KEEP && depth == 0 {
+            detached_name(scratch);
+        }
+        return STOP;
+    }
+    let len = read_name(scratch, at);
+    if len == 0 {
+        return STOP;
+    }
+    if KEEP {
+        prepend(scratch, len);
+        scratch.walked.at = parent;
+    } else {
+        scratch.subject.at = parent;
+    }
+    if MATCH {
+        // SAFETY: as above.
+        advance(scratch, len, unsafe { &*walk.table }, walk.slot);
+    }
+    GO_ON
+}
+
+/// Copies the name of a dentry to `Scratch::name`, the last word zero-padded. Its length, or 0 when it is unreadable.
+#[inline(always)]
+fn read_name(scratch: &mut Scratch, dentry: u64) -> u32 {
+    let len: u32 = read(dentry + offset!(dentry_name_len));
+    let name: u64 = read(dentry + offset!(dentry_name));
+    let len = masked::<0xff>(len);
+    if len == 0 || !copy(scratch.name.as_mut_ptr().cast(), len, name) {
+        return 0;
+    }
+    len
+}
+
+/// Puts `/` and the name in front of the path.
+#[inline(always)]
+fn prepend(scratch: &mut Scratch, len: u32) {
+    let start = scratch.walked.start;
+    if start < len + 1 {
+        scratch.walked.flags |= Walked::CUT;
+        return;
+    }
+    scratch.walked.start = start - len - 1;
+    let at = masked::<{ PATH_BUFFER_LEN as i32 - 1 }>(start - len - 1) as usize;
+    let name = scratch.name.as_ptr() as u64;
+    // SAFETY: `at` is below PATH_BUFFER_LEN by the mask, and 256 bytes follow the buffer.
+    unsafe {
+        let to = scratch.path.as_mut_ptr().add(at);
+        *to = b'/';
+        copy(to.add(1), masked::<0xff>(len), name);
+    }
+}
+
+/// The name of an object without a directory, such as `memfd:x`; `/` for the root of a filesystem.
+#[inline(always)]
+fn detached_name(scratch: &mut Scratch) {
+    let at = scratch.walked.at;
+    let len = read_name(scratch, at);
+    // SAFETY: the first byte of the name buffer.
+    let first = unsafe { *scratch.name.as_ptr().cast::<u8>() };
+    if len > 1 || (len == 1 && first != b'/') {
+        scratch.walked.flags |= Walked::DETACHED;
+        prepend(scratch, len);
+    } else {
+        prepend(scratch, 0);
+    }
+}
+
+/// One step of the matcher, see `treeline_abi::paths`.
+#[inline(always)]
+fn advance(scratch: &mut Scratch, len: u32, table: &'static Table, slot: u32) {
+    let mut hash = name::mix(table.seed, len as u64);
+    let words = (len as usize).div_ceil(8);
+    for index in 0..NAME_WORDS - 1 {
+        if index >= words {
+            break;
+        }
+        let mut word = scratch.name[index];
+        if index == words - 1 && len % 8 != 0 {
+            word &= u64::MAX >> (64 - (len % 8) * 8);
+        }
+        hash = name::mix(hash, word);
+    }
+    hash = name::mix(hash, 0);
+    // SAFETY: the value stays in place while the program runs (RCU), at worst it is that of a generation that was
+    // replaced meanwhile.
+    match unsafe { MASKS.get(&hash) } {
+        Some(mask) => copy_mask(&mut scratch.step, mask),
+        None => {
+            copy_mask(&mut scratch.step, &table.any);
+            if table.wilds > 0 {
+                add_wilds(scratch, len, table, slot);
+            }
+        }
+    }
+    for word in 0..WORDS {
+        let state = scratch.state.words[word];
+        let star = table.star.words[word];
+        let next = ((state << 1) & scratch.step.words[word]) | (state & star);
+        scratch.state.words[word] = next | ((next << 1) & star);
+    }
+}
+
+/// What [`try_wild`] needs.
+struct Wilds {
+    scratch: *mut Scratch,
+    base: u32,
+    count: u32,
+    len: u32,
+}
+
+/// Adds the positions of every component glob that the name matches to `Scratch::step`.
+#[inline(always)]
+fn add_wilds(scratch: &mut Scratch, len: u32, table: &'static Table, slot: u32) {
+    let name = scratch.name.as_ptr() as u64;
+    scratch.tail = [0; 4];
+    if len >= 32 {
+        copy(scratch.tail.as_mut_ptr().cast(), 32, name + (len as u64 - 32));
+    } else {
+        // SAFETY: 32 - len .. 32 lies within the four words of `tail`, because len is 1 to 31 here.
+        let to = unsafe { scratch.tail.as_mut_ptr().cast::<u8>().add((32 - len) as usize & 31) };
+        copy(to, len & 31, name);
+    }
+    let mut wilds = Wilds { scratch, base: slot * WILD_MAX as u32, count: table.wilds, len };
+    repeat(WILD_MAX as u32, try_wild, &mut wilds);
+}
+
+extern "C" fn try_wild(index: u64, wilds: *mut Wilds) -> u64 {
+    // SAFETY: as in `step`.
+    let (wilds, scratch) = unsafe { (&*wilds, &mut *(*wilds).scratch) };
+    if index as u32 >= wilds.count {
+        return STOP;
+    }
+    let Some(wild) = WILDS.get(wilds.base + index as u32) else {
+        return STOP;
+    };
+    if wilds.len < wild.len_min {
+        return GO_ON;
+    }
+    let mut differs = 0;
+    for word in 0..4 {
+        differs |= (scratch.name[word] & wild.prefix_mask[word]) ^ wild.prefix[word];
+        differs |= (scratch.tail[word] & wild.suffix_mask[word]) ^ wild.suffix[word];
+    }
+    if differs == 0 {
+        for word in 0..WORDS {
+            scratch.step.words[word] |= wild.mask.words[word];
+        }
+    }
+    GO_ON
+}
+
+/// Keeps the accepting positions that hold on this filesystem.
+#[inline(always)]
+fn accept(scratch: &mut Scratch, device: u32, table: &'static Table, slot: u32) {
+    let key = DeviceKey { slot, device };
+    // SAFETY: as for MASKS in `advance`.
+    let mask = unsafe { DEVICES.get(&key) }.unwrap_or(&table.any_device);
+    for word in 0..WORDS {
+        scratch.accepted.words[word] = scratch.state.words[word] & mask.words[word];
+    }
+}

@@ -1,0 +1,87 @@
+//! Which hooks each attach mode uses, and what they are for.
+
+use treeline_event::AttachMode;
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HookKind {
+    /// BTF tracepoint (Linux 5.5).
+    Tracepoint,
+    /// BPF LSM (Linux 5.7).
+    Lsm,
+    /// At the return of a kernel function (Linux 5.5).
+    Exit,
+    /// At a connect of the root cgroup (Linux 4.17).
+    CgroupConnect,
+}
+
+/// One program and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hook {
+    /// Name in the object.
+    pub(super) program: &'static str,
+    /// Kernel function, tracepoint or LSM hook.
+    pub(super) target: &'static str,
+    /// How.
+    pub(super) kind: HookKind,
+    /// Without it this attach mode is not usable.
+    pub(super) essential: bool,
+}
+
+impl Hook {
+    const fn new(kind: HookKind, program: &'static str, target: &'static str, essential: bool) -> Self {
+        Self { program, target, kind, essential }
+    }
+
+    /// Such as `lsm/file_open`.
+    pub(super) fn name(&self) -> String {
+        let kind = match self.kind {
+            HookKind::Tracepoint => "tp_btf",
+            HookKind::Lsm => "lsm",
+            HookKind::Exit => "fexit",
+            HookKind::CgroupConnect => "cgroup",
+        };
+        format!("{kind}/{}", self.target)
+    }
+}
+
+const LIFECYCLE: [Hook; 3] = [
+    Hook::new(HookKind::Tracepoint, "process_fork", "sched_process_fork", true),
+    Hook::new(HookKind::Tracepoint, "process_exec", "sched_process_exec", true),
+    Hook::new(HookKind::Tracepoint, "process_exit", "sched_process_exit", true),
+];
+
+const LSM: [Hook; 17] = [
+    Hook::new(HookKind::Lsm, "file_open", "file_open", true),
+    Hook::new(HookKind::Lsm, "inode_create", "inode_create", true),
+    Hook::new(HookKind::Lsm, "inode_mkdir", "inode_mkdir", true),
+    Hook::new(HookKind::Lsm, "inode_mknod", "inode_mknod", true),
+    Hook::new(HookKind::Lsm, "inode_symlink", "inode_symlink", true),
+    Hook::new(HookKind::Lsm, "inode_link", "inode_link", true),
+    Hook::new(HookKind::Lsm, "inode_unlink", "inode_unlink", true),
+    Hook::new(HookKind::Lsm, "inode_rmdir", "inode_rmdir", true),
+    Hook::new(HookKind::Lsm, "inode_rename", "inode_rename", true),
+    Hook::new(HookKind::Lsm, "inode_setattr", "inode_setattr", true),
+    Hook::new(HookKind::Lsm, "inode_setxattr", "inode_setxattr", true),
+    Hook::new(HookKind::Lsm, "bprm_check_security", "bprm_check_security", true),
+    Hook::new(HookKind::Lsm, "socket_connect", "socket_connect", true),
+    Hook::new(HookKind::Lsm, "unix_stream_connect", "unix_stream_connect", true),
+    Hook::new(HookKind::Lsm, "unix_may_send", "unix_may_send", true),
+    Hook::new(HookKind::Exit, "open_exit", "do_filp_open", false),
+    Hook::new(HookKind::Exit, "connect_exit", "__sys_connect_file", false),
+];
+
+const FALLBACK: [Hook; 3] = [
+    Hook::new(HookKind::Tracepoint, "syscall_exit", "sys_exit", true),
+    Hook::new(HookKind::CgroupConnect, "cgroup_connect4", "connect4", false),
+    Hook::new(HookKind::CgroupConnect, "cgroup_connect6", "connect6", false),
+];
+
+/// The hooks of a mode, in the order in which they are attached.
+pub(super) fn of(mode: AttachMode) -> Vec<Hook> {
+    match mode {
+        AttachMode::Lsm => LIFECYCLE.into_iter().chain(LSM).collect(),
+        AttachMode::Fallback => LIFECYCLE.into_iter().chain(FALLBACK).collect(),
+        AttachMode::FmodRet | AttachMode::Replay => Vec::new(),
+    }
+}

@@ -1,0 +1,102 @@
+//! Loading the object and attaching its programs, hook by hook: what the kernel refuses is written down, not fatal.
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FExit, Lsm, Program, ProgramError},
+};
+use treeline_abi::{Offsets, Settings};
+use treeline_event::{HookState, HookStatus};
+use zerocopy::IntoBytes;
+
+use super::hooks::{Hook, HookKind};
+use crate::backend::BackendError;
+
+/// Loads the object with this kernel's offsets. No program is in the kernel yet.
+///
+/// # Errors
+/// [`BackendError::Unsupported`] with aya's words: a map that the kernel refuses, no permission...
+pub(super) fn load(object: &[u8], offsets: &Offsets, settings: &Settings) -> Result<Ebpf, BackendError> {
+    EbpfLoader::new()
+        .allow_unsupported_maps()
+        .override_global("OFFSETS", offsets.as_bytes(), true)
+        .override_global("SETTINGS", settings.as_bytes(), true)
+        .load(object)
+        .map_err(|error| {
+            BackendError::Unsupported(format!("cannot load the kernel programs: {}", chain(&error)))
+        })
+}
+
+/// Loads and attaches one hook.
+pub(super) fn attach(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf) -> HookStatus {
+    let state = match try_attach(ebpf, hook, btf) {
+        Ok(()) => HookState::Attached,
+        Err(error) => HookState::Failed { error },
+    };
+    HookStatus { hook: hook.name(), state }
+}
+
+fn try_attach(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf) -> Result<(), String> {
+    let program = ebpf
+        .program_mut(hook.program)
+        .ok_or_else(|| format!("the object has no program `{}`", hook.program))?;
+    let result = match hook.kind {
+        HookKind::Tracepoint => attach_tracepoint(program, hook.target, btf),
+        HookKind::Lsm => attach_lsm(program, hook.target, btf),
+        HookKind::Exit => attach_exit(program, hook.target, btf),
+        HookKind::CgroupConnect => attach_cgroup(program),
+    };
+    result.map_err(|error| describe(&error))
+}
+
+fn attach_tracepoint(program: &mut Program, target: &str, btf: &Btf) -> Result<(), ProgramError> {
+    let program: &mut BtfTracePoint = program.try_into()?;
+    program.load(target, btf)?;
+    program.attach().map(drop)
+}
+
+fn attach_lsm(program: &mut Program, target: &str, btf: &Btf) -> Result<(), ProgramError> {
+    let program: &mut Lsm = program.try_into()?;
+    program.load(target, btf)?;
+    program.attach().map(drop)
+}
+
+fn attach_exit(program: &mut Program, target: &str, btf: &Btf) -> Result<(), ProgramError> {
+    let program: &mut FExit = program.try_into()?;
+    program.load(target, btf)?;
+    program.attach().map(drop)
+}
+
+/// Attaches to the root of the unified hierarchy: the program itself leaves everybody without a label alone.
+fn attach_cgroup(program: &mut Program) -> Result<(), ProgramError> {
+    let program: &mut CgroupSockAddr = program.try_into()?;
+    program.load()?;
+    let root = super::mounts::cgroup2_root().map_err(ProgramError::IOError)?;
+    let directory = std::fs::File::open(root).map_err(ProgramError::IOError)?;
+    program.attach(directory, CgroupAttachMode::Single).map(drop)
+}
+
+/// The kernel's own words: the error and, for a refused program, the last lines of the verifier's log.
+fn describe(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+        let tail = lines[lines.len().saturating_sub(12)..].join(" | ");
+        return if tail.is_empty() { io_error.to_string() } else { format!("{io_error}: {tail}") };
+    }
+    chain(error)
+}
+
+/// An error and its causes, without the repetitions that transparent wrappers make.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = cause.source();
+    }
+    text
+}

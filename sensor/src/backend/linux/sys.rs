@@ -1,0 +1,60 @@
+//! The system calls that no safe crate wraps. The only file of the sensor with `unsafe` code.
+#![expect(unsafe_code, reason = "bpf(2) on a map type that aya does not wrap")]
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use treeline_abi::Label;
+use zerocopy::{FromZeros, IntoBytes};
+
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+
+/// The part of `union bpf_attr` that element commands read (include/uapi/linux/bpf.h, since Linux 3.19).
+#[repr(C, align(8))]
+struct ElementAttr {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+fn element(command: libc::c_long, map: BorrowedFd<'_>, key: &i32, value: *mut Label) -> io::Result<()> {
+    let attr = ElementAttr {
+        map_fd: map.as_raw_fd() as u32,
+        pad: 0,
+        key: std::ptr::from_ref(key) as u64,
+        value: value as u64,
+        flags: 0,
+    };
+    // SAFETY: `attr` is initialised and as long as the size says; key and value point to live memory of the size that
+    // the map was created with (a descriptor and a `Label`), the value is writable, and the kernel keeps none of them.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const attr, size_of::<ElementAttr>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The label of the process behind a pidfd (its thread group leader), or nothing when it has none.
+///
+/// # Errors
+/// `ESRCH` when the process is gone.
+pub(super) fn label(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> io::Result<Option<Label>> {
+    let mut label = Label::new_zeroed();
+    match element(BPF_MAP_LOOKUP_ELEM, map, &pidfd.as_raw_fd(), &raw mut label) {
+        Ok(()) => Ok(Some(label)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts a label on the process behind a pidfd (its thread group leader).
+///
+/// # Errors
+/// `ESRCH` when the process is gone.
+pub(super) fn set_label(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, label: &Label) -> io::Result<()> {
+    let mut label = *label;
+    debug_assert_eq!(label.as_bytes().len(), size_of::<Label>());
+    element(BPF_MAP_UPDATE_ELEM, map, &pidfd.as_raw_fd(), &raw mut label)
+}
