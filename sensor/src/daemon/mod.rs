@@ -7,6 +7,7 @@
 //!
 //! Invariant: a slow log makes loss, counted by kind, and never a wait in a hook.
 
+pub mod adapters;
 pub mod homes;
 pub mod lock;
 pub mod main_loop;

@@ -115,15 +115,15 @@ impl Pipeline {
                 match command {
                     PipelineCommand::Note(notice, reply) => {
                         self.note(*notice)?;
-                        drop(reply.send(()));
+                        let _ = reply.send(());
                     }
                     PipelineCommand::PolicyKnown(generation, policy, reply) => {
                         self.enricher.policy_known(generation, &policy);
-                        drop(reply.send(()));
+                        let _ = reply.send(());
                     }
                     PipelineCommand::Flush(reply) => {
                         self.flush()?;
-                        drop(reply.send(()));
+                        let _ = reply.send(());
                     }
                     PipelineCommand::Stop(reason) => {
                         self.flush()?;
@@ -166,7 +166,10 @@ impl Pipeline {
     fn take(&mut self, delivery: Delivery) -> Result<(), RecordError> {
         match delivery {
             Delivery::Observation(observation) => {
-                self.denied |= observation.verdict == Verdict::Deny;
+                if observation.verdict == Verdict::Deny {
+                    self.denied = true;
+                    self.board.update(|status| status.denied += 1);
+                }
                 self.enricher.observe(*observation, &mut self.events);
                 self.record_events()
             }

@@ -66,7 +66,8 @@ impl Recorder {
     pub fn record(&mut self, event: &Event) -> Result<(), RecordError> {
         let mut entry = std::mem::take(&mut self.entry);
         entry.clear();
-        self.log.encode(event, &mut entry);
+        let index = self.log.sizes().0 + self.waiting.len() as u64;
+        self.log.encode(event, index, &mut entry);
         let kind = kind_of_event(event);
         let result = if self.waiting.is_empty() {
             match self.log.append(&entry) {
@@ -214,7 +215,7 @@ mod tests {
     struct Disk(Arc<Mutex<(usize, Vec<Vec<u8>>)>>);
 
     impl Record for Disk {
-        fn encode(&mut self, event: &Event, entry: &mut Vec<u8>) {
+        fn encode(&mut self, event: &Event, _index: u64, entry: &mut Vec<u8>) {
             entry.extend(format!("{:?}", event.body).bytes());
         }
         fn append(&mut self, entry: &[u8]) -> Result<u64, RecordError> {
@@ -253,6 +254,7 @@ mod tests {
             policy_refused: None,
             sessions: Vec::new(),
             log: LogStatus::default(),
+            denied: 0,
             loss: Vec::new(),
             queued: 0,
         }))

@@ -39,8 +39,8 @@ pub enum RecordError {
 
 /// Appends to the log. Encodes, too, so that the pipeline knows one error type.
 pub trait Record: Send {
-    /// The one stored form of an event.
-    fn encode(&mut self, event: &Event, entry: &mut Vec<u8>);
+    /// The one stored form of an event that will be the entry of this index.
+    fn encode(&mut self, event: &Event, index: u64, entry: &mut Vec<u8>);
 
     /// Takes an entry.
     ///

@@ -141,6 +141,7 @@ impl Sensor {
             policy_refused: None,
             sessions: Vec::new(),
             log: LogStatus { dir: parts.log_dir.display().to_string(), ..LogStatus::default() },
+            denied: 0,
             loss: Vec::new(),
             queued: 0,
         }));
@@ -360,7 +361,7 @@ pub(super) fn panic_words(panic: &(dyn Any + Send)) -> String {
 }
 
 /// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

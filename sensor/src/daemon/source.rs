@@ -41,12 +41,12 @@ pub fn run(
     loop {
         for command in commands.try_iter() {
             match command {
-                SourceCommand::Install(policy, reply) => drop(reply.send(backend.install(&policy))),
-                SourceCommand::Track(request, reply) => drop(reply.send(backend.track(&request))),
+                SourceCommand::Install(policy, reply) => let _ = reply.send(backend.install(&policy)),
+                SourceCommand::Track(request, reply) => let _ = reply.send(backend.track(&request)),
                 SourceCommand::ContentKnown(file, sha256) => backend.content_known(&file, &sha256),
                 SourceCommand::Drain(reply) => {
                     drain(backend.as_mut(), &mut queue)?;
-                    drop(reply.send(()));
+                    let _ = reply.send(());
                 }
                 SourceCommand::Stop => return drain(backend.as_mut(), &mut queue),
             }

@@ -29,6 +29,8 @@ pub struct Status {
     pub sessions: Vec<SessionStatus>,
     /// The log.
     pub log: LogStatus,
+    /// Actions that were refused since the start.
+    pub denied: u64,
     /// What was lost since the start, by site and kind.
     pub loss: Vec<LossCount>,
     /// Deliveries that wait for the pipeline.
