@@ -1,36 +1,91 @@
-//! Project tasks.
+//! Everything the project does to itself. `cargo xtask help` lists the verbs; each is one file.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may stop at the first surprise"))]
 
+mod build;
+mod build_ebpf;
+mod check;
+mod checkout;
 mod demo;
+mod deny;
+mod outcome;
+mod setup;
+mod step;
+mod test;
+mod tidy;
+mod toolchain;
+mod vm;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
-use anyhow::Context;
-use clap::Parser;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
 
-/// What the project does to itself.
+use crate::{checkout::Checkout, outcome::Outcome};
+
+/// Tasks of the Treeline checkout.
 #[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = false)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// One variant per verb; its arguments are declared in the verb's own file.
+#[derive(Subcommand)]
 enum Verb {
+    /// Install what is missing: Debian packages, tools and a Python environment.
+    Setup(setup::Arguments),
+    /// Build the kernel programs into `target/bpf/treeline.bpf.o`.
+    BuildEbpf,
+    /// Build the kernel programs and then the `treeline` binary that embeds them.
+    Build,
+    /// Check everything that can be checked without running it: format, clippy, tidy, deny.
+    Check,
+    /// Check licences, sources and advisories of dependencies.
+    Deny,
+    /// Run everything: setup, checks, build, and all tests, with a table at the end.
+    Test(test::Arguments),
+    /// Check rules of style and structure that no other tool checks.
+    Tidy,
     /// Run the real Claude Code under Treeline, offline, and check that what policy denies is refused and recorded.
     Demo(demo::Args),
+    /// Boot Debian kernels in QEMU and run the behavioural suite in each.
+    Vm(vm::Args),
 }
 
 fn main() -> ExitCode {
-    match run(&Verb::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+    match run(Arguments::parse().verb) {
+        Ok(outcome) => outcome.into(),
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(2)
+            Outcome::broken()
         }
     }
 }
 
-fn run(Verb::Demo(args): &Verb) -> anyhow::Result<bool> {
-    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    let root = package.as_deref().and_then(Path::parent).context("start this through `cargo xtask`")?;
-    demo::run(root, &root.join("target/release/treeline"), args)
+fn run(verb: Verb) -> Result<Outcome> {
+    let checkout = Checkout::locate()?;
+    match verb {
+        Verb::Setup(arguments) => setup::run(&checkout, &arguments),
+        Verb::BuildEbpf => build_ebpf::run(&checkout),
+        Verb::Build => build::run(&checkout),
+        Verb::Check => check::run(&checkout),
+        Verb::Deny => deny::run(&checkout),
+        Verb::Test(arguments) => test::run(&checkout, &arguments),
+        Verb::Tidy => tidy::run(&checkout),
+        Verb::Demo(arguments) => {
+            // The demo starts itself again inside its namespaces: only the outer run prepares anything.
+            if arguments.stage.is_none() && arguments.treeline.is_none() {
+                setup::run(&checkout, &setup::Arguments::default())?;
+                build::run(&checkout)?;
+            }
+            let held = demo::run(checkout.root(), &checkout.treeline(), &arguments)?;
+            Ok(Outcome::from_count(usize::from(!held)))
+        }
+        Verb::Vm(arguments) => {
+            let held = vm::run(checkout.root(), &arguments)?;
+            Ok(Outcome::from_count(usize::from(!held)))
+        }
+    }
 }

@@ -56,6 +56,8 @@ pub enum Outcome {
         by: String,
         /// The exception.
         exception: String,
+        /// Its reason.
+        exception_reason: Option<String>,
     },
     /// It does not hold.
     Differs {
@@ -82,7 +84,11 @@ fn consider(rule: &Rule, host: &Host, request: &Request) -> Considered {
     let outcome = match match_by(rule, host, &request.object) {
         Err(why) => Outcome::Differs { why },
         Ok(by) => match lifted_by(rule, host, &request.subject) {
-            Some(exception) => Outcome::Lifted { by, exception: describe(exception) },
+            Some(exception) => Outcome::Lifted {
+                by,
+                exception: describe(exception),
+                exception_reason: exception.reason.clone(),
+            },
             None => Outcome::Matches { by },
         },
     };
@@ -165,7 +171,13 @@ impl fmt::Display for Explanation {
             write!(f, "  {rule:width$}  {mode}  ")?;
             match outcome {
                 Outcome::Matches { by } => writeln!(f, "matches `{by}`")?,
-                Outcome::Lifted { by, exception } => writeln!(f, "matches `{by}`, lifted for `{exception}`")?,
+                Outcome::Lifted { by, exception, exception_reason } => {
+                    write!(f, "matches `{by}`, lifted for `{exception}`")?;
+                    match exception_reason {
+                        Some(reason) => writeln!(f, " ({reason})")?,
+                        None => writeln!(f)?,
+                    }
+                }
                 Outcome::Differs { why } => writeln!(f, "- {why}")?,
             }
         }

@@ -137,6 +137,8 @@ pub struct Exception {
     pub executable: Option<Glob>,
     /// SHA-256 of its content.
     pub sha256: Option<[u8; 32]>,
+    /// Why, and what it gives away.
+    pub reason: Option<String>,
     /// Where it is written.
     pub span: Span,
 }

@@ -6,7 +6,7 @@ pub mod replay;
 
 use std::{path::PathBuf, time::Duration};
 
-use treeline_event::{AttachMode, HookStatus, ProcessKey, RuleStatus, SessionId};
+use treeline_event::{AttachMode, FileId, HookStatus, PathBytes, ProcessKey, RuleStatus, SessionId};
 
 pub use observation::{ExecSeen, FileSeen, Observation, Seen};
 pub use replay::ReplayBackend;
@@ -28,7 +28,7 @@ pub struct TrackRequest {
     /// The session that the process becomes the root of.
     pub session: SessionId,
     /// The process, by a descriptor that cannot come to mean another one.
-    pub pidfd: std::os::fd::RawFd,
+    pub pidfd: std::sync::Arc<std::os::fd::OwnedFd>,
     /// Its pid in the initial namespace, for messages.
     pub pid: u32,
     /// It already ran for a while: its threads and descendants are labelled, too.
@@ -118,7 +118,7 @@ pub trait Backend: Send {
     fn track(&mut self, request: &TrackRequest) -> Result<Vec<ProcessKey>, BackendError>;
 
     /// Tells the backend that a file's content is known, for rules by SHA-256.
-    fn content_known(&mut self, file: &treeline_event::FileId, sha256: &[u8; 32]);
+    fn content_known(&mut self, path: &PathBytes, file: &FileId, sha256: &[u8; 32]);
 
     /// Hands over what has arrived, waiting at most `timeout` when there is nothing.
     ///

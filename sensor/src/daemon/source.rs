@@ -41,8 +41,12 @@ pub fn run(
     loop {
         for command in commands.try_iter() {
             match command {
-                SourceCommand::Install(policy, reply) => let _ = reply.send(backend.install(&policy)),
-                SourceCommand::Track(request, reply) => let _ = reply.send(backend.track(&request)),
+                SourceCommand::Install(policy, reply) => {
+ let _ = reply.send(backend.install(&policy));
+}
+                SourceCommand::Track(request, reply) => {
+ let _ = reply.send(backend.track(&request));
+}
                 SourceCommand::ContentKnown(file, sha256) => backend.content_known(&file, &sha256),
                 SourceCommand::Drain(reply) => {
                     drain(backend.as_mut(), &mut queue)?;

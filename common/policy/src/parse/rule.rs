@@ -171,21 +171,28 @@ fn exceptions(node: &Node, out: &mut Diagnostics) -> Vec<Exception> {
 }
 
 fn exception(node: &Node, out: &mut Diagnostics) -> Option<Exception> {
-    let keys = ["executable", "sha256"];
+    let keys = ["executable", "sha256", "reason"];
     let fields = Fields::new(node, "an exception", &keys, out)?;
     let executable = fields.optional("executable");
     let sha256 = fields.optional("sha256");
     if executable.is_none() && sha256.is_none() {
-        let help = Some(format!("give {}", suggest::list(&keys)));
+        let help = Some(format!("give {}", suggest::list(&keys[..2])));
         out.error(fields.head(), "an exception for everybody lifts the rule for everybody", help);
         return None;
     }
+    let reason = fields.optional("reason");
+    let stated = reason.is_some();
+    let reason = reason.and_then(|node| scalar::text(node, "`reason`", REASON_CHARS_MAX, true, out));
     let glob = executable.map(|node| (node.span, scalar::glob(node, out)));
     let digest = sha256.map(|node| scalar::sha256(node, out));
-    if let (Some((span, Some(glob))), None) = (&glob, &digest)
+    if let (Some((span, Some(glob))), None, false) = (&glob, &digest, stated)
         && let Some(warning) = too_wide(glob)
     {
-        out.warning(*span, warning, Some("except the program that has the need, or add its `sha256`".into()));
+        out.warning(
+            *span,
+            warning,
+            Some("except the program that has the need, add its `sha256`, or give a `reason`".into()),
+        );
     }
     // What could not be read must not make the exception wider.
     let executable = match glob {
@@ -196,7 +203,7 @@ fn exception(node: &Node, out: &mut Diagnostics) -> Option<Exception> {
         Some(digest) => Some(digest?),
         None => None,
     };
-    Some(Exception { executable, sha256, span: node.span })
+    Some(Exception { executable, sha256, reason, span: node.span })
 }
 
 /// Why an exception by path likely lifts the rule for more than is meant.

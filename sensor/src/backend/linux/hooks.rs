@@ -1,6 +1,9 @@
 //! Which hooks each attach mode uses, and what they are for.
 
+use treeline_abi::Settings;
 use treeline_event::AttachMode;
+
+use super::offsets::Kernel;
 
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +79,34 @@ const FALLBACK: [Hook; 3] = [
     Hook::new(HookKind::CgroupConnect, "cgroup_connect4", "connect4", false),
     Hook::new(HookKind::CgroupConnect, "cgroup_connect6", "connect6", false),
 ];
+
+/// Whether the kernel runs BPF LSM programs at all.
+///
+/// # Errors
+/// Why not, and what to do.
+pub(super) fn lsm_enabled() -> Result<(), String> {
+    const LIST: &str = "/sys/kernel/security/lsm";
+    match std::fs::read_to_string(LIST) {
+        Ok(list) if list.trim().split(',').any(|name| name == "bpf") => Ok(()),
+        Ok(list) => Err(format!(
+            "`bpf` is not among the security modules (`{}`): boot with `lsm={},bpf`",
+            list.trim(),
+            list.trim()
+        )),
+        // Without securityfs it cannot be known: the kernel will say at the first program.
+        Err(_) => Ok(()),
+    }
+}
+
+/// What differs between kernels in the hooks themselves.
+pub(super) fn settings(kernel: &Kernel) -> Settings {
+    Settings {
+        connect_exit: u32::from(kernel.has_function("__sys_connect_file")),
+        setattr_idmap: u32::from(kernel.parameters("bpf_lsm_inode_setattr") == Some(3)),
+        setxattr_idmap: u32::from(kernel.parameters("bpf_lsm_inode_setxattr") == Some(6)),
+        pad: 0,
+    }
+}
 
 /// The hooks of a mode, in the order in which they are attached.
 pub(super) fn of(mode: AttachMode) -> Vec<Hook> {

@@ -5,11 +5,11 @@ use treeline_abi::Offsets;
 use zerocopy::IntoBytes;
 
 /// Where the kernel publishes its types (Linux 5.4, `CONFIG_DEBUG_INFO_BTF`).
-pub const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
+pub(super) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 /// Why offsets could not be had.
 #[derive(Debug, thiserror::Error)]
-pub enum OffsetsError {
+pub(super) enum OffsetsError {
     /// There is no BTF, or it cannot be read.
     #[error(
         "cannot read the kernel's type information at {path}: the kernel must be built with \
@@ -30,13 +30,42 @@ pub enum OffsetsError {
     },
 }
 
-/// Resolves every member of [`Offsets`] from a BTF file.
-///
-/// # Errors
-/// [`OffsetsError`]; a missing member is named.
-pub fn resolve(path: &str) -> Result<Offsets, OffsetsError> {
-    let btf = Btf::from_file(path).map_err(|source| OffsetsError::Read { path: path.to_owned(), source })?;
-    resolve_in(&btf)
+/// The running kernel's types.
+pub(super) struct Kernel(Btf);
+
+impl Kernel {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// [`OffsetsError::Read`].
+    pub(super) fn read(path: &str) -> Result<Self, OffsetsError> {
+        Btf::from_file(path).map(Self).map_err(|source| OffsetsError::Read { path: path.to_owned(), source })
+    }
+
+    /// Whether there is a function of this name.
+    pub(super) fn has_function(&self, name: &str) -> bool {
+        self.parameters(name).is_some()
+    }
+
+    /// How many parameters the function takes, when there is one.
+    pub(super) fn parameters(&self, name: &str) -> Option<usize> {
+        let function = self.0.resolve_types_by_name(name).ok()?.into_iter().find_map(|found| match found {
+            Type::Func(function) => Some(function),
+            _ => None,
+        })?;
+        match self.0.resolve_chained_type(&function).ok()? {
+            Type::FuncProto(prototype) => Some(prototype.parameters.len()),
+            _ => None,
+        }
+    }
+
+    /// Resolves every member of [`Offsets`].
+    ///
+    /// # Errors
+    /// [`OffsetsError::Missing`] names what is missing.
+    pub(super) fn offsets(&self) -> Result<Offsets, OffsetsError> {
+        resolve_in(&self.0)
+    }
 }
 
 fn resolve_in(btf: &Btf) -> Result<Offsets, OffsetsError> {
@@ -118,13 +147,16 @@ mod tests {
 
     #[test]
     fn a_kernel_without_btf_is_named() {
-        let error = resolve("/nonexistent/vmlinux").expect_err("there is no such file");
+        let error = Kernel::read("/nonexistent/vmlinux").err().expect("there is no such file");
         assert!(error.to_string().contains("CONFIG_DEBUG_INFO_BTF"), "{error}");
     }
 
     #[test]
     fn the_running_kernel_has_every_required_member() {
-        let offsets = resolve(BTF_PATH).expect("the test machine's kernel has BTF");
+        let kernel = Kernel::read(BTF_PATH).expect("the test machine's kernel has BTF");
+        let offsets = kernel.offsets().expect("every required member is there");
+        assert_eq!(kernel.parameters("bpf_lsm_file_open"), Some(1));
+        assert!(!kernel.has_function("no_such_function"));
         assert!(offsets.task_tgid > 0 && offsets.task_tgid == offsets.task_pid + 4);
         assert_eq!(offsets.sock_family, 16);
     }

@@ -1,0 +1,95 @@
+//! What each rule amounts to in an attach mode.
+
+use treeline_event::{AttachMode, HookState, HookStatus, Mode, RuleState, RuleStatus};
+use treeline_policy::policy::{Kind, Rule};
+
+/// What the mode can do with each thing that a rule names.
+struct Reach {
+    enforced: Vec<String>,
+    observed: Vec<String>,
+    unseen: Vec<String>,
+    reasons: Vec<&'static str>,
+}
+
+/// The state of one rule. `guard_problems` are marks that could not be placed.
+pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], guard_problems: &[String]) -> RuleStatus {
+    let mut reach = match mode {
+        AttachMode::Lsm | AttachMode::FmodRet => in_kernel(rule),
+        AttachMode::Fallback | AttachMode::Replay => in_fallback(rule, hooks),
+    };
+    if rule.mode == Mode::Monitor {
+        reach.observed = std::mem::take(&mut reach.enforced).into_iter().chain(reach.observed).collect();
+        reach.reasons.push("the rule is in `monitor`");
+    }
+    let state = match (reach.enforced.is_empty(), reach.observed.is_empty(), reach.unseen.is_empty()) {
+        (false, true, true) if guard_problems.is_empty() => RuleState::Enforced,
+        (false, _, _) => RuleState::Partly,
+        (true, false, _) => RuleState::Observed,
+        (true, true, _) => RuleState::Impossible,
+    };
+    let mut reasons: Vec<String> = reach.reasons.iter().map(|reason| (*reason).to_owned()).collect();
+    if !reach.enforced.is_empty() {
+        reasons.extend(guard_problems.iter().cloned());
+    }
+    RuleStatus {
+        rule: rule.id.clone(),
+        state,
+        enforced: reach.enforced,
+        observed: reach.observed,
+        unseen: reach.unseen,
+        reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+    }
+}
+
+fn in_kernel(rule: &Rule) -> Reach {
+    let mut reach = Reach { enforced: Vec::new(), observed: Vec::new(), unseen: Vec::new(), reasons: Vec::new() };
+    for operation in rule.kind.operation_names() {
+        reach.enforced.push(operation.to_owned());
+    }
+    if let Kind::Exec { sha256: hashes, .. } = &rule.kind
+        && !hashes.is_empty()
+    {
+        reach.observed.push("first exec of a file whose hash is not known yet".to_owned());
+        reach.reasons.push("a file's hash is computed when it is first seen; from then on it is refused");
+    }
+    reach
+}
+
+fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
+    let mut reach = Reach { enforced: Vec::new(), observed: Vec::new(), unseen: Vec::new(), reasons: Vec::new() };
+    let anchored = rule.kind.globs().iter().all(|glob| !glob.value.is_everywhere());
+    let attached = |name: &str| hooks.iter().any(|hook| hook.hook == name && hook.state == HookState::Attached);
+    for operation in rule.kind.operation_names() {
+        let list = match (&rule.kind, operation) {
+            (Kind::File { .. }, "read" | "write") if anchored => &mut reach.enforced,
+            (Kind::File { .. }, "read" | "write") => {
+                reach.reasons.push("a pattern that holds everywhere would need a mark on every file");
+                &mut reach.observed
+            }
+            (Kind::File { .. }, _) => {
+                reach.reasons.push("names are seen when the system call returns");
+                &mut reach.observed
+            }
+            (Kind::Exec { sha256: hashes, .. }, _) if hashes.is_empty() && anchored => &mut reach.enforced,
+            (Kind::Exec { .. }, _) => {
+                reach.reasons.push("an exec by content is seen, and its hash known, after it happened");
+                &mut reach.observed
+            }
+            (Kind::Connect { .. }, name) if name.contains("unix") => {
+                reach.reasons.push("a connect to a unix socket is seen when the system call returns");
+                &mut reach.observed
+            }
+            (Kind::Connect { .. }, _) if attached("cgroup/connect4") && attached("cgroup/connect6") => {
+                &mut reach.enforced
+            }
+            (Kind::Connect { .. }, _) => {
+                reach.reasons.push("the cgroup programs for connect are not attached");
+                &mut reach.unseen
+            }
+        };
+        list.push(operation.to_owned());
+    }
+    reach.reasons.sort_unstable();
+    reach.reasons.dedup();
+    reach
+}

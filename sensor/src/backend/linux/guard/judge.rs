@@ -1,0 +1,222 @@
+//! The answer to one permission event.
+
+use std::{
+    fs, io,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::unix::ffi::OsStringExt,
+    sync::Arc,
+};
+
+use nix::sys::fanotify::MaskFlags;
+use rustix::fs::Stat;
+use treeline_abi::{Label, LabelFlags};
+use treeline_event::{Action, FileId, FileRef, Mode, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, Verdict};
+use treeline_policy::{Host, Object, Policy, Request, Subject, eval, policy::FileOperation};
+
+use super::{
+    Orders, Protected, place,
+    subject::{self, Access},
+};
+use crate::backend::{
+    Observation, Seen,
+    linux::{rings::boot_ns, sys},
+};
+
+/// What decides.
+pub(super) struct Judge {
+    policy: Arc<Policy>,
+    host: Host,
+    generation: u64,
+    rule_indices: Vec<u32>,
+    labels: OwnedFd,
+    protected: Protected,
+    own_pid: i32,
+    /// What refuses an object that cannot be resolved: the first file rule in `enforce`.
+    unresolved: Option<usize>,
+}
+
+/// A decision that refuses.
+struct Refusal {
+    rule: usize,
+    file: FileRef,
+    exec: bool,
+    access: Access,
+}
+
+impl Judge {
+    pub(super) fn new(orders: &Orders, protected: Protected) -> Self {
+        let labels = orders.labels.try_clone();
+        let unresolved = orders
+            .policy
+            .rules
+            .iter()
+            .position(|rule| rule.mode == Mode::Enforce && rule.kind.name() == "file");
+        Self {
+            policy: Arc::clone(&orders.policy),
+            host: orders.host.clone(),
+            generation: orders.generation,
+            rule_indices: orders.rule_indices.clone(),
+            labels: labels.expect("a descriptor can be duplicated when a thread could be started"),
+            protected,
+            own_pid: rustix::process::getpid().as_raw_nonzero().get(),
+            unresolved,
+        }
+    }
+
+    /// The record of the refusal, or nothing when the access may go on.
+    pub(super) fn decide(&self, file: BorrowedFd<'_>, tid: i32, mask: MaskFlags) -> Option<Observation> {
+        let pid = subject::process_of(tid).ok()?;
+        if pid == self.own_pid {
+            return None;
+        }
+        let pidfd = subject::pidfd(pid).ok()?;
+        let label = match sys::label(rustix::fd::AsFd::as_fd(&self.labels), rustix::fd::AsFd::as_fd(&pidfd)) {
+            Ok(Some(label)) => label,
+            Ok(None) => return None,
+            Err(error) => {
+                tracing::warn!(%error, pid, "the label of a process could not be read");
+                return None;
+            }
+        };
+        let exec = mask.contains(MaskFlags::FAN_OPEN_EXEC_PERM);
+        let access = if exec { Access::Exec } else { subject::access(tid) };
+        let refusal = self.judge(file, pid, access, exec, &label)?;
+        Some(self.observation(pid, tid, &label, refusal))
+    }
+
+    fn judge(&self, file: BorrowedFd<'_>, pid: i32, access: Access, exec: bool, label: &Label) -> Option<Refusal> {
+        let stat = rustix::fs::fstat(file).ok()?;
+        let paths = self.paths(file, &stat);
+        let reference = |path: PathBytes, unresolved| FileRef {
+            path,
+            id: Some(identity(&stat)),
+            mode: Some(stat.st_mode),
+            unresolved,
+            ..FileRef::default()
+        };
+        if paths.is_empty() {
+            let named = link_target(file).unwrap_or_default();
+            return self.unresolved.map(|rule| Refusal { rule, file: reference(named, true), exec, access });
+        }
+        let subject = executable(pid, label);
+        let mut worst: Option<(usize, &PathBytes)> = None;
+        for path in &paths {
+            for object in objects(path, access, exec) {
+                let decision = eval(&self.policy, &self.host, &Request { subject: subject.clone(), object });
+                if decision.verdict == Verdict::Deny
+                    && let Some(rule) = decision.rule
+                    && worst.is_none_or(|(other, _)| self.index(rule) < self.index(other))
+                {
+                    worst = Some((rule, path));
+                }
+            }
+        }
+        worst.map(|(rule, path)| Refusal { rule, file: reference(path.clone(), false), exec, access })
+    }
+
+    /// The object's own paths: those under which it was protected, and the one that was used if it leads to it.
+    fn paths(&self, file: BorrowedFd<'_>, stat: &Stat) -> Vec<PathBytes> {
+        let known = self.protected.lock().expect("no thread panics with this lock");
+        let mut paths = known.paths(stat).to_vec();
+        if let Some(path) = link_target(file)
+            && leads_to(&path, stat)
+        {
+            let (directory, name) = split(&path);
+            let parents = rustix::fs::stat(directory).map(|parent| known.paths(&parent).to_vec()).unwrap_or_default();
+            for parent in parents {
+                paths.push([parent.as_bytes(), b"/", name].concat().into());
+            }
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        paths
+    }
+
+    fn index(&self, rule: usize) -> u32 {
+        self.rule_indices.get(rule).copied().unwrap_or(u32::MAX)
+    }
+
+    fn observation(&self, pid: i32, tid: i32, label: &Label, refusal: Refusal) -> Observation {
+        let start_ticks = subject::start_ticks(pid).unwrap_or_default();
+        let action = if refusal.exec {
+            Action::ExecDenied { file: refusal.file }
+        } else {
+            Action::Open {
+                file: refusal.file,
+                flags: OpenFlags(refusal.access.flags()),
+                outcome: Outcome::Errno(libc::EPERM),
+                count: 1,
+            }
+        };
+        Observation {
+            time_ns: boot_ns(),
+            session: SessionId(label.session),
+            subject: ProcessKey { pid: pid as u32, start_ticks },
+            subject_start_ns: start_ticks * treeline_event::process::NANOS_PER_TICK,
+            tid: tid as u32,
+            verdict: Verdict::Deny,
+            rule: Some(self.index(refusal.rule)),
+            generation: self.generation,
+            seen: Seen::Act(Box::new(action)),
+        }
+    }
+}
+
+/// What the policy is asked for an access.
+fn objects(path: &PathBytes, access: Access, exec: bool) -> Vec<Object> {
+    let path = path.as_bytes().to_vec();
+    if exec {
+        return vec![Object::Exec { path, sha256: None }];
+    }
+    let mut objects = Vec::new();
+    if access.reads() {
+        objects.push(Object::File { path: path.clone(), operation: FileOperation::Read });
+    }
+    if access.writes() {
+        objects.push(Object::File { path, operation: FileOperation::Write });
+    }
+    objects
+}
+
+/// The subject's executable; none that an exception could name when the dynamic loader was told to put other code
+/// into it, or when it cannot be read.
+fn executable(pid: i32, label: &Label) -> Subject {
+    if label.flags & LabelFlags::LOADER_ENV != 0 {
+        return Subject::default();
+    }
+    let link = fs::read_link(format!("/proc/{pid}/exe"));
+    let path = link.map(|path| path.into_os_string().into_vec()).unwrap_or_default();
+    // A private mount namespace can put another file at this path: the name counts only if it leads to the same file.
+    let genuine = rustix::fs::stat(format!("/proc/{pid}/exe")).is_ok_and(|stat| leads_to(&path.clone().into(), &stat));
+    Subject { executable: if genuine { path } else { Vec::new() }, sha256: None, uid: 0 }
+}
+
+/// Directory and name.
+fn split(path: &PathBytes) -> (&[u8], &[u8]) {
+    let bytes = path.as_bytes();
+    let slash = bytes.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    (if slash == 0 { b"/" } else { &bytes[..slash] }, bytes.get(slash + 1..).unwrap_or_default())
+}
+
+fn link_target(file: BorrowedFd<'_>) -> Option<PathBytes> {
+    let link = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+    Some(link.into_os_string().into_vec().into())
+}
+
+/// Whether a path of the sensor's own mount namespace leads to this object.
+fn leads_to(path: &PathBytes, stat: &Stat) -> bool {
+    let found: io::Result<Stat> = rustix::fs::lstat(path.as_bytes()).map_err(io::Error::from);
+    found.is_ok_and(|found| place::same_object(&found, stat))
+}
+
+fn identity(stat: &Stat) -> FileId {
+    FileId {
+        major: rustix::fs::major(stat.st_dev),
+        minor: rustix::fs::minor(stat.st_dev),
+        inode: stat.st_ino,
+        size: stat.st_size as u64,
+        mtime_ns: (stat.st_mtime as u64).wrapping_mul(1_000_000_000).wrapping_add(stat.st_mtime_nsec as u64),
+        ctime_ns: (stat.st_ctime as u64).wrapping_mul(1_000_000_000).wrapping_add(stat.st_ctime_nsec as u64),
+    }
+}

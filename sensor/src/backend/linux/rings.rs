@@ -1,0 +1,166 @@
+//! Reading the two rings in the order of time, and the counters of what did not fit.
+
+use std::{os::fd::AsFd, time::Duration};
+
+use aya::{
+    Ebpf,
+    maps::{MapData, PerCpuArray, RingBuf},
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use treeline_abi::{Kind, Loss};
+use zerocopy::FromBytes;
+
+use super::decode::{Decoder, time_of};
+use crate::backend::{BackendError, Delivery, LossReport};
+
+/// Records that are taken from a ring in one go. Beyond it the rest waits for the next round.
+const BATCH_MAX: usize = 65_536;
+
+/// The rings and counters of the loaded object.
+pub(super) struct Rings {
+    lifecycle: RingBuf<MapData>,
+    activity: RingBuf<MapData>,
+    counters: PerCpuArray<MapData, [u8; size_of::<Loss>()]>,
+    /// Lifecycle records that are younger than the last look at the activity ring.
+    held: Vec<Vec<u8>>,
+    reported: [Loss; Kind::COUNT],
+}
+
+impl Rings {
+    /// Takes the maps out of the object.
+    ///
+    /// # Errors
+    /// When the object does not have them.
+    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, BackendError> {
+        let wrong = |error: aya::maps::MapError| BackendError::Unsupported(format!("kernel object: {error}"));
+        let mut take = |name: &str| {
+            ebpf.take_map(name)
+                .ok_or_else(|| BackendError::Unsupported(format!("the kernel object has no map `{name}`")))
+        };
+        Ok(Self {
+            lifecycle: RingBuf::try_from(take("LIFECYCLE")?).map_err(wrong)?,
+            activity: RingBuf::try_from(take("ACTIVITY")?).map_err(wrong)?,
+            counters: PerCpuArray::try_from(take("COUNTERS")?).map_err(wrong)?,
+            held: Vec::new(),
+            reported: [Loss::default(); Kind::COUNT],
+        })
+    }
+
+    /// Waits until there is something, at most `timeout`. `also` wakes it up, too.
+    ///
+    /// # Errors
+    /// When poll(2) fails.
+    pub(super) fn wait(&self, also: Option<&rustix::fd::OwnedFd>, timeout: Duration) -> Result<(), BackendError> {
+        if !self.held.is_empty() {
+            return Ok(());
+        }
+        let mut descriptors = vec![
+            PollFd::from_borrowed_fd(self.lifecycle.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.activity.as_fd(), PollFlags::IN),
+        ];
+        descriptors.extend(also.map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+        match poll(&mut descriptors, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => {
+                Err(BackendError::Io { attempt: "wait for kernel events".to_owned(), source: error.into() })
+            }
+        }
+    }
+
+    /// Hands over what has arrived, in the order of time over both rings.
+    ///
+    /// The activity ring is emptied first. What a process did is in a ring before its end is in the other, so every
+    /// lifecycle record that is older than this look belongs before or between these, and younger ones are held
+    /// back: an exit never overtakes what came before it.
+    pub(super) fn drain(&mut self, decoder: &Decoder, deliver: &mut dyn FnMut(Delivery)) {
+        let horizon_ns = boot_ns();
+        let mut batch = std::mem::take(&mut self.held);
+        take_from(&mut self.activity, &mut batch);
+        take_from(&mut self.lifecycle, &mut batch);
+        batch.sort_by_key(|record| time_of(record));
+        for record in batch {
+            if time_of(&record) > horizon_ns {
+                self.held.push(record);
+                continue;
+            }
+            deliver(match decoder.decode(&record) {
+                Ok(observation) => Delivery::Observation(Box::new(observation)),
+                Err(error) => Delivery::Malformed(error),
+            });
+        }
+    }
+
+    /// Reports what was lost since the last call.
+    pub(super) fn losses(&mut self, deliver: &mut dyn FnMut(Delivery)) {
+        for kind in Kind::ALL {
+            let now = self.sum(kind);
+            let before = std::mem::replace(&mut self.reported[kind as usize], now);
+            let mut report = |site, count| {
+                if count > 0 {
+                    let first_ns = if before.lost == 0 { now.first_ns } else { before.last_ns };
+                    deliver(Delivery::Loss(LossReport {
+                        kind: name(kind),
+                        site,
+                        count,
+                        first_ns,
+                        last_ns: now.last_ns,
+                    }));
+                }
+            };
+            report("ring", now.lost - before.lost);
+            report("build", now.failed - before.failed);
+        }
+    }
+
+    /// The counters of one kind over all CPUs.
+    pub(super) fn sum(&self, kind: Kind) -> Loss {
+        let mut sum = Loss::default();
+        let Ok(values) = self.counters.get(&(kind as u32), 0) else {
+            return sum;
+        };
+        for value in values.iter() {
+            let Ok(one) = Loss::read_from_bytes(value) else { continue };
+            sum.created += one.created;
+            sum.lost += one.lost;
+            sum.failed += one.failed;
+            if one.first_ns != 0 && (sum.first_ns == 0 || one.first_ns < sum.first_ns) {
+                sum.first_ns = one.first_ns;
+            }
+            sum.last_ns = sum.last_ns.max(one.last_ns);
+        }
+        sum
+    }
+}
+
+fn take_from(ring: &mut RingBuf<MapData>, batch: &mut Vec<Vec<u8>>) {
+    let full = batch.len() + BATCH_MAX;
+    while batch.len() < full
+        && let Some(record) = ring.next()
+    {
+        batch.push(record.to_vec());
+    }
+}
+
+/// `CLOCK_BOOTTIME`, nanoseconds.
+pub(super) fn boot_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// The kind's name in loss reports.
+pub(super) fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Fork => "fork",
+        Kind::Exec => "exec",
+        Kind::Exit => "exit",
+        Kind::Open => "open",
+        Kind::Create => "create",
+        Kind::Delete => "delete",
+        Kind::Rename => "rename",
+        Kind::Link => "link",
+        Kind::Connect => "connect",
+        Kind::ExecDenied => "exec_denied",
+        Kind::Modify => "modify",
+    }
+}

@@ -1,0 +1,159 @@
+//! Compiled policy tables in kernel maps: the idle slot is filled, then one write puts it in force.
+
+use std::time::Duration;
+
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap, LpmTrie, MapData, MapError, lpm_trie},
+};
+use treeline_abi::paths::{self, Accept, FileKey, ImageRules, Mask, RULES_MAX, Rule, Table, WILD_MAX, WORDS, WildWords};
+use treeline_policy::compile::Tables;
+use zerocopy::{FromZeros, Immutable, IntoBytes};
+
+use crate::backend::BackendError;
+
+/// How long a hook may still look at a slot after another one was put in force, with a wide margin: hooks run without
+/// sleeping. The slot is only refilled after that.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// What the kernel holds of one slot, so that it can be taken out again.
+#[derive(Default)]
+struct Filled {
+    names: Vec<u64>,
+    devices: Vec<[u8; 8]>,
+    prefixes4: Vec<(u32, [u8; 8])>,
+    prefixes6: Vec<(u32, [u8; 20])>,
+}
+
+/// The kernel's tables.
+#[derive(Default)]
+pub(super) struct KernelTables {
+    filled: [Filled; paths::SLOTS as usize],
+    images: Vec<[u8; size_of::<FileKey>()]>,
+    /// The slot in force.
+    active: Option<u32>,
+}
+
+impl KernelTables {
+    /// The slot that the next policy goes to.
+    pub(super) fn idle(&self) -> u32 {
+        self.active.map_or(0, |slot| (slot + 1) % paths::SLOTS)
+    }
+
+    /// Fills the idle slot and puts it in force.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`] when the kernel refuses an entry; the slot in force is untouched then.
+    pub(super) fn install(&mut self, ebpf: &mut Ebpf, tables: &Tables) -> Result<(), BackendError> {
+        let slot = tables.slot;
+        std::thread::sleep(GRACE);
+        self.empty(ebpf, slot)?;
+        let filled = &mut self.filled[slot as usize];
+        for (hash, mask) in &tables.names {
+            filled.names.push(*hash);
+            hash_map::<u64, [u8; size_of::<Mask>()]>(ebpf, "MASKS")?.insert(hash, bytes(mask), 0).map_err(io)?;
+        }
+        for (key, mask) in &tables.devices {
+            filled.devices.push(bytes(key));
+            let mut map = hash_map::<[u8; 8], [u8; size_of::<Mask>()]>(ebpf, "DEVICES")?;
+            map.insert(bytes::<_, 8>(key), bytes(mask), 0).map_err(io)?;
+        }
+        for (len, key, rules) in &tables.prefixes4 {
+            filled.prefixes4.push((*len, bytes(key)));
+            lpm::<8>(ebpf, "PREFIXES4")?.insert(&lpm_trie::Key::new(*len, bytes(key)), bytes(rules), 0).map_err(io)?;
+        }
+        for (len, key, rules) in &tables.prefixes6 {
+            filled.prefixes6.push((*len, bytes(key)));
+            lpm::<20>(ebpf, "PREFIXES6")?.insert(&lpm_trie::Key::new(*len, bytes(key)), bytes(rules), 0).map_err(io)?;
+        }
+        let mut wilds = array::<{ size_of::<WildWords>() }>(ebpf, "WILDS")?;
+        for (index, wild) in tables.wilds.iter().enumerate() {
+            wilds.set(slot * WILD_MAX as u32 + index as u32, bytes::<_, 264>(&WildWords::from(wild)), 0).map_err(io)?;
+        }
+        let mut accepts = array::<{ size_of::<Accept>() }>(ebpf, "ACCEPTS")?;
+        for (position, accept) in &tables.accepts {
+            accepts.set(slot * (WORDS as u32 * 64) + position, bytes::<_, 8>(accept), 0).map_err(io)?;
+        }
+        let mut rules = array::<{ size_of::<Rule>() }>(ebpf, "RULES")?;
+        for (index, rule) in tables.rules.iter().enumerate() {
+            rules.set(slot * RULES_MAX + index as u32, bytes::<_, 16>(rule), 0).map_err(io)?;
+        }
+        array::<{ size_of::<Table>() }>(ebpf, "TABLES")?.set(slot, bytes(&tables.table), 0).map_err(io)?;
+        array::<4>(ebpf, "ACTIVE")?.set(0, (slot + 1).to_ne_bytes(), 0).map_err(io)?;
+        self.active = Some(slot);
+        Ok(())
+    }
+
+    /// Replaces what is known of files by content.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`] when the table is full.
+    pub(super) fn set_images(
+        &mut self,
+        ebpf: &mut Ebpf,
+        images: impl Iterator<Item = (FileKey, ImageRules)>,
+    ) -> Result<(), BackendError> {
+        let mut map = hash_map::<[u8; size_of::<FileKey>()], [u8; size_of::<ImageRules>()]>(ebpf, "IMAGES")?;
+        let stale = std::mem::take(&mut self.images);
+        for (key, rules) in images {
+            map.insert(bytes::<_, 32>(&key), bytes::<_, 16>(&rules), 0).map_err(io)?;
+            self.images.push(bytes(&key));
+        }
+        for key in stale.iter().filter(|key| !self.images.contains(key)) {
+            map.remove(key).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    fn empty(&mut self, ebpf: &mut Ebpf, slot: u32) -> Result<(), BackendError> {
+        let filled = std::mem::take(&mut self.filled[slot as usize]);
+        for hash in &filled.names {
+            hash_map::<u64, [u8; size_of::<Mask>()]>(ebpf, "MASKS")?.remove(hash).map_err(io)?;
+        }
+        for key in &filled.devices {
+            hash_map::<[u8; 8], [u8; size_of::<Mask>()]>(ebpf, "DEVICES")?.remove(key).map_err(io)?;
+        }
+        for (len, key) in &filled.prefixes4 {
+            lpm::<8>(ebpf, "PREFIXES4")?.remove(&lpm_trie::Key::new(*len, *key)).map_err(io)?;
+        }
+        for (len, key) in &filled.prefixes6 {
+            lpm::<20>(ebpf, "PREFIXES6")?.remove(&lpm_trie::Key::new(*len, *key)).map_err(io)?;
+        }
+        Ok(())
+    }
+}
+
+type Prefixes<'e, const K: usize> = LpmTrie<&'e mut MapData, [u8; K], [u8; 136]>;
+
+fn hash_map<'e, K: Pod, V: Pod>(
+    ebpf: &'e mut Ebpf,
+    name: &'static str,
+) -> Result<HashMap<&'e mut MapData, K, V>, BackendError> {
+    HashMap::try_from(ebpf.map_mut(name).ok_or_else(|| missing(name))?).map_err(io)
+}
+
+fn lpm<'e, const K: usize>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<Prefixes<'e, K>, BackendError> {
+    LpmTrie::try_from(ebpf.map_mut(name).ok_or_else(|| missing(name))?).map_err(io)
+}
+
+fn array<'e, const V: usize>(
+    ebpf: &'e mut Ebpf,
+    name: &'static str,
+) -> Result<Array<&'e mut MapData, [u8; V]>, BackendError> {
+    Array::try_from(ebpf.map_mut(name).ok_or_else(|| missing(name))?).map_err(io)
+}
+
+/// A value's bytes as an array, which is what aya's maps take without further promises.
+fn bytes<T: IntoBytes + Immutable, const N: usize>(value: &T) -> [u8; N] {
+    let mut out = <[u8; N]>::new_zeroed();
+    out.copy_from_slice(value.as_bytes());
+    out
+}
+
+fn missing(name: &str) -> BackendError {
+    BackendError::Unsupported(format!("the kernel object has no map `{name}`: rebuild with `cargo xtask build`"))
+}
+
+fn io(error: MapError) -> BackendError {
+    BackendError::Io { attempt: "fill the kernel's policy tables".to_owned(), source: std::io::Error::other(error) }
+}

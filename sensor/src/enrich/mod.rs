@@ -1,0 +1,3 @@
+//! From observations to events.
+
+pub mod markers;

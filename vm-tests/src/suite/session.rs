@@ -1,0 +1,173 @@
+//! One session of the sensor under test, and what its log says afterwards.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::stage;
+use crate::act::{self, Tried};
+
+const TREELINE: &str = "/usr/bin/treeline";
+const POLICY_PATH: &str = "/etc/treeline-guest/policy.yaml";
+/// What the sensor and the subjects said, beyond results.
+const ERRORS: &str = "/tmp/session.stderr";
+
+/// Whether the policy of a session refuses or only records.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Mode {
+    Enforce,
+    Monitor,
+}
+
+impl Mode {
+    /// The word of the policy language.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Monitor => "monitor",
+        }
+    }
+
+    /// The verdict of a rule that matches.
+    fn verdict(self) -> &'static str {
+        match self {
+            Self::Enforce => "deny",
+            Self::Monitor => "audit",
+        }
+    }
+
+    /// The log of such a session.
+    fn log(self) -> String {
+        format!("/var/lib/treeline-guest-{}", self.word())
+    }
+}
+
+/// A session that runs.
+pub(crate) struct Session {
+    child: Child,
+}
+
+impl Session {
+    /// Starts `command` under `treeline run --standalone`.
+    pub(crate) fn start(mode: Mode, command: &[&str]) -> Result<Self> {
+        fs::write(POLICY_PATH, stage::policy(mode.word()))
+            .with_context(|| format!("writing {POLICY_PATH}"))?;
+        let errors = fs::File::create(ERRORS).with_context(|| format!("creating {ERRORS}"))?;
+        let child = Command::new(TREELINE)
+            .args(["run", "--standalone", "--policy", POLICY_PATH, "--log", &mode.log(), "--"])
+            .args(command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors)
+            .spawn()
+            .with_context(|| format!("starting {TREELINE}"))?;
+        Ok(Self { child })
+    }
+
+    /// Collects the subject's results; `at_first` runs when the first is there, so while the session lasts.
+    pub(crate) fn results(&mut self, at_first: impl FnOnce()) -> Result<Vec<Tried>> {
+        let stdout = self.child.stdout.take().context("the results have been collected")?;
+        let mut at_first = Some(at_first);
+        let mut tried = Vec::new();
+        // Bounded: a subject that prints without end is killed with its group.
+        for line in BufReader::new(stdout.take(1 << 20)).lines() {
+            let line = line.context("reading the subject's results")?;
+            let Some(one) = act::read(&line) else { continue };
+            tried.push(one);
+            if let Some(at_first) = at_first.take() {
+                at_first();
+            }
+        }
+        Ok(tried)
+    }
+
+    /// Waits for the end.
+    pub(crate) fn end(&mut self) -> Result<ExitStatus> {
+        self.child.wait().with_context(|| format!("waiting for {TREELINE}"))
+    }
+}
+
+/// What the session wrote on its standard error.
+pub(crate) fn errors() -> String {
+    fs::read_to_string(ERRORS).unwrap_or_default()
+}
+
+/// Runs another verb on a session's log and returns what it printed.
+pub(crate) fn verb(mode: Mode, words: &[&str]) -> Result<String> {
+    let output = Command::new(TREELINE)
+        .args(words)
+        .args(["--log", &mode.log()])
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("starting {TREELINE}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!("treeline {} ended with {}: {} {}", words.join(" "), output.status, text.trim(), errors.trim());
+    }
+    Ok(text)
+}
+
+/// An entry of the log.
+pub(crate) struct Entry {
+    text: String,
+    value: Value,
+}
+
+impl Entry {
+    fn field(&self, pointer: &str) -> &str {
+        self.value
+            .pointer("/unmapped/treeline")
+            .and_then(|own| own.pointer(pointer)?.as_str())
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn kind(&self) -> &str {
+        self.field("/kind")
+    }
+
+    pub(crate) fn session(&self) -> &str {
+        self.field("/session")
+    }
+
+    /// Whether a rule matched that was in force in `mode`.
+    pub(crate) fn is_match(&self, mode: Mode) -> bool {
+        self.field("/verdict") == mode.verdict()
+    }
+
+    /// Whether it was this rule.
+    pub(crate) fn is_by(&self, rule: &str) -> bool {
+        self.field("/rule/rule") == rule
+    }
+
+    /// Whether its subject is, or descends from, the process that tried `case`.
+    pub(crate) fn is_of(&self, case: &str) -> bool {
+        self.text.contains(&act::mark(case))
+    }
+
+    /// The whole entry.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Every entry of the log, oldest first.
+pub(crate) fn entries(mode: Mode) -> Result<Vec<Entry>> {
+    let text = verb(mode, &["events", "--json"])?;
+    let read = |line: &str| -> Result<Entry> {
+        let value = serde_json::from_str(line).with_context(|| format!("`events --json` printed {line}"))?;
+        Ok(Entry { text: line.to_owned(), value })
+    };
+    let entries: Vec<Entry> = text.lines().map(read).collect::<Result<_>>()?;
+    ensure!(!entries.is_empty(), "the log has no entries");
+    Ok(entries)
+}
+
+/// Whether the guest has a sensor to test.
+pub(crate) fn has_sensor() -> bool {
+    Path::new(TREELINE).is_file()
+}

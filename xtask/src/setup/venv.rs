@@ -1,0 +1,47 @@
+//! The Python environment of the tests.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{checkout::Checkout, step};
+
+/// What it holds: the published OCSF schemas, as the judge of our entries.
+pub(crate) const REQUIREMENTS: &[&str] = &["ocsf-json-schema==1.2.0"];
+/// Written last, so that a half-made environment is made again.
+const MARKER: &str = "treeline-requirements";
+
+/// Whether it is whole, has what we ask for, and its Python still runs.
+pub(crate) fn is_there(checkout: &Checkout) -> bool {
+    let venv = checkout.venv();
+    fs::read_to_string(venv.join(MARKER)).is_ok_and(|there| there == wanted())
+        && Command::new(venv.join("bin/python"))
+            .args(["-c", ""])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+}
+
+/// Makes it anew.
+pub(crate) fn install(checkout: &Checkout) -> Result<()> {
+    println!("==> Python environment with {}", REQUIREMENTS.join(" "));
+    let venv = checkout.venv();
+    step::run(checkout, "venv", Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    step::run(
+        checkout,
+        "venv-pip",
+        Command::new(venv.join("bin/python"))
+            .args(["-m", "pip", "install", "--disable-pip-version-check", "--no-input"])
+            .args(REQUIREMENTS),
+    )?;
+    let marker = venv.join(MARKER);
+    fs::write(&marker, wanted()).with_context(|| format!("cannot write `{}`", marker.display()))
+}
+
+fn wanted() -> String {
+    REQUIREMENTS.iter().map(|line| format!("{line}\n")).collect()
+}

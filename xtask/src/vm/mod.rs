@@ -1,0 +1,16 @@
+//! `cargo xtask vm`: boots Debian's kernels in QEMU with our own PID 1 and runs the behavioural suite in each.
+
+mod accelerator;
+mod apt;
+mod bzimage;
+mod catalogue;
+mod cpio;
+mod guest;
+mod initramfs;
+mod kernel;
+mod programs;
+mod report;
+mod run;
+mod tool;
+
+pub(crate) use run::{Args, run};

@@ -1,0 +1,133 @@
+//! What a run says about each kernel.
+
+use std::fmt::Write;
+use std::ops::AddAssign;
+
+use treeline_vm_tests::{Line, Outcome};
+
+use super::accelerator::Accelerator;
+use super::guest::{End, Run};
+
+/// How many tests ended how.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Totals {
+    pub(super) passed_count: usize,
+    pub(super) failed_count: usize,
+    pub(super) skipped_count: usize,
+}
+
+impl std::fmt::Display for Totals {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { passed_count, failed_count, skipped_count } = self;
+        write!(formatter, "{passed_count} passed, {failed_count} failed, {skipped_count} skipped")
+    }
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.passed_count += other.passed_count;
+        self.failed_count += other.failed_count;
+        self.skipped_count += other.skipped_count;
+    }
+}
+
+/// The report on one guest, one line a test, and its totals. A guest that crashed or hung is a failure of its
+/// own, and so is each test that it had announced and did not report.
+pub(super) fn describe(release: &str, accelerator: Accelerator, run: &Run) -> (String, Totals) {
+    let mut text = String::new();
+    let mut totals = Totals::default();
+    let mut announced_count = 0;
+    let boot_s = run.boot.unwrap_or_default().as_secs_f64();
+    for line in &run.lines {
+        match line {
+            Line::Hello { kernel, lsm, tests } => {
+                announced_count = *tests;
+                let _ = writeln!(text, "vm: {kernel}: booted in {boot_s:.1} s ({accelerator}), lsm={lsm}");
+            }
+            Line::Note { name, text: note } => {
+                let _ = writeln!(text, "  note     {name}: {}", indented(note));
+            }
+            Line::Test { name, outcome, elapsed_ms } => {
+                let seconds = *elapsed_ms as f64 / 1e3;
+                match outcome {
+                    Outcome::Passed => {
+                        totals.passed_count += 1;
+                        let _ = writeln!(text, "  passed   {name} ({seconds:.1} s)");
+                    }
+                    Outcome::Failed(why) => {
+                        totals.failed_count += 1;
+                        let _ = writeln!(text, "  FAILED   {name} ({seconds:.1} s): {}", indented(why));
+                    }
+                    Outcome::Skipped(why) => {
+                        totals.skipped_count += 1;
+                        let _ = writeln!(text, "  skipped  {name}: {}", indented(why));
+                    }
+                }
+            }
+            Line::Exit { .. } => {}
+        }
+    }
+    let reported_count = totals.passed_count + totals.failed_count + totals.skipped_count;
+    let missing_count = announced_count.saturating_sub(reported_count);
+    let ending = match run.end {
+        End::Exit(_) if missing_count == 0 => None,
+        End::Exit(_) => Some("ended"),
+        End::Crashed => Some("CRASHED"),
+        End::Hung => Some("HUNG"),
+    };
+    if let Some(ending) = ending {
+        totals.failed_count += missing_count.max(1);
+        let _ = writeln!(text, "  FAILED   the guest {ending} with {missing_count} tests not reported");
+    }
+    let _ = writeln!(text, "vm: {release}: {totals}");
+    (text, totals)
+}
+
+/// Later lines of a text under its first.
+fn indented(text: &str) -> String {
+    text.trim_end().replace('\n', "\n             ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn test(outcome: Outcome) -> Line {
+        Line::Test { name: "a/b".into(), outcome, elapsed_ms: 1500 }
+    }
+
+    fn check(end: End, lines: Vec<Line>, totals: (usize, usize, usize), expect: &str) {
+        let hello = Line::Hello { kernel: "6.12.1".into(), lsm: "yama,bpf".into(), tests: lines.len() };
+        check_lines(end, [vec![hello], lines].concat(), totals, expect);
+    }
+
+    fn check_lines(end: End, lines: Vec<Line>, totals: (usize, usize, usize), expect: &str) {
+        let run = Run { end, boot: Some(Duration::from_millis(4230)), lines };
+        let (text, found) = describe("6.12.1", Accelerator::Tcg, &run);
+        assert_eq!((found.passed_count, found.failed_count, found.skipped_count), totals, "{text}");
+        assert!(text.contains(expect), "{text}");
+    }
+
+    #[test]
+    fn outcomes_are_counted_and_named() {
+        let all = vec![
+            test(Outcome::Passed),
+            test(Outcome::Failed("no\nnever".into())),
+            test(Outcome::Skipped("no python3".into())),
+        ];
+        check(End::Exit(1), all.clone(), (1, 1, 1), "booted in 4.2 s (TCG), lsm=yama,bpf");
+        check(End::Exit(1), all.clone(), (1, 1, 1), "FAILED   a/b (1.5 s): no\n             never");
+        check(End::Exit(1), all, (1, 1, 1), "vm: 6.12.1: 1 passed, 1 failed, 1 skipped");
+    }
+
+    #[test]
+    fn a_guest_that_does_not_finish_has_failed() {
+        let passed = test(Outcome::Passed);
+        check(End::Crashed, vec![passed.clone()], (1, 1, 0), "the guest CRASHED with 0 tests");
+        check(End::Hung, vec![passed.clone()], (1, 1, 0), "the guest HUNG");
+        check_lines(End::Hung, vec![], (0, 1, 0), "the guest HUNG with 0 tests not reported");
+        let hello = Line::Hello { kernel: "6.12.1".into(), lsm: String::new(), tests: 5 };
+        check_lines(End::Exit(0), vec![hello, passed], (1, 4, 0), "ended with 4 tests not reported");
+    }
+}

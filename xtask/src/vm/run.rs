@@ -1,0 +1,183 @@
+//! The verb: builds the guest, gets the kernels, boots each, and sums up.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::accelerator::{self, Accelerator, Choice};
+use super::catalogue::{Catalogue, Pin};
+use super::guest::{End, Guest, Run};
+use super::kernel::Kernel;
+use super::report::{self, Totals};
+use super::{initramfs, tool};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// How much of the console is shown when a guest fails.
+const CONSOLE_LINE_COUNT_SHOWN: usize = 40;
+
+/// Which guests, and with what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The kernel series to boot, e.g. 6.12, or `all`; may be given several times
+    #[arg(long = "kernel", value_name = "SERIES")]
+    kernels: Vec<String>,
+    /// List the kernels that are pinned and whether they are downloaded, and do nothing else
+    #[arg(long)]
+    list: bool,
+    /// Keep the initramfs and print the command that boots it
+    #[arg(long)]
+    keep: bool,
+    /// What runs the guest's instructions [default: KVM where it works, else TCG]
+    #[arg(long, value_enum)]
+    accelerator: Option<Accelerator>,
+    /// The sensor under test [default: a release build of this tree]
+    #[arg(long, value_name = "BINARY")]
+    treeline: Option<PathBuf>,
+    /// Leave the sensor out: its tests are skipped by name, those of the guest itself run
+    #[arg(long, conflicts_with = "treeline")]
+    without_sensor: bool,
+    /// How long one guest may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
+    timeout_s: u64,
+    /// How long a guest may take until PID 1 reports, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 180)]
+    boot_timeout_s: u64,
+}
+
+/// Runs the verb in the checkout at `root`; `false` when a test failed.
+///
+/// # Errors
+/// When a kernel cannot be had or a guest cannot be built.
+pub(crate) fn run(root: &Path, args: &Args) -> Result<bool> {
+    let catalogue = Catalogue::read(&root.join("vm-tests/kernels.toml"))?;
+    let cache = root.join(".cache/kernels");
+    if args.list {
+        list(&catalogue, &cache);
+        return Ok(true);
+    }
+    let pins = catalogue.choose(&args.kernels)?;
+    let choice = accelerator::choose(args.accelerator);
+    println!("vm: guests run under {}: {}", choice.accelerator, choice.reason);
+    let common = common_archive(args, root)?;
+    let mut totals = Totals::default();
+    for pin in &pins {
+        totals += boot(args, root, &cache, pin, &choice, &common)?;
+    }
+    println!("vm: {} of {} kernels booted: {totals}", pins.len(), catalogue.all().len());
+    Ok(totals.failed_count == 0)
+}
+
+fn list(catalogue: &Catalogue, cache: &Path) {
+    for pin in catalogue.all() {
+        let state = if Kernel::is_cached(cache, pin) { "downloaded" } else { "not downloaded" };
+        println!("{:<6} {:<36} {:<18} {state}", pin.series, pin.release, pin.suite);
+    }
+}
+
+fn common_archive(args: &Args, root: &Path) -> Result<Vec<u8>> {
+    let guest = build_guest(root)?;
+    let treeline = match &args.treeline {
+        Some(path) => Some(path.clone()),
+        None if args.without_sensor => None,
+        None => Some(build_treeline(root)?),
+    };
+    initramfs::common(&guest, treeline.as_deref())
+}
+
+/// PID 1, static so that it needs nothing of the guest. In a target directory of its own: its flags would
+/// otherwise make every other build start afresh.
+fn build_guest(root: &Path) -> Result<PathBuf> {
+    println!("vm: building the guest's PID 1");
+    let target = root.join("target/vm");
+    let mut command = cargo(root);
+    command.args(["build", "--package", "treeline-vm-tests", "--bin", "treeline-vm-guest"]);
+    command.args(["--target", TARGET]).arg("--target-dir").arg(&target);
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static").env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+    build(&mut command)?;
+    Ok(target.join(TARGET).join("debug/treeline-vm-guest"))
+}
+
+fn build_treeline(root: &Path) -> Result<PathBuf> {
+    println!("vm: building the sensor");
+    build(cargo(root).args(["build", "--release", "--package", "treeline"]))?;
+    Ok(root.join("target/release/treeline"))
+}
+
+fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root);
+    command
+}
+
+/// Runs a build with its progress on our standard error.
+fn build(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| tool::missing("cargo"))?;
+    if !status.success() {
+        bail!("the build ended with {status}; its errors are above");
+    }
+    Ok(())
+}
+
+/// Boots one kernel and prints its report.
+fn boot(args: &Args, root: &Path, cache: &Path, pin: &Pin, choice: &Choice, common: &[u8]) -> Result<Totals> {
+    let kernel = Kernel::open(cache, pin)?;
+    let logs = root.join("target/xtask-logs");
+    fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
+    let log = logs.join(format!("vm-{}.log", pin.series));
+    let initramfs = logs.join(format!("vm-{}.cpio", pin.series));
+    let content = [common, &initramfs::modules(&kernel)?].concat();
+    fs::write(&initramfs, content).with_context(|| format!("writing {}", initramfs.display()))?;
+
+    let mut guest = Guest {
+        kernel: &kernel.image(),
+        initramfs: &initramfs,
+        lsm_list: &kernel.lsm_list()?,
+        accelerator: choice.accelerator,
+        log,
+        boot_limit: Duration::from_secs(args.boot_timeout_s),
+        limit: Duration::from_secs(args.timeout_s),
+    };
+    println!("vm: {}: booting; console: {}", kernel.release, guest.log.display());
+    let mut run = guest.run()?;
+    if run.boot.is_none() && choice.may_fall_back {
+        println!("vm: {}: does not boot under {}; trying TCG", kernel.release, guest.accelerator);
+        guest.accelerator = Accelerator::Tcg;
+        run = guest.run()?;
+    }
+    let totals = show(&kernel.release, &guest, &run);
+    if args.keep {
+        let words: Vec<String> =
+            guest.arguments().iter().map(|word| format!("'{}'", word.to_string_lossy())).collect();
+        println!("vm: {}: qemu-system-x86_64 {}", kernel.release, words.join(" "));
+    } else {
+        fs::remove_file(&initramfs).with_context(|| format!("removing {}", initramfs.display()))?;
+    }
+    Ok(totals)
+}
+
+fn show(release: &str, guest: &Guest<'_>, run: &Run) -> Totals {
+    let (text, totals) = report::describe(release, guest.accelerator, run);
+    print!("{text}");
+    if totals.failed_count > 0 || !matches!(run.end, End::Exit(_)) {
+        for path in [guest.log.with_extension("qemu.log"), guest.log.clone()] {
+            show_tail(&path);
+        }
+    }
+    totals
+}
+
+fn show_tail(path: &Path) {
+    let content = fs::read(path).unwrap_or_default();
+    let content = String::from_utf8_lossy(&content);
+    let lines: Vec<&str> = content.lines().collect();
+    let from = lines.len().saturating_sub(CONSOLE_LINE_COUNT_SHOWN);
+    if !lines.is_empty() {
+        println!("vm: the end of {}:", path.display());
+    }
+    for line in &lines[from..] {
+        println!("  | {}", line.trim_end());
+    }
+}
