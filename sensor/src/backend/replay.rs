@@ -137,7 +137,7 @@ impl Backend for ReplayBackend {
 
     fn track(&mut self, request: &TrackRequest) -> Result<Vec<ProcessKey>, BackendError> {
         let mut script = self.handle.script();
-        if script.track_refusal || request.pidfd < 0 {
+        if script.track_refusal {
             return Err(BackendError::Gone { pid: request.pid });
         }
         script.tracked.push((request.session, request.pid));

@@ -10,6 +10,7 @@ pub mod gate;
 pub mod log;
 pub mod man;
 pub mod output;
+pub mod policy;
 pub mod reload;
 pub mod run;
 pub mod standalone;
@@ -57,6 +58,8 @@ enum Verb {
     Reload(reload::Args),
     /// Verify, print and prove the evidence log
     Log(log::Args),
+    /// Check and explain policies
+    Policy(policy::Args),
     /// Run the sensor (root)
     Daemon(daemon::Args),
     /// Print completions for a shell
@@ -96,6 +99,7 @@ fn dispatch(Cli { globals, verb }: Cli) -> Result<ExitCode> {
         Verb::Doctor(args) => doctor::run(&args, &globals),
         Verb::Reload(args) => reload::run(&args, &globals),
         Verb::Log(args) => log::run(args),
+        Verb::Policy(args) => policy::run(args),
         Verb::Daemon(args) => daemon::run(args, &globals),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),

@@ -1,18 +1,16 @@
 //! The real neighbours behind the traits of [`super::seams`], and the only place that names them.
 
-use std::{
-    collections::{HashMap, HashSet},
-    path::Path,
-    time::Instant,
-};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Instant};
 
-use treeline_event::{Body, Event, Notice, ProcessKey, SessionId, Timestamp};
-use treeline_policy::Policy;
+use anyhow::Context as _;
+use treeline_event::{AttachMode, Body, Event, Notice, ProcessKey, RuleHit, SessionId};
+use treeline_policy::{Policy, policy::Rule};
 
 use super::seams::{Enrich, Record, RecordError};
 use crate::{
-    backend::{Backend, BackendError, Observation, Seen},
+    backend::{Backend, BackendError, Observation, linux},
     config::ModeChoice,
+    enrich::{self, Enricher},
     log::{LogError, LogWriter, SoftwareKey, SystemClock},
 };
 
@@ -20,16 +18,18 @@ use crate::{
 ///
 /// # Errors
 /// [`BackendError::Unsupported`] names what is missing.
-pub fn kernel_backend(_mode: Option<ModeChoice>) -> Result<Box<dyn Backend>, BackendError> {
-    Err(BackendError::Unsupported("this build has no kernel programs; build them with `cargo xtask build`".to_owned()))
+pub fn kernel_backend(mode: Option<ModeChoice>) -> Result<Box<dyn Backend>, BackendError> {
+    linux::start(&linux::Options { mode: mode.map(AttachMode::from) })
 }
 
 /// The enricher of a daemon whose state is in this directory.
 ///
 /// # Errors
 /// It cannot start its threads.
-pub fn enricher(_state_dir: &Path) -> anyhow::Result<Box<dyn Enrich>> {
-    Ok(Box::<PlainEnricher>::default())
+pub fn enricher(state_dir: &Path) -> anyhow::Result<Box<dyn Enrich>> {
+    let config = enrich::Config { hashes: Some(state_dir.join("hashes")), ..enrich::Config::default() };
+    let enricher = Enricher::new(&config, Box::new(enrich::SystemClock)).context("cannot start the enrichment")?;
+    Ok(Box::new(Enrichment { enricher }))
 }
 
 /// Opens the evidence log. Says what recovery had to mend.
@@ -119,38 +119,50 @@ pub fn facts(entry: &[u8]) -> Option<Facts> {
     Some(Facts { session: probe.session.or(started.map(|(session, _)| session)), started })
 }
 
-#[derive(Default)]
-struct PlainEnricher {
-    live: HashMap<SessionId, HashSet<ProcessKey>>,
+/// The enrichment, with the rules that verdicts refer to.
+struct Enrichment {
+    enricher: Enricher,
 }
 
-impl Enrich for PlainEnricher {
-    fn observe(&mut self, observation: Observation, _events: &mut Vec<Event>) {
-        let live = self.live.entry(observation.session).or_default();
-        match observation.seen {
-            Seen::Fork { child, .. } => drop(live.insert(child)),
-            Seen::Exit { .. } => drop(live.remove(&observation.subject)),
-            _ => {}
-        }
+impl Enrich for Enrichment {
+    fn observe(&mut self, observation: Observation, events: &mut Vec<Event>) {
+        self.enricher.observe(observation, events);
     }
 
     fn notice(&mut self, notice: Notice) -> Event {
-        let session = match &notice {
-            Notice::SessionStarted { session, root, .. } => {
-                self.live.entry(*session).or_default().insert(*root);
-                Some(*session)
-            }
-            Notice::SessionEnded { session } => Some(*session),
-            _ => None,
-        };
-        Event { time: Timestamp::default(), session, body: Body::Notice(notice) }
+        self.enricher.notice(notice)
     }
 
-    fn tick(&mut self, _events: &mut Vec<Event>) {}
+    fn tick(&mut self, events: &mut Vec<Event>) {
+        self.enricher.tick(events);
+    }
 
-    fn policy_known(&mut self, _generation: u64, _policy: &Policy) {}
+    fn policy_known(&mut self, generation: u64, policy: &Policy) {
+        let hit = |rule: &Rule| {
+            Arc::new(RuleHit {
+                rule: rule.id.clone(),
+                reason: rule.reason.clone(),
+                mode: rule.mode,
+                policy: policy.name.clone(),
+                generation,
+            })
+        };
+        self.enricher.policy_applied(generation, policy.rules.iter().map(hit).collect());
+    }
 
-    fn live_processes(&self, session: SessionId) -> usize {
-        self.live.get(&session).map_or(0, HashSet::len)
+    fn tracked(&mut self, session: SessionId, root: ProcessKey, members: &[ProcessKey]) {
+        self.enricher.session_started(session, root, members);
+    }
+
+    fn live(&self) -> HashMap<SessionId, usize> {
+        let mut live = HashMap::new();
+        for session in self.enricher.members().filter_map(|key| self.enricher.session_of(key)) {
+            *live.entry(session).or_default() += 1;
+        }
+        live
+    }
+
+    fn finish(&mut self, events: &mut Vec<Event>) {
+        self.enricher.finish(events);
     }
 }

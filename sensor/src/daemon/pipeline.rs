@@ -7,19 +7,22 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use treeline_event::{Action, Body, Digest, Event, Image, Notice, Verdict};
+use treeline_event::{Action, Body, Digest, Event, Image, Notice, ProcessKey, SessionId, Verdict};
 use treeline_policy::Policy;
 
 use super::{
     recorder::Recorder,
     seams::{Enrich, Record, RecordError},
     source::SourceCommand,
-    status::{Board, Status},
+    status::Board,
 };
 use crate::backend::Delivery;
 
 /// How often hashes are collected and checkpoints looked after when nothing happens.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How often live processes are counted, which looks at every one of them.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Deliveries between two looks at commands and checkpoints.
 const BATCH_LEN_MAX: usize = 1024;
@@ -33,6 +36,8 @@ const DENIAL_CHECKPOINT_INTERVAL: Duration = Duration::from_millis(200);
 pub enum PipelineCommand {
     /// Record a statement.
     Note(Box<Notice>, Sender<()>),
+    /// These processes were labelled.
+    Tracked(SessionId, ProcessKey, Vec<ProcessKey>, Sender<()>),
     /// A policy that verdicts may refer to from now on.
     PolicyKnown(u64, Box<Policy>, Sender<()>),
     /// Record everything that is in the queue, and sign it.
@@ -59,6 +64,7 @@ pub struct Pipeline {
     events: Vec<Event>,
     denied: bool,
     denial_checkpoint: Option<Instant>,
+    counted: Option<Instant>,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -89,6 +95,7 @@ impl Pipeline {
             events: Vec::new(),
             denied: false,
             denial_checkpoint: None,
+            counted: None,
         }
     }
 
@@ -117,6 +124,10 @@ impl Pipeline {
                         self.note(*notice)?;
                         let _ = reply.send(());
                     }
+                    PipelineCommand::Tracked(session, root, members, reply) => {
+                        self.enricher.tracked(session, root, &members);
+                        let _ = reply.send(());
+                    }
                     PipelineCommand::PolicyKnown(generation, policy, reply) => {
                         self.enricher.policy_known(generation, &policy);
                         let _ = reply.send(());
@@ -127,6 +138,8 @@ impl Pipeline {
                     }
                     PipelineCommand::Stop(reason) => {
                         self.flush()?;
+                        self.enricher.finish(&mut self.events);
+                        self.record_events()?;
                         self.note(Notice::Stopped { reason })?;
                         return self.recorder.checkpoint_now();
                     }
@@ -229,14 +242,22 @@ impl Pipeline {
         for notice in self.recorder.retry()? {
             self.note(notice)?;
         }
-        let (enricher, queued) = (&self.enricher, self.queue.len());
-        self.board.update(|status: &mut Status| {
-            status.queued = queued;
+        let queued = self.queue.len();
+        self.board.update(|status| status.queued = queued);
+        if self.counted.is_none_or(|at| at.elapsed() >= COUNT_INTERVAL) {
+            self.count_live();
+        }
+        Ok(())
+    }
+
+    fn count_live(&mut self) {
+        self.counted = Some(Instant::now());
+        let live = self.enricher.live();
+        self.board.update(|status| {
             for session in &mut status.sessions {
-                session.live = enricher.live_processes(session.session);
+                session.live = live.get(&session.session).copied().unwrap_or(0);
             }
         });
-        Ok(())
     }
 
     fn look_after_checkpoints(&mut self, idle: bool) -> Result<(), RecordError> {
@@ -253,6 +274,7 @@ impl Pipeline {
         // What comes in meanwhile belongs to the next flush.
         self.take_waiting(self.queue.len())?;
         self.tick()?;
+        self.count_live();
         self.recorder.checkpoint_now()
     }
 }

@@ -1,6 +1,8 @@
 //! What the pipeline needs of its neighbours, as traits: the enrichment, the encoding and the log behind one roof each.
 
-use treeline_event::{Event, Notice, SessionId};
+use std::collections::HashMap;
+
+use treeline_event::{Event, Notice, ProcessKey, SessionId};
 use treeline_policy::Policy;
 
 use crate::backend::Observation;
@@ -19,8 +21,14 @@ pub trait Enrich: Send {
     /// Observations may carry verdicts of this policy from now on. Those before stay known as long as they may come.
     fn policy_known(&mut self, generation: u64, policy: &Policy);
 
-    /// How many processes of a session live.
-    fn live_processes(&self, session: SessionId) -> usize;
+    /// These processes are members of a session: its root, or all that an adopted one had.
+    fn tracked(&mut self, session: SessionId, root: ProcessKey, members: &[ProcessKey]);
+
+    /// How many processes of each session live.
+    fn live(&self) -> HashMap<SessionId, usize>;
+
+    /// The last events before the sensor stops.
+    fn finish(&mut self, events: &mut Vec<Event>);
 }
 
 /// Why an entry was not recorded.

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
@@ -267,11 +267,16 @@ impl Sensor {
             origin: origin.to_owned(),
             command: command.clone(),
         })?;
-        let request = TrackRequest { session, pidfd: pidfd.as_raw_fd(), pid: root.pid, adopt };
-        if let Err(error) = self.ask_source(|reply| SourceCommand::Track(request, reply))? {
-            self.note(Notice::SessionEnded { session })?;
-            return Err(error.into());
-        }
+        self.ask(|reply| PipelineCommand::Tracked(session, root, Vec::new(), reply))?;
+        let request = TrackRequest { session, pidfd: Arc::new(pidfd), pid: root.pid, adopt };
+        let members = match self.ask_source(|reply| SourceCommand::Track(request, reply))? {
+            Ok(members) => members,
+            Err(error) => {
+                self.note(Notice::SessionEnded { session })?;
+                return Err(error.into());
+            }
+        };
+        self.ask(|reply| PipelineCommand::Tracked(session, root, members, reply))?;
         let status = SessionStatus { session, uid, origin: origin.to_owned(), command, root, live: 1 };
         self.board.update(|board| board.sessions.push(status));
         Ok(session)
