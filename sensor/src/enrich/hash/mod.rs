@@ -1,0 +1,11 @@
+//! Hashes of executables, interpreters and scripts, never in the path of a launch.
+
+mod build_id;
+pub mod cache;
+pub mod digest;
+mod hasher;
+pub mod identity;
+
+pub use digest::Places;
+pub use hasher::Hasher;
+pub use identity::identity;
