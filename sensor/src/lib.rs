@@ -3,5 +3,8 @@
 
 pub mod backend;
 pub mod cli;
+pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod enrich;
 pub mod log;

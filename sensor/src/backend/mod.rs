@@ -2,12 +2,14 @@
 
 pub mod linux;
 pub mod observation;
+pub mod replay;
 
 use std::{path::PathBuf, time::Duration};
 
 use treeline_event::{AttachMode, FileId, HookStatus, PathBytes, ProcessKey, RuleStatus, SessionId};
 
 pub use observation::{ExecSeen, FileSeen, Observation, Seen};
+pub use replay::ReplayBackend;
 
 /// What a backend can do on this machine.
 #[derive(Clone, Debug)]

@@ -1,3 +1,117 @@
-//! The verbs of the command line.
+//! The command line: one file per verb.
 
+pub mod adopt;
+pub mod claude;
+pub mod completions;
+pub mod daemon;
+pub mod doctor;
+pub mod exec;
+pub mod gate;
 pub mod log;
+pub mod man;
+pub mod output;
+pub mod policy;
+pub mod reload;
+pub mod run;
+pub mod standalone;
+pub mod status;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
+
+/// Watches and guards what AI coding agents do, from the kernel
+#[derive(Debug, Parser)]
+#[command(name = "treeline", version, propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Globals {
+    /// The configuration file [default: /etc/treeline/treeline.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "TREELINE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Say more on standard error; twice for even more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a command under observation
+    Run(run::Args),
+    /// Run Claude Code under observation
+    Claude(claude::Args),
+    /// Observe a process that already runs, and everything that it starts
+    Adopt(adopt::Args),
+    /// Show what the sensor sees, enforces and has lost
+    Status(status::Args),
+    /// Check whether this machine is ready, and say what to do
+    Doctor(doctor::Args),
+    /// Have the daemon read its policy again
+    Reload(reload::Args),
+    /// Verify, print and prove the evidence log
+    Log(log::Args),
+    /// Check and explain policies
+    Policy(policy::Args),
+    /// Run the sensor (root)
+    Daemon(daemon::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+    /// Print the manual, or write its pages to a directory
+    Man(man::Args),
+    /// Wait on a descriptor, then execute a command
+    #[command(name = gate::VERB, hide = true)]
+    Gate(gate::Args),
+    /// End by a signal
+    #[command(name = gate::END_VERB, hide = true)]
+    End(gate::EndArgs),
+}
+
+/// The definition of the command line, for completions and the manual.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the verb of the command line and prints what went wrong, once.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    dispatch(cli).unwrap_or_else(|error| {
+        output::print_error(&error);
+        ExitCode::from(2)
+    })
+}
+
+fn dispatch(Cli { globals, verb }: Cli) -> Result<ExitCode> {
+    match verb {
+        Verb::Run(args) => run::run(args, &globals),
+        Verb::Claude(args) => claude::run(args, &globals),
+        Verb::Adopt(args) => adopt::run(&args, &globals),
+        Verb::Status(args) => status::run(&args, &globals),
+        Verb::Doctor(args) => doctor::run(&args, &globals),
+        Verb::Reload(args) => reload::run(&args, &globals),
+        Verb::Log(args) => log::run(args),
+        Verb::Policy(args) => policy::run(args),
+        Verb::Daemon(args) => daemon::run(args, &globals),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Man(args) => man::run(&args),
+        Verb::Gate(args) => gate::run(&args),
+        Verb::End(args) => gate::end(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_definition_is_consistent() {
+        super::command().debug_assert();
+    }
+}

@@ -4,11 +4,12 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use rustix::fs::{FlockOperation, flock, syncfs};
 
 use super::error::OpenError;
-use super::storage::{Source, Storage, StoredFile};
+use super::storage::{PendingSync, Source, Storage, StoredFile};
 
 /// Entries hold what every user of the machine did: the owner alone reads them.
 const FILE_MODE: u32 = 0o600;
@@ -173,8 +174,32 @@ impl Storage for LockedDirectory {
         File::open(self.directory.at(dir))?.sync_all()
     }
 
-    fn sync_everything(&mut self) -> io::Result<()> {
-        Ok(syncfs(&self.root)?)
+    fn begin_sync(&mut self) -> io::Result<Box<dyn PendingSync>> {
+        // A duplicate shares the position up to which errors have been reported, so none is lost between two syncs.
+        let root = self.root.try_clone()?;
+        let (sender, receiver) = sync_channel(1);
+        std::thread::Builder::new().name("log-sync".to_owned()).spawn(move || {
+            // Nobody listens any more when the log has been closed meanwhile; recovery then finds both segments.
+            let _ = sender.send(syncfs(&root).map_err(io::Error::from));
+        })?;
+        Ok(Box::new(InBackground(receiver)))
+    }
+}
+
+/// The result of a `syncfs` in a thread of its own.
+struct InBackground(Receiver<io::Result<()>>);
+
+impl PendingSync for InBackground {
+    fn poll(&mut self) -> Option<io::Result<()>> {
+        match self.0.try_recv() {
+            Ok(result) => Some(result),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(io::Error::other("the sync ended without a result"))),
+        }
+    }
+
+    fn wait(self: Box<Self>) -> io::Result<()> {
+        self.0.recv().unwrap_or_else(|_| Err(io::Error::other("the sync ended without a result")))
     }
 }
 

@@ -28,7 +28,9 @@
 //! 4. No two checkpoints that were ever signed contradict each other: entries are durable before they are signed, in
 //!    this order: append to the journal, `fdatasync`, write partial tiles, sign, write the checkpoint to another
 //!    name, `fsync`, rename, `fsync` of the directory.
-//! 5. At most 2^18 entries are unsigned; a segment ends at the first checkpoint behind 65 536 entries or 64 MiB.
+//! 5. At most 2^18 entries are unsigned. A segment ends at the first checkpoint behind 65 536 entries or 64 MiB, and
+//!    goes when a sync that began behind its last entry has ended; while that one lasts, the next segment may grow to
+//!    eight times these bounds.
 //!
 //! # Recovery
 //!
@@ -36,7 +38,7 @@
 //! size with the signed one. What can be made from the journal (tiles, bundles) is compared and made again where a
 //! crash has kept it from the disk. An end of the journal that is not whole records, and full tiles from beyond the
 //! last entry, are moved to `damaged/` and named in [`Recovery`]. Whole entries behind the signed size stay and are
-//! signed next. If signed entries are missing or are not those that were signed, nothing is changed, opening fails
+//! signed next, after they have been written once more. If signed entries are missing or are not those that were signed, nothing is changed, opening fails
 //! and says so: evidence is not mended by guessing.
 //!
 //! A full disk refuses new entries; those taken before stay in memory or in the journal, and appending goes on when
@@ -48,10 +50,11 @@
 //! Tiles alone would do for reading, but a crash-safe partial bundle a second costs an `fsync` for each of its files.
 //! The journal makes that one `fdatasync`, whatever the number of entries. The partial tiles of one second are
 //! mostly removed in the next, before the kernel has written them to the disk at all. Full tiles become durable by
-//! one `syncfs` when a segment ends. The price is that each entry is written twice.
+//! one `syncfs` when a segment ends, in the background, because it waits for everybody's writes to that disk. The
+//! price is that each entry is written twice.
 //!
-//! The leaf hash is the journal's checksum because it has to be computed anyway. One segment holds at most the
-//! entries of some seconds, so opening takes well below a second however large the log is.
+//! The leaf hash is the journal's checksum because it has to be computed anyway. Segments are bounded, so opening
+//! takes a second at most however large the log is.
 
 mod audit;
 pub mod bench;

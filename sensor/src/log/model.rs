@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::storage::{Source, Storage, StoredFile};
+use super::storage::{PendingSync, Source, Storage, StoredFile};
 
 /// What happens at the chosen call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,10 @@ struct Inode {
 }
 
 /// A change of a directory that was not synced yet: a name and what it then meant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Change {
+    /// Its number: the same change can be made twice.
+    number: usize,
     path: String,
     inode: Option<usize>,
 }
@@ -79,11 +81,11 @@ impl Model {
             Some(inode) => self.names.insert(path.to_owned(), inode),
             None => self.names.remove(path),
         };
-        self.changes.push(Change { path: path.to_owned(), inode });
+        self.changes.push(Change { number: self.calls, path: path.to_owned(), inode });
     }
 
     fn make_durable(&mut self, changes: Vec<Change>) {
-        for Change { path, inode } in changes {
+        for Change { path, inode, .. } in changes {
             match inode {
                 Some(inode) => self.durable_names.insert(path, inode),
                 None => self.durable_names.remove(&path),
@@ -278,13 +280,55 @@ impl Storage for ModelStorage {
         Ok(())
     }
 
-    fn sync_everything(&mut self) -> io::Result<()> {
+    fn begin_sync(&mut self) -> io::Result<Box<dyn PendingSync>> {
         let mut model = self.lock();
         model.call_or_fail()?;
         let changes = std::mem::take(&mut model.changes);
-        model.make_durable(changes);
-        model.inodes.iter_mut().for_each(|inode| inode.durable.clone_from(&inode.bytes));
-        Ok(())
+        let inodes = model.inodes.iter().map(|inode| inode.bytes.clone()).collect();
+        // Until the sync ends nothing of it is certain.
+        model.changes.clone_from(&changes);
+        Ok(Box::new(ModelSync { storage: self.clone(), inodes, changes, polls: 0 }))
+    }
+}
+
+/// Ends when it is asked for the second time; what was written meanwhile is not in it.
+struct ModelSync {
+    storage: ModelStorage,
+    inodes: Vec<Vec<u8>>,
+    changes: Vec<Change>,
+    polls: usize,
+}
+
+impl PendingSync for ModelSync {
+    fn poll(&mut self) -> Option<io::Result<()>> {
+        self.polls += 1;
+        if self.polls < 2 {
+            return None;
+        }
+        let mut model = self.storage.lock();
+        if let Err(e) = model.call_or_fail() {
+            return Some(Err(e));
+        }
+        for (inode, bytes) in model.inodes.iter_mut().zip(&self.inodes) {
+            // A file that was synced since has newer bytes for sure.
+            if inode.durable.len() < bytes.len() {
+                inode.durable.clone_from(bytes);
+            }
+        }
+        let changes = std::mem::take(&mut self.changes);
+        // Those that a directory's own sync has made durable meanwhile are not done twice: they may be outdated.
+        let pending: Vec<Change> = changes.into_iter().filter(|c| model.changes.contains(c)).collect();
+        model.changes.retain(|c| !pending.contains(c));
+        model.make_durable(pending);
+        Some(Ok(()))
+    }
+
+    fn wait(mut self: Box<Self>) -> io::Result<()> {
+        loop {
+            if let Some(result) = self.poll() {
+                return result;
+            }
+        }
     }
 }
 

@@ -178,13 +178,13 @@ fn every_call_fails(from: usize, until: usize, fault: Fault) {
 #[test]
 fn a_refused_call_loses_nothing() {
     every_call_fails(0, 10, Fault::Refuse);
-    every_call_fails(250, 275, Fault::Refuse);
+    every_call_fails(250, 264, Fault::Refuse);
 }
 
 #[test]
 fn a_cut_write_loses_nothing() {
     every_call_fails(0, 10, Fault::Cut);
-    every_call_fails(250, 275, Fault::Cut);
+    every_call_fails(250, 264, Fault::Cut);
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_crash_at_the_first_start_loses_nothing_signed() {
 
 #[test]
 fn a_crash_in_a_grown_log_loses_nothing_signed() {
-    every_call_fails(250, 275, Fault::Die);
+    every_call_fails(250, 264, Fault::Die);
 }
 
 #[test]

@@ -11,7 +11,9 @@ use super::edge::{Edge, Finished};
 use super::error::OpenError;
 use super::journal::{self, SegmentReader};
 use super::key::LogKey;
-use super::storage::{PublishError, Storage, TEMPORARY_DIR, publish, publish_durably};
+use super::storage::{
+    PendingSync, PublishError, Storage, StoredFile, TEMPORARY_DIR, publish, publish_durably,
+};
 use super::writer::{CHECKPOINT, Limits, Segment};
 
 /// Where damaged and stray files go. Nothing there is ever removed by us.
@@ -118,6 +120,8 @@ struct Replay<'a> {
     partials: Vec<String>,
     /// Valid length of the last segment, if its last entry is the log's last.
     last: Option<(u64, u64)>,
+    /// Where in the last segment the signed entries end.
+    signed_end: u64,
     report: Recovery,
 }
 
@@ -150,6 +154,7 @@ impl<'a> Replay<'a> {
             finished: Vec::new(),
             partials: Vec::new(),
             last: None,
+            signed_end: 0,
             report,
         };
         this.check_signed()?;
@@ -164,8 +169,12 @@ impl<'a> Replay<'a> {
             // It has no header, so nothing can be read from it. What it should have held is looked for in bundles.
             return self.move_aside(&path);
         };
+        self.signed_end = 0;
         loop {
             let index = reader.index();
+            if index == self.signed_size {
+                self.signed_end = reader.offset();
+            }
             let entry = reader.next(self.storage).map_err(|e| failed("read", &path, e))?;
             let Some((entry, leaf)) = entry else { break };
             match index.cmp(&self.edge.size()) {
@@ -324,6 +333,27 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
+    /// Makes durable what the last writer may have left undone: the segment's name, and its unsigned entries. Those are
+    /// written once more, because after a failed sync the kernel holds pages that it will never write again.
+    fn confirm(&mut self, path: &str, len: u64) -> io::Result<Box<dyn StoredFile>> {
+        const CHUNK_LEN: usize = 1 << 20;
+        let mut file = self.storage.open_file(path)?;
+        let mut chunk = Vec::new();
+        let mut offset = self.signed_end.min(len);
+        while self.report.unsigned_entries > 0 && offset < len {
+            self.storage.read_at(path, offset, CHUNK_LEN, &mut chunk)?;
+            if chunk.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            file.write_at(offset, &chunk)?;
+            offset += chunk.len() as u64;
+        }
+        file.sync()?;
+        self.storage.sync_dir(journal::DIR)?;
+        self.storage.sync_dir("")?;
+        Ok(file)
+    }
+
     fn unused_name(&self, name: &str) -> Result<String, OpenError> {
         let names = self.storage.list(DAMAGED_DIR).map_err(|e| failed("list", DAMAGED_DIR, e))?;
         let unused = |name: &String| !names.contains(name);
@@ -347,12 +377,12 @@ impl<'a> Replay<'a> {
             .collect();
         if going_on.is_none() || !superseded.is_empty() {
             // Segments will go, so what only they and the tiles hold has to be durable in tiles.
-            self.storage.sync_everything().map_err(|e| failed("sync", "tile", e))?;
+            self.storage.begin_sync().and_then(PendingSync::wait).map_err(|e| failed("sync", "tile", e))?;
         }
         let segment = match self.last {
             Some((first, len)) => {
                 let path = journal::path(first);
-                let file = self.storage.open_file(&path).map_err(|e| failed("open", &path, e))?;
+                let file = self.confirm(&path, len).map_err(|e| failed("confirm", &path, e))?;
                 Some(Segment { first, file, len })
             }
             None if size / TILE_WIDTH * TILE_WIDTH > self.signed_size => {

@@ -58,11 +58,23 @@ pub trait Storage: Source {
     /// Whatever the file system says.
     fn sync_dir(&mut self, dir: &str) -> io::Result<()>;
 
-    /// Makes everything written so far durable, in one call for the many small files of a segment.
+    /// Begins to make everything written so far durable: one call for the many small files of a segment.
+    ///
+    /// # Errors
+    /// What keeps it from beginning.
+    fn begin_sync(&mut self) -> io::Result<Box<dyn PendingSync>>;
+}
+
+/// A sync that goes on in the background. It waits for what others write to the same disk, too, and may take seconds.
+pub trait PendingSync: Send {
+    /// Whether it has ended, and how; `None` as long as it goes on.
+    fn poll(&mut self) -> Option<io::Result<()>>;
+
+    /// Waits for its end.
     ///
     /// # Errors
     /// Whatever the file system says.
-    fn sync_everything(&mut self) -> io::Result<()>;
+    fn wait(self: Box<Self>) -> io::Result<()>;
 }
 
 /// An open file.

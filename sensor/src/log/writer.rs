@@ -13,13 +13,16 @@ use super::error::{LogError, OpenError};
 use super::journal;
 use super::key::LogKey;
 use super::recovery::{Recovered, Recovery, recover};
-use super::storage::{PublishError, Storage, StoredFile, publish, publish_durably};
+use super::storage::{PendingSync, PublishError, Storage, StoredFile, publish, publish_durably};
 
 /// Entries wait for a checkpoint no longer than a second, if the caller ticks at least every 100 ms.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(900);
 
 /// An idle log signs a checkpoint this often all the same: silence is then something that somebody made.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A segment grows to at most so many times its bound while the tiles of the one before are not durable yet.
+const SEGMENT_EXCESS_MAX: u64 = 8;
 
 /// Name of the file with the latest checkpoint.
 pub(super) const CHECKPOINT: &str = "checkpoint";
@@ -79,6 +82,8 @@ pub struct LogWriter {
     limits: Limits,
     edge: Edge,
     segment: Segment,
+    /// The segment before, until the sync that makes it superfluous has ended.
+    ended: Option<(String, Box<dyn PendingSync>)>,
     /// Records accepted and not yet written to the segment.
     buffer: Vec<u8>,
     /// Full tiles and bundles not yet written: those of one bundle at most, since nothing is accepted before.
@@ -139,6 +144,7 @@ impl LogWriter {
             finished: Vec::new(),
             superseded: superseded.into_iter().filter(|path| *path != journal::path(segment.first)).collect(),
             segment,
+            ended: None,
             partials,
             signed_size: checkpoint.as_ref().map_or(0, |c| c.size),
             epoch: checkpoint.as_ref().and_then(Checkpoint::epoch).unwrap_or(0),
@@ -231,7 +237,10 @@ impl LogWriter {
     pub fn checkpoint_now(&mut self) -> Result<u64, LogError> {
         let begun = Instant::now();
         self.flush()?;
-        let result = self.publish_checkpoint().and_then(|()| self.end_segment_if_large());
+        let result = self
+            .publish_checkpoint()
+            .and_then(|()| self.remove_ended_segment())
+            .and_then(|()| self.end_segment_if_large());
         match result {
             Ok(()) => {
                 self.metrics.checkpoint_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -327,19 +336,29 @@ impl LogWriter {
         self.superseded.retain(|path| storage.remove(path).is_err());
     }
 
+    /// Begins a new segment when this one is large. The old one goes when its tiles are durable, see
+    /// [`Self::remove_ended_segment`].
     fn end_segment_if_large(&mut self) -> Result<(), LogError> {
-        let entries = self.edge.size() - self.segment.first;
-        let large = entries >= self.limits.segment_entries || self.segment.len >= self.limits.segment_len;
-        if !large || self.edge.size() / TILE_WIDTH * TILE_WIDTH == self.segment.first {
+        let excess = self.segment_excess();
+        if excess == 0 || self.edge.size() / TILE_WIDTH * TILE_WIDTH == self.segment.first {
             return Ok(());
         }
-        // The tiles of the segment have to be durable before the journal that they could be made from goes.
-        self.storage.sync_everything().map_err(|e| self.distrust(&e))?;
-        match begin_segment(self.storage.as_mut(), &self.edge) {
-            Ok(segment) => {
-                self.superseded.push(journal::path(self.segment.first));
-                self.segment = segment;
-                self.remove_superseded();
+        if let Some((path, pending)) = self.ended.take_if(|_| excess >= SEGMENT_EXCESS_MAX) {
+            // The disk cannot keep up. Waiting is better than a recovery that takes minutes.
+            pending.wait().map_err(|e| self.distrust(&e))?;
+            self.superseded.push(path);
+            self.remove_superseded();
+        } else if self.ended.is_some() {
+            return Ok(());
+        }
+        let begun =
+            self.storage.begin_sync().map_err(|e| SegmentError::Unchanged(LogError::io("sync", "tile", e)));
+        let begun =
+            begun.and_then(|pending| Ok((pending, begin_segment(self.storage.as_mut(), &self.edge)?)));
+        match begun {
+            Ok((pending, segment)) => {
+                let ended = std::mem::replace(&mut self.segment, segment);
+                self.ended = Some((journal::path(ended.first), pending));
                 Ok(())
             }
             // The checkpoint stands and the old segment goes on; the next checkpoint tries again.
@@ -349,6 +368,23 @@ impl LogWriter {
             }
             Err(SegmentError::Unknown(e)) => Err(self.distrust(&e)),
         }
+    }
+
+    /// How many times the segment is as large as it should be; 0 if it may go on.
+    fn segment_excess(&self) -> u64 {
+        let entries = (self.edge.size() - self.segment.first) / self.limits.segment_entries;
+        entries.max(self.segment.len / self.limits.segment_len)
+    }
+
+    /// Removes the segment before this one once everything in it is durable in full tiles.
+    fn remove_ended_segment(&mut self) -> Result<(), LogError> {
+        let Some(result) = self.ended.as_mut().and_then(|(_, pending)| pending.poll()) else {
+            return Ok(());
+        };
+        result.map_err(|e| self.distrust(&e))?;
+        self.superseded.extend(self.ended.take().map(|(path, _)| path));
+        self.remove_superseded();
+        Ok(())
     }
 }
 
@@ -367,7 +403,8 @@ impl SegmentError {
     }
 }
 
-/// Begins the segment that holds the entries of the open bundle; all before it must be durable in full tiles.
+/// Begins the segment that holds the entries of the open bundle. The segments before it have to stay until all before
+/// it is durable in full tiles.
 fn begin_segment(storage: &mut dyn Storage, edge: &Edge) -> Result<Segment, SegmentError> {
     let first = edge.size() / TILE_WIDTH * TILE_WIDTH;
     let mut bytes = journal::header(first).to_vec();

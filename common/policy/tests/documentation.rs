@@ -1,0 +1,32 @@
+//! The examples of `docs/policy.md` are valid, and its messages are those that are printed.
+
+use treeline_policy::parse;
+
+const TEXT: &str = include_str!("../../../docs/policy.md");
+
+/// The blocks of a language, each with the line before which it begins.
+fn blocks(language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    TEXT.split(&fence)
+        .skip(1)
+        .filter_map(|rest| rest.split_once("\n```").map(|(block, _)| format!("{block}\n")))
+        .collect()
+}
+
+#[test]
+fn examples_are_valid() {
+    let examples = blocks("yaml");
+    assert!(examples.len() >= 5, "the examples have been found");
+    for example in examples {
+        let policy = parse("docs/policy.md", &example)
+            .unwrap_or_else(|diagnostics| panic!("{diagnostics}\n{example}"));
+        assert!(policy.warnings.is_empty(), "{}", policy.warnings);
+    }
+}
+
+#[test]
+fn messages_are_as_shown() {
+    let text = "version: 1\nname: example\nrules:\n  - id: ssh-keys\n    kind: file\n    pathes: [~/.ssh/**]\n    paths: [/x]\n    reason: keys\n";
+    let diagnostics = parse("policy.yaml", text).expect_err("an unknown key");
+    assert!(blocks("text").contains(&format!("{diagnostics}\n")), "{diagnostics}");
+}

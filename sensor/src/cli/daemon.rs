@@ -1,0 +1,80 @@
+//! `treeline daemon`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+
+use super::{Globals, output, output::Hinted};
+use crate::{
+    config::{Config, ModeChoice},
+    daemon::{
+        adapters,
+        lock::LockError,
+        main_loop::{self, SocketSettings},
+        start::{Running, Settings},
+    },
+};
+
+/// Arguments of `treeline daemon`; each overrides the configuration.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The policy
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Directory of the log
+    #[arg(long, value_name = "DIR")]
+    log: Option<PathBuf>,
+    /// The unix socket
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Directory of everything else that is kept
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// The attach mode
+    #[arg(long, value_name = "MODE")]
+    mode: Option<ModeChoice>,
+}
+
+/// Runs until a signal.
+///
+/// # Errors
+/// It could not start, or a part of it ended.
+pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
+    output::start_notes(["info", "debug", "trace"][usize::from(globals.verbose.min(2))]);
+    let config = Config::load(globals.config.as_deref())?;
+    if !rustix::process::geteuid().is_root() {
+        return Err(Hinted::new("the daemon needs root", "`systemctl start treeline`, or use sudo").into());
+    }
+    let socket = SocketSettings {
+        group: group_id(&config.socket_group),
+        path: args.socket.unwrap_or(config.socket),
+    };
+    let settings = Settings {
+        policy_required: args.policy.is_some(),
+        policy: args.policy.unwrap_or(config.policy),
+        log_dir: args.log.unwrap_or(config.log_dir),
+        state_dir: args.state.unwrap_or(config.state_dir),
+        unenforceable: config.unenforceable,
+    };
+    let mode = args.mode.or(config.mode);
+    let running = Running::start(settings, || adapters::kernel_backend(mode)).map_err(explain)?;
+    main_loop::serve(running, &socket)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explain(error: anyhow::Error) -> anyhow::Error {
+    let hint = match error.downcast_ref::<LockError>() {
+        Some(LockError::Taken { .. }) => "`treeline status` asks it; `systemctl stop treeline` stops it",
+        _ => "`treeline doctor` says what this machine lacks",
+    };
+    error.context(Hinted::new("the daemon cannot start", hint))
+}
+
+/// The group's id. Without the group only root can use the socket.
+fn group_id(name: &str) -> Option<u32> {
+    let group = uzers::get_group_by_name(name);
+    if group.is_none() {
+        tracing::warn!("there is no group `{name}`: only root can use the socket (`groupadd --system {name}` makes it)");
+    }
+    group.map(|group| group.gid())
+}

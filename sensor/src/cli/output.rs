@@ -1,0 +1,85 @@
+//! What all verbs print alike: errors with a hint, and notes.
+
+use std::{fmt, io::IsTerminal as _};
+
+use anyhow::Error;
+use tracing_subscriber::EnvFilter;
+
+/// An error with the next step, which is printed on a line of its own.
+#[derive(Debug)]
+pub struct Hinted {
+    message: String,
+    hint: String,
+}
+
+impl Hinted {
+    /// An error that says what to do.
+    #[must_use]
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into() }
+    }
+}
+
+impl fmt::Display for Hinted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Hinted {}
+
+/// Prints an error with its causes, once, and its hint.
+pub fn print_error(error: &Error) {
+    eprintln!("treeline: error: {}", chain(error));
+    if let Some(hint) = error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()) {
+        eprintln!("hint: {}", hint.hint);
+    } else if let Some(Hinted { hint, .. }) = error.downcast_ref::<Hinted>() {
+        eprintln!("hint: {hint}");
+    }
+}
+
+/// The causes in one line; one that only repeats what the error before said is left out.
+fn chain(error: &Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let words = cause.to_string();
+        if line.ends_with(&words) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&words);
+    }
+    line
+}
+
+/// Sends the sensor's own notes to standard error. `TREELINE_LOG_FILTER` overrides the level.
+pub fn start_notes(default_level: &str) {
+    let filter = EnvFilter::try_from_env("TREELINE_LOG_FILTER").unwrap_or_else(|_| EnvFilter::new(default_level));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let notes = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    // The journal has its own clock.
+    let started = if std::env::var_os("JOURNAL_STREAM").is_some() {
+        notes.without_time().try_init()
+    } else {
+        notes.try_init()
+    };
+    // A second start in one process (tests) keeps the first.
+    drop(started);
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn causes_are_not_repeated() {
+        let error = Err::<(), _>(anyhow::anyhow!("no such file")).context("cannot open `x`: no such file");
+        assert_eq!(chain(&error.expect_err("it is one")), "cannot open `x`: no such file");
+        let error = Err::<(), _>(Hinted::new("b", "do c")).context("a").expect_err("it is one");
+        assert_eq!(chain(&error), "a: b");
+    }
+}

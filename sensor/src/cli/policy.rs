@@ -1,0 +1,263 @@
+//! `treeline policy`: check a policy and explain its decisions. Needs no daemon and no privilege.
+
+mod explain;
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Read as _, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use treeline_policy::{
+    Diagnostics, Home, Host, MountTable, Policy, Target, compile, compile::Usage, diagnostic::Report, parse,
+    policy::Mode,
+};
+
+/// Bytes of a policy that are read: one more than the language allows, so that a longer one is refused as too long.
+const POLICY_LEN_MAX: u64 = (1 << 20) + 1;
+/// Bytes of /etc/passwd that are read: ten thousand users.
+const PASSWD_LEN_MAX: u64 = 1 << 20;
+/// People; below are system accounts, which have no agents. Root is added.
+const UID_MIN: u32 = 1000;
+/// `nobody`.
+const UID_NOBODY: u32 = 65_534;
+
+/// Arguments of `treeline policy`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Check policies: syntax, meaning, and whether the kernel's tables can hold them
+    ///
+    /// Exit status: 0 when all are valid, 1 when one is not, 2 when one cannot be read.
+    Check {
+        /// Policies
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what a policy decides for one operation, and how each rule came into it
+    ///
+    /// Exit status: 0 for allow and audit, 1 for deny, 2 when the question or the policy is not valid.
+    Explain(Box<explain::Args>),
+}
+
+/// Runs `treeline policy`.
+///
+/// # Errors
+/// A file that cannot be read, a question that makes no sense, an output that cannot be written: exit status 2.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    let code = match args.verb {
+        Verb::Check { files, json } => check(&files, json, &mut out)?,
+        Verb::Explain(args) => explain::run(&args, &mut out)?,
+    };
+    out.flush().context("cannot write to standard output")?;
+    Ok(code)
+}
+
+/// What `check --json` says of one file.
+#[derive(Debug, Serialize)]
+struct Checked {
+    file: String,
+    valid: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+    diagnostics: Vec<Report>,
+}
+
+fn check(files: &[PathBuf], json: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let host = Host { homes: homes() };
+    let mut checked = Vec::with_capacity(files.len());
+    for file in files {
+        let name = file.display().to_string();
+        let result = parse(&name, &read(file)?).and_then(|policy| {
+            // Where things are mounted changes little; who has a home changes how much room the patterns take.
+            let target = Target { seed: 0, generation: 1, slot: 0 };
+            let usage = compile(&policy, &host, &MountTable::single(1), target)?.usage();
+            Ok((policy, usage))
+        });
+        if !json {
+            report(&name, &result, host.homes.len(), out)?;
+        }
+        checked.push(match result {
+            Ok((policy, usage)) => Checked {
+                file: name,
+                valid: true,
+                diagnostics: policy.warnings.reports().collect(),
+                policy: Some(policy.name),
+                usage: Some(usage),
+            },
+            Err(diagnostics) => Checked {
+                file: name,
+                valid: false,
+                policy: None,
+                usage: None,
+                diagnostics: diagnostics.reports().collect(),
+            },
+        });
+    }
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &checked).context("cannot write to standard output")?;
+        writeln!(out)?;
+    }
+    Ok(if checked.iter().all(|one| one.valid) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One line for a valid policy; diagnostics go to standard error.
+fn report(
+    name: &str,
+    result: &Result<(Policy, Usage), Diagnostics>,
+    homes: usize,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    match result {
+        Ok((policy, usage)) => {
+            print_diagnostics(&policy.warnings);
+            let enforce = policy.rules.iter().filter(|rule| rule.mode == Mode::Enforce).count();
+            writeln!(
+                out,
+                "{name}: valid; policy `{}`, {} rules ({enforce} enforce, {} monitor), {} of {} words for {homes} homes",
+                policy.name,
+                policy.rules.len(),
+                policy.rules.len() - enforce,
+                usage.words,
+                treeline_abi::paths::WORDS,
+            )?;
+        }
+        Err(diagnostics) => {
+            print_diagnostics(diagnostics);
+            writeln!(out, "{name}: not valid")?;
+        }
+    }
+    Ok(())
+}
+
+fn print_diagnostics(diagnostics: &Diagnostics) {
+    let colour =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    eprint!("{}", diagnostics.render(colour));
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    let attempt = || format!("cannot read `{}`", file.display());
+    let mut bytes = Vec::new();
+    File::open(file)
+        .with_context(attempt)?
+        .take(POLICY_LEN_MAX)
+        .read_to_end(&mut bytes)
+        .with_context(attempt)?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        // Cut within a character, it is too long in any case.
+        Err(error) if error.as_bytes().len() as u64 == POLICY_LEN_MAX => {
+            Ok(" ".repeat(error.as_bytes().len()))
+        }
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            anyhow::bail!("`{}` is not UTF-8: byte {at} is not part of a character", file.display())
+        }
+    }
+}
+
+/// The homes that `~/` stands for: of root and of people, as /etc/passwd lists them, and of who asks.
+fn homes() -> Vec<Home> {
+    let mut text = String::new();
+    // Without it, `~/` stands for the home of who asks.
+    let _ = File::open("/etc/passwd").and_then(|file| file.take(PASSWD_LEN_MAX).read_to_string(&mut text));
+    let mut homes = homes_of(&text);
+    let uid = uzers::get_current_uid();
+    if let Some(path) = std::env::home_dir()
+        && path.is_absolute()
+        && !homes.iter().any(|home| home.uid == uid)
+    {
+        homes.push(Home { uid, path: path.into_os_string().into_encoded_bytes() });
+    }
+    homes
+}
+
+fn homes_of(passwd: &str) -> Vec<Home> {
+    let home = |line: &str| {
+        let mut fields = line.split(':');
+        let (uid, path) = (fields.nth(2)?.parse().ok()?, fields.nth(2)?);
+        let person = uid == 0 || (uid >= UID_MIN && uid != UID_NOBODY);
+        (person && path.starts_with('/') && path != "/").then(|| Home { uid, path: path.into() })
+    };
+    passwd.lines().filter_map(home).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALID: &str =
+        "version: 1\nname: t\nrules:\n  - {id: keys, kind: file, paths: [~/.ssh/**], reason: keys}\n";
+
+    fn check_text(text: &[u8], json: bool) -> anyhow::Result<(ExitCode, String)> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), text)?;
+        let mut out = Vec::new();
+        let code = check(&[file.path().to_path_buf()], json, &mut out)?;
+        let out = String::from_utf8(out)?;
+        Ok((code, out.replace(&file.path().display().to_string(), "FILE")))
+    }
+
+    #[test]
+    fn a_valid_policy() {
+        let (code, out) = check_text(VALID.as_bytes(), false).expect("a readable file");
+        assert_eq!(code, ExitCode::SUCCESS);
+        assert!(
+            out.starts_with("FILE: valid; policy `t`, 1 rules (1 enforce, 0 monitor), 1 of 16 words"),
+            "{out}"
+        );
+    }
+
+    #[test]
+    fn an_invalid_policy_as_json() {
+        let text = VALID.replace("paths:", "pathes:");
+        let (code, out) = check_text(text.as_bytes(), true).expect("a readable file");
+        assert_eq!(code, ExitCode::FAILURE);
+        let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(json[0]["valid"], false);
+        let diagnostic = json[0]["diagnostics"].as_array().and_then(|all| {
+            all.iter().find(|one| one["message"].as_str().is_some_and(|text| text.contains("`pathes`")))
+        });
+        let diagnostic = diagnostic.expect("a diagnostic for the key");
+        assert_eq!((&diagnostic["line"], &diagnostic["column"]), (&4.into(), &28.into()));
+        assert_eq!(diagnostic["help"], "did you mean `paths`?");
+    }
+
+    #[test]
+    fn what_cannot_be_read_names_the_file() {
+        let error =
+            check(&[PathBuf::from("/nonexistent/p.yaml")], false, &mut Vec::new()).expect_err("no such file");
+        assert!(error.to_string().contains("`/nonexistent/p.yaml`"), "{error}");
+        let error = check_text(b"name: \xff", false).expect_err("not UTF-8");
+        assert!(error.to_string().contains("byte 6"), "{error}");
+    }
+
+    #[test]
+    fn a_policy_that_is_too_long_is_invalid() {
+        let (code, _) = check_text("ä".repeat(1 << 20).as_bytes(), false).expect("a readable file");
+        assert_eq!(code, ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn homes_are_those_of_people() {
+        let text = "root:x:0:0::/root:/bin/sh\ndaemon:x:1:1::/usr/sbin:/x\nann:x:1000:1000:A,,:/home/ann:/bin/sh\n\
+                    nobody:x:65534:1::/nonexistent:/x\nodd:x:1001:1::/:/x\n:::\n";
+        let paths: Vec<Vec<u8>> = homes_of(text).into_iter().map(|home| home.path).collect();
+        assert_eq!(paths, [b"/root".to_vec(), b"/home/ann".to_vec()]);
+    }
+}

@@ -1,0 +1,282 @@
+//! `treeline policy explain`.
+
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+    os::unix::ffi::OsStrExt as _,
+    path::{Component, Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use treeline_event::{PathBytes, Verdict};
+use treeline_policy::{Explanation, Host, Object, Request, Subject, explain, parse, policy::FileOperation};
+
+use super::{homes, print_diagnostics, read};
+
+/// Arguments of `treeline policy explain`.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("object").required(true))]
+pub(super) struct Args {
+    /// The policy
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Open for reading, or list a directory
+    #[arg(long, value_name = "PATH", group = "object")]
+    read: Option<PathBuf>,
+    /// Open for writing, truncate, change attributes
+    #[arg(long, value_name = "PATH", group = "object")]
+    write: Option<PathBuf>,
+    /// Create a file, directory or symbolic link
+    #[arg(long, value_name = "PATH", group = "object")]
+    create: Option<PathBuf>,
+    /// Remove a name
+    #[arg(long, value_name = "PATH", group = "object")]
+    delete: Option<PathBuf>,
+    /// Rename, from or to
+    #[arg(long, value_name = "PATH", group = "object")]
+    rename: Option<PathBuf>,
+    /// Make a hard link, from or to
+    #[arg(long, value_name = "PATH", group = "object")]
+    link: Option<PathBuf>,
+    /// Execute a file
+    #[arg(long, value_name = "PATH", group = "object")]
+    exec: Option<PathBuf>,
+    /// Connect to an address; an IPv6 address in brackets
+    #[arg(long, value_name = "ADDRESS:PORT", group = "object")]
+    connect: Option<String>,
+    /// Connect to a unix socket
+    #[arg(long, value_name = "PATH", group = "object")]
+    unix: Option<PathBuf>,
+    /// SHA-256 of the file that is executed
+    #[arg(long, value_name = "HEX", requires = "exec", value_parser = sha256)]
+    sha256: Option<Digest>,
+    /// The executable of the process that acts [default: one that no exception names]
+    #[arg(long, value_name = "PATH")]
+    executable: Option<PathBuf>,
+    /// SHA-256 of that executable
+    #[arg(long, value_name = "HEX", requires = "executable", value_parser = sha256)]
+    executable_sha256: Option<Digest>,
+    /// User id of the process that acts [default: your own]
+    #[arg(long, value_name = "UID")]
+    uid: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Digest([u8; 32]);
+
+fn sha256(text: &str) -> Result<Digest, String> {
+    let mut digest = [0; 32];
+    hex::decode_to_slice(text, &mut digest).map_err(|_| "a SHA-256 has 64 hexadecimal digits".to_owned())?;
+    Ok(Digest(digest))
+}
+
+/// The answer with its question, for machines.
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    object: String,
+    executable: Option<PathBytes>,
+    uid: u32,
+    #[serde(flatten)]
+    explanation: &'a Explanation,
+}
+
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let request = Request { subject: subject(args)?, object: object(args)? };
+    let policy = match parse(&args.file.display().to_string(), &read(&args.file)?) {
+        Ok(policy) => policy,
+        Err(diagnostics) => {
+            print_diagnostics(&diagnostics);
+            bail!("`{}` is not a valid policy", args.file.display());
+        }
+    };
+    let explanation = explain(&policy, &Host { homes: homes() }, &request);
+    let executable =
+        args.executable.is_some().then(|| PathBytes::from(request.subject.executable.as_slice()));
+    if args.json {
+        let answer = Answer {
+            object: request.object.to_string(),
+            executable,
+            uid: request.subject.uid,
+            explanation: &explanation,
+        };
+        serde_json::to_writer_pretty(&mut *out, &answer).context("cannot write to standard output")?;
+        writeln!(out)?;
+    } else {
+        // With the paths as they were resolved: what a symbolic link is called does not count.
+        match executable {
+            Some(executable) => writeln!(out, "{} by {executable}", request.object)?,
+            None => writeln!(out, "{} by any executable", request.object)?,
+        }
+        write!(out, "{explanation}")?;
+    }
+    Ok(if explanation.verdict == Verdict::Deny { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn subject(args: &Args) -> anyhow::Result<Subject> {
+    let executable = match &args.executable {
+        Some(path) => own_path(path, Follow::Last)?,
+        None => Vec::new(),
+    };
+    Ok(Subject {
+        executable,
+        sha256: args.executable_sha256.map(|digest| digest.0),
+        uid: args.uid.unwrap_or_else(uzers::get_current_uid),
+    })
+}
+
+fn object(args: &Args) -> anyhow::Result<Object> {
+    let files = [
+        (&args.read, FileOperation::Read, Follow::Last),
+        (&args.write, FileOperation::Write, Follow::Last),
+        (&args.create, FileOperation::Create, Follow::Parents),
+        (&args.delete, FileOperation::Delete, Follow::Parents),
+        (&args.rename, FileOperation::Rename, Follow::Parents),
+        (&args.link, FileOperation::Link, Follow::Parents),
+    ];
+    for (path, operation, follow) in files {
+        if let Some(path) = path {
+            return Ok(Object::File { path: own_path(path, follow)?, operation });
+        }
+    }
+    if let Some(path) = &args.exec {
+        return Ok(Object::Exec {
+            path: own_path(path, Follow::Last)?,
+            sha256: args.sha256.map(|digest| digest.0),
+        });
+    }
+    if let Some(path) = &args.unix {
+        return Ok(Object::ConnectUnix { path: own_path(path, Follow::Last)? });
+    }
+    let Some(text) = &args.connect else { bail!("name an operation, such as `--read PATH`") };
+    let (address, port) = address(text)?;
+    Ok(Object::Connect { address, port })
+}
+
+fn address(text: &str) -> anyhow::Result<(IpAddr, u16)> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) => Ok((address.ip(), address.port())),
+        Err(_) => bail!("`{text}` is not an address and a port, such as `169.254.169.254:80` or `[::1]:443`"),
+    }
+}
+
+/// Whether the last component of a path is followed when it is a symbolic link.
+#[derive(Clone, Copy)]
+enum Follow {
+    /// As open, exec and connect do.
+    Last,
+    /// Not the last: these operations are on the name itself.
+    Parents,
+}
+
+/// The file's own path, which rules are matched against: symbolic links resolved as far as the path exists.
+fn own_path(path: &Path, follow: Follow) -> anyhow::Result<Vec<u8>> {
+    if !path.is_absolute() {
+        bail!("`{}` is not absolute; write it from `/` on", path.display());
+    }
+    if path.components().any(|component| component == Component::ParentDir) {
+        bail!("`{}` has `..` in it; write it without", path.display());
+    }
+    let resolved = match follow {
+        Follow::Last => path.canonicalize().ok(),
+        Follow::Parents => None,
+    };
+    let resolved = resolved.or_else(|| {
+        // The deepest directory that exists, then the rest as it is.
+        path.ancestors().skip(1).find_map(|parent| {
+            let rest = path.strip_prefix(parent).ok()?;
+            Some(parent.canonicalize().ok()?.join(rest))
+        })
+    });
+    Ok(resolved.as_deref().unwrap_or(path).as_os_str().as_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    const POLICY: &str = "\
+version: 1
+name: t
+rules:
+  - {id: secret, kind: file, paths: [/nonexistent/secret/**], reason: hands off, except: [{executable: /nonexistent/ssh}]}
+  - {id: seen, kind: exec, mode: monitor, sha256: [1111111111111111111111111111111111111111111111111111111111111111], reason: seen}
+  - {id: cloud, kind: connect, to: [169.254.169.254], reason: cloud}
+";
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// Runs with a policy and checks the exit status and a part of the output, or of the error.
+    #[track_caller]
+    fn check(arguments: &[&str], expect: Result<(ExitCode, &str), &str>) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("p.yaml");
+        std::fs::write(&file, POLICY).expect("a file");
+        let all =
+            ["explain".as_ref(), file.as_os_str()].into_iter().chain(arguments.iter().map(AsRef::as_ref));
+        let mut out = Vec::new();
+        let result =
+            Cli::try_parse_from(all).map_err(anyhow::Error::from).and_then(|cli| run(&cli.args, &mut out));
+        let out = String::from_utf8(out).expect("text");
+        match (result, expect) {
+            (Ok(code), Ok((expect, part))) => {
+                assert_eq!(code, expect, "{out}");
+                assert!(out.contains(part), "{out}");
+            }
+            (Err(error), Err(part)) => assert!(format!("{error:#}").contains(part), "{error:#}"),
+            (result, expect) => panic!("{result:?}, expected {expect:?}"),
+        }
+    }
+
+    #[test]
+    fn answers() {
+        let key = "/nonexistent/secret/key";
+        check(
+            &["--read", key],
+            Ok((ExitCode::FAILURE, "read /nonexistent/secret/key by any executable\ndeny by `secret`")),
+        );
+        check(
+            &["--read", key, "--executable", "/nonexistent/ssh"],
+            Ok((ExitCode::SUCCESS, "lifted for `/nonexistent/ssh`")),
+        );
+        check(&["--delete", key], Ok((ExitCode::FAILURE, "reason: hands off")));
+        check(&["--connect", "169.254.169.254:80"], Ok((ExitCode::FAILURE, "deny by `cloud`")));
+        check(&["--connect", "[::1]:80"], Ok((ExitCode::SUCCESS, "no address block matches")));
+        check(&["--unix", "/nonexistent/s", "--json"], Ok((ExitCode::SUCCESS, "\"verdict\": \"allow\"")));
+        let content = ["--exec", "/nonexistent/x", "--sha256", &"1".repeat(64)];
+        check(&content, Ok((ExitCode::SUCCESS, "audit by `seen`")));
+    }
+
+    #[test]
+    fn questions_that_make_no_sense() {
+        check(&[], Err("required"));
+        check(&["--read", "/x", "--write", "/x"], Err("cannot be used with"));
+        check(&["--read", "x"], Err("not absolute"));
+        check(&["--read", "/x/../y"], Err("`..`"));
+        check(&["--connect", "example.com:80"], Err("not an address and a port"));
+        check(&["--exec", "/x", "--sha256", "12"], Err("64 hexadecimal digits"));
+    }
+
+    #[test]
+    fn symbolic_links_do_not_count() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let base = dir.path().canonicalize().expect("its own path");
+        std::fs::create_dir(base.join("real")).expect("a directory");
+        std::os::unix::fs::symlink(base.join("real"), base.join("link")).expect("a link");
+        let own = |path: PathBuf, follow| own_path(&path, follow).expect("a path");
+        let bytes = |path: PathBuf| path.into_os_string().into_encoded_bytes();
+        assert_eq!(own(base.join("link"), Follow::Last), bytes(base.join("real")));
+        assert_eq!(own(base.join("link"), Follow::Parents), bytes(base.join("link")));
+        assert_eq!(own(base.join("link/new/file"), Follow::Last), bytes(base.join("real/new/file")));
+    }
+}

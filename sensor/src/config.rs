@@ -1,0 +1,288 @@
+//! The configuration file: what an administrator decides once for a machine.
+//!
+//! TOML, read by the daemon and, where it is readable, by `treeline run`. Unknown keys are errors: a setting that is
+//! misspelt must not be a setting that is silently off.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use treeline_event::AttachMode;
+
+/// Where the configuration is looked for unless the command line names another.
+pub const DEFAULT_PATH: &str = "/etc/treeline/treeline.toml";
+
+/// Bytes of a configuration file. Ten settings need far less; a bound keeps a wrong file from filling memory.
+const CONFIG_LEN_MAX: u64 = 64 << 10;
+
+/// What `treeline run` does when there is no daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenUnavailable {
+    /// It does not run the command.
+    #[default]
+    Refuse,
+    /// It warns and runs the command unobserved.
+    RunUnobserved,
+}
+
+/// What becomes of an `enforce` rule that this machine cannot enforce.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unenforceable {
+    /// The policy is refused.
+    #[default]
+    Refuse,
+    /// The rule only records, and `treeline status` says so.
+    Observe,
+}
+
+/// The attach modes that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum ModeChoice {
+    /// BPF LSM programs.
+    Lsm,
+    /// Tracepoints, fanotify permission marks and cgroup programs.
+    Fallback,
+}
+
+impl From<ModeChoice> for AttachMode {
+    fn from(choice: ModeChoice) -> Self {
+        match choice {
+            ModeChoice::Lsm => Self::Lsm,
+            ModeChoice::Fallback => Self::Fallback,
+        }
+    }
+}
+
+/// The settings, every one with its default.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The unix socket of the daemon.
+    pub socket: PathBuf,
+    /// The group whose members may use the socket.
+    pub socket_group: String,
+    /// Directory of the evidence log.
+    pub log_dir: PathBuf,
+    /// Directory of everything else that outlives the daemon.
+    pub state_dir: PathBuf,
+    /// The policy.
+    pub policy: PathBuf,
+    /// What `treeline run` does when there is no daemon.
+    pub when_unavailable: WhenUnavailable,
+    /// What becomes of `enforce` rules that this machine cannot enforce.
+    pub unenforceable: Unenforceable,
+    /// The attach mode; the best one that works when none is named.
+    pub mode: Option<ModeChoice>,
+    /// The Claude Code executable that `treeline claude` starts; the first in `PATH` when none is named.
+    pub claude_path: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            socket: "/run/treeline/treeline.sock".into(),
+            socket_group: "treeline".into(),
+            log_dir: "/var/lib/treeline/log".into(),
+            state_dir: "/var/lib/treeline".into(),
+            policy: "/etc/treeline/policy.yaml".into(),
+            when_unavailable: WhenUnavailable::default(),
+            unenforceable: Unenforceable::default(),
+            mode: None,
+            claude_path: None,
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration `{}`", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is larger than any configuration.
+    #[error("the configuration `{}` has {len} bytes; the bound is {CONFIG_LEN_MAX}", path.display())]
+    TooLong {
+        /// Which.
+        path: PathBuf,
+        /// Its bytes.
+        len: u64,
+    },
+    /// The text is wrong.
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What is wrong, and what would be right.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads the configuration: the file that was named, which must be there, or the default one, which need not.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(named: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = named.unwrap_or(Path::new(DEFAULT_PATH));
+        match Self::read(path) {
+            Err(ConfigError::Read { source, .. }) if named.is_none() && source.kind() == io::ErrorKind::NotFound => {
+                Ok(Self::default())
+            }
+            result => result,
+        }
+    }
+
+    /// As [`Self::load`], for the launcher: a default file that this user may not read counts as absent, since it is
+    /// the administrator's choice whether users see it.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load_as_user(named: Option<&Path>) -> Result<Self, ConfigError> {
+        match Self::load(named) {
+            Err(ConfigError::Read { source, .. })
+                if named.is_none() && source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Ok(Self::default())
+            }
+            result => result,
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+        let len = fs::metadata(path).map_err(failed)?.len();
+        if len > CONFIG_LEN_MAX {
+            return Err(ConfigError::TooLong { path: path.to_owned(), len });
+        }
+        Self::parse(path, &fs::read_to_string(path).map_err(failed)?)
+    }
+
+    /// Checks a text; `path` is what messages call it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Parse`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|e| {
+            let (line, column) = position(text, e.span().map_or(0, |span| span.start));
+            ConfigError::Parse { path: path.to_owned(), line, column, message: e.message().to_owned() }
+        })?;
+        for (key, value) in config.paths() {
+            if !value.is_absolute() {
+                let (line, column) = position(text, key_offset(text, key));
+                let message = format!("`{key}` must be an absolute path, not `{}`", value.display());
+                return Err(ConfigError::Parse { path: path.to_owned(), line, column, message });
+            }
+        }
+        Ok(config)
+    }
+
+    fn paths(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        [
+            ("socket", Some(&self.socket)),
+            ("log_dir", Some(&self.log_dir)),
+            ("state_dir", Some(&self.state_dir)),
+            ("policy", Some(&self.policy)),
+            ("claude_path", self.claude_path.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(key, path)| Some((key, path?.as_path())))
+    }
+}
+
+/// Where a key of the top level is written.
+fn key_offset(text: &str, key: &str) -> usize {
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        let indent = line.len() - line.trim_start().len();
+        let rest = line.trim_start().trim_start_matches(['"', '\'']);
+        if rest.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with('=')) {
+            return offset + indent;
+        }
+        offset += line.len();
+    }
+    0
+}
+
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expect: Result<Config, &str>) {
+        let result = Config::parse(Path::new("t.toml"), text).map_err(|e| e.to_string());
+        match expect {
+            Ok(config) => assert_eq!(result, Ok(config)),
+            Err(part) => {
+                let error = result.expect_err("an error was expected");
+                assert!(error.starts_with(part), "`{error}` does not begin with `{part}`");
+            }
+        }
+    }
+
+    #[test]
+    fn good_ones() {
+        check("", Ok(Config::default()));
+        check(
+            "socket = \"/run/t.sock\"\nwhen_unavailable = \"run_unobserved\"\nmode = \"fallback\"\n",
+            Ok(Config {
+                socket: "/run/t.sock".into(),
+                when_unavailable: WhenUnavailable::RunUnobserved,
+                mode: Some(ModeChoice::Fallback),
+                ..Config::default()
+            }),
+        );
+    }
+
+    #[test]
+    fn bad_ones_are_named_with_their_place() {
+        check("sokcet = \"/x\"\n", Err("t.toml:1:1: unknown field `sokcet`, expected one of `socket`"));
+        check("\n\nmode = \"best\"\n", Err("t.toml:3:8: unknown variant `best`, expected `lsm` or `fallback`"));
+        check("socket = 3\n", Err("t.toml:1:10: invalid type: integer `3`"));
+        check("# é\n  policy = \"policy.yaml\"\n", Err("t.toml:2:3: `policy` must be an absolute path"));
+        check("socket = \"/a\"\nsocket = \"/b\"\n", Err("t.toml:2:1: duplicate key"));
+        check("socket = \"/a\n", Err("t.toml:1:"));
+        check("[section]\n", Err("t.toml:1:2: unknown field `section`"));
+    }
+
+    #[test]
+    fn the_shipped_file_says_the_defaults() {
+        let text = include_str!("../../packaging/treeline.toml");
+        check(text, Ok(Config::default()));
+        // Every setting, also when its comment sign is removed.
+        let uncommented: String = text
+            .lines()
+            .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let config = Config::parse(Path::new("t.toml"), &uncommented).expect("the shipped settings are valid");
+        assert_eq!(config.mode, Some(ModeChoice::Fallback));
+        assert_eq!(Config { mode: None, claude_path: None, ..config }, Config::default());
+    }
+
+    #[test]
+    fn a_named_file_must_be_there() {
+        let error = Config::load(Some(Path::new("/nonexistent/t.toml"))).expect_err("it is not there");
+        assert_eq!(error.to_string(), "cannot read the configuration `/nonexistent/t.toml`");
+    }
+}

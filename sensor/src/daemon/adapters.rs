@@ -1,0 +1,168 @@
+//! The real neighbours behind the traits of [`super::seams`], and the only place that names them.
+
+use std::{collections::HashMap, path::Path, sync::Arc, time::Instant};
+
+use anyhow::Context as _;
+use treeline_event::{AttachMode, Body, Event, Notice, ProcessKey, RuleHit, SessionId};
+use treeline_policy::{Policy, policy::Rule};
+
+use super::seams::{Enrich, Record, RecordError};
+use crate::{
+    backend::{Backend, BackendError, Observation, linux},
+    config::ModeChoice,
+    enrich::{self, Enricher},
+    log::{LogError, LogWriter, SoftwareKey, SystemClock},
+};
+
+/// Starts the kernel backend in the mode that was asked for, or the best one that works.
+///
+/// # Errors
+/// [`BackendError::Unsupported`] names what is missing.
+pub fn kernel_backend(mode: Option<ModeChoice>) -> Result<Box<dyn Backend>, BackendError> {
+    linux::start(&linux::Options { mode: mode.map(AttachMode::from) })
+}
+
+/// The enricher of a daemon whose state is in this directory.
+///
+/// # Errors
+/// It cannot start its threads.
+pub fn enricher(state_dir: &Path) -> anyhow::Result<Box<dyn Enrich>> {
+    let config = enrich::Config { hashes: Some(state_dir.join("hashes")), ..enrich::Config::default() };
+    let enricher = Enricher::new(&config, Box::new(enrich::SystemClock)).context("cannot start the enrichment")?;
+    Ok(Box::new(Enrichment { enricher }))
+}
+
+/// Opens the evidence log. Says what recovery had to mend.
+///
+/// # Errors
+/// The log's words.
+pub fn log(dir: &Path) -> anyhow::Result<(Box<dyn Record>, Option<String>)> {
+    // The key is in the log's directory, which has to be there first.
+    std::fs::create_dir_all(dir)?;
+    let key = SoftwareKey::load_or_generate(dir)?;
+    let (writer, recovery) = LogWriter::open(dir, Box::new(key), Box::new(SystemClock::new()))?;
+    let words = (!recovery.is_clean()).then(|| {
+        format!(
+            "{} entries were not signed yet, {} files were mended, moved aside: {}",
+            recovery.unsigned_entries,
+            recovery.files_mended,
+            if recovery.moved_aside.is_empty() { "nothing".to_owned() } else { recovery.moved_aside.join(", ") }
+        )
+    });
+    Ok((Box::new(FileLog { writer }), words))
+}
+
+/// The log on disk.
+struct FileLog {
+    writer: LogWriter,
+}
+
+impl Record for FileLog {
+    fn encode(&mut self, event: &Event, _index: u64, entry: &mut Vec<u8>) {
+        let value = match &event.body {
+            Body::Notice(notice) => serde_json::json!({ "session": event.session, "notice": notice }),
+            Body::Act { subject, action, verdict, .. } => serde_json::json!({
+                "session": event.session, "process": *subject.process, "action": action, "verdict": verdict,
+            }),
+        };
+        entry.extend(value.to_string().bytes());
+    }
+
+    fn append(&mut self, entry: &[u8]) -> Result<u64, RecordError> {
+        self.writer.append(entry).map_err(record_error)
+    }
+
+    fn checkpoint_if_due(&mut self) -> Result<(), RecordError> {
+        self.writer.checkpoint_if_due(Instant::now()).map(drop).map_err(record_error)
+    }
+
+    fn checkpoint_now(&mut self) -> Result<(), RecordError> {
+        self.writer.checkpoint_now().map(drop).map_err(record_error)
+    }
+
+    fn sizes(&self) -> (u64, u64) {
+        (self.writer.size(), self.writer.signed_size())
+    }
+}
+
+fn record_error(error: LogError) -> RecordError {
+    let words = super::sensor::chain(&error);
+    match error {
+        LogError::DiskFull { .. } => RecordError::Full(words),
+        LogError::EntryTooLong(_) => RecordError::Unfit(words),
+        LogError::Io { .. } | LogError::Unconfirmed(_) | LogError::Sign(_) => RecordError::Broken(words),
+    }
+}
+
+/// What the control server needs to know of an entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Its session; none for what concerns the whole sensor.
+    pub session: Option<SessionId>,
+    /// The session that it begins, and for whom.
+    pub started: Option<(SessionId, u32)>,
+}
+
+/// Reads an entry that the log holds. One that cannot be read belongs to nobody.
+#[must_use]
+pub fn facts(entry: &[u8]) -> Option<Facts> {
+    #[derive(serde::Deserialize)]
+    struct Probe {
+        session: Option<SessionId>,
+        notice: Option<Notice>,
+    }
+    let probe: Probe = serde_json::from_slice(entry).ok()?;
+    let started = match probe.notice {
+        Some(Notice::SessionStarted { session, uid, .. }) => Some((session, uid)),
+        _ => None,
+    };
+    Some(Facts { session: probe.session.or(started.map(|(session, _)| session)), started })
+}
+
+/// The enrichment, with the rules that verdicts refer to.
+struct Enrichment {
+    enricher: Enricher,
+}
+
+impl Enrich for Enrichment {
+    fn observe(&mut self, observation: Observation, events: &mut Vec<Event>) {
+        self.enricher.observe(observation, events);
+    }
+
+    fn notice(&mut self, notice: Notice) -> Event {
+        self.enricher.notice(notice)
+    }
+
+    fn tick(&mut self, events: &mut Vec<Event>) {
+        self.enricher.tick(events);
+    }
+
+    fn policy_known(&mut self, generation: u64, policy: &Policy) {
+        let hit = |rule: &Rule| {
+            Arc::new(RuleHit {
+                rule: rule.id.clone(),
+                reason: rule.reason.clone(),
+                mode: rule.mode,
+                policy: policy.name.clone(),
+                generation,
+            })
+        };
+        self.enricher.policy_applied(generation, policy.rules.iter().map(hit).collect());
+    }
+
+    fn tracked(&mut self, session: SessionId, root: ProcessKey, members: &[ProcessKey]) {
+        self.enricher.session_started(session, root, members);
+    }
+
+    fn live(&self) -> HashMap<SessionId, usize> {
+        let mut live = HashMap::new();
+        for session in self.enricher.members().filter_map(|key| self.enricher.session_of(key)) {
+            *live.entry(session).or_default() += 1;
+        }
+        live
+    }
+
+    fn finish(&mut self, events: &mut Vec<Event>) {
+        self.enricher.finish(events);
+    }
+}

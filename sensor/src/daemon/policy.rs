@@ -1,0 +1,92 @@
+//! Reading a policy file.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest as _, Sha256};
+use treeline_policy::Policy;
+
+/// Bytes of a policy. The largest sensible one is far below; a bound keeps a wrong file from filling memory.
+const POLICY_LEN_MAX: u64 = 1 << 20;
+
+/// A checked policy and what it was read from.
+#[derive(Clone, Debug)]
+pub struct LoadedPolicy {
+    /// The policy.
+    pub policy: Policy,
+    /// SHA-256 of its text, lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// Why a policy was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read the policy `{}`", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is larger than any policy.
+    #[error("the policy `{}` has {len} bytes; the bound is {POLICY_LEN_MAX}", path.display())]
+    TooLong {
+        /// Which.
+        path: PathBuf,
+        /// Its bytes.
+        len: u64,
+    },
+    /// The text is wrong.
+    #[error("the policy `{}` is refused:\n{diagnostics}", path.display())]
+    Refused {
+        /// Which.
+        path: PathBuf,
+        /// SHA-256 of the text.
+        sha256: String,
+        /// What is wrong, with line and column.
+        diagnostics: String,
+    },
+}
+
+impl LoadError {
+    /// SHA-256 of the text, empty when there was none.
+    #[must_use]
+    pub fn sha256(&self) -> String {
+        match self {
+            Self::Refused { sha256, .. } => sha256.clone(),
+            Self::Read { .. } | Self::TooLong { .. } => String::new(),
+        }
+    }
+}
+
+/// Reads and checks a policy.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load(path: &Path) -> Result<LoadedPolicy, LoadError> {
+    let failed = |source| LoadError::Read { path: path.to_owned(), source };
+    let len = fs::metadata(path).map_err(failed)?.len();
+    if len > POLICY_LEN_MAX {
+        return Err(LoadError::TooLong { path: path.to_owned(), len });
+    }
+    parse(path, &fs::read_to_string(path).map_err(failed)?)
+}
+
+/// Checks a text; `path` is what messages call it.
+///
+/// # Errors
+/// [`LoadError::Refused`].
+pub fn parse(path: &Path, text: &str) -> Result<LoadedPolicy, LoadError> {
+    let sha256 = hex::encode(Sha256::digest(text));
+    match treeline_policy::parse(&path.display().to_string(), text) {
+        Ok(policy) => Ok(LoadedPolicy { policy, sha256 }),
+        Err(diagnostics) => {
+            let diagnostics = diagnostics.render(false).trim_end().to_owned();
+            Err(LoadError::Refused { path: path.to_owned(), sha256, diagnostics })
+        }
+    }
+}

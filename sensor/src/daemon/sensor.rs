@@ -1,0 +1,391 @@
+//! The threads of a sensor and the handle that everybody asks.
+
+use std::{
+    any::Any,
+    os::fd::OwnedFd,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use crossbeam_channel::{Sender, bounded};
+use ring::rand::{SecureRandom, SystemRandom};
+use treeline_event::{Notice, ProcessKey, SessionId};
+
+use super::{
+    homes::Homes,
+    pipeline::{Pipeline, PipelineCommand},
+    policy::LoadedPolicy,
+    queue::queue,
+    seams::{Enrich, Record},
+    source::{self, SourceCommand},
+    status::{Board, LogStatus, PolicyStatus, SessionStatus, Status},
+};
+use crate::backend::{Backend, BackendError, Installable, TrackRequest};
+
+/// Commands that wait. Each asker waits for its answer, so this is about contents that become known.
+const COMMANDS_MAX: usize = 1024;
+
+/// Sessions that live at a time. A session is some hundred bytes here; a machine with more has another problem.
+const SESSIONS_MAX: usize = 4096;
+
+/// Why the sensor did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum SensorError {
+    /// The backend refused.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A thread ended; see the error of [`Sensor::stop`].
+    #[error("the sensor is stopping")]
+    Stopping,
+    /// A thread ended with an error or a panic.
+    #[error("the {thread} thread ended: {error}")]
+    Thread {
+        /// Which.
+        thread: &'static str,
+        /// Its words.
+        error: String,
+    },
+    /// A thread could not be started, or no random number be drawn.
+    #[error("cannot {attempt}")]
+    Start {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Too many sessions.
+    #[error("{SESSIONS_MAX} sessions are being watched; the bound is reached")]
+    TooManySessions,
+}
+
+/// What a sensor is made of.
+pub struct Parts {
+    /// Where events come from.
+    pub backend: Box<dyn Backend>,
+    /// What makes events of them.
+    pub enricher: Box<dyn Enrich>,
+    /// Where entries go.
+    pub log: Box<dyn Record>,
+    /// The log's directory, for `status`.
+    pub log_dir: PathBuf,
+    /// What recovery had to mend.
+    pub recovery: Option<String>,
+    /// Whether rules that cannot be enforced here are tolerated.
+    pub allow_unenforceable: bool,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("log_dir", &self.log_dir).finish_non_exhaustive()
+    }
+}
+
+/// Somebody who wants to be watched, or to have somebody watched.
+#[derive(Debug)]
+pub struct Registration {
+    /// The process that becomes the root.
+    pub pidfd: OwnedFd,
+    /// Its identity.
+    pub root: ProcessKey,
+    /// The user who asks.
+    pub uid: u32,
+    /// `run`, `claude` or `adopt`.
+    pub origin: &'static str,
+    /// The command.
+    pub command: Vec<String>,
+    /// Whether it ran before.
+    pub adopt: bool,
+}
+
+#[derive(Debug, Default)]
+struct Control {
+    homes: Homes,
+    policy: Option<LoadedPolicy>,
+    generation: u64,
+}
+
+/// A running sensor.
+#[derive(Debug)]
+pub struct Sensor {
+    source: Sender<SourceCommand>,
+    pipeline: Sender<PipelineCommand>,
+    board: Arc<Board>,
+    /// Serialises what changes more than one thread's state.
+    control: Mutex<Control>,
+    allow_unenforceable: bool,
+    source_thread: Mutex<Option<JoinHandle<Result<(), String>>>>,
+    pipeline_thread: Mutex<Option<JoinHandle<Result<(), String>>>>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Sensor {
+    /// Starts the threads. The first entry says so.
+    ///
+    /// # Errors
+    /// [`SensorError::Start`], or a thread that ended at once.
+    pub fn start(parts: Parts) -> Result<Self, SensorError> {
+        let capabilities = parts.backend.capabilities();
+        let board = Arc::new(Board::new(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            mode: capabilities.mode,
+            kernel: capabilities.kernel.clone(),
+            hooks: capabilities.hooks.clone(),
+            policy: None,
+            policy_refused: None,
+            sessions: Vec::new(),
+            log: LogStatus { dir: parts.log_dir.display().to_string(), ..LogStatus::default() },
+            denied: 0,
+            loss: Vec::new(),
+            queued: 0,
+        }));
+        let (queue_in, queue_out) = queue();
+        let (source, source_commands) = bounded(COMMANDS_MAX);
+        let (pipeline, pipeline_commands) = bounded(COMMANDS_MAX);
+        let ended = Arc::new(AtomicBool::new(false));
+
+        let parts_of_pipeline = Pipeline::new(
+            queue_out,
+            pipeline_commands,
+            source.clone(),
+            parts.enricher,
+            parts.log,
+            Arc::clone(&board),
+        );
+        let pipeline_thread = spawn("pipeline", &ended, move || parts_of_pipeline.run().map_err(|e| e.to_string()))?;
+        let backend = parts.backend;
+        let source_thread = spawn("source", &ended, move || {
+            source::run(backend, &source_commands, queue_in).map_err(|e| chain(&e))
+        })?;
+        let sensor = Self {
+            source,
+            pipeline,
+            board,
+            control: Mutex::new(Control { homes: Homes::of_this_machine(), ..Control::default() }),
+            allow_unenforceable: parts.allow_unenforceable,
+            source_thread: Mutex::new(Some(source_thread)),
+            pipeline_thread: Mutex::new(Some(pipeline_thread)),
+            ended,
+        };
+        sensor.note(Notice::Started {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: capabilities.mode,
+            kernel: capabilities.kernel,
+            hooks: capabilities.hooks,
+            recovery: parts.recovery,
+        })?;
+        Ok(sensor)
+    }
+
+    /// Whether a thread ended by itself, so that the sensor has to be stopped.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// The state now.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.board.snapshot()
+    }
+
+    /// Puts a policy in force. When it is refused, that is recorded and the one before stays.
+    ///
+    /// # Errors
+    /// [`BackendError::Policy`] in [`SensorError::Backend`], or [`SensorError::Stopping`].
+    pub fn apply_policy(&self, loaded: LoadedPolicy) -> Result<(), SensorError> {
+        let mut control = self.control();
+        let sha256 = loaded.sha256.clone();
+        let result = self.install(&mut control, loaded);
+        if let Err(SensorError::Backend(error)) = &result {
+            self.refuse_policy(sha256, chain(error))?;
+        }
+        result
+    }
+
+    /// Records that a policy was refused before it could be tried.
+    ///
+    /// # Errors
+    /// [`SensorError::Stopping`].
+    pub fn refuse_policy(&self, sha256: String, error: String) -> Result<(), SensorError> {
+        self.board.update(|status| status.policy_refused = Some(error.clone()));
+        self.note(Notice::PolicyRejected { sha256, error })
+    }
+
+    fn install(&self, control: &mut Control, loaded: LoadedPolicy) -> Result<(), SensorError> {
+        let generation = control.generation + 1;
+        // Verdicts of this generation can arrive before the installation has answered.
+        self.ask(|reply| PipelineCommand::PolicyKnown(generation, Box::new(loaded.policy.clone()), reply))?;
+        let installable = Box::new(Installable {
+            policy: loaded.policy.clone(),
+            generation,
+            homes: control.homes.list(),
+            allow_unenforceable: self.allow_unenforceable,
+        });
+        // A refused generation is not used again: the pipeline knows its number already.
+        control.generation = generation;
+        let rules = self.ask_source(|reply| SourceCommand::Install(installable, reply))??;
+        let (name, sha256) = (loaded.policy.name.clone(), loaded.sha256.clone());
+        let status = PolicyStatus { generation, name: name.clone(), sha256: sha256.clone(), rules: rules.clone() };
+        control.policy = Some(loaded);
+        self.board.update(|board| {
+            board.policy = Some(status);
+            board.policy_refused = None;
+        });
+        self.note(Notice::PolicyApplied { generation, name, sha256, rules })
+    }
+
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// The process is gone, or the sensor is stopping.
+    pub fn register(&self, registration: Registration) -> Result<SessionId, SensorError> {
+        let mut control = self.control();
+        // `~` in rules stands for the homes of everybody who runs agents, also of users that no file lists.
+        if control.homes.learn(registration.uid)
+            && let Some(policy) = control.policy.clone()
+        {
+            self.install(&mut control, policy)?;
+        }
+        self.forget_ended_sessions();
+        if self.board.snapshot().sessions.len() >= SESSIONS_MAX {
+            return Err(SensorError::TooManySessions);
+        }
+        let session = random_session()?;
+        let Registration { pidfd, root, uid, origin, command, adopt } = registration;
+        // Before the label: no event of a session may come before the entry that says whose it is.
+        self.note(Notice::SessionStarted {
+            session,
+            root,
+            uid,
+            origin: origin.to_owned(),
+            command: command.clone(),
+        })?;
+        self.ask(|reply| PipelineCommand::Tracked(session, root, Vec::new(), reply))?;
+        let request = TrackRequest { session, pidfd: Arc::new(pidfd), pid: root.pid, adopt };
+        let members = match self.ask_source(|reply| SourceCommand::Track(request, reply))? {
+            Ok(members) => members,
+            Err(error) => {
+                self.note(Notice::SessionEnded { session })?;
+                return Err(error.into());
+            }
+        };
+        self.ask(|reply| PipelineCommand::Tracked(session, root, members, reply))?;
+        let status = SessionStatus { session, uid, origin: origin.to_owned(), command, root, live: 1 };
+        self.board.update(|board| board.sessions.push(status));
+        Ok(session)
+    }
+
+    /// `live` is kept by the pipeline's tick; a session without processes is only in the log.
+    fn forget_ended_sessions(&self) {
+        self.board.update(|board| board.sessions.retain(|session| session.live > 0));
+    }
+
+    /// Records and signs everything that has happened until now.
+    ///
+    /// # Errors
+    /// [`SensorError::Stopping`].
+    pub fn drain(&self) -> Result<(), SensorError> {
+        self.ask_source(SourceCommand::Drain)?;
+        self.ask(PipelineCommand::Flush)
+    }
+
+    /// Ends everything in order: the source delivers what it has and detaches, the pipeline records it and signs a
+    /// last checkpoint.
+    ///
+    /// # Errors
+    /// What a thread ended with, also when that was earlier.
+    pub fn stop(&self, reason: &str) -> Result<(), SensorError> {
+        drop(self.source.send(SourceCommand::Stop));
+        let source = join("source", &self.source_thread);
+        let reason = match &source {
+            Ok(()) => reason.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        drop(self.pipeline.send(PipelineCommand::Stop(reason)));
+        let pipeline = join("pipeline", &self.pipeline_thread);
+        source.and(pipeline)
+    }
+
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, notice: Notice) -> Result<(), SensorError> {
+        self.ask(|reply| PipelineCommand::Note(Box::new(notice), reply))
+    }
+
+    fn ask(&self, command: impl FnOnce(Sender<()>) -> PipelineCommand) -> Result<(), SensorError> {
+        let (reply, answer) = bounded(1);
+        self.pipeline.send(command(reply)).map_err(|_| SensorError::Stopping)?;
+        answer.recv().map_err(|_| SensorError::Stopping)
+    }
+
+    fn ask_source<T>(&self, command: impl FnOnce(Sender<T>) -> SourceCommand) -> Result<T, SensorError> {
+        let (reply, answer) = bounded(1);
+        self.source.send(command(reply)).map_err(|_| SensorError::Stopping)?;
+        answer.recv().map_err(|_| SensorError::Stopping)
+    }
+}
+
+fn spawn(
+    name: &'static str,
+    ended: &Arc<AtomicBool>,
+    body: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Result<JoinHandle<Result<(), String>>, SensorError> {
+    let ended = Arc::clone(ended);
+    let body = move || {
+        let result = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| Err(panic_words(&*panic)));
+        if let Err(error) = &result {
+            tracing::error!(thread = name, "a thread ended: {error}");
+        }
+        ended.store(true, Ordering::Release);
+        result
+    };
+    let attempt = "start a thread";
+    thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|source| SensorError::Start { attempt, source })
+}
+
+fn join(thread: &'static str, handle: &Mutex<Option<JoinHandle<Result<(), String>>>>) -> Result<(), SensorError> {
+    let handle = handle.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let result = handle.map_or(Ok(()), |handle| handle.join().unwrap_or_else(|panic| Err(panic_words(&*panic))));
+    result.map_err(|error| SensorError::Thread { thread, error })
+}
+
+/// What a panic said.
+pub(super) fn panic_words(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
+    let words = words.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("panic: {}", words.as_deref().unwrap_or("without words"))
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line = format!("{line}: {error}");
+        cause = error.source();
+    }
+    line
+}
+
+fn random_session() -> Result<SessionId, SensorError> {
+    let mut bytes = [0; 8];
+    loop {
+        SystemRandom::new().fill(&mut bytes).map_err(|_| SensorError::Start {
+            attempt: "draw a session id",
+            source: std::io::Error::other("the system gave no random bytes"),
+        })?;
+        match u64::from_le_bytes(bytes) {
+            0 => {}
+            id => return Ok(SessionId(id)),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The thread that owns the backend.
+
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use treeline_event::{FileId, ProcessKey, RuleStatus};
+
+use super::queue::QueueIn;
+use crate::backend::{Backend, BackendError, Delivery, Installable, TrackRequest};
+
+/// How long a poll may wait when nothing happens: bounds how long a request waits for its answer.
+const POLL_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// Polls of a drain. Each moves at least a ring's worth, so this only ends a drain under endless load.
+const DRAIN_POLLS_MAX: usize = 256;
+
+/// What the source is asked for.
+#[derive(Debug)]
+pub enum SourceCommand {
+    /// Put a policy in force.
+    Install(Box<Installable>, Sender<Result<Vec<RuleStatus>, BackendError>>),
+    /// Make a process the root of a session.
+    Track(TrackRequest, Sender<Result<Vec<ProcessKey>, BackendError>>),
+    /// Content of a file, for rules by SHA-256.
+    ContentKnown(FileId, [u8; 32]),
+    /// Deliver everything that has arrived until now, then answer.
+    Drain(Sender<()>),
+    /// Deliver everything that has arrived until now, then detach and end.
+    Stop,
+}
+
+/// Runs until it is told to stop, nobody reads the queue any more, or the backend breaks.
+///
+/// # Errors
+/// The backend's.
+pub fn run(
+    mut backend: Box<dyn Backend>,
+    commands: &Receiver<SourceCommand>,
+    mut queue: QueueIn,
+) -> Result<(), BackendError> {
+    loop {
+        for command in commands.try_iter() {
+            match command {
+                SourceCommand::Install(policy, reply) => {
+ let _ = reply.send(backend.install(&policy));
+}
+                SourceCommand::Track(request, reply) => {
+ let _ = reply.send(backend.track(&request));
+}
+                SourceCommand::ContentKnown(file, sha256) => backend.content_known(&file, &sha256),
+                SourceCommand::Drain(reply) => {
+                    drain(backend.as_mut(), &mut queue)?;
+                    let _ = reply.send(());
+                }
+                SourceCommand::Stop => return drain(backend.as_mut(), &mut queue),
+            }
+        }
+        if poll(backend.as_mut(), &mut queue, POLL_TIMEOUT)?.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Polls once and says how many deliveries came; none when nobody reads them.
+fn poll(backend: &mut dyn Backend, queue: &mut QueueIn, timeout: Duration) -> Result<Option<usize>, BackendError> {
+    let mut count = 0;
+    let mut connected = queue.report_loss().is_ok();
+    backend.poll(timeout, &mut |delivery: Delivery| {
+        count += 1;
+        connected = connected && queue.push(delivery).is_ok();
+    })?;
+    Ok(connected.then_some(count))
+}
+
+fn drain(backend: &mut dyn Backend, queue: &mut QueueIn) -> Result<(), BackendError> {
+    for _ in 0..DRAIN_POLLS_MAX {
+        match poll(backend, queue, Duration::ZERO)? {
+            Some(0) | None if !queue.owes_loss() => break,
+            None => break,
+            // The pipeline makes room for the loss report.
+            Some(0) => std::thread::sleep(Duration::from_millis(10)),
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! What `treeline status` shows.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use treeline_event::{AttachMode, HookStatus, ProcessKey, RuleStatus, SessionId};
+
+/// The state of a running sensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the sensor.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// How it is attached.
+    pub mode: AttachMode,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Every hook and what became of it.
+    pub hooks: Vec<HookStatus>,
+    /// The policy in force.
+    pub policy: Option<PolicyStatus>,
+    /// Why the latest replacement was refused, until one is accepted.
+    pub policy_refused: Option<String>,
+    /// Sessions with live processes.
+    pub sessions: Vec<SessionStatus>,
+    /// The log.
+    pub log: LogStatus,
+    /// Actions that were refused since the start.
+    pub denied: u64,
+    /// What was lost since the start, by site and kind.
+    pub loss: Vec<LossCount>,
+    /// Deliveries that wait for the pipeline.
+    pub queued: usize,
+}
+
+/// A policy in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// Its generation.
+    pub generation: u64,
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its text.
+    pub sha256: String,
+    /// What each rule amounts to here.
+    pub rules: Vec<RuleStatus>,
+}
+
+/// A session with live processes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// Which.
+    pub session: SessionId,
+    /// Who asked for it.
+    pub uid: u32,
+    /// `run`, `claude` or `adopt`.
+    pub origin: String,
+    /// What was to run.
+    pub command: Vec<String>,
+    /// Its root.
+    pub root: ProcessKey,
+    /// Processes that live, as far as they were seen.
+    pub live: usize,
+}
+
+/// The log's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Its directory.
+    pub dir: String,
+    /// Entries.
+    pub size: u64,
+    /// Entries that a signed checkpoint covers.
+    pub signed_size: u64,
+    /// Entries that wait in memory because the log does not take them.
+    pub waiting: usize,
+    /// Why the log does not take entries, while it does not.
+    pub trouble: Option<String>,
+}
+
+/// How much was lost somewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LossCount {
+    /// Where.
+    pub site: String,
+    /// Kind of record.
+    pub kind: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// The status as the threads keep it.
+#[derive(Debug)]
+pub struct Board {
+    status: Mutex<(Status, BTreeMap<(String, String), u64>)>,
+}
+
+impl Board {
+    /// Begins with what is known at the start.
+    #[must_use]
+    pub fn new(status: Status) -> Self {
+        Self { status: Mutex::new((status, BTreeMap::new())) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Status, BTreeMap<(String, String), u64>)> {
+        // Every change is one assignment; a panic elsewhere leaves nothing half done.
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the status.
+    pub fn update(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.lock().0);
+    }
+
+    /// Counts loss.
+    pub fn count_loss(&self, site: &str, kind: &str, count: u64) {
+        *self.lock().1.entry((site.to_owned(), kind.to_owned())).or_default() += count;
+    }
+
+    /// The status now.
+    #[must_use]
+    pub fn snapshot(&self) -> Status {
+        let guard = self.lock();
+        let mut status = guard.0.clone();
+        status.loss = guard
+            .1
+            .iter()
+            .map(|((site, kind), count)| LossCount { site: site.clone(), kind: kind.clone(), count: *count })
+            .collect();
+        status
+    }
+}
