@@ -1,9 +1,11 @@
 //! `treeline doctor`.
-use std::process::ExitCode;
-use anyhow::Result;
 use super::Globals;
+use anyhow::Result;
+use std::process::ExitCode;
 /// Arguments of `treeline doctor`.
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 /// x
-pub fn run(_args: &Args, _g: &Globals) -> Result<ExitCode> { Ok(ExitCode::SUCCESS) }
+pub fn run(_args: &Args, _g: &Globals) -> Result<ExitCode> {
+    Ok(ExitCode::SUCCESS)
+}

@@ -28,7 +28,8 @@ pub fn kernel_backend(mode: Option<ModeChoice>) -> Result<Box<dyn Backend>, Back
 /// It cannot start its threads.
 pub fn enricher(state_dir: &Path) -> anyhow::Result<Box<dyn Enrich>> {
     let config = enrich::Config { hashes: Some(state_dir.join("hashes")), ..enrich::Config::default() };
-    let enricher = Enricher::new(&config, Box::new(enrich::SystemClock)).context("cannot start the enrichment")?;
+    let enricher =
+        Enricher::new(&config, Box::new(enrich::SystemClock)).context("cannot start the enrichment")?;
     Ok(Box::new(Enrichment { enricher }))
 }
 
@@ -46,7 +47,11 @@ pub fn log(dir: &Path) -> anyhow::Result<(Box<dyn Record>, Option<String>)> {
             "{} entries were not signed yet, {} files were mended, moved aside: {}",
             recovery.unsigned_entries,
             recovery.files_mended,
-            if recovery.moved_aside.is_empty() { "nothing".to_owned() } else { recovery.moved_aside.join(", ") }
+            if recovery.moved_aside.is_empty() {
+                "nothing".to_owned()
+            } else {
+                recovery.moved_aside.join(", ")
+            }
         )
     });
     Ok((Box::new(FileLog { writer }), words))
