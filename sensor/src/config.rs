@@ -140,7 +140,9 @@ impl Config {
     pub fn load(named: Option<&Path>) -> Result<Self, ConfigError> {
         let path = named.unwrap_or(Path::new(DEFAULT_PATH));
         match Self::read(path) {
-            Err(ConfigError::Read { source, .. }) if named.is_none() && source.kind() == io::ErrorKind::NotFound => {
+            Err(ConfigError::Read { source, .. })
+                if named.is_none() && source.kind() == io::ErrorKind::NotFound =>
+            {
                 Ok(Self::default())
             }
             result => result,
@@ -210,7 +212,10 @@ fn key_offset(text: &str, key: &str) -> usize {
     for line in text.split_inclusive('\n') {
         let indent = line.len() - line.trim_start().len();
         let rest = line.trim_start().trim_start_matches(['"', '\'']);
-        if rest.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with('=')) {
+        if rest
+            .strip_prefix(key)
+            .is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with('='))
+        {
             return offset + indent;
         }
         offset += line.len();
@@ -257,7 +262,10 @@ mod tests {
     #[test]
     fn bad_ones_are_named_with_their_place() {
         check("sokcet = \"/x\"\n", Err("t.toml:1:1: unknown field `sokcet`, expected one of `socket`"));
-        check("\n\nmode = \"best\"\n", Err("t.toml:3:8: unknown variant `best`, expected `lsm` or `fallback`"));
+        check(
+            "\n\nmode = \"best\"\n",
+            Err("t.toml:3:8: unknown variant `best`, expected `lsm` or `fallback`"),
+        );
         check("socket = 3\n", Err("t.toml:1:10: invalid type: integer `3`"));
         check("# é\n  policy = \"policy.yaml\"\n", Err("t.toml:2:3: `policy` must be an absolute path"));
         check("socket = \"/a\"\nsocket = \"/b\"\n", Err("t.toml:2:1: duplicate key"));
@@ -275,7 +283,8 @@ mod tests {
             .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
             .map(|line| format!("{line}\n"))
             .collect();
-        let config = Config::parse(Path::new("t.toml"), &uncommented).expect("the shipped settings are valid");
+        let config =
+            Config::parse(Path::new("t.toml"), &uncommented).expect("the shipped settings are valid");
         assert_eq!(config.mode, Some(ModeChoice::Fallback));
         assert_eq!(Config { mode: None, claude_path: None, ..config }, Config::default());
     }

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use treeline_event::{AttachMode, FileId, HookState, HookStatus, ProcessKey, RuleState, RuleStatus, SessionId};
+use treeline_event::{
+    AttachMode, FileId, HookState, HookStatus, PathBytes, ProcessKey, RuleState, RuleStatus, SessionId,
+};
 
 use super::{Backend, BackendError, Capabilities, Delivery, Installable, TrackRequest};
 
@@ -144,7 +146,7 @@ impl Backend for ReplayBackend {
         Ok(vec![ProcessKey { pid: request.pid, start_ticks: 0 }])
     }
 
-    fn content_known(&mut self, _file: &FileId, sha256: &[u8; 32]) {
+    fn content_known(&mut self, _path: &PathBytes, _file: &FileId, sha256: &[u8; 32]) {
         self.handle.script().known.push(*sha256);
     }
 

@@ -71,7 +71,8 @@ mod tests {
             fs::create_dir(&dir).expect("a directory");
             dir
         };
-        let (ours, plain, directory, real) = (place("ours"), place("plain"), place("directory"), place("real"));
+        let (ours, plain, directory, real) =
+            (place("ours"), place("plain"), place("directory"), place("real"));
         let this = std::env::current_exe().expect("the test has an executable");
         std::os::unix::fs::symlink(&this, ours.join("claude")).expect("a symbolic link");
         fs::write(plain.join("claude"), "").expect("a file");

@@ -45,10 +45,8 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
     if !rustix::process::geteuid().is_root() {
         return Err(Hinted::new("the daemon needs root", "`systemctl start treeline`, or use sudo").into());
     }
-    let socket = SocketSettings {
-        group: group_id(&config.socket_group),
-        path: args.socket.unwrap_or(config.socket),
-    };
+    let socket =
+        SocketSettings { group: group_id(&config.socket_group), path: args.socket.unwrap_or(config.socket) };
     let settings = Settings {
         policy_required: args.policy.is_some(),
         policy: args.policy.unwrap_or(config.policy),
@@ -74,7 +72,9 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
 fn group_id(name: &str) -> Option<u32> {
     let group = uzers::get_group_by_name(name);
     if group.is_none() {
-        tracing::warn!("there is no group `{name}`: only root can use the socket (`groupadd --system {name}` makes it)");
+        tracing::warn!(
+            "there is no group `{name}`: only root can use the socket (`groupadd --system {name}` makes it)"
+        );
     }
     group.map(|group| group.gid())
 }

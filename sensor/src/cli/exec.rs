@@ -35,6 +35,9 @@ pub fn words(command: &[OsString]) -> Result<Vec<String>> {
     }
     Ok(command
         .iter()
-        .map(|word| treeline_event::PathBytes::from(std::os::unix::ffi::OsStrExt::as_bytes(word.as_os_str())).to_string())
+        .map(|word| {
+            treeline_event::PathBytes::from(std::os::unix::ffi::OsStrExt::as_bytes(word.as_os_str()))
+                .to_string()
+        })
         .collect())
 }

@@ -62,7 +62,8 @@ pub struct EndArgs {
 pub fn end(args: &EndArgs) -> Result<ExitCode> {
     if let Some(signal) = Signal::from_named_raw(args.signal) {
         let maximum = getrlimit(Resource::Core).maximum;
-        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum }).context("cannot switch core dumps off")?;
+        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum })
+            .context("cannot switch core dumps off")?;
         kill_process(getpid(), signal).context("cannot end by the signal")?;
     }
     // Ignored or unknown here: the code that shells use for it.

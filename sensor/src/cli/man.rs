@@ -35,7 +35,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 fn write_pages(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot create `{}`", dir.display()))?;
-    clap_mangen::generate_to(super::command(), dir).with_context(|| format!("cannot write to `{}`", dir.display()))
+    clap_mangen::generate_to(super::command(), dir)
+        .with_context(|| format!("cannot write to `{}`", dir.display()))
 }
 
 #[cfg(test)]

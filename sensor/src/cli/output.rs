@@ -56,9 +56,12 @@ fn chain(error: &Error) -> String {
 
 /// Sends the sensor's own notes to standard error. `TREELINE_LOG_FILTER` overrides the level.
 pub fn start_notes(default_level: &str) {
-    let filter = EnvFilter::try_from_env("TREELINE_LOG_FILTER").unwrap_or_else(|_| EnvFilter::new(default_level));
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let notes = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let filter =
+        EnvFilter::try_from_env("TREELINE_LOG_FILTER").unwrap_or_else(|_| EnvFilter::new(default_level));
+    let colour =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let notes =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
     // The journal has its own clock.
     let started = if std::env::var_os("JOURNAL_STREAM").is_some() {
         notes.without_time().try_init()

@@ -106,7 +106,9 @@ fn observe(running: &Running, command: &[OsString], origin: &'static str) -> Res
     match label(running, &child, origin, words) {
         Ok(session) => {
             passer.send(child_descriptor(&child)?).context("the signal thread ended")?;
-            std::fs::File::from(gate).write_all(session.to_string().as_bytes()).context("cannot open the gate")?;
+            std::fs::File::from(gate)
+                .write_all(session.to_string().as_bytes())
+                .context("cannot open the gate")?;
             let status = child.wait().context("cannot wait for the command")?;
             // What happened before its end is in the log before we say how it went.
             running.sensor.drain().map_err(|error| anyhow!(error))?;
@@ -141,7 +143,10 @@ fn label(running: &Running, child: &Child, origin: &'static str, command: Vec<St
 
 /// Survives the terminal's signals, and passes on those that are meant for the command.
 fn pass_signals_on(child: mpsc::Receiver<OwnedFd>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot wait for signals")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .context("cannot wait for signals")?;
     let passed = [Signal::TERM, Signal::HUP, Signal::USR1, Signal::USR2];
     let mut streams = Vec::new();
     {
@@ -151,7 +156,10 @@ fn pass_signals_on(child: mpsc::Receiver<OwnedFd>) -> Result<()> {
             drop(signal(kind).context("cannot catch signals")?);
         }
         for number in passed {
-            streams.push((number, signal(SignalKind::from_raw(number.as_raw())).context("cannot catch signals")?));
+            streams.push((
+                number,
+                signal(SignalKind::from_raw(number.as_raw())).context("cannot catch signals")?,
+            ));
         }
     }
     let serve = move || {
@@ -201,7 +209,8 @@ fn end_as(status: ExitStatus) -> ExitCode {
         return ExitCode::from(u8::try_from(status.code().unwrap_or(2)).unwrap_or(2));
     };
     // An exec puts the signals that we catch back to their defaults.
-    let error = Command::new("/proc/self/exe").arg0("treeline").args([gate::END_VERB, &signal.to_string()]).exec();
+    let error =
+        Command::new("/proc/self/exe").arg0("treeline").args([gate::END_VERB, &signal.to_string()]).exec();
     tracing::warn!("cannot end by the command's signal: {error}");
     ExitCode::from(u8::try_from(128 + signal).unwrap_or(255))
 }

@@ -12,7 +12,8 @@ use treeline_event::SessionId;
 use super::{
     peer,
     proto::{
-        self, COMMAND_LEN_MAX, COMMAND_WORDS_MAX, EntriesRequest, ErrorKind, FrameError, Origin, Request, Response,
+        self, COMMAND_LEN_MAX, COMMAND_WORDS_MAX, EntriesRequest, ErrorKind, FrameError, Origin, Request,
+        Response,
     },
 };
 use crate::daemon::Status;
@@ -76,8 +77,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
-        let stream =
-            UnixStream::connect(path).map_err(|source| ClientError::Connect { path: path.to_owned(), source })?;
+        let stream = UnixStream::connect(path)
+            .map_err(|source| ClientError::Connect { path: path.to_owned(), source })?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(ClientError::Io)?;
         stream.set_write_timeout(Some(ANSWER_TIMEOUT)).map_err(ClientError::Io)?;
         let mut client = Self { stream };
@@ -117,7 +118,9 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub fn status(&mut self) -> Result<Status, ClientError> {
-        let Response::Status { json } = self.ask(&Request::Status)? else { return Err(ClientError::Unexpected) };
+        let Response::Status { json } = self.ask(&Request::Status)? else {
+            return Err(ClientError::Unexpected);
+        };
         serde_json::from_str(&json).map_err(|e| ClientError::Frame(FrameError::Malformed(e.to_string())))
     }
 

@@ -101,7 +101,11 @@ fn inspect(pidfd: OwnedFd, pid: u32) -> Result<Opened, PeerError> {
         return Err(PeerError::Gone { pid });
     }
     let failed = |attempt| move |source| PeerError::Io { attempt, pid, source };
-    Ok(Opened { pidfd, key: key.map_err(failed("read the start time"))?, uid: uid.map_err(failed("read the user"))? })
+    Ok(Opened {
+        pidfd,
+        key: key.map_err(failed("read the start time"))?,
+        uid: uid.map_err(failed("read the user"))?,
+    })
 }
 
 /// A pidfd is readable once its process has ended.
@@ -116,8 +120,9 @@ fn has_ended(pidfd: &OwnedFd) -> bool {
 /// /proc cannot be read or is not understood.
 pub fn process_key(pid: u32) -> io::Result<ProcessKey> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let start_ticks = start_ticks_of(&stat)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is malformed")))?;
+    let start_ticks = start_ticks_of(&stat).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is malformed"))
+    })?;
     Ok(ProcessKey { pid, start_ticks })
 }
 

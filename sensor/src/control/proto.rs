@@ -183,7 +183,8 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
 /// # Panics
 /// If a message cannot be serialised, which none of ours can fail at.
 pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
-    let frame = postcard::to_extend(message, vec![0; 4]).expect("messages have no types that postcard refuses");
+    let frame =
+        postcard::to_extend(message, vec![0; 4]).expect("messages have no types that postcard refuses");
     let len = frame.len() - 4;
     if len > FRAME_LEN_MAX {
         return Err(FrameError::TooLong(len));
@@ -214,7 +215,11 @@ mod tests {
     #[test]
     fn messages_round_trip() {
         check(&Request::Hello { version: 1 });
-        check(&Request::Register { origin: Origin::Claude, command: vec!["claude".to_owned()], start_ticks: 42 });
+        check(&Request::Register {
+            origin: Origin::Claude,
+            command: vec!["claude".to_owned()],
+            start_ticks: 42,
+        });
         check(&Request::Entries(EntriesRequest {
             from: 7,
             max: Some(1),

@@ -91,7 +91,8 @@ impl Server {
         drop(fs::remove_file(&temporary));
         let listener = UnixListener::bind(&temporary).map_err(failed("bind"))?;
         let mode = if group.is_some() { 0o660 } else { 0o600 };
-        fs::set_permissions(&temporary, fs::Permissions::from_mode(mode)).map_err(failed("set the mode of"))?;
+        fs::set_permissions(&temporary, fs::Permissions::from_mode(mode))
+            .map_err(failed("set the mode of"))?;
         if let Some(group) = group {
             let chowned = chown(&temporary, None, Some(Gid::from_raw(group)));
             chowned.map_err(io::Error::from).map_err(failed("give to its group"))?;
@@ -196,7 +197,9 @@ impl Connection {
         self.pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
         let place = Place::take(&self.service, self.uid);
         if full || place.is_none() {
-            drop(self.say(&refusal(ErrorKind::Busy, "there are too many connections; try again later")).await);
+            drop(
+                self.say(&refusal(ErrorKind::Busy, "there are too many connections; try again later")).await,
+            );
             return;
         }
         if self.greet().await.is_ok() {
@@ -210,7 +213,9 @@ impl Connection {
 
     async fn greet(&mut self) -> Result<(), End> {
         match self.hear().await? {
-            Request::Hello { version: proto::VERSION } => self.say(&Response::Welcome { version: proto::VERSION }).await,
+            Request::Hello { version: proto::VERSION } => {
+                self.say(&Response::Welcome { version: proto::VERSION }).await
+            }
             Request::Hello { version } => {
                 let message = format!(
                     "the daemon speaks version {} of the protocol, not {version}; restart it after an update",
@@ -261,7 +266,8 @@ impl Connection {
     }
 
     async fn say(&mut self, response: &Response) -> Result<(), End> {
-        let frame = proto::encode(response).or_else(|error| proto::encode(&failed(&error))).map_err(|_| End)?;
+        let frame =
+            proto::encode(response).or_else(|error| proto::encode(&failed(&error))).map_err(|_| End)?;
         match timeout(CLIENT_TIMEOUT, self.stream.write_all(&frame)).await {
             Ok(Ok(())) => Ok(()),
             _ => Err(End),
@@ -304,7 +310,9 @@ impl Connection {
     async fn ask(&self, question: impl FnOnce(&Running) -> Response + Send + 'static) -> Response {
         let running = Arc::clone(&self.service.running);
         let answer = task::spawn_blocking(move || question(&running)).await;
-        answer.unwrap_or_else(|_| refusal(ErrorKind::Failed, "the daemon failed at this request; its journal says more"))
+        answer.unwrap_or_else(|_| {
+            refusal(ErrorKind::Failed, "the daemon failed at this request; its journal says more")
+        })
     }
 
     async fn register(
@@ -316,7 +324,8 @@ impl Connection {
     ) -> Response {
         // An adopted process stays its own user's, also when root asks.
         let uid = if adopt { opened.uid } else { self.uid };
-        let registration = Registration { pidfd: opened.pidfd, root: opened.key, uid, origin, command, adopt };
+        let registration =
+            Registration { pidfd: opened.pidfd, root: opened.key, uid, origin, command, adopt };
         self.ask(move |running| match running.sensor.register(registration) {
             Ok(session) => Response::Registered { session },
             Err(error) => failed(&error),
@@ -342,14 +351,16 @@ impl Connection {
         let mut left = request.max.unwrap_or(u64::MAX);
         while left > 0 {
             let (service, uid, request_of_batch) = (Arc::clone(&self.service), self.uid, request.clone());
-            let batch = task::spawn_blocking(move || service.visible.batch(uid, &request_of_batch, next)).await;
+            let batch =
+                task::spawn_blocking(move || service.visible.batch(uid, &request_of_batch, next)).await;
             let batch = match batch {
                 Ok(Ok(batch)) => batch,
                 Ok(Err(error)) => return self.say(&failed(&error)).await,
                 Err(_) => return self.say(&refusal(ErrorKind::Failed, "the log could not be read")).await,
             };
             next = batch.next;
-            for (index, bytes) in batch.entries.into_iter().take(usize::try_from(left).unwrap_or(usize::MAX)) {
+            for (index, bytes) in batch.entries.into_iter().take(usize::try_from(left).unwrap_or(usize::MAX))
+            {
                 self.say(&Response::Entry { index, bytes }).await?;
                 left -= 1;
                 next = if left == 0 { index + 1 } else { next };

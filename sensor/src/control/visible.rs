@@ -61,7 +61,10 @@ impl Visible {
         owners.read_up_to(&reader, from)?;
         let mut batch = Batch { next: from, ..Batch::default() };
         let mut len = 0;
-        while batch.entries.len() < BATCH_ENTRIES_MAX && len < BATCH_LEN_MAX && cursor.index() - from < BATCH_SEEN_MAX {
+        while batch.entries.len() < BATCH_ENTRIES_MAX
+            && len < BATCH_LEN_MAX
+            && cursor.index() - from < BATCH_SEEN_MAX
+        {
             let Some((index, entry)) = cursor.next_entry()? else {
                 batch.at_end = true;
                 break;

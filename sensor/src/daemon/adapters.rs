@@ -6,12 +6,15 @@ use anyhow::Context as _;
 use treeline_event::{AttachMode, Body, Event, Notice, ProcessKey, RuleHit, SessionId};
 use treeline_policy::{Policy, policy::Rule};
 
-use super::seams::{Enrich, Record, RecordError};
+use super::{
+    seams::{Enrich, Record, RecordError},
+    status::{Board, LogStatus, PolicyStatus, SessionStatus, Status},
+};
 use crate::{
     backend::{Backend, BackendError, Observation, linux},
     config::ModeChoice,
     enrich::{self, Enricher},
-    log::{LogError, LogWriter, SoftwareKey, SystemClock},
+    log::{Extent, LogError, LogReader, LogWriter, ReadError, SoftwareKey, SystemClock},
 };
 
 /// Starts the kernel backend in the mode that was asked for, or the best one that works.
@@ -28,7 +31,8 @@ pub fn kernel_backend(mode: Option<ModeChoice>) -> Result<Box<dyn Backend>, Back
 /// It cannot start its threads.
 pub fn enricher(state_dir: &Path) -> anyhow::Result<Box<dyn Enrich>> {
     let config = enrich::Config { hashes: Some(state_dir.join("hashes")), ..enrich::Config::default() };
-    let enricher = Enricher::new(&config, Box::new(enrich::SystemClock)).context("cannot start the enrichment")?;
+    let enricher =
+        Enricher::new(&config, Box::new(enrich::SystemClock)).context("cannot start the enrichment")?;
     Ok(Box::new(Enrichment { enricher }))
 }
 
@@ -46,7 +50,11 @@ pub fn log(dir: &Path) -> anyhow::Result<(Box<dyn Record>, Option<String>)> {
             "{} entries were not signed yet, {} files were mended, moved aside: {}",
             recovery.unsigned_entries,
             recovery.files_mended,
-            if recovery.moved_aside.is_empty() { "nothing".to_owned() } else { recovery.moved_aside.join(", ") }
+            if recovery.moved_aside.is_empty() {
+                "nothing".to_owned()
+            } else {
+                recovery.moved_aside.join(", ")
+            }
         )
     });
     Ok((Box::new(FileLog { writer }), words))
@@ -117,6 +125,74 @@ pub fn facts(entry: &[u8]) -> Option<Facts> {
         _ => None,
     };
     Some(Facts { session: probe.session.or(started.map(|(session, _)| session)), started })
+}
+
+/// What the log says of the latest start: mode, hooks, policy, sizes, and what was lost and refused since.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn status_of_log(dir: &Path) -> Result<Option<Status>, ReadError> {
+    let reader = LogReader::open(dir);
+    let mut cursor = reader.entries(0, Extent::WithUnsigned);
+    let mut board = None;
+    while let Some((_, entry)) = cursor.next_entry()? {
+        match notice_of(entry) {
+            Some(Notice::Started { version, mode, kernel, hooks, .. }) => {
+                let log = LogStatus { dir: dir.display().to_string(), ..LogStatus::default() };
+                board = Some(Board::new(Status {
+                    version,
+                    pid: 0,
+                    mode,
+                    kernel,
+                    hooks,
+                    policy: None,
+                    policy_refused: None,
+                    sessions: Vec::new(),
+                    log,
+                    denied: 0,
+                    loss: Vec::new(),
+                    queued: 0,
+                }));
+            }
+            Some(notice) => {
+                if let Some(board) = &board {
+                    apply(board, notice);
+                }
+            }
+            None => {}
+        }
+    }
+    let (size, signed_size) = (cursor.index(), reader.signed_size()?);
+    Ok(board.map(|board| {
+        board.update(|status| (status.log.size, status.log.signed_size) = (size, signed_size));
+        board.snapshot()
+    }))
+}
+
+fn apply(board: &Board, notice: Notice) {
+    match notice {
+        Notice::PolicyApplied { generation, name, sha256, rules } => board.update(|status| {
+            status.policy = Some(PolicyStatus { generation, name, sha256, rules });
+            status.policy_refused = None;
+        }),
+        Notice::PolicyRejected { error, .. } => board.update(|status| status.policy_refused = Some(error)),
+        Notice::Lost { kind, site, count, .. } => board.count_loss(&site, &kind, count),
+        Notice::SessionStarted { session, root, uid, origin, command } => board.update(|status| {
+            status.sessions.push(SessionStatus { session, uid, origin, command, root, live: 0 });
+        }),
+        Notice::SessionEnded { session } => {
+            board.update(|status| status.sessions.retain(|known| known.session != session));
+        }
+        _ => {}
+    }
+}
+
+fn notice_of(entry: &[u8]) -> Option<Notice> {
+    #[derive(serde::Deserialize)]
+    struct Probe {
+        notice: Option<Notice>,
+    }
+    serde_json::from_slice::<Probe>(entry).ok()?.notice
 }
 
 /// The enrichment, with the rules that verdicts refer to.

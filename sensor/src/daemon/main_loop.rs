@@ -98,9 +98,11 @@ fn look_after_systemd(running: &Running, reported: &mut Option<Instant>) {
     if reported.is_none_or(|at| at.elapsed() >= STATUS_INTERVAL) {
         *reported = Some(Instant::now());
         let status = running.sensor.status();
-        let trouble = status.log.trouble.map_or_else(String::new, |words| format!("; LOG IN TROUBLE: {words}"));
+        let trouble =
+            status.log.trouble.map_or_else(String::new, |words| format!("; LOG IN TROUBLE: {words}"));
         let live = status.sessions.iter().filter(|session| session.live > 0).count();
-        let line = format!("{live} sessions, {} entries, {} refused{trouble}", status.log.size, status.denied);
+        let line =
+            format!("{live} sessions, {} entries, {} refused{trouble}", status.log.size, status.denied);
         tell(&[NotifyState::Status(&line)]);
     }
 }

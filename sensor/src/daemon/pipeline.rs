@@ -105,11 +105,14 @@ impl Pipeline {
     /// The log's, or the words of a panic.
     pub fn run(mut self) -> Result<(), RecordError> {
         let result = catch_unwind(AssertUnwindSafe(|| self.serve()));
-        let result = result.unwrap_or_else(|panic| Err(RecordError::Broken(super::sensor::panic_words(&*panic))));
+        let result =
+            result.unwrap_or_else(|panic| Err(RecordError::Broken(super::sensor::panic_words(&*panic))));
         if result.is_err() {
             let checkpoint = catch_unwind(AssertUnwindSafe(|| self.recorder.checkpoint_now()));
             if !matches!(checkpoint, Ok(Ok(()))) {
-                tracing::error!("the last entries could not be signed; the next start recovers what was written");
+                tracing::error!(
+                    "the last entries could not be signed; the next start recovers what was written"
+                );
             }
         }
         result
@@ -145,7 +148,10 @@ impl Pipeline {
                     }
                 }
             }
-            let idle = match self.queue.recv_timeout(TICK.saturating_sub(ticked.elapsed()).min(Duration::from_millis(20))) {
+            let idle = match self
+                .queue
+                .recv_timeout(TICK.saturating_sub(ticked.elapsed()).min(Duration::from_millis(20)))
+            {
                 Ok(delivery) => {
                     self.take(delivery)?;
                     self.take_waiting(BATCH_LEN_MAX)?;
@@ -197,7 +203,9 @@ impl Pipeline {
                     last_ns: loss.last_ns,
                 })
             }
-            Delivery::Malformed(error) => self.note(Notice::Malformed { what: "ring record".to_owned(), error }),
+            Delivery::Malformed(error) => {
+                self.note(Notice::Malformed { what: "ring record".to_owned(), error })
+            }
         }
     }
 
@@ -216,7 +224,10 @@ impl Pipeline {
         let pass_on = |image: &Image| {
             if let Digest::Sha256(sha256) = image.digest {
                 // The source takes commands at every poll and outlives this thread except when it broke.
-                drop(self.source.send_timeout(SourceCommand::ContentKnown(image.file, sha256), Duration::from_secs(1)));
+                drop(self.source.send_timeout(
+                    SourceCommand::ContentKnown(image.path.clone(), image.file, sha256),
+                    Duration::from_secs(1),
+                ));
             }
         };
         match &event.body {

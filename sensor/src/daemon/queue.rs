@@ -96,7 +96,8 @@ impl QueueIn {
             Delivery::Loss(report) => (report.kind, report.count, report.first_ns, report.last_ns),
             Delivery::Malformed(_) => ("malformed", 1, 0, 0),
         };
-        let report = self.lost.entry(kind).or_insert(LossReport { kind, site: "queue", count: 0, first_ns, last_ns });
+        let report =
+            self.lost.entry(kind).or_insert(LossReport { kind, site: "queue", count: 0, first_ns, last_ns });
         report.count += count;
         report.first_ns = report.first_ns.min(first_ns);
         report.last_ns = report.last_ns.max(last_ns);
@@ -188,7 +189,9 @@ mod tests {
             queue.push(open(time_ns, Verdict::Allow)).expect("the receiver is there");
         }
         assert_eq!(receiver.len(), 5);
-        queue.push(observation(21, Verdict::Allow, Seen::Exit { wait_status: 0 })).expect("the receiver is there");
+        queue
+            .push(observation(21, Verdict::Allow, Seen::Exit { wait_status: 0 }))
+            .expect("the receiver is there");
         queue.push(open(22, Verdict::Deny)).expect("the receiver is there");
         assert_eq!(receiver.len(), 7);
         assert!(queue.owes_loss());
@@ -207,7 +210,9 @@ mod tests {
     fn when_even_the_reserve_is_full_lifecycle_is_counted_too() {
         let (mut queue, receiver) = queue_of(4, 2);
         for time_ns in 0..10 {
-            queue.push(observation(time_ns, Verdict::Allow, Seen::Exit { wait_status: 0 })).expect("it is there");
+            queue
+                .push(observation(time_ns, Verdict::Allow, Seen::Exit { wait_status: 0 }))
+                .expect("it is there");
         }
         let delivered = receiver.try_iter().count() as u64;
         queue.report_loss().expect("the receiver is there");

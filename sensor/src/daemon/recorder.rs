@@ -275,8 +275,13 @@ mod tests {
         disk.0.lock().expect("no test panics with it").0 = 100;
         let notices = recorder.retry().expect("there is room");
         let entries = disk.0.lock().expect("no test panics with it").1.clone();
-        let Some(Notice::Lost { kind, site, count, last_ns, .. }) = notices.first() else { panic!("{notices:?}") };
-        assert_eq!((kind.as_str(), site.as_str(), *last_ns, entries.len() as u64 + count), ("notice", "log", 9, 9));
+        let Some(Notice::Lost { kind, site, count, last_ns, .. }) = notices.first() else {
+            panic!("{notices:?}")
+        };
+        assert_eq!(
+            (kind.as_str(), site.as_str(), *last_ns, entries.len() as u64 + count),
+            ("notice", "log", 9, 9)
+        );
         let expected: Vec<Vec<u8>> =
             (1..=entries.len() as u64).map(|n| format!("{:?}", event(n).body).into_bytes()).collect();
         assert_eq!(entries, expected);

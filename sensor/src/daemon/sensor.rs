@@ -158,7 +158,8 @@ impl Sensor {
             parts.log,
             Arc::clone(&board),
         );
-        let pipeline_thread = spawn("pipeline", &ended, move || parts_of_pipeline.run().map_err(|e| e.to_string()))?;
+        let pipeline_thread =
+            spawn("pipeline", &ended, move || parts_of_pipeline.run().map_err(|e| e.to_string()))?;
         let backend = parts.backend;
         let source_thread = spawn("source", &ended, move || {
             source::run(backend, &source_commands, queue_in).map_err(|e| chain(&e))
@@ -232,7 +233,8 @@ impl Sensor {
         control.generation = generation;
         let rules = self.ask_source(|reply| SourceCommand::Install(installable, reply))??;
         let (name, sha256) = (loaded.policy.name.clone(), loaded.sha256.clone());
-        let status = PolicyStatus { generation, name: name.clone(), sha256: sha256.clone(), rules: rules.clone() };
+        let status =
+            PolicyStatus { generation, name: name.clone(), sha256: sha256.clone(), rules: rules.clone() };
         control.policy = Some(loaded);
         self.board.update(|board| {
             board.policy = Some(status);
@@ -349,12 +351,19 @@ fn spawn(
         result
     };
     let attempt = "start a thread";
-    thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|source| SensorError::Start { attempt, source })
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|source| SensorError::Start { attempt, source })
 }
 
-fn join(thread: &'static str, handle: &Mutex<Option<JoinHandle<Result<(), String>>>>) -> Result<(), SensorError> {
+fn join(
+    thread: &'static str,
+    handle: &Mutex<Option<JoinHandle<Result<(), String>>>>,
+) -> Result<(), SensorError> {
     let handle = handle.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let result = handle.map_or(Ok(()), |handle| handle.join().unwrap_or_else(|panic| Err(panic_words(&*panic))));
+    let result =
+        handle.map_or(Ok(()), |handle| handle.join().unwrap_or_else(|panic| Err(panic_words(&*panic))));
     result.map_err(|error| SensorError::Thread { thread, error })
 }
 

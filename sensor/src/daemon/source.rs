@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use treeline_event::{FileId, ProcessKey, RuleStatus};
+use treeline_event::{FileId, PathBytes, ProcessKey, RuleStatus};
 
 use super::queue::QueueIn;
 use crate::backend::{Backend, BackendError, Delivery, Installable, TrackRequest};
@@ -22,7 +22,7 @@ pub enum SourceCommand {
     /// Make a process the root of a session.
     Track(TrackRequest, Sender<Result<Vec<ProcessKey>, BackendError>>),
     /// Content of a file, for rules by SHA-256.
-    ContentKnown(FileId, [u8; 32]),
+    ContentKnown(PathBytes, FileId, [u8; 32]),
     /// Deliver everything that has arrived until now, then answer.
     Drain(Sender<()>),
     /// Deliver everything that has arrived until now, then detach and end.
@@ -42,12 +42,14 @@ pub fn run(
         for command in commands.try_iter() {
             match command {
                 SourceCommand::Install(policy, reply) => {
- let _ = reply.send(backend.install(&policy));
-}
+                    let _ = reply.send(backend.install(&policy));
+                }
                 SourceCommand::Track(request, reply) => {
- let _ = reply.send(backend.track(&request));
-}
-                SourceCommand::ContentKnown(file, sha256) => backend.content_known(&file, &sha256),
+                    let _ = reply.send(backend.track(&request));
+                }
+                SourceCommand::ContentKnown(path, file, sha256) => {
+                    backend.content_known(&path, &file, &sha256)
+                }
                 SourceCommand::Drain(reply) => {
                     drain(backend.as_mut(), &mut queue)?;
                     let _ = reply.send(());
@@ -62,7 +64,11 @@ pub fn run(
 }
 
 /// Polls once and says how many deliveries came; none when nobody reads them.
-fn poll(backend: &mut dyn Backend, queue: &mut QueueIn, timeout: Duration) -> Result<Option<usize>, BackendError> {
+fn poll(
+    backend: &mut dyn Backend,
+    queue: &mut QueueIn,
+    timeout: Duration,
+) -> Result<Option<usize>, BackendError> {
     let mut count = 0;
     let mut connected = queue.report_loss().is_ok();
     backend.poll(timeout, &mut |delivery: Delivery| {

@@ -12,7 +12,12 @@ struct Reach {
 }
 
 /// The state of one rule. `guard_problems` are marks that could not be placed.
-pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], guard_problems: &[String]) -> RuleStatus {
+pub(super) fn status(
+    rule: &Rule,
+    mode: AttachMode,
+    hooks: &[HookStatus],
+    guard_problems: &[String],
+) -> RuleStatus {
     let mut reach = match mode {
         AttachMode::Lsm | AttachMode::FmodRet => in_kernel(rule),
         AttachMode::Fallback | AttachMode::Replay => in_fallback(rule, hooks),
@@ -42,7 +47,8 @@ pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], guard_
 }
 
 fn in_kernel(rule: &Rule) -> Reach {
-    let mut reach = Reach { enforced: Vec::new(), observed: Vec::new(), unseen: Vec::new(), reasons: Vec::new() };
+    let mut reach =
+        Reach { enforced: Vec::new(), observed: Vec::new(), unseen: Vec::new(), reasons: Vec::new() };
     for operation in rule.kind.operation_names() {
         reach.enforced.push(operation.to_owned());
     }
@@ -56,9 +62,11 @@ fn in_kernel(rule: &Rule) -> Reach {
 }
 
 fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
-    let mut reach = Reach { enforced: Vec::new(), observed: Vec::new(), unseen: Vec::new(), reasons: Vec::new() };
+    let mut reach =
+        Reach { enforced: Vec::new(), observed: Vec::new(), unseen: Vec::new(), reasons: Vec::new() };
     let anchored = rule.kind.globs().iter().all(|glob| !glob.value.is_everywhere());
-    let attached = |name: &str| hooks.iter().any(|hook| hook.hook == name && hook.state == HookState::Attached);
+    let attached =
+        |name: &str| hooks.iter().any(|hook| hook.hook == name && hook.state == HookState::Attached);
     for operation in rule.kind.operation_names() {
         let list = match (&rule.kind, operation) {
             (Kind::File { .. }, "read" | "write") if anchored => &mut reach.enforced,

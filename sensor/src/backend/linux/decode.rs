@@ -7,7 +7,9 @@ use treeline_abi::{
     paths::FileKey,
     record::{DEVICE_PREFIX_LEN, Flags, PARTS},
 };
-use treeline_event::{Action, Destination, FileId, FileRef, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, Verdict};
+use treeline_event::{
+    Action, Destination, FileId, FileRef, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, Verdict,
+};
 use zerocopy::FromBytes;
 
 use super::mounts::MountTable;
@@ -74,9 +76,12 @@ impl Decoder {
             }
             Kind::Exec => return Ok(Seen::Exec(Box::new(self.exec(record)?))),
             Kind::Exit => return Ok(Seen::Exit { wait_status: header.detail }),
-            Kind::Open => {
-                Action::Open { file: self.object(record)?, flags: OpenFlags(header.detail), outcome, count: 1 }
-            }
+            Kind::Open => Action::Open {
+                file: self.object(record)?,
+                flags: OpenFlags(header.detail),
+                outcome,
+                count: 1,
+            },
             Kind::Create => Action::Create {
                 file: self.object(record)?,
                 target: (header.flags & Flags::SYMLINK != 0).then(|| record.parts[2].into()),
@@ -133,7 +138,11 @@ impl Decoder {
     /// The second name of a rename or link.
     fn second(&self, record: &Parts<'_>) -> Result<FileRef, String> {
         let flags = record.header.flags;
-        Ok(FileRef { path: self.path(record, 2)?, as_named: flags & Flags::AS_NAMED != 0, ..FileRef::default() })
+        Ok(FileRef {
+            path: self.path(record, 2)?,
+            as_named: flags & Flags::AS_NAMED != 0,
+            ..FileRef::default()
+        })
     }
 
     fn path(&self, record: &Parts<'_>, part: usize) -> Result<PathBytes, String> {
@@ -174,7 +183,9 @@ impl Decoder {
             libc::AF_INET => Ok(Destination::V4(Ipv4Addr::new(a, b, c, d), port)),
             libc::AF_INET6 => Ok(Destination::V6(Ipv6Addr::from(header.address), port)),
             libc::AF_UNIX => match record.parts[0].split_first() {
-                Some((b'@', name)) if header.flags & Flags::AS_NAMED != 0 => Ok(Destination::Abstract(name.into())),
+                Some((b'@', name)) if header.flags & Flags::AS_NAMED != 0 => {
+                    Ok(Destination::Abstract(name.into()))
+                }
                 None => Ok(Destination::Unix(PathBytes::default())),
                 _ => Ok(Destination::Unix(self.path(record, 0)?)),
             },
@@ -188,8 +199,9 @@ fn split(record: &[u8]) -> Result<Parts<'_>, String> {
         .map_err(|_| format!("record of {} bytes, shorter than its head", record.len()))?;
     let mut parts = [&[][..]; PARTS];
     for (part, len) in parts.iter_mut().zip(header.parts) {
-        (*part, rest) =
-            rest.split_at_checked(len as usize).ok_or_else(|| format!("part of {len} bytes beyond the record"))?;
+        (*part, rest) = rest
+            .split_at_checked(len as usize)
+            .ok_or_else(|| format!("part of {len} bytes beyond the record"))?;
     }
     Ok(Parts { header, parts })
 }

@@ -34,7 +34,12 @@ impl Check {
         Self { name, state: CheckState::Ok, found: found.into(), advice: None }
     }
 
-    fn other(name: &'static str, state: CheckState, found: impl Into<String>, advice: impl Into<String>) -> Self {
+    fn other(
+        name: &'static str,
+        state: CheckState,
+        found: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
         Self { name, state, found: found.into(), advice: Some(advice.into()) }
     }
 }
@@ -95,7 +100,9 @@ fn types() -> Check {
 fn security_modules() -> Check {
     match hooks::lsm_enabled() {
         Ok(()) => Check::ok("security modules", "`bpf` is enabled, or the list cannot be read"),
-        Err(words) => Check::other("security modules", CheckState::Note, words, "without it the mode is `fallback`"),
+        Err(words) => {
+            Check::other("security modules", CheckState::Note, words, "without it the mode is `fallback`")
+        }
     }
 }
 

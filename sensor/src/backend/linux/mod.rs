@@ -24,7 +24,9 @@ use std::{
 
 use aya::{Btf, Ebpf, maps::Map};
 use treeline_abi::paths::FileKey;
-use treeline_event::{AttachMode, FileId, HookState, HookStatus, PathBytes, ProcessKey, RuleState, RuleStatus};
+use treeline_event::{
+    AttachMode, FileId, HookState, HookStatus, PathBytes, ProcessKey, RuleState, RuleStatus,
+};
 use treeline_policy::{Home, Host, Tables, Target};
 
 pub use self::doctor::{Check, CheckState, checks};
@@ -113,7 +115,9 @@ impl LinuxBackend {
     ) -> Result<Self, BackendError> {
         let wanted = hooks::of(mode);
         if wanted.is_empty() {
-            return Err(BackendError::Unsupported(format!("attach mode {mode:?} is not built into this version")));
+            return Err(BackendError::Unsupported(format!(
+                "attach mode {mode:?} is not built into this version"
+            )));
         }
         if mode == AttachMode::Lsm {
             hooks::lsm_enabled().map_err(BackendError::Unsupported)?;
@@ -133,8 +137,10 @@ impl LinuxBackend {
         }
         let labels = labels(&ebpf)?;
         let rings = Rings::new(&mut ebpf)?;
-        let mounts = MountTable::read()
-            .map_err(|source| BackendError::Io { attempt: format!("read {}", mounts::MOUNTINFO_PATH), source })?;
+        let mounts = MountTable::read().map_err(|source| BackendError::Io {
+            attempt: format!("read {}", mounts::MOUNTINFO_PATH),
+            source,
+        })?;
         Ok(Self {
             ebpf,
             mode,
@@ -176,7 +182,9 @@ impl LinuxBackend {
         let entries: Vec<_> = self
             .known
             .iter()
-            .map(|(file, (sha256, path))| (file_key(file), in_force.tables.image_rules(sha256, Some(path.as_bytes()))))
+            .map(|(file, (sha256, path))| {
+                (file_key(file), in_force.tables.image_rules(sha256, Some(path.as_bytes())))
+            })
             .filter(|(_, rules)| rules.exceptions != 0 || rules.exec_rule != 0)
             .collect();
         self.kernel_tables.set_images(&mut self.ebpf, entries.into_iter())
@@ -229,7 +237,10 @@ impl Backend for LinuxBackend {
             homes: policy
                 .homes
                 .iter()
-                .map(|(uid, path)| Home { uid: *uid, path: std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec() })
+                .map(|(uid, path)| Home {
+                    uid: *uid,
+                    path: std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec(),
+                })
                 .collect(),
         };
         let target =
@@ -352,9 +363,9 @@ fn file_key(file: &FileId) -> FileKey {
 fn random_seed() -> Result<u64, BackendError> {
     use ring::rand::SecureRandom;
     let mut seed = [0u8; 8];
-    ring::rand::SystemRandom::new()
-        .fill(&mut seed)
-        .map_err(|_| BackendError::Unsupported("the system has no random bytes (getrandom failed)".to_owned()))?;
+    ring::rand::SystemRandom::new().fill(&mut seed).map_err(|_| {
+        BackendError::Unsupported("the system has no random bytes (getrandom failed)".to_owned())
+    })?;
     Ok(u64::from_ne_bytes(seed))
 }
 

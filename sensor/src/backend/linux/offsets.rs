@@ -49,10 +49,11 @@ impl Kernel {
 
     /// How many parameters the function takes, when there is one.
     pub(super) fn parameters(&self, name: &str) -> Option<usize> {
-        let function = self.0.resolve_types_by_name(name).ok()?.into_iter().find_map(|found| match found {
-            Type::Func(function) => Some(function),
-            _ => None,
-        })?;
+        let function =
+            self.0.resolve_types_by_name(name).ok()?.into_iter().find_map(|found| match found {
+                Type::Func(function) => Some(function),
+                _ => None,
+            })?;
         match self.0.resolve_chained_type(&function).ok()? {
             Type::FuncProto(prototype) => Some(prototype.parameters.len()),
             _ => None,

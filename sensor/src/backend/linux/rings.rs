@@ -50,7 +50,11 @@ impl Rings {
     ///
     /// # Errors
     /// When poll(2) fails.
-    pub(super) fn wait(&self, also: Option<&rustix::fd::OwnedFd>, timeout: Duration) -> Result<(), BackendError> {
+    pub(super) fn wait(
+        &self,
+        also: Option<&rustix::fd::OwnedFd>,
+        timeout: Duration,
+    ) -> Result<(), BackendError> {
         if !self.held.is_empty() {
             return Ok(());
         }
@@ -59,7 +63,8 @@ impl Rings {
             PollFd::from_borrowed_fd(self.activity.as_fd(), PollFlags::IN),
         ];
         descriptors.extend(also.map(|fd| PollFd::new(fd, PollFlags::IN)));
-        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
+        let timeout =
+            Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
         match poll(&mut descriptors, Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => {

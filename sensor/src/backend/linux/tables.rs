@@ -6,7 +6,9 @@ use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, LpmTrie, MapData, MapError, lpm_trie},
 };
-use treeline_abi::paths::{self, Accept, FileKey, ImageRules, Mask, RULES_MAX, Rule, Table, WILD_MAX, WORDS, WildWords};
+use treeline_abi::paths::{
+    self, Accept, FileKey, ImageRules, Mask, RULES_MAX, Rule, Table, WILD_MAX, WORDS, WildWords,
+};
 use treeline_policy::compile::Tables;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
@@ -51,7 +53,9 @@ impl KernelTables {
         let filled = &mut self.filled[slot as usize];
         for (hash, mask) in &tables.names {
             filled.names.push(*hash);
-            hash_map::<u64, [u8; size_of::<Mask>()]>(ebpf, "MASKS")?.insert(hash, bytes(mask), 0).map_err(io)?;
+            hash_map::<u64, [u8; size_of::<Mask>()]>(ebpf, "MASKS")?
+                .insert(hash, bytes(mask), 0)
+                .map_err(io)?;
         }
         for (key, mask) in &tables.devices {
             filled.devices.push(bytes(key));
@@ -60,15 +64,21 @@ impl KernelTables {
         }
         for (len, key, rules) in &tables.prefixes4 {
             filled.prefixes4.push((*len, bytes(key)));
-            lpm::<8>(ebpf, "PREFIXES4")?.insert(&lpm_trie::Key::new(*len, bytes(key)), bytes(rules), 0).map_err(io)?;
+            lpm::<8>(ebpf, "PREFIXES4")?
+                .insert(&lpm_trie::Key::new(*len, bytes(key)), bytes(rules), 0)
+                .map_err(io)?;
         }
         for (len, key, rules) in &tables.prefixes6 {
             filled.prefixes6.push((*len, bytes(key)));
-            lpm::<20>(ebpf, "PREFIXES6")?.insert(&lpm_trie::Key::new(*len, bytes(key)), bytes(rules), 0).map_err(io)?;
+            lpm::<20>(ebpf, "PREFIXES6")?
+                .insert(&lpm_trie::Key::new(*len, bytes(key)), bytes(rules), 0)
+                .map_err(io)?;
         }
         let mut wilds = array::<{ size_of::<WildWords>() }>(ebpf, "WILDS")?;
         for (index, wild) in tables.wilds.iter().enumerate() {
-            wilds.set(slot * WILD_MAX as u32 + index as u32, bytes::<_, 264>(&WildWords::from(wild)), 0).map_err(io)?;
+            wilds
+                .set(slot * WILD_MAX as u32 + index as u32, bytes::<_, 264>(&WildWords::from(wild)), 0)
+                .map_err(io)?;
         }
         let mut accepts = array::<{ size_of::<Accept>() }>(ebpf, "ACCEPTS")?;
         for (position, accept) in &tables.accepts {
@@ -151,9 +161,14 @@ fn bytes<T: IntoBytes + Immutable, const N: usize>(value: &T) -> [u8; N] {
 }
 
 fn missing(name: &str) -> BackendError {
-    BackendError::Unsupported(format!("the kernel object has no map `{name}`: rebuild with `cargo xtask build`"))
+    BackendError::Unsupported(format!(
+        "the kernel object has no map `{name}`: rebuild with `cargo xtask build`"
+    ))
 }
 
 fn io(error: MapError) -> BackendError {
-    BackendError::Io { attempt: "fill the kernel's policy tables".to_owned(), source: std::io::Error::other(error) }
+    BackendError::Io {
+        attempt: "fill the kernel's policy tables".to_owned(),
+        source: std::io::Error::other(error),
+    }
 }

@@ -31,7 +31,8 @@ pub(super) fn track(labels: BorrowedFd<'_>, request: &TrackRequest) -> Result<Ve
         return Ok(keys);
     }
     for _ in 0..ROUNDS_MAX {
-        let fresh: Vec<u32> = children_of(&labelled).into_iter().filter(|pid| !labelled.contains(pid)).collect();
+        let fresh: Vec<u32> =
+            children_of(&labelled).into_iter().filter(|pid| !labelled.contains(pid)).collect();
         if fresh.is_empty() {
             break;
         }
@@ -46,7 +47,12 @@ pub(super) fn track(labels: BorrowedFd<'_>, request: &TrackRequest) -> Result<Ve
     Ok(keys)
 }
 
-fn set(labels: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, request: &TrackRequest, flags: u32) -> Result<(), BackendError> {
+fn set(
+    labels: BorrowedFd<'_>,
+    pidfd: BorrowedFd<'_>,
+    request: &TrackRequest,
+    flags: u32,
+) -> Result<(), BackendError> {
     let label = Label { session: request.session.0, flags, ..Label::default() };
     sys::set_label(labels, pidfd, &label).map_err(|source| match source.raw_os_error() {
         Some(libc::ESRCH | libc::ENOENT) => BackendError::Gone { pid: request.pid },
@@ -75,7 +81,8 @@ fn key_of(pid: u32) -> io::Result<ProcessKey> {
 /// Parent and start time of a process, fields 4 and 22 of /proc/PID/stat.
 fn fields(pid: u32) -> io::Result<(u32, u64)> {
     let stat = fs::read(format!("/proc/{pid}/stat"))?;
-    parse(&stat).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is malformed")))
+    parse(&stat)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is malformed")))
 }
 
 fn parse(stat: &[u8]) -> Option<(u32, u64)> {
@@ -95,7 +102,9 @@ mod tests {
     fn stat_fields() {
         let line = b"12 (a) b) S 77 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21";
         assert_eq!(parse(line), Some((77, 4242)));
-        for wrong in [&b""[..], b"1 (a", b"1 (a) S", b"1 (a) S x 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20"] {
+        for wrong in
+            [&b""[..], b"1 (a", b"1 (a) S", b"1 (a) S x 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20"]
+        {
             assert_eq!(parse(wrong), None);
         }
     }

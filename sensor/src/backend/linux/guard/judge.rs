@@ -10,7 +10,9 @@ use std::{
 use nix::sys::fanotify::MaskFlags;
 use rustix::fs::Stat;
 use treeline_abi::{Label, LabelFlags};
-use treeline_event::{Action, FileId, FileRef, Mode, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, Verdict};
+use treeline_event::{
+    Action, FileId, FileRef, Mode, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, Verdict,
+};
 use treeline_policy::{Host, Object, Policy, Request, Subject, eval, policy::FileOperation};
 
 use super::{
@@ -84,7 +86,14 @@ impl Judge {
         Some(self.observation(pid, tid, &label, refusal))
     }
 
-    fn judge(&self, file: BorrowedFd<'_>, pid: i32, access: Access, exec: bool, label: &Label) -> Option<Refusal> {
+    fn judge(
+        &self,
+        file: BorrowedFd<'_>,
+        pid: i32,
+        access: Access,
+        exec: bool,
+        label: &Label,
+    ) -> Option<Refusal> {
         let stat = rustix::fs::fstat(file).ok()?;
         let paths = self.paths(file, &stat);
         let reference = |path: PathBytes, unresolved| FileRef {
@@ -122,7 +131,8 @@ impl Judge {
             && leads_to(&path, stat)
         {
             let (directory, name) = split(&path);
-            let parents = rustix::fs::stat(directory).map(|parent| known.paths(&parent).to_vec()).unwrap_or_default();
+            let parents =
+                rustix::fs::stat(directory).map(|parent| known.paths(&parent).to_vec()).unwrap_or_default();
             for parent in parents {
                 paths.push([parent.as_bytes(), b"/", name].concat().into());
             }
@@ -188,7 +198,8 @@ fn executable(pid: i32, label: &Label) -> Subject {
     let link = fs::read_link(format!("/proc/{pid}/exe"));
     let path = link.map(|path| path.into_os_string().into_vec()).unwrap_or_default();
     // A private mount namespace can put another file at this path: the name counts only if it leads to the same file.
-    let genuine = rustix::fs::stat(format!("/proc/{pid}/exe")).is_ok_and(|stat| leads_to(&path.clone().into(), &stat));
+    let genuine =
+        rustix::fs::stat(format!("/proc/{pid}/exe")).is_ok_and(|stat| leads_to(&path.clone().into(), &stat));
     Subject { executable: if genuine { path } else { Vec::new() }, sha256: None, uid: 0 }
 }
 

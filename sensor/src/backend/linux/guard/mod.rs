@@ -86,7 +86,9 @@ impl Guard {
         let judge = Judge::new(&orders, Arc::clone(&protected));
         let answering = {
             let (group, stop, wake) = (Arc::clone(&group), Arc::clone(&stop), Arc::clone(&wake));
-            spawn("guard-answer", move || answer_until_stopped(&group, &judge, &sender, &notify, &stop, &wake))?
+            spawn("guard-answer", move || {
+                answer_until_stopped(&group, &judge, &sender, &notify, &stop, &wake)
+            })?
         };
         let mut placer = Placer::new(Arc::clone(&group), protected, &orders.policy, &orders.host)?;
         placer.place_all();

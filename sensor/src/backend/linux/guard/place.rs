@@ -96,9 +96,10 @@ impl Placer {
         protected: Protected,
         policy: &Policy,
         host: &Host,
-        ) -> Result<Self, BackendError> {
-        let watches = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
-            .map_err(|error| BackendError::Io { attempt: "watch directories (inotify_init)".into(), source: error.into() })?;
+    ) -> Result<Self, BackendError> {
+        let watches = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|error| {
+            BackendError::Io { attempt: "watch directories (inotify_init)".into(), source: error.into() }
+        })?;
         let roots = roots(policy, host);
         Ok(Self { group, protected, watches, wishes: HashMap::new(), roots, marks: 0, problems: Vec::new() })
     }
@@ -201,14 +202,19 @@ impl Placer {
     /// One entry of a directory, there from the start or new.
     fn entry(&mut self, wish: &Wish, name: &[u8], depth: usize) {
         if depth >= DEPTH_MAX {
-            self.problem(format!("{}: deeper than {DEPTH_MAX} levels below its rule", wish.directory.display()));
+            self.problem(format!(
+                "{}: deeper than {DEPTH_MAX} levels below its rule",
+                wish.directory.display()
+            ));
             return;
         }
         match wish.rest.split_first() {
             Some((Component::Globstar, _)) => {
                 let inner = wish.below(name, wish.rest.clone());
                 // A link below a protected directory leads elsewhere: that place has its own rules.
-                if std::fs::symlink_metadata(&inner.directory).is_ok_and(|found| !found.file_type().is_symlink()) {
+                if std::fs::symlink_metadata(&inner.directory)
+                    .is_ok_and(|found| !found.file_type().is_symlink())
+                {
                     self.enter(inner, depth + 1);
                 }
             }
@@ -249,13 +255,15 @@ impl Placer {
                     wishes.push(wish.clone());
                 }
             }
-            Err(error) => self.problem(format!("{}: cannot be watched for new files: {error}", wish.directory.display())),
+            Err(error) => self
+                .problem(format!("{}: cannot be watched for new files: {error}", wish.directory.display())),
         }
     }
 
     fn mark(&mut self, wish: &Wish, stat: &Stat, children: bool) {
         let path = wish.directory.as_path();
-        if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket() || found.file_type().is_fifo())
+        if std::fs::symlink_metadata(path)
+            .is_ok_and(|found| found.file_type().is_socket() || found.file_type().is_fifo())
         {
             // Their opens are not file accesses; a mark on a FIFO would block its peers.
             return;

@@ -91,10 +91,10 @@ pub(super) fn access(tid: i32) -> Access {
 fn parse_access(text: &str) -> Access {
     let mut fields = text.split_ascii_whitespace();
     let number: Option<u64> = fields.next().and_then(|field| field.parse().ok());
-    let arguments: Vec<u64> = fields
-        .map_while(|field| u64::from_str_radix(field.strip_prefix("0x")?, 16).ok())
-        .collect();
-    let flags = |index: usize| arguments.get(index).map_or(Access::Unknown, |flags| Access::Flags(*flags as u32));
+    let arguments: Vec<u64> =
+        fields.map_while(|field| u64::from_str_radix(field.strip_prefix("0x")?, 16).ok()).collect();
+    let flags =
+        |index: usize| arguments.get(index).map_or(Access::Unknown, |flags| Access::Flags(*flags as u32));
     match number {
         Some(2) => flags(1),
         Some(257 | 304) => flags(2),
