@@ -186,18 +186,23 @@ fn subject_sets(scratch: &mut Scratch, table: &'static Table, slot: u32, label_f
         return 0;
     }
     let file: u64 = read(mm + offset!(mm_exe_file));
-    let mut subject = SubjectPass { scratch, slot, word: 0, sets: 0 };
-    let executable = inode(read(file + offset!(file_inode)));
-    // SAFETY: the value stays in place while the program runs (RCU).
-    if let Some(image) = unsafe { IMAGES.get(&executable.key) } {
-        subject.sets = image.exceptions;
-    }
+    let sets = sets_by_content(scratch, read(file + offset!(file_inode)));
+    let mut subject = SubjectPass { scratch, slot, word: 0, sets };
     walk::walk_subject(scratch, read(file + offset!(file_path) + offset!(path_dentry)), table, slot);
     if scratch.subject.resolved() {
         restrict(scratch, table, 1 << Operation::SUBJECT);
         repeat(ROUNDS_MAX, add_set, &mut subject);
     }
     subject.sets
+}
+
+/// The exception sets that an executable's content belongs to, when it is known. A function of its own to keep its
+/// locals off the stack of the walk.
+#[inline(never)]
+fn sets_by_content(scratch: &mut Scratch, address: u64) -> u64 {
+    scratch.key = inode(address).key;
+    // SAFETY: the value stays in place while the program runs (RCU).
+    unsafe { IMAGES.get(&scratch.key) }.map_or(0, |image| image.exceptions)
 }
 
 /// One pass over the subject's accepting positions.

@@ -128,7 +128,8 @@ pub(crate) struct Inode {
 pub(crate) fn inode(address: u64) -> Inode {
     let time = |seconds: u64, nanos: u64| {
         let whole: i64 = read(address + seconds);
-        let rest: u32 = read(address + nanos);
+        // Bit 31 of a change time says that somebody has asked for it (`I_CTIME_QUERIED`, Linux 6.13).
+        let rest = read::<u32>(address + nanos) & 0x7fff_ffff;
         (whole as u64).wrapping_mul(1_000_000_000).wrapping_add(rest as u64)
     };
     let sb: u64 = read(address + offset!(inode_sb));

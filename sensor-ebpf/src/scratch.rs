@@ -6,7 +6,7 @@
 
 use treeline_abi::{
     Header,
-    paths::{Mask, WORDS},
+    paths::{FileKey, Mask, WORDS},
     record::DATA_LEN_MAX,
 };
 
@@ -66,6 +66,7 @@ pub(crate) struct Scratch {
     pub(crate) kept: Mask,
     pub(crate) walked: Walked,
     pub(crate) subject: Walked,
+    pub(crate) key: FileKey,
 }
 
 const _: () = assert!(size_of::<Scratch>() <= 32 * 1024);

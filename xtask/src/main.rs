@@ -77,7 +77,7 @@ fn run(verb: Verb) -> Result<Outcome> {
         Verb::Demo(arguments) => {
             // The demo starts itself again inside its namespaces: only the outer run prepares anything.
             if arguments.stage.is_none() && arguments.treeline.is_none() {
-                setup::run(&checkout, &setup::Arguments::default())?;
+                setup::packages(&checkout)?;
                 build::run(&checkout)?;
             }
             let held = demo::run(checkout.root(), &checkout.treeline(), &arguments)?;

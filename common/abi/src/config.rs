@@ -179,18 +179,14 @@ offsets! {
 pub struct Settings {
     /// The result of a connect is seen at the return of `__sys_connect_file`.
     pub connect_exit: u32,
-    /// `inode_setattr` takes the mount's id map as its first argument (Linux 6.9).
-    pub setattr_idmap: u32,
-    /// `inode_setxattr` takes the mount's id map as its first argument (Linux 5.12).
-    pub setxattr_idmap: u32,
     /// Explicit padding.
     pub pad: u32,
 }
 
 impl Settings {
     /// The value in the object file.
-    pub const UNSET: Self = Self { connect_exit: 0, setattr_idmap: 0, setxattr_idmap: 0, pad: 0 };
+    pub const UNSET: Self = Self { connect_exit: 0, pad: 0 };
 }
 
 const _: () = assert!(size_of::<Offsets>() == 4 * Offsets::SOURCES.len());
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<Settings>() == 8);

@@ -7,6 +7,8 @@
 pub mod action;
 pub mod event;
 pub mod image;
+pub mod kind;
+pub mod ocsf;
 pub mod path;
 pub mod process;
 pub mod sensor;
@@ -14,6 +16,10 @@ pub mod sensor;
 pub use action::{Action, Destination, FileRef, OpenFlags, Outcome, Subject};
 pub use event::{Body, Event, Mode, RuleHit, Timestamp, Verdict};
 pub use image::{Digest, FileId, Image};
+pub use kind::KINDS;
+pub use ocsf::{
+    Ancestry, Cut, DecodeError, ENTRY_BYTES_MAX, Entry, EntryBody, Link, Meta, Origin, decode, encode,
+};
 pub use path::PathBytes;
 pub use process::{Process, ProcessKey, Program, SessionId};
 pub use sensor::{AttachMode, HookState, HookStatus, Notice, RuleState, RuleStatus};

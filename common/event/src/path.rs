@@ -121,7 +121,11 @@ impl fmt::Debug for PathBytes {
 
 impl Serialize for PathBytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        // The usual case without going through `fmt`: paths are most of an entry.
+        match std::str::from_utf8(&self.0) {
+            Ok(text) if !text.chars().any(|c| c.is_control() || c == '\\') => serializer.serialize_str(text),
+            _ => serializer.collect_str(self),
+        }
     }
 }
 

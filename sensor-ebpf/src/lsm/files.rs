@@ -10,7 +10,7 @@ use super::{REFUSED, answer, scratch_or_refuse};
 use crate::{
     decide::{self, Decision},
     emit,
-    kernel::{inode, offset, read, settings},
+    kernel::{inode, offset, read},
     lifecycle::subject,
     scratch::Scratch,
     tasks,
@@ -204,24 +204,10 @@ pub(crate) fn inode_rename(ctx: LsmContext) -> i32 {
     }
 }
 
-/// Truncation by name, chmod, chown, times. The hook's first argument became the mount's id map in 6.9.
-#[lsm(hook = "inode_setattr")]
-pub(crate) fn inode_setattr(ctx: LsmContext) -> i32 {
-    let (dentry, earlier): (u64, i32) =
-        if settings().setattr_idmap != 0 { (ctx.arg(1), ctx.arg(3)) } else { (ctx.arg(0), ctx.arg(2)) };
-    if earlier != 0 {
-        return earlier;
-    }
-    on_name(Kind::Modify, Operation::WRITE, dentry, 0, 0)
-}
+// Truncation by name, chmod, chown, times. The first argument became the mount's id map in Linux 6.9.
+name_hook!(inode_setattr, "inode_setattr", 3, 1, Modify, WRITE, 0);
+name_hook!(inode_setattr_plain, "inode_setattr", 2, 0, Modify, WRITE, 0);
 
-/// Extended attributes, access control lists among them. The first argument is the mount's id map since 5.12.
-#[lsm(hook = "inode_setxattr")]
-pub(crate) fn inode_setxattr(ctx: LsmContext) -> i32 {
-    let (dentry, earlier): (u64, i32) =
-        if settings().setxattr_idmap != 0 { (ctx.arg(1), ctx.arg(6)) } else { (ctx.arg(0), ctx.arg(5)) };
-    if earlier != 0 {
-        return earlier;
-    }
-    on_name(Kind::Modify, Operation::WRITE, dentry, 0, 0)
-}
+// Extended attributes, access control lists among them. The first argument is the mount's id map since Linux 5.12.
+name_hook!(inode_setxattr, "inode_setxattr", 6, 1, Modify, WRITE, 0);
+name_hook!(inode_setxattr_plain, "inode_setxattr", 5, 0, Modify, WRITE, 0);

@@ -175,7 +175,7 @@ fn pass_signals_on(child: mpsc::Receiver<OwnedFd>) -> Result<()> {
                     _ = fourth.1.recv() => fourth.0,
                 };
                 // The command may have ended just now.
-                drop(pidfd_send_signal(&child, number));
+                let _ = pidfd_send_signal(&child, number);
             }
         });
     };

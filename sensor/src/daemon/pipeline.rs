@@ -224,10 +224,8 @@ impl Pipeline {
         let pass_on = |image: &Image| {
             if let Digest::Sha256(sha256) = image.digest {
                 // The source takes commands at every poll and outlives this thread except when it broke.
-                drop(self.source.send_timeout(
-                    SourceCommand::ContentKnown(image.path.clone(), image.file, sha256),
-                    Duration::from_secs(1),
-                ));
+                let known = SourceCommand::ContentKnown(image.path.clone(), image.file, sha256);
+                drop(self.source.send_timeout(known, Duration::from_secs(1)));
             }
         };
         match &event.body {

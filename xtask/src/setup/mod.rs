@@ -50,6 +50,11 @@ pub(crate) fn install_everything(checkout: &Checkout) -> Result<()> {
     install(checkout, &everything())
 }
 
+/// The part of setup that the demo needs beside a built binary.
+pub(crate) fn packages(checkout: &Checkout) -> Result<()> {
+    install(checkout, &packages::ALL.iter().map(Need::Package).collect::<Vec<_>>())
+}
+
 /// The part of setup that `deny` needs.
 pub(crate) fn cargo_deny(checkout: &Checkout) -> Result<()> {
     install(checkout, &[Need::Tool(&tools::CARGO_DENY)])

@@ -54,7 +54,7 @@ const LIFECYCLE: [Hook; 3] = [
     Hook::new(HookKind::Tracepoint, "process_exit", "sched_process_exit", true),
 ];
 
-const LSM: [Hook; 17] = [
+const LSM: [Hook; 15] = [
     Hook::new(HookKind::Lsm, "file_open", "file_open", true),
     Hook::new(HookKind::Lsm, "inode_create", "inode_create", true),
     Hook::new(HookKind::Lsm, "inode_mkdir", "inode_mkdir", true),
@@ -64,8 +64,6 @@ const LSM: [Hook; 17] = [
     Hook::new(HookKind::Lsm, "inode_unlink", "inode_unlink", true),
     Hook::new(HookKind::Lsm, "inode_rmdir", "inode_rmdir", true),
     Hook::new(HookKind::Lsm, "inode_rename", "inode_rename", true),
-    Hook::new(HookKind::Lsm, "inode_setattr", "inode_setattr", true),
-    Hook::new(HookKind::Lsm, "inode_setxattr", "inode_setxattr", true),
     Hook::new(HookKind::Lsm, "bprm_check_security", "bprm_check_security", true),
     Hook::new(HookKind::Lsm, "socket_connect", "socket_connect", true),
     Hook::new(HookKind::Lsm, "unix_stream_connect", "unix_stream_connect", true),
@@ -100,18 +98,26 @@ pub(super) fn lsm_enabled() -> Result<(), String> {
 
 /// What differs between kernels in the hooks themselves.
 pub(super) fn settings(kernel: &Kernel) -> Settings {
-    Settings {
-        connect_exit: u32::from(kernel.has_function("__sys_connect_file")),
-        setattr_idmap: u32::from(kernel.parameters("bpf_lsm_inode_setattr") == Some(3)),
-        setxattr_idmap: u32::from(kernel.parameters("bpf_lsm_inode_setxattr") == Some(6)),
-        pad: 0,
-    }
+    Settings { connect_exit: u32::from(kernel.has_function("__sys_connect_file")), pad: 0 }
+}
+
+/// The hooks of attributes, whose arguments differ between kernels.
+fn attributes(kernel: &Kernel) -> [Hook; 2] {
+    let pick = |function, arguments, with_idmap, plain| {
+        if kernel.parameters(function) == Some(arguments) { with_idmap } else { plain }
+    };
+    let setattr = pick("bpf_lsm_inode_setattr", 3, "inode_setattr", "inode_setattr_plain");
+    let setxattr = pick("bpf_lsm_inode_setxattr", 6, "inode_setxattr", "inode_setxattr_plain");
+    [
+        Hook::new(HookKind::Lsm, setattr, "inode_setattr", true),
+        Hook::new(HookKind::Lsm, setxattr, "inode_setxattr", true),
+    ]
 }
 
 /// The hooks of a mode, in the order in which they are attached.
-pub(super) fn of(mode: AttachMode) -> Vec<Hook> {
+pub(super) fn of(mode: AttachMode, kernel: &Kernel) -> Vec<Hook> {
     match mode {
-        AttachMode::Lsm => LIFECYCLE.into_iter().chain(LSM).collect(),
+        AttachMode::Lsm => LIFECYCLE.into_iter().chain(LSM).chain(attributes(kernel)).collect(),
         AttachMode::Fallback => LIFECYCLE.into_iter().chain(FALLBACK).collect(),
         AttachMode::FmodRet | AttachMode::Replay => Vec::new(),
     }

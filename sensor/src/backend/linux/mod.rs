@@ -80,6 +80,7 @@ pub struct LinuxBackend {
 struct Facts {
     offsets: treeline_abi::Offsets,
     settings: treeline_abi::Settings,
+    kernel: Kernel,
 }
 
 /// Starts the best backend for this machine.
@@ -90,7 +91,8 @@ pub fn start(options: &Options) -> Result<Box<dyn Backend>, BackendError> {
     let object = object::required().map_err(|error| BackendError::Unsupported(error.to_string()))?;
     let unsupported = |error| BackendError::Unsupported(load::chain(&error));
     let kernel = Kernel::read(offsets::BTF_PATH).map_err(unsupported)?;
-    let facts = Facts { offsets: kernel.offsets().map_err(unsupported)?, settings: hooks::settings(&kernel) };
+    let facts =
+        Facts { offsets: kernel.offsets().map_err(unsupported)?, settings: hooks::settings(&kernel), kernel };
     let modes = options.mode.map_or(vec![AttachMode::Lsm, AttachMode::Fallback], |mode| vec![mode]);
     let mut refusals = Vec::new();
     for mode in modes {
@@ -113,7 +115,7 @@ impl LinuxBackend {
         mode: AttachMode,
         refusals: &[(AttachMode, String)],
     ) -> Result<Self, BackendError> {
-        let wanted = hooks::of(mode);
+        let wanted = hooks::of(mode, &facts.kernel);
         if wanted.is_empty() {
             return Err(BackendError::Unsupported(format!(
                 "attach mode {mode:?} is not built into this version"

@@ -221,13 +221,17 @@ fn leads_to(path: &PathBytes, stat: &Stat) -> bool {
     found.is_ok_and(|found| place::same_object(&found, stat))
 }
 
+fn nanos(seconds: i64, nanos: u64) -> u64 {
+    (seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(nanos)
+}
+
 fn identity(stat: &Stat) -> FileId {
     FileId {
         major: rustix::fs::major(stat.st_dev),
         minor: rustix::fs::minor(stat.st_dev),
         inode: stat.st_ino,
         size: stat.st_size as u64,
-        mtime_ns: (stat.st_mtime as u64).wrapping_mul(1_000_000_000).wrapping_add(stat.st_mtime_nsec as u64),
-        ctime_ns: (stat.st_ctime as u64).wrapping_mul(1_000_000_000).wrapping_add(stat.st_ctime_nsec as u64),
+        mtime_ns: nanos(stat.st_mtime, stat.st_mtime_nsec),
+        ctime_ns: nanos(stat.st_ctime, stat.st_ctime_nsec),
     }
 }
