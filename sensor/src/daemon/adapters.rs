@@ -3,7 +3,9 @@
 use std::{collections::HashMap, path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
-use treeline_event::{AttachMode, Body, Event, Notice, ProcessKey, RuleHit, SessionId};
+use treeline_event::{
+    AttachMode, Body, EntryBody, Event, Meta, Notice, Origin, ProcessKey, RuleHit, SessionId,
+};
 use treeline_policy::{Policy, policy::Rule};
 
 use super::{
@@ -44,6 +46,7 @@ pub fn log(dir: &Path) -> anyhow::Result<(Box<dyn Record>, Option<String>)> {
     // The key is in the log's directory, which has to be there first.
     std::fs::create_dir_all(dir)?;
     let key = SoftwareKey::load_or_generate(dir)?;
+    let origin = origin(key.public().name());
     let (writer, recovery) = LogWriter::open(dir, Box::new(key), Box::new(SystemClock::new()))?;
     let words = (!recovery.is_clean()).then(|| {
         format!(
@@ -57,23 +60,22 @@ pub fn log(dir: &Path) -> anyhow::Result<(Box<dyn Record>, Option<String>)> {
             }
         )
     });
-    Ok((Box::new(FileLog { writer }), words))
+    Ok((Box::new(FileLog { writer, origin, generation: 0 }), words))
 }
 
 /// The log on disk.
 struct FileLog {
     writer: LogWriter,
+    origin: Origin,
+    generation: u64,
 }
 
 impl Record for FileLog {
-    fn encode(&mut self, event: &Event, _index: u64, entry: &mut Vec<u8>) {
-        let value = match &event.body {
-            Body::Notice(notice) => serde_json::json!({ "session": event.session, "notice": notice }),
-            Body::Act { subject, action, verdict, .. } => serde_json::json!({
-                "session": event.session, "process": *subject.process, "action": action, "verdict": verdict,
-            }),
-        };
-        entry.extend(value.to_string().bytes());
+    fn encode(&mut self, event: &Event, index: u64, entry: &mut Vec<u8>) {
+        if let Body::Notice(Notice::PolicyApplied { generation, .. }) = &event.body {
+            self.generation = *generation;
+        }
+        treeline_event::encode(event, &Meta { origin: &self.origin, index, generation: self.generation }, entry);
     }
 
     fn append(&mut self, entry: &[u8]) -> Result<u64, RecordError> {
@@ -114,17 +116,12 @@ pub struct Facts {
 /// Reads an entry that the log holds. One that cannot be read belongs to nobody.
 #[must_use]
 pub fn facts(entry: &[u8]) -> Option<Facts> {
-    #[derive(serde::Deserialize)]
-    struct Probe {
-        session: Option<SessionId>,
-        notice: Option<Notice>,
-    }
-    let probe: Probe = serde_json::from_slice(entry).ok()?;
-    let started = match probe.notice {
-        Some(Notice::SessionStarted { session, uid, .. }) => Some((session, uid)),
+    let entry = treeline_event::decode(entry).ok()?;
+    let started = match entry.body {
+        EntryBody::Notice(Notice::SessionStarted { session, uid, .. }) => Some((session, uid)),
         _ => None,
     };
-    Some(Facts { session: probe.session.or(started.map(|(session, _)| session)), started })
+    Some(Facts { session: entry.session.or(started.map(|(session, _)| session)), started })
 }
 
 /// What the log says of the latest start: mode, hooks, policy, sizes, and what was lost and refused since.
@@ -188,11 +185,40 @@ fn apply(board: &Board, notice: Notice) {
 }
 
 fn notice_of(entry: &[u8]) -> Option<Notice> {
-    #[derive(serde::Deserialize)]
-    struct Probe {
-        notice: Option<Notice>,
+    match treeline_event::decode(entry).ok()?.body {
+        EntryBody::Notice(notice) => Some(notice),
+        EntryBody::Act { .. } => None,
     }
-    serde_json::from_slice::<Probe>(entry).ok()?.notice
+}
+
+/// Where the entries of this start come from. `log_name` is the log's origin, `treeline.local/log/UUID/EPOCH`.
+fn origin(log_name: &str) -> Origin {
+    let mut parts = log_name.rsplit('/');
+    let epoch = parts.next().and_then(|epoch| epoch.parse().ok()).unwrap_or(1);
+    let device = parts.next().unwrap_or(log_name).to_owned();
+    let system = rustix::system::uname();
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    Origin {
+        device,
+        epoch,
+        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
+        hostname: cut(&system.nodename().to_string_lossy()),
+        os_name: os_release(&release, "NAME").unwrap_or_else(|| "Linux".to_owned()),
+        os_version: os_release(&release, "VERSION_ID").unwrap_or_default(),
+        kernel: cut(&system.release().to_string_lossy()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// A value of /etc/os-release.
+fn os_release(text: &str, key: &str) -> Option<String> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+    Some(cut(value.trim().trim_matches(['"', '\''])))
+}
+
+/// The origin's texts are in every entry and never cut there.
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(255)].to_owned()
 }
 
 /// The enrichment, with the rules that verdicts refer to.
