@@ -3,15 +3,20 @@
 use std::{collections::HashMap, path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
-use treeline_event::{AttachMode, Body, Event, Notice, ProcessKey, RuleHit, SessionId};
+use treeline_event::{
+    AttachMode, Body, EntryBody, Event, Meta, Notice, Origin, ProcessKey, RuleHit, SessionId,
+};
 use treeline_policy::{Policy, policy::Rule};
 
-use super::seams::{Enrich, Record, RecordError};
+use super::{
+    seams::{Enrich, Record, RecordError},
+    status::{Board, LogStatus, PolicyStatus, SessionStatus, Status},
+};
 use crate::{
     backend::{Backend, BackendError, Observation, linux},
     config::ModeChoice,
     enrich::{self, Enricher},
-    log::{LogError, LogWriter, SoftwareKey, SystemClock},
+    log::{Extent, LogError, LogReader, LogWriter, ReadError, SoftwareKey, SystemClock},
 };
 
 /// Starts the kernel backend in the mode that was asked for, or the best one that works.
@@ -41,6 +46,7 @@ pub fn log(dir: &Path) -> anyhow::Result<(Box<dyn Record>, Option<String>)> {
     // The key is in the log's directory, which has to be there first.
     std::fs::create_dir_all(dir)?;
     let key = SoftwareKey::load_or_generate(dir)?;
+    let origin = origin(key.public().name());
     let (writer, recovery) = LogWriter::open(dir, Box::new(key), Box::new(SystemClock::new()))?;
     let words = (!recovery.is_clean()).then(|| {
         format!(
@@ -54,23 +60,22 @@ pub fn log(dir: &Path) -> anyhow::Result<(Box<dyn Record>, Option<String>)> {
             }
         )
     });
-    Ok((Box::new(FileLog { writer }), words))
+    Ok((Box::new(FileLog { writer, origin, generation: 0 }), words))
 }
 
 /// The log on disk.
 struct FileLog {
     writer: LogWriter,
+    origin: Origin,
+    generation: u64,
 }
 
 impl Record for FileLog {
-    fn encode(&mut self, event: &Event, _index: u64, entry: &mut Vec<u8>) {
-        let value = match &event.body {
-            Body::Notice(notice) => serde_json::json!({ "session": event.session, "notice": notice }),
-            Body::Act { subject, action, verdict, .. } => serde_json::json!({
-                "session": event.session, "process": *subject.process, "action": action, "verdict": verdict,
-            }),
-        };
-        entry.extend(value.to_string().bytes());
+    fn encode(&mut self, event: &Event, index: u64, entry: &mut Vec<u8>) {
+        if let Body::Notice(Notice::PolicyApplied { generation, .. }) = &event.body {
+            self.generation = *generation;
+        }
+        treeline_event::encode(event, &Meta { origin: &self.origin, index, generation: self.generation }, entry);
     }
 
     fn append(&mut self, entry: &[u8]) -> Result<u64, RecordError> {
@@ -111,17 +116,109 @@ pub struct Facts {
 /// Reads an entry that the log holds. One that cannot be read belongs to nobody.
 #[must_use]
 pub fn facts(entry: &[u8]) -> Option<Facts> {
-    #[derive(serde::Deserialize)]
-    struct Probe {
-        session: Option<SessionId>,
-        notice: Option<Notice>,
-    }
-    let probe: Probe = serde_json::from_slice(entry).ok()?;
-    let started = match probe.notice {
-        Some(Notice::SessionStarted { session, uid, .. }) => Some((session, uid)),
+    let entry = treeline_event::decode(entry).ok()?;
+    let started = match entry.body {
+        EntryBody::Notice(Notice::SessionStarted { session, uid, .. }) => Some((session, uid)),
         _ => None,
     };
-    Some(Facts { session: probe.session.or(started.map(|(session, _)| session)), started })
+    Some(Facts { session: entry.session.or(started.map(|(session, _)| session)), started })
+}
+
+/// What the log says of the latest start: mode, hooks, policy, sizes, and what was lost and refused since.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn status_of_log(dir: &Path) -> Result<Option<Status>, ReadError> {
+    let reader = LogReader::open(dir);
+    let mut cursor = reader.entries(0, Extent::WithUnsigned);
+    let mut board = None;
+    while let Some((_, entry)) = cursor.next_entry()? {
+        match notice_of(entry) {
+            Some(Notice::Started { version, mode, kernel, hooks, .. }) => {
+                let log = LogStatus { dir: dir.display().to_string(), ..LogStatus::default() };
+                board = Some(Board::new(Status {
+                    version,
+                    pid: 0,
+                    mode,
+                    kernel,
+                    hooks,
+                    policy: None,
+                    policy_refused: None,
+                    sessions: Vec::new(),
+                    log,
+                    denied: 0,
+                    loss: Vec::new(),
+                    queued: 0,
+                }));
+            }
+            Some(notice) => {
+                if let Some(board) = &board {
+                    apply(board, notice);
+                }
+            }
+            None => {}
+        }
+    }
+    let (size, signed_size) = (cursor.index(), reader.signed_size()?);
+    Ok(board.map(|board| {
+        board.update(|status| (status.log.size, status.log.signed_size) = (size, signed_size));
+        board.snapshot()
+    }))
+}
+
+fn apply(board: &Board, notice: Notice) {
+    match notice {
+        Notice::PolicyApplied { generation, name, sha256, rules } => board.update(|status| {
+            status.policy = Some(PolicyStatus { generation, name, sha256, rules });
+            status.policy_refused = None;
+        }),
+        Notice::PolicyRejected { error, .. } => board.update(|status| status.policy_refused = Some(error)),
+        Notice::Lost { kind, site, count, .. } => board.count_loss(&site, &kind, count),
+        Notice::SessionStarted { session, root, uid, origin, command } => board.update(|status| {
+            status.sessions.push(SessionStatus { session, uid, origin, command, root, live: 0 });
+        }),
+        Notice::SessionEnded { session } => {
+            board.update(|status| status.sessions.retain(|known| known.session != session));
+        }
+        _ => {}
+    }
+}
+
+fn notice_of(entry: &[u8]) -> Option<Notice> {
+    match treeline_event::decode(entry).ok()?.body {
+        EntryBody::Notice(notice) => Some(notice),
+        EntryBody::Act { .. } => None,
+    }
+}
+
+/// Where the entries of this start come from. `log_name` is the log's origin, `treeline.local/log/UUID/EPOCH`.
+fn origin(log_name: &str) -> Origin {
+    let mut parts = log_name.rsplit('/');
+    let epoch = parts.next().and_then(|epoch| epoch.parse().ok()).unwrap_or(1);
+    let device = parts.next().unwrap_or(log_name).to_owned();
+    let system = rustix::system::uname();
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    Origin {
+        device,
+        epoch,
+        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
+        hostname: cut(&system.nodename().to_string_lossy()),
+        os_name: os_release(&release, "NAME").unwrap_or_else(|| "Linux".to_owned()),
+        os_version: os_release(&release, "VERSION_ID").unwrap_or_default(),
+        kernel: cut(&system.release().to_string_lossy()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// A value of /etc/os-release.
+fn os_release(text: &str, key: &str) -> Option<String> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+    Some(cut(value.trim().trim_matches(['"', '\''])))
+}
+
+/// The origin's texts are in every entry and never cut there.
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(255)].to_owned()
 }
 
 /// The enrichment, with the rules that verdicts refer to.
