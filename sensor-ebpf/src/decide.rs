@@ -3,7 +3,7 @@
 use treeline_abi::{
     Label, LabelFlags, Verdict,
     network::{Prefix4, Prefix6, PrefixRules, RULES_PER_PREFIX_MAX},
-    paths::{FileKey, Operation, RULES_MAX, SLOTS, Table, WORDS},
+    paths::{Operation, RULES_MAX, SLOTS, Table, WORDS},
 };
 
 use crate::{
@@ -230,19 +230,27 @@ extern "C" fn add_set(_round: u64, pass: *mut SubjectPass) -> u64 {
     GO_ON
 }
 
-/// Judges an executable by content, when it is known.
-#[inline(always)]
-pub(crate) fn judge_content(key: &FileKey, active: Active, decision: &mut Decision) {
+/// Judges the executable whose identity is in `Scratch::key` by its content, when that is known. The result is packed,
+/// see [`judge`].
+#[inline(never)]
+pub(crate) fn judge_content(scratch: &mut Scratch, table: &'static Table, slot: u32, label_flags: u32) -> u64 {
     // SAFETY: the value stays in place while the program runs (RCU).
-    let Some(image) = (unsafe { IMAGES.get(key) }) else {
-        return;
+    let Some(image) = (unsafe { IMAGES.get(&scratch.key) }) else {
+        return 0;
     };
-    if image.exec_rule != 0
-        && let Some(rule) = RULES.get(active.slot * RULES_MAX + ((image.exec_rule - 1) & (RULES_MAX - 1)))
-    {
-        decision.generation = active.table.generation;
-        decision.add(image.exec_rule, rule.enforce != 0);
+    let index = image.exec_rule;
+    if index == 0 {
+        return 0;
     }
+    let Some(rule) = RULES.get(slot * RULES_MAX + ((index - 1) & (RULES_MAX - 1))) else {
+        return 0;
+    };
+    if rule.exceptions != 0 && rule.exceptions & subject_sets(scratch, table, slot, label_flags) != 0 {
+        return 0;
+    }
+    let mut decision = Decision::ALLOW;
+    decision.add(index, rule.enforce != 0);
+    decision.pack()
 }
 
 /// Judges the destination in the record's head. The result is packed, see [`judge`].

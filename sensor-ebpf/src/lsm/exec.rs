@@ -5,7 +5,8 @@ use treeline_abi::{Kind, Verdict, paths::Operation};
 
 use super::{answer, scratch_or_refuse};
 use crate::{
-    decide, emit,
+    decide::{self, Decision},
+    emit,
     kernel::{inode, offset, read},
     lifecycle::subject,
     tasks,
@@ -31,7 +32,9 @@ pub(crate) fn bprm_check_security(ctx: LsmContext) -> i32 {
     let mut decision = decide::judge_dentry(scratch, dentry, 1 << Operation::EXEC, label);
     let executable = inode(read(file + offset!(file_inode)));
     if let Some(active) = decide::active() {
-        decide::judge_content(&executable.key, active, &mut decision);
+        scratch.key = executable.key;
+        let packed = decide::judge_content(scratch, active.table, active.slot, label.flags);
+        decision = decision.or(Decision::unpack(packed, active.table.generation));
     }
     if !matches!(decision.verdict, Verdict::Allow) {
         emit::decided(&mut scratch.header, decision);
