@@ -2,4 +2,5 @@
 #![deny(unsafe_code)]
 
 pub mod backend;
+pub mod cli;
 pub mod view;
