@@ -8,3 +8,4 @@ pub mod control;
 pub mod daemon;
 pub mod enrich;
 pub mod log;
+pub mod view;

@@ -6,3 +6,4 @@ pub mod child;
 pub mod claude;
 pub mod model_api;
 pub mod namespace;
+pub mod samples;

@@ -1,10 +1,13 @@
 //! The command line: one file per verb.
 
 pub mod adopt;
+pub mod ancestry;
 pub mod claude;
 pub mod completions;
 pub mod daemon;
 pub mod doctor;
+pub mod entries;
+pub mod events;
 pub mod exec;
 pub mod gate;
 pub mod log;
@@ -13,13 +16,17 @@ pub mod output;
 pub mod policy;
 pub mod reload;
 pub mod run;
+pub mod session;
 pub mod standalone;
 pub mod status;
+pub mod tree;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
+
+use self::entries::Asked;
 
 /// Watches and guards what AI coding agents do, from the kernel
 #[derive(Debug, Parser)]
@@ -56,6 +63,14 @@ enum Verb {
     Doctor(doctor::Args),
     /// Have the daemon read its policy again
     Reload(reload::Args),
+    /// Show events, stored and live
+    Events(Asked<events::Args>),
+    /// List and show sessions
+    Session(Asked<session::Args>),
+    /// Show the process tree of a session
+    Tree(Asked<tree::Args>),
+    /// Show the chain of executables behind a process or an event
+    Ancestry(Asked<ancestry::Args>),
     /// Verify, print and prove the evidence log
     Log(log::Args),
     /// Check and explain policies
@@ -98,6 +113,17 @@ fn dispatch(Cli { globals, verb }: Cli) -> Result<ExitCode> {
         Verb::Status(args) => status::run(&args, &globals),
         Verb::Doctor(args) => doctor::run(&args, &globals),
         Verb::Reload(args) => reload::run(&args, &globals),
+        Verb::Events(asked) => asked
+            .run(&globals, events::Args::follows, |args, source, out| events::run(args, source, None, out)),
+        Verb::Session(asked) => {
+            asked.run(&globals, |_| false, |args, source, out| session::run(args, source, None, out))
+        }
+        Verb::Tree(asked) => {
+            asked.run(&globals, |_| false, |args, source, out| tree::run(args, source, None, out))
+        }
+        Verb::Ancestry(asked) => {
+            asked.run(&globals, |_| false, |args, source, out| ancestry::run(args, source, None, out))
+        }
         Verb::Log(args) => log::run(args),
         Verb::Policy(args) => policy::run(args),
         Verb::Daemon(args) => daemon::run(args, &globals),

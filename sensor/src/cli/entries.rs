@@ -1,0 +1,151 @@
+//! Where the verbs that answer questions take entries from: the daemon, or a log directory.
+
+use std::{
+    collections::VecDeque,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Result;
+use crossbeam_channel::{Receiver, bounded};
+
+use super::{Globals, run::explain};
+use crate::{
+    config::Config,
+    control::{
+        client::{Client, ClientError},
+        proto::EntriesRequest,
+    },
+    log::{Extent, LogReader},
+    view::EntrySource,
+};
+
+/// Entries that are read ahead of the one that is being looked at.
+const AHEAD_MAX: usize = 256;
+/// How often a log directory is looked at for new entries.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
+
+/// A verb's own arguments, and where its entries come from.
+#[derive(Debug, clap::Args)]
+pub struct Asked<A: clap::Args> {
+    /// Read this log directory instead of asking the daemon
+    #[arg(long, value_name = "DIR", conflicts_with = "socket", help_heading = "Source")]
+    log: Option<PathBuf>,
+    /// The daemon's socket [default: as configured]
+    #[arg(long, value_name = "PATH", env = "TREELINE_SOCKET", help_heading = "Source")]
+    socket: Option<PathBuf>,
+    #[command(flatten)]
+    args: A,
+}
+
+impl<A: clap::Args> Asked<A> {
+    /// Runs the verb over the entries. The daemon hands out only what the asking user may see.
+    ///
+    /// # Errors
+    /// The daemon is not there, or the log cannot be read.
+    pub fn run(
+        &self,
+        globals: &Globals,
+        follow: impl FnOnce(&A) -> bool,
+        verb: impl FnOnce(&A, &mut dyn EntrySource, &mut dyn io::Write) -> Result<ExitCode>,
+    ) -> Result<ExitCode> {
+        let mut source: Box<dyn EntrySource> = match &self.log {
+            Some(dir) => Box::new(DirectorySource::open(dir)?),
+            None => {
+                let config = Config::load_as_user(globals.config.as_deref())?;
+                let socket = self.socket.as_deref().unwrap_or(&config.socket);
+                let client = Client::connect(socket).map_err(explain)?;
+                Box::new(SocketSource::start(client, follow(&self.args))?)
+            }
+        };
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let result = verb(&self.args, &mut *source, &mut out);
+        match io::Write::flush(&mut out) {
+            // Whoever reads has seen enough (`| head`).
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            other => other?,
+        }
+        result.or_else(|error| if is_broken_pipe(&error) { Ok(ExitCode::SUCCESS) } else { Err(error) })
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Entries of a log directory, the unsigned tail included.
+struct DirectorySource {
+    reader: LogReader,
+    next: u64,
+    ahead: VecDeque<(u64, Vec<u8>)>,
+}
+
+impl DirectorySource {
+    fn open(dir: &Path) -> Result<Self> {
+        anyhow::ensure!(dir.is_dir(), "there is no log at `{}`", dir.display());
+        Ok(Self { reader: LogReader::open(dir), next: 0, ahead: VecDeque::new() })
+    }
+}
+
+impl EntrySource for DirectorySource {
+    fn next_entry(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
+        if self.ahead.is_empty() {
+            let mut cursor = self.reader.entries(self.next, Extent::WithUnsigned);
+            while self.ahead.len() < AHEAD_MAX {
+                match cursor.next_entry().map_err(io::Error::other)? {
+                    Some((index, bytes)) => {
+                        self.ahead.push_back((index, bytes.to_vec()));
+                        self.next = index + 1;
+                    }
+                    None => break,
+                }
+            }
+        }
+        Ok(self.ahead.pop_front())
+    }
+
+    fn wait(&mut self) -> io::Result<bool> {
+        std::thread::sleep(FOLLOW_INTERVAL);
+        Ok(true)
+    }
+}
+
+/// Entries of the daemon, read by a thread of its own: the protocol pushes, the verbs pull.
+struct SocketSource {
+    entries: Receiver<Result<(u64, Vec<u8>), ClientError>>,
+}
+
+impl SocketSource {
+    fn start(mut client: Client, follow: bool) -> io::Result<Self> {
+        let (sender, entries) = bounded(AHEAD_MAX);
+        std::thread::Builder::new().name("entries".to_owned()).spawn(move || {
+            let request = EntriesRequest { from: 0, max: None, session: None, follow };
+            let result =
+                client.entries(request, |index, bytes| sender.send(Ok((index, bytes.to_vec()))).is_ok());
+            if let Err(error) = result {
+                // The verb has ended when nobody receives any more.
+                let _ = sender.send(Err(error));
+            }
+        })?;
+        Ok(Self { entries })
+    }
+}
+
+impl EntrySource for SocketSource {
+    fn next_entry(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
+        match self.entries.recv() {
+            Ok(Ok(entry)) => Ok(Some(entry)),
+            Ok(Err(error)) => Err(io::Error::other(error)),
+            // The daemon has sent everything.
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn wait(&mut self) -> io::Result<bool> {
+        Ok(false)
+    }
+}

@@ -1,0 +1,19 @@
+//! Answers over entries: pure functions, wherever the entries come from.
+
+mod access;
+mod ancestry;
+mod filter;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod line;
+mod sessions;
+mod source;
+mod tree;
+
+pub use access::Access;
+pub use ancestry::{AncestryView, Step, ancestry_of};
+pub use filter::Filter;
+pub use line::line;
+pub use sessions::{SessionView, sessions};
+pub use source::{EntrySource, MemorySource, ReadError, read};
+pub use tree::{Node, TreeView, tree};

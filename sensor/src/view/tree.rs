@@ -1,0 +1,163 @@
+//! The process tree of a session.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+    sync::Arc,
+};
+
+use serde::Serialize;
+use treeline_event::{
+    Action, Digest, Entry, EntryBody, FileId, Image, Notice, Process, ProcessKey, SessionId, Verdict,
+};
+
+use super::line;
+
+/// A process of the tree, with what it last ran.
+#[derive(Clone, Debug, Serialize)]
+pub struct Node {
+    /// The process; a hash that was pending is completed from later entries.
+    pub process: Process,
+    /// Exit code.
+    pub code: Option<i32>,
+    /// Signal that ended it.
+    pub signal: Option<i32>,
+    /// What was refused, as lines.
+    pub denials: Vec<String>,
+    /// Those whose creator is this process.
+    pub children: Vec<Node>,
+}
+
+/// The trees of a session: one, unless a process's creator is not in the session.
+#[derive(Clone, Debug, Serialize)]
+pub struct TreeView {
+    /// Which session.
+    pub session: SessionId,
+    /// The processes without a creator in the session, oldest first.
+    pub roots: Vec<Node>,
+}
+
+/// Builds the tree; none when no entry is of that session.
+#[must_use]
+pub fn tree<'a>(entries: impl IntoIterator<Item = &'a Entry>, session: SessionId) -> Option<TreeView> {
+    let mut nodes: HashMap<ProcessKey, Node> = HashMap::new();
+    let mut hashes: HashMap<FileId, Digest> = HashMap::new();
+    let mut order = Vec::new();
+    for entry in entries {
+        match &entry.body {
+            EntryBody::Notice(Notice::ImageHashed { image }) => {
+                hashes.insert(image.file, image.digest);
+            }
+            EntryBody::Act { process, action, verdict, .. } if entry.session == Some(session) => {
+                let node = nodes.entry(process.key).or_insert_with(|| {
+                    order.push(process.key);
+                    let process = Process::clone(process);
+                    Node { process, code: None, signal: None, denials: vec![], children: vec![] }
+                });
+                node.process = Process::clone(process);
+                if let Action::Exit { code, signal } = action {
+                    (node.code, node.signal) = (*code, *signal);
+                }
+                if *verdict == Verdict::Deny {
+                    node.denials.push(line(entry));
+                }
+            }
+            _ => {}
+        }
+    }
+    for node in nodes.values_mut() {
+        let program = Arc::make_mut(&mut node.process.program);
+        complete(&mut program.image, &hashes);
+        program.script.iter_mut().for_each(|script| complete(script, &hashes));
+    }
+    let roots = assemble(nodes, &order);
+    (!roots.is_empty()).then_some(TreeView { session, roots })
+}
+
+fn complete(image: &mut Image, hashes: &HashMap<FileId, Digest>) {
+    if image.digest == Digest::Pending
+        && let Some(digest) = hashes.get(&image.file)
+    {
+        image.digest = *digest;
+    }
+}
+
+/// Hangs every node under its creator, youngest first, so that no recursion is needed. A creator counts only when it
+/// came earlier: whatever the entries say, the result has no cycle.
+fn assemble(mut nodes: HashMap<ProcessKey, Node>, order: &[ProcessKey]) -> Vec<Node> {
+    let place: BTreeMap<_, _> = order.iter().enumerate().map(|(at, key)| (*key, at)).collect();
+    let mut roots = Vec::new();
+    for (at, key) in order.iter().enumerate().rev() {
+        let Some(mut node) = nodes.remove(key) else { continue };
+        node.children.reverse();
+        let creator =
+            node.process.parent.filter(|parent| place.get(parent).is_some_and(|earlier| *earlier < at));
+        match creator.and_then(|creator| nodes.get_mut(&creator)) {
+            Some(creator) => creator.children.push(node),
+            None => roots.push(node),
+        }
+    }
+    roots.reverse();
+    roots
+}
+
+impl TreeView {
+    /// For people, indented by depth.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let mut open: Vec<(usize, &Node)> = self.roots.iter().rev().map(|node| (0, node)).collect();
+        while let Some((depth, node)) = open.pop() {
+            let program = &node.process.program;
+            let hash: String = program.image.digest.to_string().chars().take(12).collect();
+            let argv: Vec<_> = program.argv.iter().map(ToString::to_string).collect();
+            let argv: String = argv.join(" ").chars().take(48).collect();
+            let ended = match (node.code, node.signal) {
+                (Some(code), _) => format!("  status {code}"),
+                (None, Some(signal)) => format!("  signal {signal}"),
+                (None, None) => String::new(),
+            };
+            let indent = "  ".repeat(depth.min(16));
+            let _ = writeln!(
+                out,
+                "{indent}{}  {}  {hash}  {argv}{ended}",
+                node.process.key.pid, program.image.path
+            );
+            for denial in &node.denials {
+                let _ = writeln!(out, "{indent}  ! {}", denial.trim_start());
+            }
+            open.extend(node.children.iter().rev().map(|child| (depth + 1, child)));
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::fixture::{act, notice};
+
+    #[test]
+    fn children_hang_under_creators_and_hashes_are_completed() {
+        let session = SessionId(1);
+        let exit = Action::Exit { code: Some(3), signal: None };
+        let image = Image { digest: Digest::Sha256([0xab; 32]), ..Image::default() };
+        let entries = [
+            act(session, 5, Some(1), Action::Exec, Verdict::Allow),
+            act(session, 6, Some(5), Action::Exec, Verdict::Deny),
+            act(session, 7, Some(6), exit, Verdict::Allow),
+            act(session, 8, Some(8), Action::Exec, Verdict::Allow),
+            notice(Notice::ImageHashed { image }),
+        ];
+        let view = tree(&entries, session).expect("a tree");
+        let text = view.text();
+        let starts: Vec<_> = text.lines().map(|line| line.split("  /").next().unwrap_or_default()).collect();
+        assert_eq!(starts[0], "5");
+        assert_eq!(starts[1], "  6");
+        assert!(starts[2].starts_with("    ! "), "{text}");
+        assert_eq!(starts[3], "    7");
+        assert_eq!(starts[4], "8");
+        assert!(text.contains("abababababab") && text.contains("status 3"), "{text}");
+        assert!(tree(&entries, SessionId(2)).is_none());
+    }
+}

@@ -1,0 +1,157 @@
+//! One event of every kind, as a sensor would see them.
+
+use std::sync::Arc;
+
+use treeline_event::{
+    Action, AttachMode, Body, Destination, Digest, Event, FileId, FileRef, HookState, HookStatus, Image,
+    Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes, Process, ProcessKey, Program, RuleHit,
+    RuleState, RuleStatus, SessionId, Subject, Timestamp, Verdict, encode,
+};
+
+fn image(path: &str) -> Image {
+    let file = FileId { major: 8, minor: 1, inode: 42, size: 1000, mtime_ns: 5, ctime_ns: 6 };
+    let build_id = Some("00112233445566778899aabbccddeeff00112233".into());
+    Image {
+        path: path.into(),
+        file,
+        digest: Digest::Sha256([0xab; 32]),
+        build_id,
+        unlinked: false,
+        seen_by_kernel: true,
+    }
+}
+
+fn process(pid: u32, parent: Option<u32>, path: &str) -> Arc<Process> {
+    let key = |pid| ProcessKey { pid, start_ticks: u64::from(pid) * 10 };
+    let argv = vec![path.into(), "-c".into(), "it's".into()];
+    let program = Program {
+        image: image(path),
+        argv,
+        cwd: "/home/dev".into(),
+        script: Some(image("/usr/bin/s")),
+        ..Program::default()
+    };
+    Arc::new(Process {
+        key: key(pid),
+        parent: parent.map(key),
+        uid: 1000,
+        euid: 1000,
+        gid: 1000,
+        user: Some("dev".into()),
+        tty: Some("pts/0".into()),
+        program: Arc::new(program),
+        started_ns: 1_000_000,
+    })
+}
+
+fn file(path: &str) -> FileRef {
+    FileRef { path: path.into(), id: Some(FileId::default()), mode: Some(0o100_644), ..FileRef::default() }
+}
+
+/// One action of every kind.
+#[must_use]
+pub fn actions() -> Vec<Action> {
+    let (outcome, refused) = (Outcome::Ok, Outcome::Errno(111));
+    vec![
+        Action::Fork { creator: ProcessKey { pid: 9, start_ticks: 90 } },
+        Action::Exec,
+        Action::ExecDenied { file: file("/tmp/tool") },
+        Action::Exit { code: Some(3), signal: None },
+        Action::Exit { code: None, signal: Some(9) },
+        Action::Open { file: file("/home/dev/a"), flags: OpenFlags(0o101), outcome, count: 3 },
+        Action::Open { file: FileRef::default(), flags: OpenFlags(0), outcome: Outcome::Unknown, count: 1 },
+        Action::Create { file: file("/home/dev/l"), target: Some("/etc".into()), outcome },
+        Action::Delete { file: file("/home/dev/a"), outcome },
+        Action::Rename { from: file("/home/dev/a"), to: file("/home/dev/b"), outcome },
+        Action::Link { from: file("/home/dev/a"), to: file("/home/dev/b"), outcome },
+        Action::Modify { file: file("/home/dev/a"), outcome },
+        Action::Connect { to: Destination::V4([127, 0, 0, 1].into(), 443), outcome: refused },
+        Action::Connect { to: Destination::V6([0; 16].into(), 443), outcome: Outcome::Errno(115) },
+        Action::Connect { to: Destination::Unix("/run/docker.sock".into()), outcome },
+        Action::Connect { to: Destination::Abstract(PathBytes::from(&b"x\0y"[..])), outcome },
+    ]
+}
+
+/// One notice of every kind.
+#[must_use]
+pub fn notices() -> Vec<Notice> {
+    let (session, text) = (SessionId(7), || "text".to_owned());
+    let hook = HookStatus { hook: "lsm/file_open".into(), state: HookState::Failed { error: text() } };
+    let (enforced, observed) = (vec!["read".into()], vec!["link".into()]);
+    let rule = RuleStatus {
+        rule: text(),
+        state: RuleState::Partly,
+        enforced,
+        observed,
+        unseen: vec![],
+        reason: None,
+    };
+    vec![
+        Notice::Started {
+            version: text(),
+            mode: AttachMode::Lsm,
+            kernel: text(),
+            hooks: vec![hook],
+            recovery: None,
+        },
+        Notice::Stopped { reason: text() },
+        Notice::PolicyApplied { generation: 1, name: text(), sha256: "ab".repeat(32), rules: vec![rule] },
+        Notice::PolicyRejected { sha256: "ab".repeat(32), error: text() },
+        Notice::Lost { kind: text(), site: text(), count: 5, first_ns: 1, last_ns: 2 },
+        Notice::SessionStarted {
+            session,
+            root: ProcessKey::default(),
+            uid: 1000,
+            origin: text(),
+            command: vec![text()],
+        },
+        Notice::SessionEnded { session },
+        Notice::ImageHashed { image: image("/usr/bin/s") },
+        Notice::Malformed { what: text(), error: text() },
+    ]
+}
+
+/// Every action under every verdict, and every notice, as the log has them: one entry each.
+#[must_use]
+pub fn entries() -> Vec<Vec<u8>> {
+    let subject = Subject {
+        process: process(10, Some(9), "/usr/bin/cat"),
+        ancestry: vec![process(9, Some(1), "/usr/bin/node"), process(1, None, "/usr/lib/systemd/systemd")],
+    };
+    let hit = RuleHit {
+        rule: "ssh-keys".into(),
+        reason: "Private keys stay private.".into(),
+        mode: Mode::Enforce,
+        policy: "baseline".into(),
+        generation: 3,
+    };
+    let mut bodies = Vec::new();
+    for verdict in [Verdict::Allow, Verdict::Audit, Verdict::Deny] {
+        let rule = (verdict != Verdict::Allow).then(|| Arc::new(hit.clone()));
+        bodies.extend(actions().into_iter().map(|action| Body::Act {
+            subject: subject.clone(),
+            action,
+            verdict,
+            rule: rule.clone(),
+        }));
+    }
+    bodies.extend(notices().into_iter().map(Body::Notice));
+    let origin = Origin {
+        device: "d3v1c3".into(),
+        epoch: 1,
+        boot_id: "5f0c7b1e-3f63-4b8c-9d7a-2f2c9c1f0f11".into(),
+        hostname: "laptop".into(),
+        os_name: "Debian GNU/Linux".into(),
+        os_version: "13".into(),
+        kernel: "6.12.0".into(),
+        version: "0.1.0".into(),
+    };
+    let entry = |(index, body): (u64, Body)| {
+        let time = Timestamp { boot_ns: 5_000_000, wall_ms: 1_790_000_000_000 };
+        let session = matches!(body, Body::Act { .. }).then_some(SessionId(7));
+        let mut bytes = Vec::new();
+        encode(&Event { time, session, body }, &Meta { origin: &origin, index, generation: 3 }, &mut bytes);
+        bytes
+    };
+    (0..).zip(bodies).map(entry).collect()
+}
