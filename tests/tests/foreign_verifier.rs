@@ -58,15 +58,18 @@ impl Log {
     }
 }
 
+/// What is done to a copy, in words and in deed.
+type Damage = (&'static str, fn(&Log));
+
 /// Each kind of damage that a verifier without a known checkpoint can see.
-fn damages() -> Vec<(&'static str, fn(&Log))> {
+fn damages() -> Vec<Damage> {
     fn replace(log: &Log, path: &str, from: &str, to: &str) {
         log.edit(path, |bytes| *bytes = String::from_utf8_lossy(bytes).replacen(from, to, 1).into_bytes());
     }
     vec![
         ("an entry changed in a full bundle", |log| log.edit("log/tile/entries/001", |b| b[10] ^= 1)),
         ("an entry changed in the partial bundle", |log| {
-            log.edit("log/tile/entries/002.p/188", |b| b[10] ^= 1)
+            log.edit("log/tile/entries/002.p/188", |b| b[10] ^= 1);
         }),
         ("the last entry removed", |log| {
             log.edit("log/tile/entries/002.p/188", |b| b.truncate(b.len() - 10));

@@ -135,9 +135,13 @@ fn write_report(out: &mut impl io::Write, dir: &Path, report: &Report) -> io::Re
         true => ", and continues the known checkpoint",
         false => "; give a checkpoint that you kept with `--checkpoint` to see that it was not rolled back",
     };
-    let (dir, size) = (dir.display(), report.signed_size);
+    let dir = dir.display();
+    let entries = match report.signed_size {
+        1 => "1 entry matches".to_owned(),
+        n => format!("{n} entries match"),
+    };
     match report.findings.len() {
-        0 => writeln!(out, "`{dir}` is whole: {size} entries match the signed checkpoint{known}"),
+        0 => writeln!(out, "`{dir}` is whole: {entries} the signed checkpoint{known}"),
         1 => writeln!(
             out,
             "`{dir}` is NOT whole: 1 finding. Keep the directory as it is for whoever looks into it"
@@ -255,8 +259,70 @@ fn bench(dir: &Path, entries: u64, entry_bytes: usize, json: bool) -> anyhow::Re
     match json {
         true => writeln!(out, "{}", serde_json::to_string(&rates)?)?,
         false => {
-            writeln!(out, "append {:.0}/s, verify {:.0}/s", rates.append_per_s, rates.verify_per_s)?;
+            let (append, verify) = (rates.append_per_s, rates.verify_per_s);
+            writeln!(out, "append {append:.0}/s, verify {verify:.0}/s on this machine as busy as it is")?;
+            let (append, verify) = (rates.append_per_cpu_s, rates.verify_per_cpu_s);
+            writeln!(out, "append {append:.0}, verify {verify:.0} in a second of one core's time")?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{LogWriter, SystemClock};
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn run_in(dir: &Path, words: &[&str]) -> anyhow::Result<ExitCode> {
+        let dir = dir.to_str().expect("a temporary directory");
+        let words = [&["log", "--log", dir], words].concat();
+        run(Command::try_parse_from(words).expect("these arguments are right").args)
+    }
+
+    #[test]
+    fn the_exit_status_says_whether_the_log_is_whole() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let key = SoftwareKey::load_or_generate(dir.path()).expect("a key");
+        let vkey = key.public().to_string();
+        let (mut writer, _) =
+            LogWriter::open(dir.path(), Box::new(key), Box::new(SystemClock::new())).expect("opens");
+        writer.append(b"entry").expect("appends");
+        writer.checkpoint_now().expect("signs");
+        let known = dir.path().join("known");
+        std::fs::copy(dir.path().join("checkpoint"), &known).expect("there is room");
+        let known = known.to_str().expect("a temporary directory");
+
+        let check = |words: &[&str], expect: ExitCode| {
+            assert_eq!(run_in(dir.path(), words).expect("answers"), expect, "{words:?}");
+        };
+        check(&["verify", "--json"], ExitCode::SUCCESS);
+        check(&["verify", "--key", &vkey, "--checkpoint", known], ExitCode::SUCCESS);
+        check(&["verify", "--key", dir.path().join(PUBLIC_KEY).to_str().expect("text")], ExitCode::SUCCESS);
+        check(&["cat", "--from", "0", "--count", "1"], ExitCode::SUCCESS);
+        check(&["prove", "0"], ExitCode::SUCCESS);
+        check(&["key", "--json"], ExitCode::SUCCESS);
+        std::fs::write(dir.path().join("tile/entries/000.p/1"), b"\0\x05other").expect("there is room");
+        check(&["verify"], ExitCode::from(1));
+    }
+
+    #[test]
+    fn what_cannot_be_answered_is_an_error_that_says_what_to_do() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let check = |words: &[&str], expect: &str| {
+            let error = format!("{:#}", run_in(dir.path(), words).expect_err("there is no log"));
+            assert!(error.contains(expect), "{words:?}: {error}");
+        };
+        check(&["verify"], "name the log directory with `--log`");
+        check(&["verify", "--key", "nonsense"], "neither a public key nor a file");
+        check(&["cat"], "this is not a log, or it has not signed anything yet");
+        check(&["prove", "0"], "cannot prove entry 0");
+        check(&["key"], "there is no log in");
+    }
 }

@@ -60,6 +60,8 @@ mod audit;
 pub mod bench;
 pub mod clock;
 pub mod disk;
+#[cfg(test)]
+mod disk_tests;
 mod edge;
 pub mod error;
 mod journal;
