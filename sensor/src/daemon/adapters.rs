@@ -75,7 +75,11 @@ impl Record for FileLog {
         if let Body::Notice(Notice::PolicyApplied { generation, .. }) = &event.body {
             self.generation = *generation;
         }
-        treeline_event::encode(event, &Meta { origin: &self.origin, index, generation: self.generation }, entry);
+        treeline_event::encode(
+            event,
+            &Meta { origin: &self.origin, index, generation: self.generation },
+            entry,
+        );
     }
 
     fn append(&mut self, entry: &[u8]) -> Result<u64, RecordError> {
@@ -201,7 +205,10 @@ fn origin(log_name: &str) -> Origin {
     Origin {
         device,
         epoch,
-        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned(),
+        boot_id: std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
         hostname: cut(&system.nodename().to_string_lossy()),
         os_name: os_release(&release, "NAME").unwrap_or_else(|| "Linux".to_owned()),
         os_version: os_release(&release, "VERSION_ID").unwrap_or_default(),
