@@ -48,12 +48,13 @@ impl<'t> Matcher<'t> {
     /// What the accepting positions for this file and [`Operation`] lead to.
     ///
     /// # Errors
-    /// A path that is deeper than [`DEPTH_MAX`].
+    /// A path of [`DEPTH_MAX`] components or more.
     pub fn accepted(&self, file: &Located, operation: u32) -> Result<Vec<u32>, Unresolved> {
         let table = &self.tables.table;
         let mut state = table.start;
         let names: Vec<&[u8]> = split(&file.inner).collect();
-        if names.len() > DEPTH_MAX {
+        // The root takes the last round of the walk.
+        if names.len() >= DEPTH_MAX {
             return Err(Unresolved);
         }
         for name in names.into_iter().rev() {

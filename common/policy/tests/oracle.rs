@@ -178,7 +178,7 @@ fn decide(tables: &Tables, request: &Request) -> Decision {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn tables_decide_as_the_oracle(rules in policy(), requests in prop::collection::vec(request(), 32), seed: u64) {

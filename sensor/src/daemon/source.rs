@@ -48,7 +48,7 @@ pub fn run(
                     let _ = reply.send(backend.track(&request));
                 }
                 SourceCommand::ContentKnown(path, file, sha256) => {
-                    backend.content_known(&path, &file, &sha256)
+                    backend.content_known(&path, &file, &sha256);
                 }
                 SourceCommand::Drain(reply) => {
                     drain(backend.as_mut(), &mut queue)?;

@@ -8,6 +8,7 @@ use treeline_abi::network::{PREFIXES_MAX, PortRule, Prefix4, Prefix6, PrefixRule
 use crate::{
     diagnostic::Diagnostics,
     policy::{Kind, Policy, PortRange},
+    source::Span,
 };
 
 /// Bits of the slot, which counts into every prefix length.
@@ -28,6 +29,9 @@ pub(super) fn prefixes(policy: &Policy, slot: u32, out: &mut Diagnostics) -> Pre
         for net in to {
             ranges.entry(net.value).or_default().extend(ports.iter().map(|range| (index, *range)));
         }
+    }
+    if too_many(policy, &ranges, out) {
+        return Prefixes::default();
     }
     let mut tables = Prefixes::default();
     for net in ranges.keys() {
@@ -59,20 +63,24 @@ pub(super) fn prefixes(policy: &Policy, slot: u32, out: &mut Diagnostics) -> Pre
             }
         }
     }
-    for (family, count) in [("IPv4", tables.v4.len()), ("IPv6", tables.v6.len())] {
-        if count > PREFIXES_MAX as usize {
-            let largest = policy.rules.iter().max_by_key(|rule| match &rule.kind {
-                Kind::Connect { to, .. } => to.len(),
-                _ => 0,
-            });
-            let (id, span) =
-                largest.map_or(("", crate::source::Span::default()), |rule| (rule.id.as_str(), rule.span));
-            let message =
-                format!("{count} {family} blocks, most of them in `{id}`; at most {PREFIXES_MAX} fit");
-            out.error(span, message, Some("write larger blocks".into()));
-        }
-    }
     tables
+}
+
+/// Reports more blocks than fit, before each is compared with every other.
+fn too_many<T>(policy: &Policy, blocks: &BTreeMap<IpNet, T>, out: &mut Diagnostics) -> bool {
+    let v4 = blocks.keys().filter(|net| matches!(net, IpNet::V4(_))).count();
+    let families = [("IPv4", v4), ("IPv6", blocks.len() - v4)];
+    let Some((family, count)) = families.into_iter().find(|(_, count)| *count > PREFIXES_MAX as usize) else {
+        return false;
+    };
+    let largest = policy.rules.iter().max_by_key(|rule| match &rule.kind {
+        Kind::Connect { to, .. } => to.len(),
+        _ => 0,
+    });
+    let (id, span) = largest.map_or(("", Span::default()), |rule| (rule.id.as_str(), rule.span));
+    let message = format!("{count} {family} blocks, most of them in `{id}`; at most {PREFIXES_MAX} fit");
+    out.error(span, message, Some("write larger blocks".into()));
+    true
 }
 
 fn value(rules: &BTreeSet<(usize, PortRange)>) -> PrefixRules {

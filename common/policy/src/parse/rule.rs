@@ -1,5 +1,7 @@
 //! One rule.
 
+use std::collections::BTreeSet;
+
 use super::{
     fields::{Fields, peek},
     scalar::{self, MODES},
@@ -157,11 +159,10 @@ fn exceptions(node: &Node, out: &mut Diagnostics) -> Vec<Exception> {
         out.error(node.span, "`except` cannot be empty", Some("leave the key out or add an item".into()));
     }
     let mut exceptions: Vec<Exception> = Vec::new();
+    let mut seen = BTreeSet::new();
     for item in items {
         let Some(exception) = exception(item, out) else { continue };
-        let same =
-            |seen: &Exception| (&seen.executable, seen.sha256) == (&exception.executable, exception.sha256);
-        if exceptions.iter().any(same) {
+        if !seen.insert((exception.executable.clone(), exception.sha256)) {
             out.error(item.span, "this is in `except` twice", Some("remove one of them".into()));
             continue;
         }

@@ -1,5 +1,7 @@
 //! Scalars and lists of them, each checked where it stands.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 
 use super::fields::clip;
@@ -70,7 +72,7 @@ pub(super) fn word<T: Copy>(
 }
 
 /// A list whose items are read by `read`; an empty list and an item that is there twice are reported.
-pub(super) fn list<T: PartialEq>(
+pub(super) fn list<T: Ord + Clone>(
     node: &Node,
     what: &str,
     out: &mut Diagnostics,
@@ -90,9 +92,10 @@ pub(super) fn list<T: PartialEq>(
         );
     }
     let mut values: Vec<Spanned<T>> = Vec::with_capacity(items.len());
+    let mut seen = BTreeSet::new();
     for item in items {
         let Some(value) = read(item, out) else { continue };
-        if values.iter().any(|seen| seen.value == value) {
+        if !seen.insert(value.clone()) {
             out.error(item.span, format!("this is in {what} twice"), Some("remove one of them".into()));
             continue;
         }

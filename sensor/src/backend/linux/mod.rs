@@ -7,6 +7,7 @@ mod guard;
 mod hooks;
 mod load;
 mod mounts;
+mod named;
 mod object;
 mod offsets;
 mod resolve;
@@ -212,6 +213,17 @@ impl LinuxBackend {
         }
     }
 
+    /// In mode `fallback` names are judged here, in the other modes in the kernel.
+    fn judge_names(&self, mut delivery: Delivery) -> Delivery {
+        if let (Delivery::Observation(observation), Some(in_force), AttachMode::Fallback) =
+            (&mut delivery, &self.in_force, self.mode)
+        {
+            let Installable { policy, generation, .. } = &in_force.installable;
+            named::judge(observation, policy, &in_force.tables.host, *generation);
+        }
+        delivery
+    }
+
     /// Whether an observation repeats what the guard has already reported: the system call that it refused.
     fn repeats_refusal(&mut self, delivery: &Delivery) -> bool {
         use treeline_event::{Action, Outcome};
@@ -323,7 +335,7 @@ impl Backend for LinuxBackend {
                 self.expected.remove(&observation.subject);
             }
             if !self.repeats_refusal(&delivery) {
-                deliver(delivery);
+                deliver(self.judge_names(delivery));
             }
         }
         self.rings.losses(deliver);

@@ -23,6 +23,7 @@ use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyResponse, InitFlags, Res
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use treeline_policy::{Host, Policy};
 
+pub(super) use self::subject::start_ticks;
 use self::{judge::Judge, place::Placer};
 use crate::backend::{BackendError, Observation};
 
@@ -87,7 +88,7 @@ impl Guard {
         let answering = {
             let (group, stop, wake) = (Arc::clone(&group), Arc::clone(&stop), Arc::clone(&wake));
             spawn("guard-answer", move || {
-                answer_until_stopped(&group, &judge, &sender, &notify, &stop, &wake)
+                answer_until_stopped(&group, &judge, &sender, &notify, &stop, &wake);
             })?
         };
         let mut placer = Placer::new(Arc::clone(&group), protected, &orders.policy, &orders.host)?;

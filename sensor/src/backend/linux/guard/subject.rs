@@ -68,7 +68,7 @@ pub(super) fn pidfd(pid: i32) -> io::Result<OwnedFd> {
 ///
 /// # Errors
 /// When it is gone or /proc is malformed.
-pub(super) fn start_ticks(pid: i32) -> io::Result<u64> {
+pub(in crate::backend::linux) fn start_ticks(pid: i32) -> io::Result<u64> {
     let stat = fs::read(format!("/proc/{pid}/stat"))?;
     parse_start_ticks(&stat)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is malformed")))

@@ -1,0 +1,88 @@
+//! What does not fit into the kernel's tables is refused, by rule and with the bound; nothing takes long.
+
+use treeline_policy::{Home, Host, MountTable, Policy, Target, compile, parse};
+
+fn read(rules: &str) -> Policy {
+    let text = format!("version: 1\nname: t\nrules:\n{rules}");
+    parse("t", &text).unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
+}
+
+/// Compiles for one filesystem and one home, and checks a part of the one error.
+#[track_caller]
+fn check_refused(rules: &str, message: &str) {
+    let host = Host { homes: vec![Home { uid: 0, path: b"/root".to_vec() }] };
+    let target = Target { seed: 1, generation: 1, slot: 0 };
+    let refused = compile(&read(rules), &host, &MountTable::single(1), target).map(|tables| tables.usage());
+    let diagnostics = refused.expect_err("more than fits");
+    let reports: Vec<_> = diagnostics.reports().collect();
+    assert_eq!(reports.len(), 1, "{diagnostics}");
+    assert!(reports[0].message.contains(message), "{diagnostics}");
+}
+
+fn list(count: usize, item: impl Fn(usize) -> String) -> String {
+    (0..count).map(|index| format!("\"{}\"", item(index))).collect::<Vec<_>>().join(", ")
+}
+
+fn file(id: &str, paths: &str) -> String {
+    format!("  - {{id: {id}, kind: file, reason: r, paths: [{paths}]}}\n")
+}
+
+#[test]
+fn bounds() {
+    let no_merge = |index: usize| format!("/a{index}/b{index}/c/**");
+    check_refused(&file("big", &list(300, no_merge)), "1024 positions");
+    check_refused(&file("names", &list(4097, |index| format!("/n{index}"))), "4097 different names");
+    check_refused(&file("wilds", &list(17, |index| format!("/a/{index}*"))), "17 different names with `*`");
+    check_refused(&file("deep", &format!("\"~{}\"", "/a".repeat(63))), "`deep` has 64 components");
+
+    let except = |index: usize| {
+        format!(
+            "  - {{id: r-{index}, kind: file, reason: r, paths: [/a], except: [{{executable: /e{index}}}]}}\n"
+        )
+    };
+    check_refused(&(0..65).map(except).collect::<String>(), "64 that the kernel knows");
+
+    let hash = "1".repeat(64);
+    let by_hash = |id: &str| format!("  - {{id: {id}, kind: exec, reason: r, sha256: [\"{hash}\"]}}\n");
+    check_refused(&(by_hash("one") + &by_hash("two")), "in `one` as well as in `two`");
+
+    let connect = |to: &str, ports: &str| {
+        format!("  - {{id: net, kind: connect, reason: r, to: [{to}], ports: [{ports}]}}\n")
+    };
+    let address = |index: usize| format!("10.0.{}.{}", index / 256, index % 256);
+    check_refused(&connect(&list(1025, address), "80"), "1025 IPv4 blocks");
+    check_refused(&connect("10.0.0.0/8", &list(17, |index| format!("{}", index * 2))), "17 port ranges");
+}
+
+#[test]
+fn what_fits_exactly() {
+    let host = Host::default();
+    let target = Target { seed: 1, generation: 7, slot: 1 };
+    let fits = |rules: &str| {
+        compile(&read(rules), &host, &MountTable::single(1), target)
+            .unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
+    };
+    let tables = fits(&file("names", &list(4096, |index| format!("/n{index}"))));
+    assert_eq!((tables.usage().names, tables.usage().words), (4096, 1));
+    assert_eq!((tables.table.generation, tables.table.unresolved_rule), (7, 1));
+    assert_eq!(fits(&file("wilds", &list(16, |index| format!("/a/{index}*")))).usage().wilds, 16);
+    assert_eq!(fits("  []\n").usage(), Default::default());
+}
+
+#[test]
+fn a_path_on_no_filesystem_is_refused() {
+    let nowhere = MountTable::default();
+    let target = Target { seed: 1, generation: 1, slot: 0 };
+    let refused = compile(&read(&file("lost", "/etc/x")), &Host::default(), &nowhere, target)
+        .map(|tables| tables.usage());
+    assert!(refused.expect_err("no place").to_string().contains("on no filesystem"));
+}
+
+#[test]
+fn large_texts_are_read_in_time() {
+    // Each would take long if items were compared with every other.
+    let long = list(20_000, |index| format!("/{index}"));
+    assert!(parse("t", &format!("version: 1\nname: t\nrules:\n{}", file("a", &long))).is_ok());
+    let blocks = list(20_000, |index| format!("10.{}.{}.0/24", index / 256, index % 256));
+    check_refused(&format!("  - {{id: n, kind: connect, reason: r, to: [{blocks}]}}\n"), "20000 IPv4 blocks");
+}

@@ -1,0 +1,110 @@
+//! Operations on names in mode `fallback`: seen when the system call returns, judged then, and recorded as `audit`.
+//!
+//! The name is what the caller gave, so this is a record of what was attempted by name and never a guard.
+
+use std::{fs, os::unix::ffi::OsStringExt};
+
+use treeline_event::{Action, FileRef, Outcome, ProcessKey, Verdict};
+use treeline_policy::{Host, Object, Policy, Request, Subject, eval, policy::FileOperation};
+
+use super::guard::start_ticks;
+use crate::backend::{Observation, Seen};
+
+/// Gives an allowed operation on a name the verdict `audit` and the rule, if a rule names it.
+pub(super) fn judge(observation: &mut Observation, policy: &Policy, host: &Host, generation: u64) {
+    if observation.verdict != Verdict::Allow {
+        return;
+    }
+    let Seen::Act(action) = &observation.seen else { return };
+    let Some((files, operation)) = names(action) else { return };
+    let hits = files.iter().filter_map(|file| {
+        let path = normal(file.path.as_bytes());
+        let subject = Subject { executable: executable(observation.subject), ..Subject::default() };
+        let decision = eval(policy, host, &Request { subject, object: Object::File { path, operation } });
+        (decision.verdict != Verdict::Allow).then_some(decision.rule).flatten()
+    });
+    if let Some(rule) = hits.min() {
+        observation.verdict = Verdict::Audit;
+        observation.rule = Some(rule as u32);
+        observation.generation = generation;
+    }
+}
+
+/// The names of an operation that succeeded, and which operation it is.
+fn names(action: &Action) -> Option<(Vec<&FileRef>, FileOperation)> {
+    let (files, operation, outcome) = match action {
+        Action::Create { file, outcome, .. } => (vec![file], FileOperation::Create, outcome),
+        Action::Delete { file, outcome } => (vec![file], FileOperation::Delete, outcome),
+        Action::Modify { file, outcome } => (vec![file], FileOperation::Write, outcome),
+        Action::Rename { from, to, outcome } => (vec![from, to], FileOperation::Rename, outcome),
+        Action::Link { from, to, outcome } => (vec![from, to], FileOperation::Link, outcome),
+        _ => return None,
+    };
+    let named = files.iter().all(|file| file.as_named);
+    (named && *outcome == Outcome::Ok).then_some((files, operation))
+}
+
+/// The executable of a process that may still live; empty when it does not.
+fn executable(key: ProcessKey) -> Vec<u8> {
+    let Ok(link) = fs::read_link(format!("/proc/{}/exe", key.pid)) else { return Vec::new() };
+    let same = start_ticks(key.pid as i32).is_ok_and(|ticks| ticks == key.start_ticks);
+    if same { link.into_os_string().into_vec() } else { Vec::new() }
+}
+
+/// The path without `.`, `..` and doubled slashes, by its text alone.
+fn normal(path: &[u8]) -> Vec<u8> {
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in path.split(|byte| *byte == b'/') {
+        match name {
+            b"" | b"." => {}
+            b".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    let mut out = Vec::with_capacity(path.len());
+    for name in &names {
+        out.push(b'/');
+        out.extend_from_slice(name);
+    }
+    if out.is_empty() {
+        out.push(b'/');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use treeline_event::{Outcome, SessionId};
+
+    use super::*;
+
+    const POLICY: &str = "version: 1\nname: t\nmode: enforce\nrules:\n  - id: keys\n    kind: file\n    \
+                          paths: [\"/h/.ssh/**\"]\n    reason: Keys.\n";
+
+    #[test]
+    fn names_are_judged_as_given() {
+        let policy = treeline_policy::parse("t", POLICY).expect("well-formed");
+        let check = |path: &str, outcome: Outcome, expect: Verdict| {
+            let file = FileRef { path: path.into(), as_named: true, ..FileRef::default() };
+            let mut observation = Observation {
+                time_ns: 1,
+                session: SessionId(1),
+                subject: ProcessKey { pid: u32::MAX, start_ticks: 1 },
+                subject_start_ns: 1,
+                tid: 1,
+                verdict: Verdict::Allow,
+                rule: None,
+                generation: 0,
+                seen: Seen::Act(Box::new(Action::Delete { file, outcome })),
+            };
+            judge(&mut observation, &policy, &Host::default(), 3);
+            assert_eq!(observation.verdict, expect, "{path}");
+            assert_eq!(observation.rule.is_some(), expect == Verdict::Audit);
+        };
+        check("/h/.ssh/id", Outcome::Ok, Verdict::Audit);
+        check("/h/x/../.ssh//./id", Outcome::Ok, Verdict::Audit);
+        check("/h/.ssh/id", Outcome::Errno(2), Verdict::Allow);
+        check("/h/ssh/id", Outcome::Ok, Verdict::Allow);
+        check("/../h/.ssh", Outcome::Ok, Verdict::Audit);
+    }
+}
