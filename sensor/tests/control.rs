@@ -114,7 +114,9 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        drop(self.stop.take().map(|stop| stop.send(())));
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the server did not panic");
         }
@@ -301,9 +303,9 @@ fn a_broken_backend_ends_the_sensor_with_everything_signed() {
         let daemon = Daemon::start();
         daemon.session_of(0);
         if panic {
-            daemon.backend.panic()
+            daemon.backend.panic();
         } else {
-            daemon.backend.fail("the ring is gone")
+            daemon.backend.fail("the ring is gone");
         }
         let deadline = Instant::now() + Duration::from_secs(20);
         while !daemon.running.sensor.has_ended() && Instant::now() < deadline {
