@@ -251,7 +251,23 @@ impl Connection {
             Err(error) => error,
         };
         drop(self.say(&refusal(ErrorKind::Malformed, error.to_string())).await);
+        self.leave().await;
         Err(End)
+    }
+
+    /// Closing a socket with unread bytes would reset it, and the client might not see why it was refused. So what it
+    /// has sent is read first, a frame's worth and a second at most.
+    async fn leave(&mut self) {
+        let read = async {
+            let (mut bytes, mut len) = ([0; 4096], 0);
+            while self.stream.shutdown().await.is_ok() && len < proto::FRAME_LEN_MAX {
+                match self.stream.read(&mut bytes).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => len += count,
+                }
+            }
+        };
+        drop(timeout(Duration::from_secs(1), read).await);
     }
 
     async fn read_rest(&mut self, into: &mut [u8]) -> Result<(), End> {
@@ -377,9 +393,18 @@ impl Connection {
 
     /// A follower that goes away, or that has something to say, ends the stream.
     async fn wait_for_more(&mut self) -> Result<(), End> {
-        match timeout(FOLLOW_INTERVAL, self.stream.readable()).await {
+        // Readiness is a guess until a read has confirmed it.
+        let spoken = async {
+            while self.stream.readable().await.is_ok() {
+                match self.stream.try_read(&mut [0]) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    _ => return,
+                }
+            }
+        };
+        match timeout(FOLLOW_INTERVAL, spoken).await {
             Err(_) => Ok(()),
-            Ok(_) => Err(End),
+            Ok(()) => Err(End),
         }
     }
 }

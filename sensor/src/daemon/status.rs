@@ -93,10 +93,13 @@ pub struct LossCount {
     pub count: u64,
 }
 
+/// Counts by site and kind.
+type LossCounts = BTreeMap<(String, String), u64>;
+
 /// The status as the threads keep it.
 #[derive(Debug)]
 pub struct Board {
-    status: Mutex<(Status, BTreeMap<(String, String), u64>)>,
+    status: Mutex<(Status, LossCounts)>,
 }
 
 impl Board {
@@ -106,7 +109,7 @@ impl Board {
         Self { status: Mutex::new((status, BTreeMap::new())) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, (Status, BTreeMap<(String, String), u64>)> {
+    fn lock(&self) -> MutexGuard<'_, (Status, LossCounts)> {
         // Every change is one assignment; a panic elsewhere leaves nothing half done.
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
