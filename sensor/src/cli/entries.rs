@@ -31,10 +31,10 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Debug, clap::Args)]
 pub struct Asked<A: clap::Args> {
     /// Read this log directory instead of asking the daemon
-    #[arg(long, value_name = "DIR", conflicts_with = "socket", help_heading = "Source")]
+    #[arg(long, global = true, value_name = "DIR", conflicts_with = "socket", help_heading = "Source")]
     log: Option<PathBuf>,
     /// The daemon's socket [default: as configured]
-    #[arg(long, value_name = "PATH", env = "TREELINE_SOCKET", help_heading = "Source")]
+    #[arg(long, global = true, value_name = "PATH", env = "TREELINE_SOCKET", help_heading = "Source")]
     socket: Option<PathBuf>,
     #[command(flatten)]
     args: A,
