@@ -58,7 +58,7 @@ impl Daemon {
         let (running, backend) = start(dir.path()).expect("it starts");
         let running = Arc::new(running);
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let (bound, is_bound) = std::sync::mpsc::channel();
+        let (bound, is_bound) = std::sync::mpsc::sync_channel(1);
         let (path, served) = (dir.path().join("sock"), Arc::clone(&running));
         let thread = std::thread::spawn(move || {
             let runtime =

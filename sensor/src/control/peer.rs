@@ -166,9 +166,9 @@ mod tests {
 
     #[test]
     fn a_process_that_has_ended_is_gone() {
-        let mut child = std::process::Command::new("true").spawn().expect("there is `true`");
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("there is `sleep`");
         let pidfd = open_pid(child.id()).expect("it is not reaped yet").pidfd;
-        child.wait().expect("it ends");
+        child.kill().and_then(|()| child.wait()).expect("it ends");
         assert!(matches!(inspect(pidfd, child.id()), Err(PeerError::Gone { .. })));
         assert!(matches!(open_pid(child.id()), Err(PeerError::Gone { .. })));
     }
