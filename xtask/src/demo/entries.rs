@@ -88,7 +88,12 @@ impl Entry {
 /// OCSF's identifier of SHA-256 among the algorithms of a fingerprint.
 const SHA_256_ID: u64 = 3;
 
+/// The SHA-256 of a file: among the hashes of an OCSF file, or the digest of a Treeline image. The hash of an image
+/// that was new follows the entries that name it, in a notice.
 fn sha256(file: &Value) -> Option<&str> {
+    if let Some(digest) = file.get("digest") {
+        return digest.get("sha256")?.as_str();
+    }
     let hashes = file.get("hashes")?.as_array()?;
     let hash =
         hashes.iter().find(|hash| hash.get("algorithm_id").and_then(Value::as_u64) == Some(SHA_256_ID))?;
@@ -126,6 +131,8 @@ mod tests {
         );
         assert_eq!(denial.sha256_of(Path::new("/usr/bin/bash")), ["cd"]);
         assert_eq!(entries[1].sha256_of(Path::new("/usr/bin/bash")), Vec::<&str>::new());
+        let notice = r#"{"unmapped":{"treeline":{"notice":{"image_hashed":{"image":{"path":"/bin/x","digest":{"sha256":"ef"}}}}}}}"#;
+        assert_eq!(parse(notice).expect("JSON")[0].sha256_of(Path::new("/bin/x")), ["ef"]);
         assert!(parse("{").is_err());
     }
 }
