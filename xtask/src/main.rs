@@ -83,9 +83,6 @@ fn run(verb: Verb) -> Result<Outcome> {
             let held = demo::run(checkout.root(), &checkout.treeline(), &arguments)?;
             Ok(Outcome::from_count(usize::from(!held)))
         }
-        Verb::Vm(arguments) => {
-            let held = vm::run(checkout.root(), &arguments)?;
-            Ok(Outcome::from_count(usize::from(!held)))
-        }
+        Verb::Vm(arguments) => vm::run(&checkout, &arguments),
     }
 }

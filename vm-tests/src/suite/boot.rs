@@ -24,7 +24,8 @@ const CASES: &[Case] = &[
     Case { name: "programs-run", check: programs },
 ];
 
-pub(super) const GROUP: Group = Group { name: "boot", cases: names, run, needs_sensor: false, timeout_s: 30 };
+pub(super) const GROUP: Group =
+    Group { name: "boot", cases: names, run, needs_sensor: false, timeout_s: 120 };
 
 /// Not built into every kernel, and a host without kmod's tools cannot ship the module.
 const OVERLAY: &str = "overlay-is-there";

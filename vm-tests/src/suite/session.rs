@@ -157,9 +157,9 @@ impl Entry {
 
 /// Every entry of the log, oldest first.
 pub(crate) fn entries(mode: Mode) -> Result<Vec<Entry>> {
-    let text = verb(mode, &["events", "--json"])?;
+    let text = verb(mode, &["log", "cat"])?;
     let read = |line: &str| -> Result<Entry> {
-        let value = serde_json::from_str(line).with_context(|| format!("`events --json` printed {line}"))?;
+        let value = serde_json::from_str(line).with_context(|| format!("`log cat` printed {line}"))?;
         Ok(Entry { text: line.to_owned(), value })
     };
     let entries: Vec<Entry> = text.lines().map(read).collect::<Result<_>>()?;

@@ -2,17 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::accelerator::{self, Accelerator, Choice};
 use super::catalogue::{Catalogue, Pin};
 use super::guest::{End, Guest, Run};
+use super::initramfs;
 use super::kernel::Kernel;
 use super::report::{self, Totals};
-use super::{initramfs, tool};
+use crate::{build, checkout::Checkout, outcome::Outcome, step};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// How much of the console is shown when a guest fails.
@@ -47,27 +47,27 @@ pub(crate) struct Args {
     boot_timeout_s: u64,
 }
 
-/// Runs the verb in the checkout at `root`; `false` when a test failed.
+/// Runs the verb; the findings are tests that failed.
 ///
 /// # Errors
 /// When a kernel cannot be had or a guest cannot be built.
-pub(crate) fn run(root: &Path, args: &Args) -> Result<bool> {
-    let catalogue = Catalogue::read(&root.join("vm-tests/kernels.toml"))?;
-    let cache = root.join(".cache/kernels");
+pub(crate) fn run(checkout: &Checkout, args: &Args) -> Result<Outcome> {
+    let catalogue = Catalogue::read(&checkout.root().join("vm-tests/kernels.toml"))?;
+    let cache = checkout.root().join(".cache/kernels");
     if args.list {
         list(&catalogue, &cache);
-        return Ok(true);
+        return Ok(Outcome::Clean);
     }
     let pins = catalogue.choose(&args.kernels)?;
     let choice = accelerator::choose(args.accelerator);
     println!("vm: guests run under {}: {}", choice.accelerator, choice.reason);
-    let common = common_archive(args, root)?;
+    let common = common_archive(args, checkout)?;
     let mut totals = Totals::default();
     for pin in &pins {
-        totals += boot(args, root, &cache, pin, &choice, &common)?;
+        totals += boot(args, checkout, &cache, pin, &choice, &common)?;
     }
     println!("vm: {} of {} kernels booted: {totals}", pins.len(), catalogue.all().len());
-    Ok(totals.failed_count == 0)
+    Ok(Outcome::from_count(totals.failed_count))
 }
 
 fn list(catalogue: &Catalogue, cache: &Path) {
@@ -77,54 +77,43 @@ fn list(catalogue: &Catalogue, cache: &Path) {
     }
 }
 
-fn common_archive(args: &Args, root: &Path) -> Result<Vec<u8>> {
-    let guest = build_guest(root)?;
+fn common_archive(args: &Args, checkout: &Checkout) -> Result<Vec<u8>> {
     let treeline = match &args.treeline {
         Some(path) => Some(path.clone()),
         None if args.without_sensor => None,
-        None => Some(build_treeline(root)?),
+        None => {
+            build::run(checkout)?;
+            Some(checkout.treeline())
+        }
     };
-    initramfs::common(&guest, treeline.as_deref())
+    initramfs::common(&build_guest(checkout)?, treeline.as_deref())
 }
 
 /// PID 1, static so that it needs nothing of the guest. In a target directory of its own: its flags would
 /// otherwise make every other build start afresh.
-fn build_guest(root: &Path) -> Result<PathBuf> {
-    println!("vm: building the guest's PID 1");
-    let target = root.join("target/vm");
-    let mut command = cargo(root);
-    command.args(["build", "--package", "treeline-vm-tests", "--bin", "treeline-vm-guest"]);
+fn build_guest(checkout: &Checkout) -> Result<PathBuf> {
+    println!("==> the guests' PID 1");
+    let target = checkout.root().join("target/vm");
+    let mut command = build::cargo();
+    command.current_dir(checkout.root());
+    command.args(["build", "--locked", "--package", "treeline-vm-tests", "--bin", "treeline-vm-guest"]);
     command.args(["--target", TARGET]).arg("--target-dir").arg(&target);
     command.env("RUSTFLAGS", "-C target-feature=+crt-static").env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
-    build(&mut command)?;
+    step::run(checkout, "build-vm-guest", &mut command)?;
     Ok(target.join(TARGET).join("debug/treeline-vm-guest"))
 }
 
-fn build_treeline(root: &Path) -> Result<PathBuf> {
-    println!("vm: building the sensor");
-    build(cargo(root).args(["build", "--release", "--package", "treeline"]))?;
-    Ok(root.join("target/release/treeline"))
-}
-
-fn cargo(root: &Path) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root);
-    command
-}
-
-/// Runs a build with its progress on our standard error.
-fn build(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| tool::missing("cargo"))?;
-    if !status.success() {
-        bail!("the build ended with {status}; its errors are above");
-    }
-    Ok(())
-}
-
 /// Boots one kernel and prints its report.
-fn boot(args: &Args, root: &Path, cache: &Path, pin: &Pin, choice: &Choice, common: &[u8]) -> Result<Totals> {
+fn boot(
+    args: &Args,
+    checkout: &Checkout,
+    cache: &Path,
+    pin: &Pin,
+    choice: &Choice,
+    common: &[u8],
+) -> Result<Totals> {
     let kernel = Kernel::open(cache, pin)?;
-    let logs = root.join("target/xtask-logs");
+    let logs = checkout.logs();
     fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
     let log = logs.join(format!("vm-{}.log", pin.series));
     let initramfs = logs.join(format!("vm-{}.cpio", pin.series));
