@@ -3,13 +3,13 @@
 use treeline_abi::{
     Label, LabelFlags, Verdict,
     network::{Prefix4, Prefix6, PrefixRules, RULES_PER_PREFIX_MAX},
-    paths::{Operation, RULES_MAX, SLOTS, Table, WORDS},
+    paths::{AliasKey, AliasRules, Operation, RULES_MAX, RULES_PER_ALIAS_MAX, SLOTS, Table, WORDS},
 };
 
 use crate::{
     cgroup::AF_INET,
     kernel::{GO_ON, STOP, inode, offset, read, repeat},
-    maps::{ACCEPTS, ACTIVE, IMAGES, PREFIXES4, PREFIXES6, RULES, TABLES},
+    maps::{ACCEPTS, ACTIVE, ALIASES, IMAGES, PREFIXES4, PREFIXES6, RULES, TABLES},
     scratch::Scratch,
     tasks,
     walk::{self, Active},
@@ -88,7 +88,74 @@ pub(crate) fn judge_dentry(scratch: &mut Scratch, dentry: u64, operations: u32, 
     };
     walk::walk_object(scratch, dentry, active.table, active.slot);
     let packed = judge(scratch, active.table, active.slot, operations, label.flags);
-    Decision::unpack(packed, active.table.generation)
+    let decision = Decision::unpack(packed, active.table.generation);
+    let node: u64 = read(dentry + offset!(dentry_inode));
+    if node == 0 || read::<u32>(node + offset!(inode_nlink)) < 2 {
+        return decision;
+    }
+    // Another name of it may be a protected one.
+    scratch.alias =
+        AliasKey { slot: active.slot, device: scratch.walked.device, inode: read(node + offset!(inode_ino)) };
+    let packed = judge_alias(scratch, active.table, active.slot, operations, label.flags);
+    decision.or(Decision::unpack(packed, active.table.generation))
+}
+
+/// Judges the object in `Scratch::alias` by identity. The result is packed, see [`judge`].
+#[inline(never)]
+fn judge_alias(
+    scratch: &mut Scratch,
+    table: &'static Table,
+    slot: u32,
+    operations: u32,
+    label_flags: u32,
+) -> u64 {
+    // SAFETY: the value stays in place while the program runs (RCU).
+    let Some(alias) = (unsafe { ALIASES.get(&scratch.alias) }) else {
+        return 0;
+    };
+    let mut pass =
+        AliasPass { alias, slot, operations, sets: 0, plain: 1, exceptions: 0, decision: Decision::ALLOW };
+    repeat(RULES_PER_ALIAS_MAX as u32, weigh_alias, &mut pass);
+    if pass.exceptions != 0 {
+        pass.sets = subject_sets(scratch, table, slot, label_flags);
+        pass.plain = 0;
+        repeat(RULES_PER_ALIAS_MAX as u32, weigh_alias, &mut pass);
+    }
+    pass.decision.pack()
+}
+
+/// One pass over the rules of an alias; see [`Pass`].
+struct AliasPass {
+    alias: *const AliasRules,
+    slot: u32,
+    operations: u32,
+    sets: u64,
+    plain: u32,
+    exceptions: u32,
+    decision: Decision,
+}
+
+extern "C" fn weigh_alias(index: u64, pass: *mut AliasPass) -> u64 {
+    // SAFETY: as in `weigh`.
+    let (pass, alias) = unsafe { (&mut *pass, &*(*pass).alias) };
+    let number = alias.rules[index as usize & (RULES_PER_ALIAS_MAX - 1)];
+    if number == 0 {
+        return STOP;
+    }
+    let Some(rule) = RULES.get(pass.slot * RULES_MAX + ((number - 1) & (RULES_MAX - 1))) else {
+        return GO_ON;
+    };
+    if rule.operations & pass.operations == 0 {
+        return GO_ON;
+    }
+    let plain = rule.exceptions == 0;
+    if !plain && pass.plain != 0 {
+        pass.exceptions = 1;
+    }
+    if plain == (pass.plain != 0) && rule.exceptions & pass.sets == 0 {
+        pass.decision.add(number, rule.enforce != 0);
+    }
+    GO_ON
 }
 
 /// Judges the object that was just walked. The result is a packed [`Decision`]: subprograms return one register.
@@ -233,7 +300,12 @@ extern "C" fn add_set(_round: u64, pass: *mut SubjectPass) -> u64 {
 /// Judges the executable whose identity is in `Scratch::key` by its content, when that is known. The result is packed,
 /// see [`judge`].
 #[inline(never)]
-pub(crate) fn judge_content(scratch: &mut Scratch, table: &'static Table, slot: u32, label_flags: u32) -> u64 {
+pub(crate) fn judge_content(
+    scratch: &mut Scratch,
+    table: &'static Table,
+    slot: u32,
+    label_flags: u32,
+) -> u64 {
     // SAFETY: the value stays in place while the program runs (RCU).
     let Some(image) = (unsafe { IMAGES.get(&scratch.key) }) else {
         return 0;

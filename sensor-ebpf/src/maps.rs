@@ -8,8 +8,8 @@ use treeline_abi::{
     Kind, Loss,
     network::{PREFIXES_MAX, Prefix4, Prefix6, PrefixRules},
     paths::{
-        Accept, DEVICES_MAX, DeviceKey, FileKey, ImageRules, Mask, NAMES_MAX, RULES_MAX, Rule, SLOTS, Table,
-        WILD_MAX, WORDS, WildWords,
+        ALIASES_MAX, Accept, AliasKey, AliasRules, DEVICES_MAX, DeviceKey, FileKey, ImageRules, Mask,
+        NAMES_MAX, RULES_MAX, Rule, SLOTS, Table, WILD_MAX, WORDS, WildWords,
     },
 };
 
@@ -62,6 +62,10 @@ pub(crate) static RULES: Array<Rule> = Array::with_max_entries(RULES_MAX * SLOTS
 /// Files whose content is known to matter to the policy. The agent adds and removes entries as hashes become known.
 #[map]
 pub(crate) static IMAGES: HashMap<FileKey, ImageRules> = HashMap::with_max_entries(16_384, 0);
+
+/// Protected files with several names, by identity.
+#[map]
+pub(crate) static ALIASES: HashMap<AliasKey, AliasRules> = HashMap::with_max_entries(ALIASES_MAX * SLOTS, 0);
 
 /// Connect rules by IPv4 prefix.
 #[map]

@@ -6,7 +6,7 @@
 
 use treeline_abi::{
     Header,
-    paths::{FileKey, Mask, WORDS},
+    paths::{AliasKey, FileKey, Mask, WORDS},
     record::DATA_LEN_MAX,
 };
 
@@ -67,6 +67,7 @@ pub(crate) struct Scratch {
     pub(crate) walked: Walked,
     pub(crate) subject: Walked,
     pub(crate) key: FileKey,
+    pub(crate) alias: AliasKey,
 }
 
 const _: () = assert!(size_of::<Scratch>() <= 32 * 1024);

@@ -250,6 +250,33 @@ pub struct ImageRules {
     pub pad: u32,
 }
 
+/// Objects with several names that rules protect under one of them.
+pub const ALIASES_MAX: u32 = 8192;
+/// Rules of one such object; the agent keeps those that refuse when there are more.
+pub const RULES_PER_ALIAS_MAX: usize = 4;
+
+/// Key of the `ALIASES` table: a protected file that has more than one hard link, by identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct AliasKey {
+    /// Slot of the table in force.
+    pub slot: u32,
+    /// `s_dev` as the kernel encodes it.
+    pub device: u32,
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// Value of the `ALIASES` table: the rules that hold for the object, whatever name it is reached by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct AliasRules {
+    /// Rule index + 1 each, 0 for none.
+    pub rules: [u32; RULES_PER_ALIAS_MAX],
+}
+
+const _: () = assert!(size_of::<AliasKey>() == 16);
+const _: () = assert!(size_of::<AliasRules>() == 16);
 const _: () = assert!(size_of::<Mask>() == 128);
 const _: () = assert!(size_of::<Wild>() == 200);
 const _: () = assert!(size_of::<WildWords>() == 264);

@@ -5,6 +5,7 @@ mod decode;
 mod doctor;
 mod guard;
 mod hooks;
+mod links;
 mod load;
 mod mounts;
 mod named;
@@ -289,13 +290,24 @@ impl Backend for LinuxBackend {
                 unenforceable.join(", ")
             )));
         }
+        // The new slot's aliases are there before it is put in force.
+        let aliases = links::aliases(&policy.policy, &host, &self.decoder.mounts, tables.slot);
+        self.kernel_tables.add_aliases(&mut self.ebpf, &aliases)?;
         self.kernel_tables.install(&mut self.ebpf, &tables)?;
+        self.kernel_tables.keep_aliases(&mut self.ebpf, &aliases)?;
         self.in_force = Some(InForce { installable: policy.clone(), tables, guard });
         self.refresh_images()?;
         Ok(statuses)
     }
 
     fn track(&mut self, request: &TrackRequest) -> Result<Vec<ProcessKey>, BackendError> {
+        // Links that were made since the policy was put in force.
+        if let Some(in_force) = &self.in_force {
+            let tables = &in_force.tables;
+            let policy = &in_force.installable.policy;
+            let aliases = links::aliases(policy, &tables.host, &self.decoder.mounts, tables.slot);
+            self.kernel_tables.add_aliases(&mut self.ebpf, &aliases)?;
+        }
         track::track(self.labels.as_fd(), request)
     }
 

@@ -7,7 +7,8 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, MapData, MapError, lpm_trie},
 };
 use treeline_abi::paths::{
-    self, Accept, FileKey, ImageRules, Mask, RULES_MAX, Rule, Table, WILD_MAX, WORDS, WildWords,
+    self, ALIASES_MAX, Accept, AliasKey, AliasRules, FileKey, ImageRules, Mask, RULES_MAX, Rule, Table,
+    WILD_MAX, WORDS, WildWords,
 };
 use treeline_policy::compile::Tables;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
@@ -32,6 +33,7 @@ struct Filled {
 pub(super) struct KernelTables {
     filled: [Filled; paths::SLOTS as usize],
     images: Vec<[u8; size_of::<FileKey>()]>,
+    aliases: Vec<[u8; size_of::<AliasKey>()]>,
     /// The slot in force.
     active: Option<u32>,
 }
@@ -115,6 +117,43 @@ impl KernelTables {
         Ok(())
     }
 
+    /// Adds files with several names. Keys carry their slot, so the slot in force can keep its own meanwhile.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`] when the table is full.
+    pub(super) fn add_aliases(
+        &mut self,
+        ebpf: &mut Ebpf,
+        aliases: &[(AliasKey, AliasRules)],
+    ) -> Result<(), BackendError> {
+        let mut map = alias_map(ebpf)?;
+        for (key, rules) in aliases.iter().take(ALIASES_MAX as usize) {
+            map.insert(bytes::<_, 16>(key), bytes::<_, 16>(rules), 0).map_err(io)?;
+            if !self.aliases.contains(&bytes(key)) {
+                self.aliases.push(bytes(key));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes those that are not among these.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`].
+    pub(super) fn keep_aliases(
+        &mut self,
+        ebpf: &mut Ebpf,
+        aliases: &[(AliasKey, AliasRules)],
+    ) -> Result<(), BackendError> {
+        let wanted: Vec<[u8; size_of::<AliasKey>()]> = aliases.iter().map(|(key, _)| bytes(key)).collect();
+        let mut map = alias_map(ebpf)?;
+        for key in self.aliases.iter().filter(|key| !wanted.contains(key)) {
+            map.remove(key).map_err(io)?;
+        }
+        self.aliases.retain(|key| wanted.contains(key));
+        Ok(())
+    }
+
     fn empty(&mut self, ebpf: &mut Ebpf, slot: u32) -> Result<(), BackendError> {
         let filled = std::mem::take(&mut self.filled[slot as usize]);
         for hash in &filled.names {
@@ -140,6 +179,12 @@ fn hash_map<'e, K: Pod, V: Pod>(
     name: &'static str,
 ) -> Result<HashMap<&'e mut MapData, K, V>, BackendError> {
     HashMap::try_from(ebpf.map_mut(name).ok_or_else(|| missing(name))?).map_err(io)
+}
+
+type Aliases<'e> = HashMap<&'e mut MapData, [u8; size_of::<AliasKey>()], [u8; size_of::<AliasRules>()]>;
+
+fn alias_map(ebpf: &mut Ebpf) -> Result<Aliases<'_>, BackendError> {
+    hash_map(ebpf, "ALIASES")
 }
 
 fn lpm<'e, const K: usize>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<Prefixes<'e, K>, BackendError> {
