@@ -5,6 +5,7 @@ mod boundaries;
 mod finding;
 mod functions;
 mod layers;
+mod links;
 mod manifests;
 mod source;
 mod unsafety;
@@ -32,6 +33,7 @@ pub(crate) fn run(checkout: &Checkout) -> Result<Outcome> {
         .collect();
     findings.extend(rust.iter().flat_map(source_findings));
     findings.extend(unsafety::one_file_only(&rust));
+    findings.extend(links::check(&files));
     findings.extend(layers::check(&layers::Metadata::of(checkout)?));
     findings.sort();
     for finding in &findings {
