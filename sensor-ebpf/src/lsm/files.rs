@@ -208,6 +208,10 @@ pub(crate) fn inode_rename(ctx: LsmContext) -> i32 {
 name_hook!(inode_setattr, "inode_setattr", 3, 1, Modify, WRITE, 0);
 name_hook!(inode_setattr_plain, "inode_setattr", 2, 0, Modify, WRITE, 0);
 
-// Extended attributes, access control lists among them. The first argument is the mount's id map since Linux 5.12.
+// Extended attributes; access control lists have hooks of their own since Linux 6.2. The first argument is the mount's id map since Linux 5.12.
 name_hook!(inode_setxattr, "inode_setxattr", 6, 1, Modify, WRITE, 0);
 name_hook!(inode_setxattr_plain, "inode_setxattr", 5, 0, Modify, WRITE, 0);
+name_hook!(inode_removexattr, "inode_removexattr", 3, 1, Modify, WRITE, 0);
+name_hook!(inode_removexattr_plain, "inode_removexattr", 2, 0, Modify, WRITE, 0);
+name_hook!(inode_set_acl, "inode_set_acl", 4, 1, Modify, WRITE, 0);
+name_hook!(inode_remove_acl, "inode_remove_acl", 3, 1, Modify, WRITE, 0);

@@ -178,11 +178,12 @@ fn homes() -> Vec<Home> {
     let _ = File::open("/etc/passwd").and_then(|file| file.take(PASSWD_LEN_MAX).read_to_string(&mut text));
     let mut homes = homes_of(&text);
     let uid = uzers::get_current_uid();
-    if let Some(path) = std::env::home_dir()
-        && path.is_absolute()
-        && !homes.iter().any(|home| home.uid == uid)
+    if !homes.iter().any(|home| home.uid == uid)
+        && let Some(user) = uzers::get_user_by_uid(uid)
+        && uzers::os::unix::UserExt::home_dir(&user).is_absolute()
     {
-        homes.push(Home { uid, path: path.into_os_string().into_encoded_bytes() });
+        let path = uzers::os::unix::UserExt::home_dir(&user).as_os_str().as_encoded_bytes().to_vec();
+        homes.push(Home { uid, path });
     }
     homes
 }

@@ -101,17 +101,21 @@ pub(super) fn settings(kernel: &Kernel) -> Settings {
     Settings { connect_exit: u32::from(kernel.has_function("__sys_connect_file")), pad: 0 }
 }
 
-/// The hooks of attributes, whose arguments differ between kernels.
-fn attributes(kernel: &Kernel) -> [Hook; 2] {
-    let pick = |function, arguments, with_idmap, plain| {
-        if kernel.parameters(function) == Some(arguments) { with_idmap } else { plain }
+/// The hooks of attributes: their arguments differ between kernels, and older ones lack some.
+fn attributes(kernel: &Kernel) -> Vec<Hook> {
+    const HOOKS: [(&str, &str, usize, &str, &str); 5] = [
+        ("inode_setattr", "bpf_lsm_inode_setattr", 3, "inode_setattr", "inode_setattr_plain"),
+        ("inode_setxattr", "bpf_lsm_inode_setxattr", 6, "inode_setxattr", "inode_setxattr_plain"),
+        ("inode_removexattr", "bpf_lsm_inode_removexattr", 3, "inode_removexattr", "inode_removexattr_plain"),
+        ("inode_set_acl", "bpf_lsm_inode_set_acl", 4, "inode_set_acl", "inode_set_acl"),
+        ("inode_remove_acl", "bpf_lsm_inode_remove_acl", 3, "inode_remove_acl", "inode_remove_acl"),
+    ];
+    let hook = |(target, function, arguments, with_idmap, plain): (&'static str, _, _, _, _)| {
+        let found = kernel.parameters(function)?;
+        let program = if found == arguments { with_idmap } else { plain };
+        Some(Hook::new(HookKind::Lsm, program, target, true))
     };
-    let setattr = pick("bpf_lsm_inode_setattr", 3, "inode_setattr", "inode_setattr_plain");
-    let setxattr = pick("bpf_lsm_inode_setxattr", 6, "inode_setxattr", "inode_setxattr_plain");
-    [
-        Hook::new(HookKind::Lsm, setattr, "inode_setattr", true),
-        Hook::new(HookKind::Lsm, setxattr, "inode_setxattr", true),
-    ]
+    HOOKS.into_iter().filter_map(hook).collect()
 }
 
 /// The hooks of a mode, in the order in which they are attached.

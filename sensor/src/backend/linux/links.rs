@@ -91,7 +91,7 @@ impl Search<'_> {
                 self.visit(&path.join(OsStr::from_bytes(name)), after, depth + 1);
             }
             Some((component, after)) => {
-                self.below(path, &metadata, depth, |name| component.matches(name), after)
+                self.below(path, &metadata, depth, |name| component.matches(name), after);
             }
         }
     }

@@ -20,7 +20,7 @@ mod track;
 use std::{
     collections::HashMap,
     os::fd::{AsFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -52,6 +52,13 @@ pub struct Options {
 /// How often the mount table is looked at again.
 const MOUNTS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Contents by identity. Bounded by what was executed in tracked trees; beyond [`KNOWN_MAX`] nothing is added, so that
+/// a rule by SHA-256 then counts only for the files that are in it.
+type Known = Arc<Mutex<HashMap<FileId, ([u8; 32], PathBytes)>>>;
+
+/// Files whose content is remembered; the kernel's table has as many entries.
+const KNOWN_MAX: usize = 16_384;
+
 /// The policy in force and what belongs to it.
 struct InForce {
     installable: Installable,
@@ -70,8 +77,8 @@ pub struct LinuxBackend {
     kernel_tables: KernelTables,
     in_force: Option<InForce>,
     labels: OwnedFd,
-    /// Files whose content is known, for rules by SHA-256.
-    known: HashMap<FileId, ([u8; 32], PathBytes)>,
+    /// Files whose content is known, for rules by SHA-256. Shared with the guard.
+    known: Known,
     /// Wakes a poll when the guard has refused something.
     refused: Arc<OwnedFd>,
     /// Refusals whose system call has not returned yet, by process.
@@ -103,7 +110,7 @@ pub fn start(options: &Options) -> Result<Box<dyn Backend>, BackendError> {
             Err(error) => refusals.push((mode, load::chain(&error))),
         }
     }
-    let words: Vec<String> = refusals.iter().map(|(mode, error)| format!("{mode:?}: {error}")).collect();
+    let words: Vec<String> = refusals.iter().map(|(mode, error)| format!("{mode}: {error}")).collect();
     Err(BackendError::Unsupported(format!(
         "no attach mode works here ({}); `treeline doctor` shows what is missing",
         words.join("; ")
@@ -120,7 +127,7 @@ impl LinuxBackend {
         let wanted = hooks::of(mode, &facts.kernel);
         if wanted.is_empty() {
             return Err(BackendError::Unsupported(format!(
-                "attach mode {mode:?} is not built into this version"
+                "attach mode {mode} is not built into this version"
             )));
         }
         if mode == AttachMode::Lsm {
@@ -155,7 +162,7 @@ impl LinuxBackend {
             kernel_tables: KernelTables::default(),
             in_force: None,
             labels,
-            known: HashMap::new(),
+            known: Known::default(),
             refused: Arc::new(guard::event_fd()?),
             expected: HashMap::new(),
         })
@@ -176,6 +183,7 @@ impl LinuxBackend {
                 source,
             })?,
             rule_indices: rules.iter().map(|rule| index(&rule.id)).collect(),
+            known: Arc::clone(&self.known),
         };
         Guard::start(orders, Arc::clone(&self.refused)).map(Some)
     }
@@ -183,14 +191,15 @@ impl LinuxBackend {
     /// Fills the table of files by content from what is known and the policy in force.
     fn refresh_images(&mut self) -> Result<(), BackendError> {
         let Some(in_force) = &self.in_force else { return Ok(()) };
-        let entries: Vec<_> = self
-            .known
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries: Vec<_> = known
             .iter()
             .map(|(file, (sha256, path))| {
                 (file_key(file), in_force.tables.image_rules(sha256, Some(path.as_bytes())))
             })
             .filter(|(_, rules)| rules.exceptions != 0 || rules.exec_rule != 0)
             .collect();
+        drop(known);
         self.kernel_tables.set_images(&mut self.ebpf, entries.into_iter())
     }
 
@@ -220,7 +229,8 @@ impl LinuxBackend {
             (&mut delivery, &self.in_force, self.mode)
         {
             let Installable { policy, generation, .. } = &in_force.installable;
-            named::judge(observation, policy, &in_force.tables.host, *generation);
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            named::judge(observation, policy, &in_force.tables.host, *generation, &known);
         }
         delivery
     }
@@ -284,7 +294,7 @@ impl Backend for LinuxBackend {
             .collect();
         if !unenforceable.is_empty() && !policy.allow_unenforceable {
             return Err(BackendError::Policy(format!(
-                "attach mode {:?} cannot enforce the rules {}: set them to `mode: monitor`, or allow it with \
+                "attach mode {} cannot enforce the rules {}: set them to `mode: monitor`, or allow it with \
                  `unenforceable = \"observe\"` in the configuration",
                 self.mode,
                 unenforceable.join(", ")
@@ -312,7 +322,13 @@ impl Backend for LinuxBackend {
     }
 
     fn content_known(&mut self, path: &PathBytes, file: &FileId, sha256: &[u8; 32]) {
-        self.known.insert(*file, (*sha256, path.clone()));
+        {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() >= KNOWN_MAX && !known.contains_key(file) {
+                return;
+            }
+            known.insert(*file, (*sha256, path.clone()));
+        }
         let matters = self.in_force.as_ref().is_some_and(|in_force| {
             let rules = in_force.tables.image_rules(sha256, Some(path.as_bytes()));
             rules.exceptions != 0 || rules.exec_rule != 0
@@ -360,7 +376,7 @@ fn unused(refusals: &[(AttachMode, String)]) -> Vec<HookStatus> {
     refusals
         .iter()
         .map(|(mode, error)| HookStatus {
-            hook: format!("mode/{}", format!("{mode:?}").to_lowercase()),
+            hook: format!("mode/{mode}"),
             state: HookState::Failed { error: error.clone() },
         })
         .collect()

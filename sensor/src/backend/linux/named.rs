@@ -1,26 +1,45 @@
-//! Operations on names in mode `fallback`: seen when the system call returns, judged then, and recorded as `audit`.
+//! Operations on names, and execs, in mode `fallback`: seen when they have happened, judged then, and recorded as
+//! `audit`.
 //!
 //! The name is what the caller gave, so this is a record of what was attempted by name and never a guard.
 
-use std::{fs, os::unix::ffi::OsStringExt};
+use std::{collections::HashMap, fs, os::unix::ffi::OsStringExt};
 
-use treeline_event::{Action, FileRef, Outcome, ProcessKey, Verdict};
+use treeline_event::{Action, FileId, FileRef, Outcome, PathBytes, ProcessKey, Verdict};
 use treeline_policy::{Host, Object, Policy, Request, Subject, eval, policy::FileOperation};
 
 use super::guard::start_ticks;
 use crate::backend::{Observation, Seen};
 
 /// Gives an allowed operation on a name the verdict `audit` and the rule, if a rule names it.
-pub(super) fn judge(observation: &mut Observation, policy: &Policy, host: &Host, generation: u64) {
+pub(super) fn judge(
+    observation: &mut Observation,
+    policy: &Policy,
+    host: &Host,
+    generation: u64,
+    known: &HashMap<FileId, ([u8; 32], PathBytes)>,
+) {
     if observation.verdict != Verdict::Allow {
         return;
     }
-    let Seen::Act(action) = &observation.seen else { return };
-    let Some((files, operation)) = names(action) else { return };
-    let hits = files.iter().filter_map(|file| {
-        let path = normal(file.path.as_bytes());
+    let objects: Vec<Object> = match &observation.seen {
+        Seen::Act(action) => match names(action) {
+            Some((files, operation)) => {
+                let object = |file: &FileRef| Object::File { path: normal(file.path.as_bytes()), operation };
+                files.into_iter().map(object).collect()
+            }
+            None => return,
+        },
+        // A rule by content, or in `monitor`: the exec was not held for it.
+        Seen::Exec(exec) => vec![Object::Exec {
+            path: exec.image.path.as_bytes().to_vec(),
+            sha256: known.get(&exec.image.id).map(|(sha256, _)| *sha256),
+        }],
+        Seen::Fork { .. } | Seen::Exit { .. } => return,
+    };
+    let hits = objects.into_iter().filter_map(|object| {
         let subject = Subject { executable: executable(observation.subject), ..Subject::default() };
-        let decision = eval(policy, host, &Request { subject, object: Object::File { path, operation } });
+        let decision = eval(policy, host, &Request { subject, object });
         (decision.verdict != Verdict::Allow).then_some(decision.rule).flatten()
     });
     if let Some(rule) = hits.min() {
@@ -97,7 +116,7 @@ mod tests {
                 generation: 0,
                 seen: Seen::Act(Box::new(Action::Delete { file, outcome })),
             };
-            judge(&mut observation, &policy, &Host::default(), 3);
+            judge(&mut observation, &policy, &Host::default(), 3, &HashMap::new());
             assert_eq!(observation.verdict, expect, "{path}");
             assert_eq!(observation.rule.is_some(), expect == Verdict::Audit);
         };

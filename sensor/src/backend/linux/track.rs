@@ -53,7 +53,11 @@ fn set(
     request: &TrackRequest,
     flags: u32,
 ) -> Result<(), BackendError> {
-    let label = Label { session: request.session.0, flags, ..Label::default() };
+    // A process that registers from inside a tree stays what it is: code that the dynamic loader was told to put into
+    // it must not regain an exception.
+    let before = sys::label(labels, pidfd).ok().flatten();
+    let inherited = before.map_or(0, |label| label.flags & LabelFlags::LOADER_ENV);
+    let label = Label { session: request.session.0, flags: flags | inherited, ..Label::default() };
     sys::set_label(labels, pidfd, &label).map_err(|source| match source.raw_os_error() {
         Some(libc::ESRCH | libc::ENOENT) => BackendError::Gone { pid: request.pid },
         _ => BackendError::Io { attempt: format!("label process {}", request.pid), source },

@@ -4,7 +4,8 @@ use std::{
     fs, io,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
     os::unix::ffi::OsStringExt,
-    sync::Arc,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, PoisonError},
 };
 
 use nix::sys::fanotify::MaskFlags;
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::backend::{
     Observation, Seen,
-    linux::{rings::boot_ns, sys},
+    linux::{Known, rings::boot_ns, sys},
 };
 
 /// What decides.
@@ -32,6 +33,7 @@ pub(super) struct Judge {
     rule_indices: Vec<u32>,
     labels: OwnedFd,
     protected: Protected,
+    known: Known,
     own_pid: i32,
     /// What refuses an object that cannot be resolved: the first file rule in `enforce`.
     unresolved: Option<usize>,
@@ -60,6 +62,7 @@ impl Judge {
             rule_indices: orders.rule_indices.clone(),
             labels: labels.expect("a descriptor can be duplicated when a thread could be started"),
             protected,
+            known: Arc::clone(&orders.known),
             own_pid: rustix::process::getpid().as_raw_nonzero().get(),
             unresolved,
         }
@@ -82,8 +85,16 @@ impl Judge {
         };
         let exec = mask.contains(MaskFlags::FAN_OPEN_EXEC_PERM);
         let access = if exec { Access::Exec } else { subject::access(tid) };
-        let refusal = self.judge(file, pid, access, exec, &label)?;
-        Some(self.observation(pid, tid, &label, refusal))
+        // Whoever waits must get an answer: a panic over one event is a refusal of that one.
+        let judged = catch_unwind(AssertUnwindSafe(|| self.judge(file, pid, access, exec, &label)));
+        let refusal = judged.unwrap_or_else(|_| {
+            tracing::error!(pid, "a permission event could not be judged; it is refused");
+            self.unresolved.map(|rule| {
+                let file = FileRef { unresolved: true, ..FileRef::default() };
+                Refusal { rule, file, exec, access }
+            })
+        });
+        Some(self.observation(pid, tid, &label, refusal?))
     }
 
     fn judge(
@@ -107,7 +118,7 @@ impl Judge {
             let named = link_target(file).unwrap_or_default();
             return self.unresolved.map(|rule| Refusal { rule, file: reference(named, true), exec, access });
         }
-        let subject = executable(pid, label);
+        let subject = self.subject(pid, label);
         let mut worst: Option<(usize, &PathBytes)> = None;
         for path in &paths {
             for object in objects(path, access, exec) {
@@ -125,7 +136,7 @@ impl Judge {
 
     /// The object's own paths: those under which it was protected, and the one that was used if it leads to it.
     fn paths(&self, file: BorrowedFd<'_>, stat: &Stat) -> Vec<PathBytes> {
-        let known = self.protected.lock().expect("no thread panics with this lock");
+        let known = self.protected.lock().unwrap_or_else(PoisonError::into_inner);
         let mut paths = known.paths(stat).to_vec();
         if let Some(path) = link_target(file)
             && leads_to(&path, stat)
@@ -141,6 +152,24 @@ impl Judge {
             }
         }
         paths
+    }
+
+    /// The subject's executable; none that an exception could name when the dynamic loader was told to put other code
+    /// into it, or when it cannot be read.
+    fn subject(&self, pid: i32, label: &Label) -> Subject {
+        if label.flags & LabelFlags::LOADER_ENV != 0 {
+            return Subject::default();
+        }
+        let link = format!("/proc/{pid}/exe");
+        let Ok(stat) = rustix::fs::stat(link.as_str()) else { return Subject::default() };
+        let path = fs::read_link(link).map(|path| path.into_os_string().into_vec()).unwrap_or_default();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let sha256 = known.get(&identity(&stat)).map(|(sha256, _)| *sha256);
+        drop(known);
+        // A private mount namespace can put another file at this path: the name counts only if it leads to the same
+        // file.
+        let genuine = leads_to(&path.clone().into(), &stat);
+        Subject { executable: if genuine { path } else { Vec::new() }, sha256, uid: 0 }
     }
 
     fn index(&self, rule: usize) -> u32 {
@@ -187,20 +216,6 @@ fn objects(path: &PathBytes, access: Access, exec: bool) -> Vec<Object> {
         objects.push(Object::File { path, operation: FileOperation::Write });
     }
     objects
-}
-
-/// The subject's executable; none that an exception could name when the dynamic loader was told to put other code
-/// into it, or when it cannot be read.
-fn executable(pid: i32, label: &Label) -> Subject {
-    if label.flags & LabelFlags::LOADER_ENV != 0 {
-        return Subject::default();
-    }
-    let link = fs::read_link(format!("/proc/{pid}/exe"));
-    let path = link.map(|path| path.into_os_string().into_vec()).unwrap_or_default();
-    // A private mount namespace can put another file at this path: the name counts only if it leads to the same file.
-    let genuine =
-        rustix::fs::stat(format!("/proc/{pid}/exe")).is_ok_and(|stat| leads_to(&path.clone().into(), &stat));
-    Subject { executable: if genuine { path } else { Vec::new() }, sha256: None, uid: 0 }
 }
 
 /// Directory and name.

@@ -31,6 +31,9 @@ use crate::backend::{BackendError, Observation};
 /// than the agent's threads can open files; what does not fit is counted.
 const DENIALS_MAX: usize = 16_384;
 
+/// How long the answering thread waits after an error before it tries again.
+const RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// The protected objects by identity, shared between the two threads.
 type Protected = Arc<Mutex<place::Identities>>;
 
@@ -46,6 +49,8 @@ pub(super) struct Orders {
     pub(super) labels: OwnedFd,
     /// Rule indices by position in the policy, as the kernel tables number them.
     pub(super) rule_indices: Vec<u32>,
+    /// Contents by identity, for exceptions by SHA-256.
+    pub(super) known: super::Known,
 }
 
 /// Marks in force. Dropping it takes them away.
@@ -145,7 +150,15 @@ fn answer_until_stopped(
         if poll(&mut waiting, None).is_err() {
             continue;
         }
-        let Ok(events) = group.read_events() else { continue };
+        let events = match group.read_events() {
+            Ok(events) => events,
+            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => continue,
+            Err(error) => {
+                tracing::error!(%error, "permission events cannot be read");
+                std::thread::sleep(RETRY_INTERVAL);
+                continue;
+            }
+        };
         for event in &events {
             let Some(fd) = event.fd() else { continue };
             let denial = judge.decide(fd, event.pid(), event.mask());

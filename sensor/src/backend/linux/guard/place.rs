@@ -9,7 +9,7 @@ use std::{
     },
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -273,7 +273,7 @@ impl Placer {
             return;
         }
         let named = PathBytes::from(wish.named.as_os_str().as_bytes());
-        self.protected.lock().expect("no thread panics with this lock").add(stat, named);
+        self.protected.lock().unwrap_or_else(PoisonError::into_inner).add(stat, named);
         let mut mask = wish.mask;
         if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
             mask |= MaskFlags::FAN_ONDIR;
