@@ -7,3 +7,4 @@ pub mod claude;
 pub mod model_api;
 pub mod namespace;
 pub mod samples;
+pub mod sensor;

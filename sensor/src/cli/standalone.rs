@@ -190,6 +190,9 @@ fn sum_up(running: &Running, session: SessionId, quiet: bool) {
     if live > 0 {
         eprintln!("treeline: note: {live} processes of the session go on, unobserved from here on");
     }
+    if let Some(trouble) = &status.log.trouble {
+        eprintln!("treeline: warning: the log took no more entries: {trouble}");
+    }
     let lost: u64 = status.loss.iter().map(|loss| loss.count).sum();
     if lost > 0 {
         eprintln!("treeline: warning: {lost} events were lost; the log says which kinds and when");

@@ -167,6 +167,8 @@ fn relative(path: &PathBytes) -> PathBuf {
     Path::new(std::ffi::OsStr::from_bytes(&bytes[start..])).to_owned()
 }
 
+/// Without `.` and doubled slashes; `..` stays, because what it means depends on links.
 fn absolute(cwd: &PathBytes, name: &PathBytes) -> PathBytes {
-    PathBytes::from(os(cwd).join(os(name)).as_os_str().as_bytes())
+    let path: PathBuf = os(cwd).join(os(name)).components().collect();
+    PathBytes::from(path.as_os_str().as_bytes())
 }

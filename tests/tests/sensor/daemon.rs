@@ -1,0 +1,199 @@
+//! The daemon as a process: launching, adopting, replacing the policy, ending.
+
+use std::{
+    fs, os::unix::fs::PermissionsExt as _, os::unix::process::CommandExt as _, process::Command,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use treeline_event::{Action, Notice};
+use treeline_tests::sensor::{Scene, actions, binary, is_permitted, notices, with_verdict};
+
+const KEYS: &str =
+    "  - id: keys\n    kind: file\n    paths: [\"@/.ssh/**\"]\n    reason: Keys are not for agents.\n";
+
+#[test]
+fn a_session_through_the_daemon() {
+    if !is_permitted("a_session_through_the_daemon") {
+        return;
+    }
+    let scene = Scene::new();
+    scene.policy(KEYS);
+    let mut daemon = scene.daemon("");
+    let key = scene.path("home/.ssh/id").display().to_string();
+    let ran =
+        daemon.ask(&["run", "--", "/bin/bash", "-c", &format!("cat {key}; echo out; echo err >&2; exit 42")]);
+    assert_eq!(ran.status.code(), Some(42));
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "out\n");
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("Operation not permitted"));
+    let killed = daemon.ask(&["run", "--", "/bin/bash", "-c", "kill -TERM $$"]);
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&killed.status),
+        Some(15),
+        "signals as without Treeline"
+    );
+    let missing = daemon.ask(&["run", "--", "/nonexistent/program"]);
+    assert_eq!(missing.status.code(), Some(127));
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().expect("it ends").success(), "SIGTERM is an orderly end");
+    let entries = scene.entries();
+    assert_eq!(with_verdict(&entries, treeline_event::Verdict::Deny).len(), 1);
+    assert!(matches!(notices(&entries).last(), Some(Notice::Stopped { reason }) if reason.contains("TERM")));
+    let verified = scene.ask(&["log", "verify"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+}
+
+#[test]
+fn a_terminal_is_passed_on() {
+    if !is_permitted("a_terminal_is_passed_on") {
+        return;
+    }
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("skipped: a_terminal_is_passed_on: `script` of bsdutils is not installed");
+        return;
+    }
+    let scene = Scene::new();
+    scene.policy(KEYS);
+    let daemon = scene.daemon("");
+    let inner = "tty; ps -o stat= -p $$; stty size";
+    let under = |prefix: &str| {
+        let command = format!("{prefix}/bin/bash -c \"{inner}\"");
+        let output = Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .env("TREELINE_CONFIG", scene.path("treeline.toml"))
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("script runs");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        // The terminal has another number each time.
+        text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let with = under(&format!("{} run -- ", binary().display()));
+    assert_eq!(with, under(""), "foreground, session leadership and window size");
+    drop(daemon);
+}
+
+#[test]
+fn a_user_runs_sees_own_sessions_and_no_others() {
+    if !is_permitted("a_user_runs_sees_own_sessions_and_no_others") {
+        return;
+    }
+    let scene = Scene::new();
+    fs::set_permissions(scene.path(""), fs::Permissions::from_mode(0o755)).expect("readable");
+    scene.policy(KEYS);
+    // The group of `nobody`, so that the user of the test may talk to the daemon.
+    let daemon = scene.daemon("socket_group = \"nogroup\"");
+    let socket = scene.path("socket");
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = daemon.command(arguments);
+        command.env("TREELINE_SOCKET", &socket).current_dir("/").uid(65534).gid(65534);
+        command.output().expect("the binary runs")
+    };
+    let ran = as_nobody(&["run", "--", "/bin/echo", "theirs"]);
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "theirs\n", "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(daemon.ask(&["run", "--", "/bin/echo", "ours"]).status.success());
+    std::thread::sleep(Duration::from_millis(1500));
+    let seen = as_nobody(&["events", "--json"]);
+    let text = String::from_utf8_lossy(&seen.stdout).into_owned();
+    assert!(
+        text.contains("theirs") && !text.contains("ours"),
+        "{text}{}",
+        String::from_utf8_lossy(&seen.stderr)
+    );
+    let all = daemon.ask(&["events", "--json"]);
+    let text = String::from_utf8_lossy(&all.stdout).into_owned();
+    assert!(text.contains("theirs") && text.contains("ours"), "root sees all");
+    let adopted = as_nobody(&["adopt", "1"]);
+    assert_eq!(adopted.status.code(), Some(2), "nobody may not adopt what belongs to others");
+}
+
+#[test]
+fn a_running_process_is_adopted_with_its_children() {
+    if !is_permitted("a_running_process_is_adopted_with_its_children") {
+        return;
+    }
+    let scene = Scene::new();
+    scene.policy(KEYS);
+    let daemon = scene.daemon("");
+    let home = scene.path("home").display().to_string();
+    let script = format!(
+        "(while [ ! -e {home}/go ]; do sleep 0.05; done; cat {home}/.ssh/id 2>{home}/err; /bin/true CHILD) & wait"
+    );
+    let mut agent = Command::new("/bin/bash").args(["-c", &script]).spawn().expect("a shell");
+    std::thread::sleep(Duration::from_millis(300));
+    let adopted = daemon.ask(&["adopt", &agent.id().to_string()]);
+    assert!(adopted.status.success(), "{}", String::from_utf8_lossy(&adopted.stderr));
+    fs::write(scene.path("home/go"), "").expect("a file");
+    agent.wait().expect("it ends");
+    let words = fs::read_to_string(scene.path("home/err")).expect("what cat said");
+    assert!(words.contains("not permitted"), "{words}");
+    std::thread::sleep(Duration::from_millis(1500));
+    let entries = scene.entries();
+    let child = actions(&entries).any(|(process, action)| {
+        *action == Action::Exec && process.program.argv.iter().any(|argument| argument.to_string() == "CHILD")
+    });
+    assert!(child, "what an adopted process's children do is recorded");
+}
+
+#[test]
+fn the_policy_is_replaced_whole_or_not_at_all() {
+    if !is_permitted("the_policy_is_replaced_whole_or_not_at_all") {
+        return;
+    }
+    let scene = Scene::new();
+    let path = scene.policy(KEYS);
+    let daemon = scene.daemon("");
+    let key = scene.path("home/.ssh/id").display().to_string();
+    let reads = || daemon.ask(&["run", "--", "/bin/cat", &key]).status.success();
+    assert!(!reads(), "the first policy refuses");
+    fs::write(&path, "version: 1\nname: broken\nrules:\n  - id: x\n    knid: file\n").expect("a file");
+    let reloaded = daemon.ask(&["reload"]);
+    let words = String::from_utf8_lossy(&reloaded.stderr).into_owned();
+    assert_eq!(reloaded.status.code(), Some(2), "{words}");
+    assert!(words.contains("policy.yaml:5:5") && words.contains("kind"), "place and suggestion: {words}");
+    assert!(!reads(), "the last good policy stays");
+    scene.policy("  - id: other\n    kind: file\n    paths: [\"@/other\"]\n    reason: Other.\n");
+    assert!(daemon.ask(&["reload"]).status.success());
+    assert!(reads(), "the new policy lets it");
+    scene.policy(KEYS);
+    daemon.signal(Signal::HUP);
+    let refused = (0..50).any(|_| {
+        std::thread::sleep(Duration::from_millis(100));
+        !reads()
+    });
+    assert!(refused, "SIGHUP reads the policy again");
+}
+
+#[test]
+fn a_second_daemon_and_a_killed_one() {
+    if !is_permitted("a_second_daemon_and_a_killed_one") {
+        return;
+    }
+    let scene = Scene::new();
+    scene.policy(KEYS);
+    let mut daemon = scene.daemon("");
+    let second = daemon.ask(&["daemon"]);
+    let words = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(2), "{words}");
+    assert!(words.contains(&daemon.pid().to_string()), "the first one is named: {words}");
+    assert!(daemon.ask(&["run", "--", "/bin/true", "BEFORE"]).status.success());
+    std::thread::sleep(Duration::from_millis(1500));
+    daemon.signal(Signal::KILL);
+    daemon.wait().expect("it ends");
+    let gone = daemon.ask(&["run", "--", "/bin/true"]);
+    assert_eq!(gone.status.code(), Some(2), "without a daemon nothing runs");
+    let words = String::from_utf8_lossy(&gone.stderr).into_owned();
+    assert!(words.contains("hint"), "{words}");
+    let daemon = scene.daemon("");
+    assert!(daemon.ask(&["run", "--", "/bin/true", "AFTER"]).status.success());
+    std::thread::sleep(Duration::from_millis(300));
+    drop(daemon);
+    let entries = scene.entries();
+    for mark in ["BEFORE", "AFTER"] {
+        let seen = actions(&entries)
+            .any(|(process, _)| process.program.argv.iter().any(|argument| argument.to_string() == mark));
+        assert!(seen, "{mark} is in the log");
+    }
+    let verified = scene.ask(&["log", "verify"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+}

@@ -1,0 +1,11 @@
+//! The real sensor on this machine, in attach mode `fallback`: every effect is produced by doing the thing, under
+//! throwaway directories, and compared with what the log says.
+#![forbid(unsafe_code)]
+
+mod bad_input;
+mod daemon;
+mod denies;
+mod events;
+mod hashes;
+mod lineage;
+mod loss;
