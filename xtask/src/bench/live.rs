@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{
     plan::Plan,
     scene::Scene,
-    sensor::{Recorded, Sensor},
+    sensor::{Memory, Recorded, Sensor},
     workload,
 };
 
@@ -26,11 +26,11 @@ const IDLE: Duration = Duration::from_secs(2);
 /// What the daemon keeps resident.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Live {
-    pub(super) idle_kib: u64,
+    pub(super) idle: Memory,
     /// With `processes` sleeping in a session.
-    pub(super) live_kib: Option<u64>,
+    pub(super) live: Option<Memory>,
     /// After they ended.
-    pub(super) after_kib: Option<u64>,
+    pub(super) after: Option<Memory>,
     pub(super) processes: u32,
     /// Why the live part was left out.
     pub(super) skipped: Option<String>,
@@ -41,19 +41,19 @@ pub(super) struct Live {
 pub(super) fn measure(plan: &Plan, scene: &Scene) -> Result<Live> {
     let sensor = Sensor::start(&plan.treeline, scene)?;
     thread::sleep(IDLE);
-    let idle_kib = sensor.resident_kib()?;
+    let idle = sensor.memory()?;
     let skipped = reason_to_skip(plan.live)?;
-    let (mut live_kib, mut after_kib) = (None, None);
+    let (mut live, mut after) = (None, None);
     if skipped.is_none() {
         let mut sleepers = Sleepers::start(&sensor, plan.live)?;
         sensor.settle()?;
-        live_kib = Some(sensor.resident_kib()?);
+        live = Some(sensor.memory()?);
         sleepers.end()?;
         sensor.settle()?;
-        after_kib = Some(sensor.resident_kib()?);
+        after = Some(sensor.memory()?);
     }
     let recorded = sensor.stop()?;
-    Ok(Live { idle_kib, live_kib, after_kib, processes: plan.live, skipped, recorded })
+    Ok(Live { idle, live, after, processes: plan.live, skipped, recorded })
 }
 
 fn reason_to_skip(count: u32) -> Result<Option<String>> {

@@ -12,7 +12,7 @@ use super::{
     live::Live,
     log_rates::{LogRates, Paced},
     rounds::{Rounds, Three},
-    sensor::Recorded,
+    sensor::{Memory, Recorded},
     spread::Spread,
 };
 
@@ -131,19 +131,25 @@ impl Display for Paced {
 
 impl Display for Live {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nagent memory, idle: {:.1} MiB", self.idle_kib as f64 / 1024.0)?;
-        let of = |kib: Option<u64>| kib.map_or(f64::NAN, |kib| kib as f64 / 1024.0);
-        match &self.skipped {
-            Some(why) => writeln!(f, "agent memory, live processes: skipped: {why}\n"),
-            None => writeln!(
-                f,
-                "agent memory, {} live processes: {:.1} MiB; after their end: {:.1} MiB; {}\n",
-                self.processes,
-                of(self.live_kib),
-                of(self.after_kib),
-                self.recorded
-            ),
+        writeln!(f, "\nagent memory, idle: {}", self.idle)?;
+        if let Some(live) = &self.live {
+            writeln!(f, "agent memory, {} live processes: {live}; {}", self.processes, self.recorded)?;
         }
+        if let Some(after) = &self.after {
+            writeln!(f, "agent memory, after their end: {after}")?;
+        }
+        if let Some(why) = &self.skipped {
+            writeln!(f, "agent memory, live processes: skipped: {why}")?;
+        }
+        writeln!(f)
+    }
+}
+
+impl Display for Memory {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mib = |kib: u64| kib as f64 / 1024.0;
+        let (resident, anonymous) = (mib(self.resident_kib), mib(self.anonymous_kib));
+        write!(f, "{resident:.1} MiB resident, of which {anonymous:.1} MiB its own data")
     }
 }
 

@@ -45,6 +45,16 @@ pub(super) struct Recorded {
     pub(super) lost: BTreeMap<String, u64>,
 }
 
+/// Memory of a daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Memory {
+    /// All of it: also the kernel's rings, which are mapped (their data twice, so that a record never wraps), and what is
+    /// used of the executable file.
+    pub(super) resident_kib: u64,
+    /// Its own data.
+    pub(super) anonymous_kib: u64,
+}
+
 impl Sensor {
     /// Starts it and waits until it answers.
     pub(super) fn start(treeline: &Path, scene: &Scene) -> Result<Self> {
@@ -89,11 +99,11 @@ impl Sensor {
         command
     }
 
-    /// Resident memory now, kibibytes.
-    pub(super) fn resident_kib(&self) -> Result<u64> {
+    /// Its memory now.
+    pub(super) fn memory(&self) -> Result<Memory> {
         let path = format!("/proc/{}/status", self.child.id());
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{path}`"))?;
-        field_kib(&text, "VmRSS:").with_context(|| format!("`{path}` has no VmRSS"))
+        Memory::of(&text).with_context(|| format!("`{path}` is not understood"))
     }
 
     /// Entries of the log that are signed.
@@ -175,8 +185,14 @@ impl Drop for Sensor {
     }
 }
 
-fn field_kib(status: &str, name: &str) -> Option<u64> {
-    status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+impl Memory {
+    /// From the text of /proc/PID/status.
+    fn of(status: &str) -> Option<Self> {
+        let field = |name: &str| {
+            status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+        };
+        Some(Self { resident_kib: field("VmRSS:")?, anonymous_kib: field("RssAnon:")? })
+    }
 }
 
 /// What an entry says was lost, as `site/kind`, and how much of it.
@@ -186,8 +202,33 @@ fn lost(line: &str) -> Option<(String, u64)> {
         return None;
     }
     let entry: serde_json::Value = serde_json::from_str(line).ok()?;
-    let treeline = &entry["unmapped"]["treeline"];
-    (treeline["kind"] == "lost").then_some(())?;
-    let word = |name: &str| treeline["notice"]["lost"][name].as_str().unwrap_or("?").to_owned();
-    Some((format!("{}/{}", word("site"), word("kind")), entry["count"].as_u64()?))
+    let lost = &entry["unmapped"]["treeline"]["notice"]["lost"];
+    let (site, kind) = (lost["site"].as_str()?, lost["kind"].as_str()?);
+    Some((format!("{site}/{kind}"), lost["count"].as_u64()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loss_is_read_from_entries() {
+        let check = |line: &str, expect: Option<(&str, u64)>| {
+            assert_eq!(lost(line), expect.map(|(what, count)| (what.to_owned(), count)), "{line}");
+        };
+        let notice = r#"{"lost":{"kind":"open","site":"ring","count":7,"first_ns":1,"last_ns":2}}"#;
+        check(
+            &format!(r#"{{"unmapped":{{"treeline":{{"kind":"lost","notice":{notice}}}}}}}"#),
+            Some(("ring/open", 7)),
+        );
+        check(r#"{"unmapped":{"treeline":{"kind":"exec","process":{"argv":["\"lost\""]}}}}"#, None);
+        check(r#"{"unmapped":{"treeline":{"kind":"open"}}}"#, None);
+    }
+
+    #[test]
+    fn memory_is_read_by_name() {
+        let status = "VmHWM:\t  900 kB\nVmRSS:\t   800 kB\nRssAnon:\t     70 kB\n";
+        assert_eq!(Memory::of(status), Some(Memory { resident_kib: 800, anonymous_kib: 70 }));
+        assert_eq!(Memory::of("VmRSS: x kB"), None);
+    }
 }
