@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test may stop at the first surprise"))]
 
+mod bench;
 mod build;
 mod build_ebpf;
 mod check;
@@ -50,6 +51,11 @@ enum Verb {
     Tidy,
     /// Run the real Claude Code under Treeline, offline, and check that what policy denies is refused and recorded.
     Demo(demo::Args),
+    /// Measure what Treeline costs: without it, outside a session, inside one, in one run; the log; memory.
+    Bench(bench::Args),
+    /// One loop of the benchmark, in a process of its own.
+    #[command(name = "__load", hide = true, subcommand)]
+    Load(bench::Load),
     /// Boot Debian kernels in QEMU and run the behavioural suite in each.
     Vm(vm::Args),
 }
@@ -84,5 +90,7 @@ fn run(verb: Verb) -> Result<Outcome> {
             Ok(Outcome::from_count(usize::from(!held)))
         }
         Verb::Vm(arguments) => vm::run(&checkout, &arguments),
+        Verb::Bench(arguments) => bench::run(&checkout, &arguments),
+        Verb::Load(load) => bench::run_load(&load).map(|()| Outcome::Clean),
     }
 }

@@ -164,11 +164,13 @@ impl Pipeline {
                     true
                 }
             };
-            if ticked.elapsed() >= TICK {
+            // A queue that never gets empty must not keep the log from being signed.
+            let due = ticked.elapsed() >= TICK;
+            if due {
                 ticked = Instant::now();
                 self.tick()?;
             }
-            self.look_after_checkpoints(idle)?;
+            self.look_after_checkpoints(idle || due)?;
         }
     }
 
@@ -269,14 +271,14 @@ impl Pipeline {
         });
     }
 
-    fn look_after_checkpoints(&mut self, idle: bool) -> Result<(), RecordError> {
+    fn look_after_checkpoints(&mut self, due: bool) -> Result<(), RecordError> {
         let soon = self.denial_checkpoint.is_none_or(|latest| latest.elapsed() >= DENIAL_CHECKPOINT_INTERVAL);
         if self.denied && soon {
             self.denied = false;
             self.denial_checkpoint = Some(Instant::now());
             return self.recorder.checkpoint_now();
         }
-        if idle || self.queue.is_empty() { self.recorder.checkpoint_if_due() } else { Ok(()) }
+        if due || self.queue.is_empty() { self.recorder.checkpoint_if_due() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), RecordError> {
@@ -285,5 +287,106 @@ impl Pipeline {
         self.tick()?;
         self.count_live();
         self.recorder.checkpoint_now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::HashMap,
+        sync::atomic::{AtomicU64, Ordering::SeqCst},
+    };
+
+    use crossbeam_channel::bounded;
+    use treeline_event::{AttachMode, ProcessKey, Timestamp};
+
+    use super::*;
+    use crate::{
+        backend::Observation,
+        daemon::status::{LogStatus, Status},
+    };
+
+    /// Makes an entry of every statement.
+    struct Plain;
+
+    impl Enrich for Plain {
+        fn observe(&mut self, _observation: Observation, _events: &mut Vec<Event>) {}
+        fn notice(&mut self, notice: Notice) -> Event {
+            Event { time: Timestamp { boot_ns: 0, wall_ms: 0 }, session: None, body: Body::Notice(notice) }
+        }
+        fn tick(&mut self, _events: &mut Vec<Event>) {}
+        fn policy_known(&mut self, _generation: u64, _policy: &Policy) {}
+        fn tracked(&mut self, _session: SessionId, _root: ProcessKey, _members: &[ProcessKey]) {}
+        fn live(&self) -> HashMap<SessionId, usize> {
+            HashMap::new()
+        }
+        fn finish(&mut self, _events: &mut Vec<Event>) {}
+    }
+
+    /// A log that takes entries more slowly than they come and counts how often it could have signed.
+    struct Slow(Arc<AtomicU64>);
+
+    impl Record for Slow {
+        fn encode(&mut self, _event: &Event, _index: u64, _entry: &mut Vec<u8>) {}
+        fn append(&mut self, _entry: &[u8]) -> Result<u64, RecordError> {
+            std::thread::sleep(Duration::from_micros(200));
+            Ok(0)
+        }
+        fn checkpoint_if_due(&mut self) -> Result<(), RecordError> {
+            self.0.fetch_add(1, SeqCst);
+            Ok(())
+        }
+        fn checkpoint_now(&mut self) -> Result<(), RecordError> {
+            Ok(())
+        }
+        fn sizes(&self) -> (u64, u64) {
+            (0, 0)
+        }
+    }
+
+    fn board() -> Arc<Board> {
+        Arc::new(Board::new(Status {
+            version: String::new(),
+            pid: 1,
+            mode: AttachMode::Replay,
+            kernel: String::new(),
+            hooks: Vec::new(),
+            policy: None,
+            policy_refused: None,
+            sessions: Vec::new(),
+            log: LogStatus::default(),
+            denied: 0,
+            loss: Vec::new(),
+            queued: 0,
+        }))
+    }
+
+    #[test]
+    fn the_log_is_signed_under_endless_load() {
+        let (feed, queue) = bounded(64);
+        let (control, commands) = bounded(1);
+        let (source, _source_commands) = bounded(1);
+        let signed = Arc::new(AtomicU64::new(0));
+        let pipeline = Pipeline::new(
+            queue,
+            commands,
+            source,
+            Box::new(Plain),
+            Box::new(Slow(Arc::clone(&signed))),
+            board(),
+        );
+        // Full before the first look and until the last one.
+        for _ in 0..64 {
+            feed.send(Delivery::Malformed(String::new())).expect("there is room");
+        }
+        let thread = std::thread::spawn(move || pipeline.run());
+        let begun = Instant::now();
+        while signed.load(SeqCst) == 0 && begun.elapsed() < Duration::from_secs(10) {
+            feed.send(Delivery::Malformed(String::new())).expect("the pipeline runs");
+        }
+        let under_load = signed.load(SeqCst);
+        control.send(PipelineCommand::Stop(String::new())).expect("the pipeline runs");
+        thread.join().expect("no panic").expect("no error");
+        assert!(under_load > 0, "not once in ten seconds of load");
     }
 }

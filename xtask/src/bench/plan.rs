@@ -1,0 +1,40 @@
+//! What is measured, in which order.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{
+    launch, live, log_rates,
+    report::{Machine, Report},
+    rounds,
+    scene::Scene,
+};
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    /// The binary.
+    pub(super) treeline: PathBuf,
+    /// The policy in force; its last key is `rules`.
+    pub(super) policy: PathBuf,
+    pub(super) rounds: u32,
+    pub(super) scale: f64,
+    /// Live processes; 0 for none.
+    pub(super) live: u32,
+}
+
+/// Measures everything.
+pub(super) fn measure(plan: &Plan) -> Result<Report> {
+    let scene = Scene::make(&plan.policy)?;
+    let before = Machine::now();
+    let rounds = rounds::measure(plan, &scene)?;
+    eprintln!("launches");
+    let launch = launch::measure(plan, &scene)?;
+    eprintln!("log");
+    let log = log_rates::measure_log(plan, &scene)?;
+    let paced = log_rates::measure_paced(plan, &scene)?;
+    eprintln!("memory");
+    let live = live::measure(plan, &scene)?;
+    Ok(Report { load_before: before.load, machine: Machine::now(), rounds, launch, log, paced, live })
+}
