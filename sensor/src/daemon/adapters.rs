@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use treeline_event::{
-    AttachMode, Body, EntryBody, Event, Meta, Notice, Origin, ProcessKey, RuleHit, SessionId,
+    AttachMode, Body, EntryBody, Event, Meta, Notice, Origin, ProcessKey, RuleHit, SessionId, Verdict,
 };
 use treeline_policy::{Policy, policy::Rule};
 
@@ -137,8 +137,8 @@ pub fn status_of_log(dir: &Path) -> Result<Option<Status>, ReadError> {
     let mut cursor = reader.entries(0, Extent::WithUnsigned);
     let mut board = None;
     while let Some((_, entry)) = cursor.next_entry()? {
-        match notice_of(entry) {
-            Some(Notice::Started { version, mode, kernel, hooks, .. }) => {
+        match body_of(entry) {
+            Some(EntryBody::Notice(Notice::Started { version, mode, kernel, hooks, .. })) => {
                 let log = LogStatus { dir: dir.display().to_string(), ..LogStatus::default() };
                 board = Some(Board::new(Status {
                     version,
@@ -155,12 +155,17 @@ pub fn status_of_log(dir: &Path) -> Result<Option<Status>, ReadError> {
                     queued: 0,
                 }));
             }
-            Some(notice) => {
+            Some(EntryBody::Notice(notice)) => {
                 if let Some(board) = &board {
                     apply(board, notice);
                 }
             }
-            None => {}
+            Some(EntryBody::Act { verdict: Verdict::Deny, .. }) => {
+                if let Some(board) = &board {
+                    board.update(|status| status.denied += 1);
+                }
+            }
+            Some(EntryBody::Act { .. }) | None => {}
         }
     }
     let (size, signed_size) = (cursor.index(), reader.signed_size()?);
@@ -188,11 +193,8 @@ fn apply(board: &Board, notice: Notice) {
     }
 }
 
-fn notice_of(entry: &[u8]) -> Option<Notice> {
-    match treeline_event::decode(entry).ok()?.body {
-        EntryBody::Notice(notice) => Some(notice),
-        EntryBody::Act { .. } => None,
-    }
+fn body_of(entry: &[u8]) -> Option<EntryBody> {
+    treeline_event::decode(entry).ok().map(|entry| entry.body)
 }
 
 /// Where the entries of this start come from. `log_name` is the log's origin, `treeline.local/log/UUID/EPOCH`.
@@ -273,5 +275,51 @@ impl Enrich for Enrichment {
 
     fn finish(&mut self, events: &mut Vec<Event>) {
         self.enricher.finish(events);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use treeline_event::{Action, Process, Subject, Timestamp};
+
+    use super::*;
+
+    fn event(body: Body) -> Event {
+        Event { time: Timestamp::default(), session: Some(SessionId(1)), body }
+    }
+
+    fn acted(verdict: Verdict) -> Event {
+        let subject = Subject { process: Arc::new(gap()), ancestry: Vec::new() };
+        event(Body::Act { subject, action: Action::Exec, verdict, rule: None })
+    }
+
+    fn gap() -> Process {
+        enrich::table::unknown(ProcessKey { pid: 5, start_ticks: 1 })
+    }
+
+    fn started() -> Event {
+        event(Body::Notice(Notice::Started {
+            version: "1".to_owned(),
+            mode: AttachMode::Replay,
+            kernel: String::new(),
+            hooks: Vec::new(),
+            recovery: None,
+        }))
+    }
+
+    #[test]
+    fn a_log_says_what_was_refused_since_the_latest_start() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (mut log, _) = log(dir.path()).expect("a new log");
+        let earlier = [started(), acted(Verdict::Deny)];
+        let latest = [started(), acted(Verdict::Deny), acted(Verdict::Allow), acted(Verdict::Deny)];
+        for (index, event) in (0u64..).zip(earlier.iter().chain(&latest)) {
+            let mut entry = Vec::new();
+            log.encode(event, index, &mut entry);
+            log.append(&entry).expect("room");
+        }
+        log.checkpoint_now().expect("signed");
+        let status = status_of_log(dir.path()).expect("readable").expect("it started");
+        assert_eq!((status.denied, status.log.size), (2, 6));
     }
 }

@@ -277,7 +277,7 @@ impl Enricher {
             self.sweep(now_ns);
         }
         self.table.expire(now_ns);
-        self.end_sessions(now_ns, events);
+        self.end_sessions(now_ns, SESSION_LINGER_NS, events);
         let losses =
             [("process", "table", self.table.overflow()), ("hash", "queue", self.look.hasher.refused())];
         for (kind, site, count) in losses.into_iter().filter(|(_, _, count)| *count > 0) {
@@ -295,6 +295,8 @@ impl Enricher {
     pub fn finish(&mut self, events: &mut Vec<Event>) {
         self.tick(events);
         self.folds.end_all(events);
+        // Nothing can come any more that a session without members would have to wait for.
+        self.end_sessions(self.wall.now_ns(), 0, events);
         if let Err(error) = self.look.hasher.save() {
             tracing::warn!(%error, "cannot write the cache of hashes; they will be computed again");
         }
@@ -317,15 +319,18 @@ impl Enricher {
         }
     }
 
-    fn end_sessions(&mut self, now_ns: u64, events: &mut Vec<Event>) {
+    fn end_sessions(&mut self, now_ns: u64, linger_ns: u64, events: &mut Vec<Event>) {
         let live = self.table.live_sessions();
         let mut ended = Vec::new();
         for (session, empty_ns) in &mut self.sessions {
             if live.contains(session) {
                 *empty_ns = 0;
-            } else if *empty_ns == 0 {
+                continue;
+            }
+            if *empty_ns == 0 {
                 *empty_ns = now_ns.max(1);
-            } else if now_ns.saturating_sub(*empty_ns) >= SESSION_LINGER_NS {
+            }
+            if now_ns.saturating_sub(*empty_ns) >= linger_ns {
                 ended.push(*session);
             }
         }

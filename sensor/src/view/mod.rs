@@ -5,13 +5,15 @@ mod ancestry;
 mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod hashes;
 mod line;
 mod sessions;
 mod source;
+pub mod time;
 mod tree;
 
 pub use access::Access;
-pub use ancestry::{AncestryView, Step, ancestry_of};
+pub use ancestry::{AncestrySearch, AncestryView, Step, Wanted};
 pub use filter::Filter;
 pub use line::line;
 pub use sessions::{SessionView, sessions};

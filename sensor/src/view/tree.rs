@@ -3,15 +3,12 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write as _,
-    sync::Arc,
 };
 
 use serde::Serialize;
-use treeline_event::{
-    Action, Digest, Entry, EntryBody, FileId, Image, Notice, Process, ProcessKey, SessionId, Verdict,
-};
+use treeline_event::{Action, Entry, EntryBody, Notice, Process, ProcessKey, SessionId, Verdict};
 
-use super::line;
+use super::{hashes::Hashes, line};
 
 /// A process of the tree, with what it last ran.
 #[derive(Clone, Debug, Serialize)]
@@ -41,12 +38,12 @@ pub struct TreeView {
 #[must_use]
 pub fn tree<'a>(entries: impl IntoIterator<Item = &'a Entry>, session: SessionId) -> Option<TreeView> {
     let mut nodes: HashMap<ProcessKey, Node> = HashMap::new();
-    let mut hashes: HashMap<FileId, Digest> = HashMap::new();
+    let mut hashes = Hashes::default();
     let mut order = Vec::new();
     for entry in entries {
         match &entry.body {
             EntryBody::Notice(Notice::ImageHashed { image }) => {
-                hashes.insert(image.file, image.digest);
+                hashes.learn(image);
             }
             EntryBody::Act { process, action, verdict, .. } if entry.session == Some(session) => {
                 let node = nodes.entry(process.key).or_insert_with(|| {
@@ -66,20 +63,10 @@ pub fn tree<'a>(entries: impl IntoIterator<Item = &'a Entry>, session: SessionId
         }
     }
     for node in nodes.values_mut() {
-        let program = Arc::make_mut(&mut node.process.program);
-        complete(&mut program.image, &hashes);
-        program.script.iter_mut().for_each(|script| complete(script, &hashes));
+        hashes.complete_process(&mut node.process);
     }
     let roots = assemble(nodes, &order);
     (!roots.is_empty()).then_some(TreeView { session, roots })
-}
-
-fn complete(image: &mut Image, hashes: &HashMap<FileId, Digest>) {
-    if image.digest == Digest::Pending
-        && let Some(digest) = hashes.get(&image.file)
-    {
-        image.digest = *digest;
-    }
 }
 
 /// Hangs every node under its creator, youngest first, so that no recursion is needed. A creator counts only when it
@@ -134,6 +121,8 @@ impl TreeView {
 
 #[cfg(test)]
 mod tests {
+    use treeline_event::{Digest, Image};
+
     use super::*;
     use crate::view::fixture::{act, notice};
 

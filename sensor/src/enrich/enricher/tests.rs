@@ -176,6 +176,24 @@ fn session_ends_once_with_its_last_member() {
 }
 
 #[test]
+fn a_stop_ends_the_sessions_without_members_and_no_others() {
+    let mut bench = Bench::new();
+    bench.enricher.session_started(SESSION, key(1), &[]);
+    bench.enricher.session_started(SessionId(8), key(2), &[]);
+    bench.see(key(1), open("/folded"));
+    bench.see(key(1), open("/folded"));
+    bench.see(key(1), Seen::Exit { wait_status: 0 });
+    bench.enricher.finish(&mut bench.events);
+    let ended: Vec<_> = bench
+        .events
+        .iter()
+        .filter(|event| matches!(event.body, Body::Notice(Notice::SessionEnded { .. })))
+        .map(|event| event.session)
+        .collect();
+    assert_eq!(ended, [Some(SESSION)]);
+}
+
+#[test]
 fn allowed_opens_fold_and_denied_ones_do_not() {
     let mut bench = Bench::new();
     for _ in 0..3 {
