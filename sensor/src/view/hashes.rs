@@ -13,14 +13,14 @@ const IMAGES_MAX: usize = 65_536;
 
 /// What the notices `image_hashed` said.
 #[derive(Clone, Debug, Default)]
-pub struct Hashes {
+pub(super) struct Hashes {
     by_file: HashMap<FileId, (Digest, Option<String>)>,
     order: VecDeque<FileId>,
 }
 
 impl Hashes {
     /// Takes a notice.
-    pub fn learn(&mut self, image: &Image) {
+    pub(super) fn learn(&mut self, image: &Image) {
         let known = (image.digest, image.build_id.clone());
         if self.by_file.insert(image.file, known).is_none() {
             self.order.push_back(image.file);
@@ -33,7 +33,7 @@ impl Hashes {
     }
 
     /// Completes an image whose hash was pending.
-    pub fn complete(&self, image: &mut Image) {
+    pub(super) fn complete(&self, image: &mut Image) {
         if image.digest == Digest::Pending
             && let Some((digest, build_id)) = self.by_file.get(&image.file)
         {
@@ -43,7 +43,7 @@ impl Hashes {
     }
 
     /// Completes what a process runs.
-    pub fn complete_process(&self, process: &mut Process) {
+    pub(super) fn complete_process(&self, process: &mut Process) {
         let program = Arc::make_mut(&mut process.program);
         self.complete(&mut program.image);
         program.script.iter_mut().for_each(|script| self.complete(script));
