@@ -29,7 +29,7 @@ pub enum WhenUnavailable {
 }
 
 /// What becomes of an `enforce` rule that this machine cannot enforce.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Unenforceable {
     /// The policy is refused.

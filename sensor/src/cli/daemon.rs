@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{Globals, output, output::Hinted};
 use crate::{
-    config::{Config, ModeChoice},
+    config::{Config, ModeChoice, Unenforceable},
     daemon::{
         adapters,
         lock::LockError,
@@ -33,6 +33,9 @@ pub struct Args {
     /// The attach mode
     #[arg(long, value_name = "MODE")]
     mode: Option<ModeChoice>,
+    /// What becomes of `enforce` rules that this machine cannot enforce [default: as configured]
+    #[arg(long, value_name = "WHAT")]
+    unenforceable: Option<Unenforceable>,
 }
 
 /// Runs until a signal.
@@ -52,7 +55,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
         policy: args.policy.unwrap_or(config.policy),
         log_dir: args.log.unwrap_or(config.log_dir),
         state_dir: args.state.unwrap_or(config.state_dir),
-        unenforceable: config.unenforceable,
+        unenforceable: args.unenforceable.unwrap_or(config.unenforceable),
     };
     let mode = args.mode.or(config.mode);
     let running = Running::start(settings, || adapters::kernel_backend(mode)).map_err(explain)?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{Globals, exec, output::Hinted, standalone};
 use crate::{
-    config::{Config, ModeChoice, WhenUnavailable},
+    config::{Config, ModeChoice, Unenforceable, WhenUnavailable},
     control::client::{Client, ClientError},
 };
 
@@ -41,6 +41,9 @@ pub struct LaunchArgs {
     /// The attach mode
     #[arg(long, value_name = "MODE", requires = "standalone")]
     pub(super) mode: Option<ModeChoice>,
+    /// What becomes of `enforce` rules that this machine cannot enforce [default: as configured]
+    #[arg(long, value_name = "WHAT", requires = "standalone")]
+    pub(super) unenforceable: Option<Unenforceable>,
     /// Do not sum up denials at the end
     #[arg(long, requires = "standalone")]
     pub(super) quiet: bool,

@@ -59,7 +59,7 @@ pub fn run(
         policy: args.policy.unwrap_or(config.policy),
         log_dir: args.log.unwrap_or(config.log_dir),
         state_dir: args.state.unwrap_or(config.state_dir),
-        unenforceable: config.unenforceable,
+        unenforceable: args.unenforceable.unwrap_or(config.unenforceable),
     };
     let mode = args.mode.or(config.mode);
     let running = Running::start(settings, || adapters::kernel_backend(mode)).map_err(explain)?;

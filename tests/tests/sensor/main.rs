@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
+mod baseline;
 mod daemon;
 mod denies;
 mod events;

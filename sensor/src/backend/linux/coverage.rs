@@ -11,13 +11,8 @@ struct Reach {
     reasons: Vec<&'static str>,
 }
 
-/// The state of one rule. `guard_problems` are marks that could not be placed.
-pub(super) fn status(
-    rule: &Rule,
-    mode: AttachMode,
-    hooks: &[HookStatus],
-    guard_problems: &[String],
-) -> RuleStatus {
+/// The state of one rule. `problems` are objects of it that could not be protected.
+pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], problems: &[String]) -> RuleStatus {
     let mut reach = match mode {
         AttachMode::Lsm | AttachMode::FmodRet => in_kernel(rule),
         AttachMode::Fallback | AttachMode::Replay => in_fallback(rule, hooks),
@@ -27,14 +22,14 @@ pub(super) fn status(
         reach.reasons.push("the rule is in `monitor`");
     }
     let state = match (reach.enforced.is_empty(), reach.observed.is_empty(), reach.unseen.is_empty()) {
-        (false, true, true) if guard_problems.is_empty() => RuleState::Enforced,
+        (false, true, true) if problems.is_empty() => RuleState::Enforced,
         (false, _, _) => RuleState::Partly,
         (true, false, _) => RuleState::Observed,
         (true, true, _) => RuleState::Impossible,
     };
     let mut reasons: Vec<String> = reach.reasons.iter().map(|reason| (*reason).to_owned()).collect();
     if !reach.enforced.is_empty() {
-        reasons.extend(guard_problems.iter().cloned());
+        reasons.extend(problems.iter().cloned());
     }
     RuleStatus {
         rule: rule.id.clone(),

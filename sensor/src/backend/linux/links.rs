@@ -22,8 +22,8 @@ use treeline_policy::{
 
 use super::mounts::MountTable;
 
-/// Directory entries that are looked at for one policy. What lies beyond is only protected by path.
-const ENTRIES_MAX: usize = 65_536;
+/// Directory entries that are looked at for one pattern. What lies beyond is only protected by path.
+const ENTRIES_MAX: usize = 32_768;
 /// Directory levels below a pattern's literal part.
 const DEPTH_MAX: usize = 64;
 
@@ -36,16 +36,20 @@ struct Search<'m> {
     rule: (bool, u32),
 }
 
+/// What a search found.
+pub(super) struct Aliases {
+    /// Files with several names, and the rules that hold for them.
+    pub(super) files: Vec<(AliasKey, AliasRules)>,
+    /// Rules, by position in the policy, for which not everything was looked at, and why.
+    pub(super) problems: Vec<(usize, String)>,
+}
+
 /// Every protected regular file with at least two links, and the rules that hold for it.
 ///
 /// Patterns that hold everywhere are left out: a link to such a file has a name that matches them or was made for
 /// that purpose, and making one is refused.
-pub(super) fn aliases(
-    policy: &Policy,
-    host: &Host,
-    mounts: &MountTable,
-    slot: u32,
-) -> Vec<(AliasKey, AliasRules)> {
+pub(super) fn aliases(policy: &Policy, host: &Host, mounts: &MountTable, slot: u32) -> Aliases {
+    let mut problems = Vec::new();
     let mut search = Search { mounts, slot, entries: 0, found: BTreeMap::new(), rule: (false, 0) };
     for (index, rule) in policy.rules.iter().enumerate() {
         if matches!(rule.kind, Kind::Connect { .. }) {
@@ -59,21 +63,25 @@ pub(super) fn aliases(
                 Shape::Subtree => vec![Component::Globstar],
                 Shape::Deep(components) => components,
             };
-            search.visit(Path::new(OsStr::from_bytes(&root.directory)), &rest, 0);
+            let directory = Path::new(OsStr::from_bytes(&root.directory));
+            search.entries = 0;
+            search.visit(directory, &rest, 0);
+            if search.entries > ENTRIES_MAX {
+                let text = format!(
+                    "{}: more than {ENTRIES_MAX} files and directories; other names of those beyond are not protected",
+                    directory.display()
+                );
+                problems.push((index, text));
+            }
         }
     }
-    if search.entries >= ENTRIES_MAX {
-        tracing::warn!(
-            "more than {ENTRIES_MAX} protected entries: hard links beyond them are judged by path only"
-        );
-    }
-    search.finish()
+    Aliases { files: search.finish(), problems }
 }
 
 impl Search<'_> {
     fn visit(&mut self, path: &Path, rest: &[Component], depth: usize) {
         self.entries += 1;
-        if self.entries >= ENTRIES_MAX || depth > DEPTH_MAX {
+        if self.entries > ENTRIES_MAX || depth > DEPTH_MAX {
             return;
         }
         let Ok(metadata) = fs::metadata(path) else { return };
@@ -109,6 +117,9 @@ impl Search<'_> {
         }
         let Ok(listing) = fs::read_dir(path) else { return };
         for entry in listing.flatten() {
+            if self.entries > ENTRIES_MAX {
+                return;
+            }
             let kind = entry.file_type().ok();
             let skipped = kind.is_none_or(|kind| kind.is_symlink() || kind.is_socket() || kind.is_fifo());
             if !skipped && wanted(entry.file_name().as_bytes()) {
@@ -169,6 +180,7 @@ mod tests {
         let inode = |name: &str| fs::metadata(base.join(name)).expect("it exists").ino();
         let mut expect = vec![(inode("other"), [1, 2, 0, 0]), (inode("third"), [1, 0, 0, 0])];
         expect.sort_unstable();
+        let found = found.files;
         let mut got: Vec<_> = found.iter().map(|(key, value)| (key.inode, value.rules)).collect();
         got.sort_unstable();
         assert_eq!(got, expect);

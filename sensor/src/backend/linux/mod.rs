@@ -29,12 +29,13 @@ use treeline_abi::paths::FileKey;
 use treeline_event::{
     AttachMode, FileId, HookState, HookStatus, PathBytes, ProcessKey, RuleState, RuleStatus,
 };
-use treeline_policy::{Home, Host, Tables, Target};
+use treeline_policy::{Home, Host, Policy, Tables, Target, policy::Rule};
 
 pub use self::doctor::{Check, CheckState, checks};
 use self::{
     decode::Decoder,
     guard::{Guard, Orders},
+    links::Aliases,
     mounts::MountTable,
     offsets::Kernel,
     rings::Rings,
@@ -64,6 +65,22 @@ struct InForce {
     installable: Installable,
     tables: Tables,
     guard: Option<Guard>,
+    links: LinksSearch,
+}
+
+/// When files with several names were last searched for, and how long that took.
+struct LinksSearch {
+    ended: Instant,
+    took: Duration,
+}
+
+/// A search for links takes at most one part in so many of the time.
+const LINKS_SHARE: u32 = 20;
+
+impl LinksSearch {
+    fn is_due(&self) -> bool {
+        self.ended.elapsed() >= self.took * LINKS_SHARE
+    }
 }
 
 /// Kernel programs, rings and guard.
@@ -188,6 +205,18 @@ impl LinuxBackend {
         Guard::start(orders, Arc::clone(&self.refused)).map(Some)
     }
 
+    /// What each rule of a policy amounts to.
+    fn statuses(&self, policy: &Policy, guard: Option<&Guard>, aliases: &Aliases) -> Vec<RuleStatus> {
+        let status = |(index, rule): (usize, &Rule)| {
+            let marks = guard.iter().flat_map(|guard| &guard.problems);
+            let marks = marks.filter(|problem| problem.rule == index).map(|problem| problem.text.clone());
+            let links = aliases.problems.iter().filter(|(rule, _)| *rule == index);
+            let problems: Vec<String> = marks.chain(links.map(|(_, text)| text.clone())).collect();
+            coverage::status(rule, self.mode, &self.hooks, &problems)
+        };
+        policy.rules.iter().enumerate().map(status).collect()
+    }
+
     /// Fills the table of files by content from what is known and the policy in force.
     fn refresh_images(&mut self) -> Result<(), BackendError> {
         let Some(in_force) = &self.in_force else { return Ok(()) };
@@ -273,16 +302,13 @@ impl Backend for LinuxBackend {
         let tables = treeline_policy::compile(&policy.policy, &host, &self.decoder.mounts, target)
             .map_err(|diagnostics| BackendError::Policy(diagnostics.render(false)))?;
         let guard = self.start_guard(policy, &tables)?;
-        let problems = guard.as_ref().map_or(&[][..], |guard| guard.problems.as_slice());
         if let Some(guard) = &guard {
             tracing::info!(marks = guard.marks, "protected objects are marked");
         }
-        let statuses: Vec<RuleStatus> = policy
-            .policy
-            .rules
-            .iter()
-            .map(|rule| coverage::status(rule, self.mode, &self.hooks, problems))
-            .collect();
+        let started = Instant::now();
+        let aliases = links::aliases(&policy.policy, &host, &self.decoder.mounts, tables.slot);
+        let links = LinksSearch { ended: Instant::now(), took: started.elapsed() };
+        let statuses = self.statuses(&policy.policy, guard.as_ref(), &aliases);
         let unenforceable: Vec<&str> = statuses
             .iter()
             .zip(&policy.policy.rules)
@@ -294,29 +320,32 @@ impl Backend for LinuxBackend {
             .collect();
         if !unenforceable.is_empty() && !policy.allow_unenforceable {
             return Err(BackendError::Policy(format!(
-                "attach mode {} cannot enforce the rules {}: set them to `mode: monitor`, or allow it with \
-                 `unenforceable = \"observe\"` in the configuration",
+                "attach mode {} cannot enforce the rules {}: set them to `mode: monitor`, or have them observed only, with \
+                 `unenforceable = \"observe\"` in the configuration or `--unenforceable observe`",
                 self.mode,
                 unenforceable.join(", ")
             )));
         }
         // The new slot's aliases are there before it is put in force.
-        let aliases = links::aliases(&policy.policy, &host, &self.decoder.mounts, tables.slot);
-        self.kernel_tables.add_aliases(&mut self.ebpf, &aliases)?;
+        self.kernel_tables.add_aliases(&mut self.ebpf, &aliases.files)?;
         self.kernel_tables.install(&mut self.ebpf, &tables)?;
-        self.kernel_tables.keep_aliases(&mut self.ebpf, &aliases)?;
-        self.in_force = Some(InForce { installable: policy.clone(), tables, guard });
+        self.kernel_tables.keep_aliases(&mut self.ebpf, &aliases.files)?;
+        self.in_force = Some(InForce { installable: policy.clone(), tables, guard, links });
         self.refresh_images()?;
         Ok(statuses)
     }
 
     fn track(&mut self, request: &TrackRequest) -> Result<Vec<ProcessKey>, BackendError> {
         // Links that were made since the policy was put in force.
-        if let Some(in_force) = &self.in_force {
+        if let Some(in_force) = &mut self.in_force
+            && in_force.links.is_due()
+        {
             let tables = &in_force.tables;
             let policy = &in_force.installable.policy;
+            let started = Instant::now();
             let aliases = links::aliases(policy, &tables.host, &self.decoder.mounts, tables.slot);
-            self.kernel_tables.add_aliases(&mut self.ebpf, &aliases)?;
+            in_force.links = LinksSearch { ended: Instant::now(), took: started.elapsed() };
+            self.kernel_tables.add_aliases(&mut self.ebpf, &aliases.files)?;
         }
         track::track(self.labels.as_fd(), request)
     }

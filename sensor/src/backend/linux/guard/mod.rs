@@ -23,6 +23,7 @@ use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyResponse, InitFlags, Res
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use treeline_policy::{Host, Policy};
 
+pub(super) use self::place::Problem;
 pub(super) use self::subject::start_ticks;
 use self::{judge::Judge, place::Placer};
 use crate::backend::{BackendError, Observation};
@@ -61,8 +62,8 @@ pub(super) struct Guard {
     denials: Receiver<Observation>,
     /// How many objects carry a mark.
     pub(super) marks: usize,
-    /// Marks that could not be placed, in words.
-    pub(super) problems: Vec<String>,
+    /// Marks that could not be placed.
+    pub(super) problems: Vec<Problem>,
 }
 
 impl Guard {

@@ -9,7 +9,7 @@ use std::{
     },
     path::PathBuf,
     sync::{
-        Arc, PoisonError,
+        Arc, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -33,25 +33,49 @@ use treeline_policy::{
 use super::Protected;
 use crate::backend::BackendError;
 
-/// Marks of one policy; each costs the kernel about 1 KiB. Beyond it a rule is reported as only partly enforced.
-const MARKS_MAX: usize = 65_536;
+/// Objects that are looked at for one pattern, of which each may get a mark and a watch: some 1 KiB of the kernel's
+/// memory. Beyond it the rule is reported as only partly enforced. It is counted for each pattern, so that a wide one
+/// takes nothing from the others.
+const OBJECTS_MAX: usize = 32_768;
+/// Problems that are kept as text; the rest would repeat them.
+const PROBLEMS_MAX: usize = 100;
 /// Directory levels below a protected subtree.
 const DEPTH_MAX: usize = 64;
 
 /// Protected objects by device and inode, with the paths under which they were found.
 #[derive(Default)]
-pub(super) struct Identities(HashMap<(u64, u64), Vec<PathBytes>>);
+pub(super) struct Identities {
+    known: HashMap<(u64, u64), Identity>,
+    /// Counts the searches, to tell what the latest one did not find any more.
+    search: u64,
+}
+
+#[derive(Default)]
+struct Identity {
+    paths: Vec<PathBytes>,
+    search: u64,
+}
 
 impl Identities {
     pub(super) fn paths(&self, stat: &Stat) -> &[PathBytes] {
-        self.0.get(&(stat.st_dev, stat.st_ino)).map_or(&[], Vec::as_slice)
+        self.known.get(&(stat.st_dev, stat.st_ino)).map_or(&[], |identity| &identity.paths)
     }
 
     fn add(&mut self, stat: &Stat, path: PathBytes) {
-        let paths = self.0.entry((stat.st_dev, stat.st_ino)).or_default();
-        if !paths.contains(&path) {
-            paths.push(path);
+        let identity = self.known.entry((stat.st_dev, stat.st_ino)).or_default();
+        identity.search = self.search;
+        if !identity.paths.contains(&path) {
+            identity.paths.push(path);
         }
+    }
+
+    fn start_search(&mut self) {
+        self.search += 1;
+    }
+
+    /// Forgets what the latest search did not find.
+    fn end_search(&mut self) {
+        self.known.retain(|_, identity| identity.search == self.search);
     }
 }
 
@@ -69,13 +93,36 @@ struct Wish {
     directory: PathBuf,
     /// What the rule calls it: different behind a symbolic link.
     named: PathBuf,
+    /// Which pattern it came from.
+    pattern: usize,
+}
+
+/// One pattern of one rule.
+#[derive(Clone, Debug)]
+struct Pattern {
+    /// Position of the rule in the policy.
+    rule: usize,
+    /// Where it begins, for messages.
+    directory: PathBuf,
+    /// Objects that were looked at for it since the latest search.
+    objects: usize,
+}
+
+/// Something that could not be protected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::backend::linux) struct Problem {
+    /// Position of the rule in the policy.
+    pub(in crate::backend::linux) rule: usize,
+    /// What, and why.
+    pub(in crate::backend::linux) text: String,
 }
 
 impl Wish {
     /// The wish for an entry of this directory.
     fn below(&self, name: &[u8], rest: Vec<Component>) -> Self {
         let name = OsStr::from_bytes(name);
-        Self { rest, mask: self.mask, directory: self.directory.join(name), named: self.named.join(name) }
+        let (directory, named) = (self.directory.join(name), self.named.join(name));
+        Self { rest, mask: self.mask, directory, named, pattern: self.pattern }
     }
 }
 
@@ -86,8 +133,13 @@ pub(super) struct Placer {
     watches: OwnedFd,
     wishes: HashMap<i32, Vec<Wish>>,
     roots: Vec<Wish>,
+    patterns: Vec<Pattern>,
     marks: usize,
-    problems: Vec<String>,
+    problems: Vec<Problem>,
+    /// Whether everything is being looked at, and not what is new.
+    searching: bool,
+    /// A pattern is at its bound, perhaps only because of files that are gone again: what there is has to be counted.
+    recount: bool,
 }
 
 impl Placer {
@@ -100,22 +152,44 @@ impl Placer {
         let watches = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|error| {
             BackendError::Io { attempt: "watch directories (inotify_init)".into(), source: error.into() }
         })?;
-        let roots = roots(policy, host);
-        Ok(Self { group, protected, watches, wishes: HashMap::new(), roots, marks: 0, problems: Vec::new() })
+        let (patterns, roots) = roots(policy, host);
+        let (wishes, problems) = (HashMap::new(), Vec::new());
+        let (searching, recount) = (false, false);
+        Ok(Self {
+            group,
+            protected,
+            watches,
+            wishes,
+            roots,
+            patterns,
+            marks: 0,
+            problems,
+            searching,
+            recount,
+        })
     }
 
     /// Marks everything that exists.
     pub(super) fn place_all(&mut self) {
+        self.patterns.iter_mut().for_each(|pattern| pattern.objects = 0);
+        self.identities().start_search();
+        (self.searching, self.recount) = (true, false);
         for root in self.roots.clone() {
             self.enter(root, 0);
         }
+        self.identities().end_search();
+        self.searching = false;
+    }
+
+    fn identities(&self) -> MutexGuard<'_, Identities> {
+        self.protected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn marks(&self) -> usize {
         self.marks
     }
 
-    pub(super) fn problems(&self) -> &[String] {
+    pub(super) fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
@@ -133,6 +207,10 @@ impl Placer {
             let mut reader = inotify::Reader::new(&descriptor, &mut buffer);
             while let Ok(event) = reader.next() {
                 overflow |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
+                if event.events().contains(ReadFlags::IGNORED) {
+                    // The directory is gone.
+                    self.wishes.remove(&event.wd());
+                }
                 if let Some(name) = event.file_name() {
                     appeared.push((event.wd(), name.to_bytes().to_vec()));
                 }
@@ -144,6 +222,8 @@ impl Placer {
             }
             if overflow {
                 tracing::warn!("too many new files at once: every protected place is searched again");
+            }
+            if overflow || self.recount {
                 self.place_all();
             }
         }
@@ -151,6 +231,9 @@ impl Placer {
 
     /// A directory (or, when nothing is left to match, an object) that a wish has reached.
     fn enter(&mut self, wish: Wish, depth: usize) {
+        if !self.is_within_bounds(wish.pattern) {
+            return;
+        }
         let Ok(stat) = rustix::fs::lstat(wish.directory.as_path()) else {
             self.wait_for(wish);
             return;
@@ -202,10 +285,8 @@ impl Placer {
     /// One entry of a directory, there from the start or new.
     fn entry(&mut self, wish: &Wish, name: &[u8], depth: usize) {
         if depth >= DEPTH_MAX {
-            self.problem(format!(
-                "{}: deeper than {DEPTH_MAX} levels below its rule",
-                wish.directory.display()
-            ));
+            let text = format!("{}: deeper than {DEPTH_MAX} levels below its rule", wish.directory.display());
+            self.problem(wish.pattern, text);
             return;
         }
         match wish.rest.split_first() {
@@ -243,7 +324,7 @@ impl Placer {
         missing.reverse();
         missing.extend(wish.rest);
         let (directory, named) = (directory.to_owned(), named.to_owned());
-        self.watch(&Wish { rest: missing, mask: wish.mask, directory, named });
+        self.watch(&Wish { rest: missing, mask: wish.mask, directory, named, pattern: wish.pattern });
     }
 
     fn watch(&mut self, wish: &Wish) {
@@ -255,8 +336,10 @@ impl Placer {
                     wishes.push(wish.clone());
                 }
             }
-            Err(error) => self
-                .problem(format!("{}: cannot be watched for new files: {error}", wish.directory.display())),
+            Err(error) => {
+                let text = format!("{}: cannot be watched for new files: {error}", wish.directory.display());
+                self.problem(wish.pattern, text);
+            }
         }
     }
 
@@ -268,12 +351,8 @@ impl Placer {
             // Their opens are not file accesses; a mark on a FIFO would block its peers.
             return;
         }
-        if self.marks >= MARKS_MAX {
-            self.problem(format!("{}: more than {MARKS_MAX} protected objects", path.display()));
-            return;
-        }
         let named = PathBytes::from(wish.named.as_os_str().as_bytes());
-        self.protected.lock().unwrap_or_else(PoisonError::into_inner).add(stat, named);
+        self.identities().add(stat, named);
         let mut mask = wish.mask;
         if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
             mask |= MaskFlags::FAN_ONDIR;
@@ -284,22 +363,43 @@ impl Placer {
         let flags = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_DONT_FOLLOW;
         match self.group.mark(flags, mask, rustix::fs::CWD, Some(path)) {
             Ok(()) => self.marks += 1,
-            Err(error) => self.problem(format!("{}: cannot be marked: {error}", path.display())),
+            Err(error) => {
+                self.problem(wish.pattern, format!("{}: cannot be marked: {error}", path.display()));
+            }
         }
     }
 
-    fn problem(&mut self, text: String) {
+    /// Counts an object. Says so once when there are too many.
+    fn is_within_bounds(&mut self, pattern: usize) -> bool {
+        let this = &mut self.patterns[pattern];
+        this.objects += 1;
+        if this.objects == OBJECTS_MAX + 1 && !self.searching {
+            self.recount = true;
+        } else if this.objects == OBJECTS_MAX + 1 {
+            let text = format!(
+                "{}: more than {OBJECTS_MAX} files and directories; those beyond are not protected, so write a narrower \
+                 pattern",
+                this.directory.display()
+            );
+            self.problem(pattern, text);
+        }
+        self.patterns[pattern].objects <= OBJECTS_MAX
+    }
+
+    fn problem(&mut self, pattern: usize, text: String) {
         tracing::warn!("{text}");
-        if self.problems.len() < 100 {
-            self.problems.push(text);
+        let problem = Problem { rule: self.patterns[pattern].rule, text };
+        if self.problems.len() < PROBLEMS_MAX && !self.problems.contains(&problem) {
+            self.problems.push(problem);
         }
     }
 }
 
 /// The places that rules in `enforce` name, for operations that a permission event precedes.
-fn roots(policy: &Policy, host: &Host) -> Vec<Wish> {
-    let mut wishes = Vec::new();
-    for rule in policy.rules.iter().filter(|rule| rule.mode == Mode::Enforce) {
+fn roots(policy: &Policy, host: &Host) -> (Vec<Pattern>, Vec<Wish>) {
+    let (mut patterns, mut wishes) = (Vec::new(), Vec::new());
+    let enforced = policy.rules.iter().enumerate().filter(|(_, rule)| rule.mode == Mode::Enforce);
+    for (index, rule) in enforced {
         let mask = match &rule.kind {
             treeline_policy::policy::Kind::File { operations, .. }
                 if operations.contains(FileOperation::Read) || operations.contains(FileOperation::Write) =>
@@ -317,8 +417,74 @@ fn roots(policy: &Policy, host: &Host) -> Vec<Wish> {
                 Shape::Deep(components) => components,
             };
             let directory = PathBuf::from(OsStr::from_bytes(&root.directory));
-            wishes.push(Wish { rest, mask, named: directory.clone(), directory });
+            let pattern = patterns.len();
+            patterns.push(Pattern { rule: index, directory: directory.clone(), objects: 0 });
+            wishes.push(Wish { rest, mask, named: directory.clone(), directory, pattern });
         }
     }
-    wishes
+    (patterns, wishes)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::fanotify::{EventFFlags, InitFlags};
+
+    use super::*;
+
+    fn stat(inode: u64) -> Stat {
+        let mut stat = rustix::fs::stat("/").expect("there is a root");
+        stat.st_ino = inode;
+        stat
+    }
+
+    #[test]
+    fn what_a_search_does_not_find_is_forgotten() {
+        let mut identities = Identities::default();
+        for (inode, path) in [(1, "/a"), (1, "/b"), (2, "/c")] {
+            identities.add(&stat(inode), path.into());
+        }
+        identities.start_search();
+        identities.add(&stat(1), "/b".into());
+        assert_eq!(identities.paths(&stat(2)), ["/c".into()], "nothing is forgotten before the search ends");
+        identities.end_search();
+        assert_eq!(identities.paths(&stat(1)), ["/a".into(), "/b".into()]);
+        assert!(identities.paths(&stat(2)).is_empty());
+    }
+
+    fn placer(pattern: &str) -> Option<Placer> {
+        let flags = InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_CLOEXEC | InitFlags::FAN_UNLIMITED_MARKS;
+        let group = Fanotify::init(flags, EventFFlags::O_RDONLY).ok()?;
+        let text = format!(
+            "version: 1\nname: t\nmode: enforce\nrules:\n  - {{id: a, kind: file, reason: r, paths: [/x]}}\n  - {{id: \
+             b, kind: file, reason: r, paths: [\"{pattern}\"]}}\n"
+        );
+        let policy = treeline_policy::parse("t", &text).expect("well-formed");
+        Some(Placer::new(Arc::new(group), Protected::default(), &policy, &Host::default()).expect("inotify"))
+    }
+
+    #[test]
+    fn a_pattern_has_a_bound_of_what_there_is() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let pattern = format!("{}/**/key", scratch.path().display());
+        let Some(mut placer) = placer(&pattern) else {
+            eprintln!("skipped: a_pattern_has_a_bound_of_what_there_is: fanotify needs CAP_SYS_ADMIN");
+            return;
+        };
+        std::fs::write(scratch.path().join("key"), "").expect("a file");
+        placer.place_all();
+        let (marks, pattern) = (placer.marks(), placer.roots.last().expect("a root").pattern);
+        assert!(marks > 0 && placer.problems().is_empty());
+        placer.patterns[pattern].objects = OBJECTS_MAX;
+        assert!(!placer.is_within_bounds(pattern), "this one has to wait");
+        assert!(placer.recount && placer.problems().is_empty(), "files that are gone are no problem");
+        placer.place_all();
+        assert!(placer.patterns[pattern].objects < 10 && !placer.recount);
+        for name in 0..=OBJECTS_MAX {
+            std::fs::write(scratch.path().join(name.to_string()), "").expect("a file");
+        }
+        placer.place_all();
+        assert_eq!(placer.problems().len(), 1);
+        assert_eq!(placer.problems()[0].rule, 1);
+        assert!(placer.problems()[0].text.contains("narrower"), "{:?}", placer.problems());
+    }
 }
