@@ -144,8 +144,17 @@ impl Scene {
     /// When it does not answer within a minute.
     #[must_use]
     pub fn daemon(&self, more: &str) -> Daemon {
+        self.daemon_under(more, &mut Command::new(binary()))
+    }
+
+    /// As [`Scene::daemon`], with a command that ends with the path of the binary.
+    ///
+    /// # Panics
+    /// When it does not answer within a minute.
+    #[must_use]
+    pub fn daemon_under(&self, more: &str, command: &mut Command) -> Daemon {
         let config = self.config(more);
-        let child = Command::new(binary())
+        let child = command
             .args(["daemon", "--config"])
             .arg(&config)
             .stdin(Stdio::null())

@@ -92,8 +92,12 @@ fn reload(running: Arc<Running>) {
     }));
 }
 
-/// The watchdog is fed at every look: systemd's interval is far longer than ours.
+/// The watchdog is fed at every look, as long as every thread goes round: systemd's interval is far longer than ours.
 fn look_after_systemd(running: &Running, reported: &mut Option<Instant>) {
+    if running.sensor.is_stuck() {
+        tracing::error!("a thread of the sensor hangs; the watchdog is no longer fed");
+        return;
+    }
     tell(&[NotifyState::Watchdog]);
     if reported.is_none_or(|at| at.elapsed() >= STATUS_INTERVAL) {
         *reported = Some(Instant::now());

@@ -13,6 +13,7 @@ pub mod lock;
 pub mod main_loop;
 pub mod pipeline;
 pub mod policy;
+pub mod pulse;
 pub mod queue;
 pub mod recorder;
 pub mod seams;

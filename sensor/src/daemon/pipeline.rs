@@ -11,6 +11,7 @@ use treeline_event::{Action, Body, Digest, Event, Image, Notice, ProcessKey, Ses
 use treeline_policy::Policy;
 
 use super::{
+    pulse::Pulse,
     recorder::Recorder,
     seams::{Enrich, Record, RecordError},
     source::SourceCommand,
@@ -103,8 +104,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// The log's, or the words of a panic.
-    pub fn run(mut self) -> Result<(), RecordError> {
-        let result = catch_unwind(AssertUnwindSafe(|| self.serve()));
+    pub fn run(mut self, pulse: &Pulse) -> Result<(), RecordError> {
+        let result = catch_unwind(AssertUnwindSafe(|| self.serve(pulse)));
         let result =
             result.unwrap_or_else(|panic| Err(RecordError::Broken(super::sensor::panic_words(&*panic))));
         if result.is_err() {
@@ -118,9 +119,10 @@ impl Pipeline {
         result
     }
 
-    fn serve(&mut self) -> Result<(), RecordError> {
+    fn serve(&mut self, pulse: &Pulse) -> Result<(), RecordError> {
         let mut ticked = Instant::now();
         loop {
+            pulse.beat();
             for command in self.commands.try_iter().collect::<Vec<_>>() {
                 match command {
                     PipelineCommand::Note(notice, reply) => {
@@ -379,7 +381,7 @@ mod tests {
         for _ in 0..64 {
             feed.send(Delivery::Malformed(String::new())).expect("there is room");
         }
-        let thread = std::thread::spawn(move || pipeline.run());
+        let thread = std::thread::spawn(move || pipeline.run(&Pulse::default()));
         let begun = Instant::now();
         while signed.load(SeqCst) == 0 && begun.elapsed() < Duration::from_secs(10) {
             feed.send(Delivery::Malformed(String::new())).expect("the pipeline runs");

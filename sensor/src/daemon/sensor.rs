@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use crossbeam_channel::{Sender, bounded};
@@ -20,6 +21,7 @@ use super::{
     homes::Homes,
     pipeline::{Pipeline, PipelineCommand},
     policy::LoadedPolicy,
+    pulse::Pulse,
     queue::queue,
     seams::{Enrich, Record},
     source::{self, SourceCommand},
@@ -29,6 +31,9 @@ use crate::backend::{Backend, BackendError, Installable, TrackRequest};
 
 /// Commands that wait. Each asker waits for its answer, so this is about contents that become known.
 const COMMANDS_MAX: usize = 1024;
+
+/// A thread that is silent for so long hangs: putting a large policy in force takes some seconds.
+const STUCK_AFTER: Duration = Duration::from_secs(20);
 
 /// Sessions that live at a time. A session is some hundred bytes here; a machine with more has another problem.
 const SESSIONS_MAX: usize = 4096;
@@ -122,6 +127,7 @@ pub struct Sensor {
     source_thread: Mutex<Option<JoinHandle<Result<(), String>>>>,
     pipeline_thread: Mutex<Option<JoinHandle<Result<(), String>>>>,
     ended: Arc<AtomicBool>,
+    pulses: [Arc<Pulse>; 2],
 }
 
 impl Sensor {
@@ -158,11 +164,14 @@ impl Sensor {
             parts.log,
             Arc::clone(&board),
         );
-        let pipeline_thread =
-            spawn("pipeline", &ended, move || parts_of_pipeline.run().map_err(|e| e.to_string()))?;
+        let pulses = <[Arc<Pulse>; 2]>::default();
+        let [pulse_of_pipeline, pulse_of_source] = pulses.clone();
+        let pipeline_thread = spawn("pipeline", &ended, move || {
+            parts_of_pipeline.run(&pulse_of_pipeline).map_err(|e| e.to_string())
+        })?;
         let backend = parts.backend;
         let source_thread = spawn("source", &ended, move || {
-            source::run(backend, &source_commands, queue_in).map_err(|e| chain(&e))
+            source::run(backend, &source_commands, queue_in, &pulse_of_source).map_err(|e| chain(&e))
         })?;
         let sensor = Self {
             source,
@@ -173,6 +182,7 @@ impl Sensor {
             source_thread: Mutex::new(Some(source_thread)),
             pipeline_thread: Mutex::new(Some(pipeline_thread)),
             ended,
+            pulses,
         };
         sensor.note(Notice::Started {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -188,6 +198,12 @@ impl Sensor {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether a thread has not gone round its loop for longer than anything that it does may take.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.pulses.iter().any(|pulse| pulse.age() > STUCK_AFTER)
     }
 
     /// The state now.

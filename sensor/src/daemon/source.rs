@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use treeline_event::{FileId, PathBytes, ProcessKey, RuleStatus};
 
-use super::queue::QueueIn;
+use super::{pulse::Pulse, queue::QueueIn};
 use crate::backend::{Backend, BackendError, Delivery, Installable, TrackRequest};
 
 /// How long a poll may wait when nothing happens: bounds how long a request waits for its answer.
@@ -37,8 +37,10 @@ pub fn run(
     mut backend: Box<dyn Backend>,
     commands: &Receiver<SourceCommand>,
     mut queue: QueueIn,
+    pulse: &Pulse,
 ) -> Result<(), BackendError> {
     loop {
+        pulse.beat();
         for command in commands.try_iter() {
             match command {
                 SourceCommand::Install(policy, reply) => {

@@ -1,7 +1,9 @@
 //! The daemon as a process: launching, adopting, replacing the policy, ending.
 
 use std::{
-    fs, os::unix::fs::PermissionsExt as _, os::unix::process::CommandExt as _, process::Command,
+    fs,
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram, process::CommandExt as _},
+    process::Command,
     time::Duration,
 };
 
@@ -162,6 +164,52 @@ fn the_policy_is_replaced_whole_or_not_at_all() {
         !reads()
     });
     assert!(refused, "SIGHUP reads the policy again");
+}
+
+/// The capabilities that the unit leaves the daemon, as setpriv names them.
+fn capabilities_of_the_unit() -> String {
+    let unit = include_str!("../../../packaging/systemd/treeline.service");
+    let line =
+        unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).expect("a bounding set");
+    let kept: Vec<_> = line.split(' ').map(|name| name.replace("CAP_", "+").to_lowercase()).collect();
+    format!("-all,{}", kept.join(","))
+}
+
+#[test]
+fn systemd_hears_of_it_and_its_unit_leaves_enough_rights() {
+    if !is_permitted("systemd_hears_of_it_and_its_unit_leaves_enough_rights") {
+        return;
+    }
+    let scene = Scene::new();
+    scene.policy(KEYS);
+    let socket = scene.path("notify");
+    let systemd = UnixDatagram::bind(&socket).expect("a socket");
+    systemd.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    let mut command = Command::new("setpriv");
+    command.args(["--no-new-privs", "--bounding-set", &capabilities_of_the_unit()]).arg(binary());
+    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "30000000");
+    let mut daemon = scene.daemon_under("", &mut command);
+    let next = || {
+        let mut message = [0; 4096];
+        let len = systemd.recv(&mut message).expect("a message within half a minute");
+        String::from_utf8_lossy(&message[..len]).into_owned()
+    };
+    let heard = |wanted: &str| (0..1000).map(|_| next()).find(|message| message.contains(wanted));
+    heard("READY=1").expect("it says that it is ready");
+    heard("WATCHDOG=1").expect("it feeds the watchdog");
+    heard("STATUS=").expect("it has a status line");
+    let key = scene.path("home/.ssh/id").display().to_string();
+    let ran = daemon.ask(&["run", "--", "/bin/bash", "-c", &format!("cat {key}; /bin/true MARK")]);
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("not permitted"), "it enforces with those rights");
+    daemon.signal(Signal::TERM);
+    heard("STOPPING=1").expect("it says that it stops");
+    assert!(daemon.wait().expect("it ends").success());
+    assert!(!scene.path("socket").exists(), "nobody can find a socket that nobody serves");
+    let entries = scene.entries();
+    let hashed = notices(&entries).any(|notice| {
+        matches!(notice, Notice::ImageHashed { image } if matches!(image.digest, treeline_event::Digest::Sha256(_)))
+    });
+    assert!(hashed, "it may read what was executed");
 }
 
 #[test]
