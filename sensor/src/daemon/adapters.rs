@@ -43,8 +43,6 @@ pub fn enricher(state_dir: &Path) -> anyhow::Result<Box<dyn Enrich>> {
 /// # Errors
 /// The log's words.
 pub fn log(dir: &Path) -> anyhow::Result<(Box<dyn Record>, Option<String>)> {
-    // The key is in the log's directory, which has to be there first.
-    std::fs::create_dir_all(dir)?;
     let key = SoftwareKey::load_or_generate(dir)?;
     let origin = origin(key.public().name());
     let (writer, recovery) = LogWriter::open(dir, Box::new(key), Box::new(SystemClock::new()))?;
@@ -102,9 +100,9 @@ impl Record for FileLog {
 fn record_error(error: LogError) -> RecordError {
     let words = super::sensor::chain(&error);
     match error {
-        LogError::DiskFull { .. } => RecordError::Full(words),
+        LogError::DiskFull { .. } | LogError::Io { .. } => RecordError::Refused(words),
         LogError::EntryTooLong(_) => RecordError::Unfit(words),
-        LogError::Io { .. } | LogError::Unconfirmed(_) | LogError::Sign(_) => RecordError::Broken(words),
+        LogError::Unconfirmed(_) | LogError::Sign(_) => RecordError::Broken(words),
     }
 }
 
@@ -305,6 +303,15 @@ mod tests {
             hooks: Vec::new(),
             recovery: None,
         }))
+    }
+
+    #[test]
+    fn a_new_log_is_for_its_owner_only() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("state/log");
+        log(&path).expect("a new log");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().expect("there").permissions());
+        assert_eq!(mode & 0o777, 0o700);
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Recorder {
         let result = if self.waiting.is_empty() {
             match self.log.append(&entry) {
                 Ok(_) => Ok(()),
-                Err(RecordError::Full(words)) => {
+                Err(RecordError::Refused(words)) => {
                     self.show_trouble(&words);
                     self.wait(kind, event.time.boot_ns, &entry);
                     Ok(())
@@ -100,7 +100,7 @@ impl Recorder {
         while let Some((kind, time_ns, entry)) = self.waiting.front() {
             match self.log.append(entry) {
                 Ok(_) => {}
-                Err(RecordError::Full(_)) => return Ok(Vec::new()),
+                Err(RecordError::Refused(_)) => return Ok(Vec::new()),
                 Err(RecordError::Unfit(_)) => {
                     let (kind, time_ns) = (*kind, *time_ns);
                     self.count_loss(kind, time_ns);
@@ -151,7 +151,7 @@ impl Recorder {
                     self.board.update(|status| status.log.trouble = None);
                 }
             }
-            Err(RecordError::Full(words) | RecordError::Unfit(words)) => self.show_trouble(&words),
+            Err(RecordError::Refused(words) | RecordError::Unfit(words)) => self.show_trouble(&words),
             Err(broken) => return Err(broken),
         }
         self.show_sizes();
@@ -221,7 +221,7 @@ mod tests {
         fn append(&mut self, entry: &[u8]) -> Result<u64, RecordError> {
             let mut disk = self.0.lock().expect("no test panics with it");
             if disk.0 == 0 {
-                return Err(RecordError::Full("no space".to_owned()));
+                return Err(RecordError::Refused("no space".to_owned()));
             }
             disk.0 -= 1;
             disk.1.push(entry.to_vec());

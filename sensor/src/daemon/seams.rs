@@ -34,9 +34,9 @@ pub trait Enrich: Send {
 /// Why an entry was not recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// There is no room. Trying again later is right.
+    /// Not now: there is no room, or the file system has an error. What was taken is kept, and trying again is right.
     #[error("{0}")]
-    Full(String),
+    Refused(String),
     /// This entry can never be recorded.
     #[error("{0}")]
     Unfit(String),
