@@ -15,13 +15,13 @@ use treeline_abi::{
 
 use crate::scratch::{SCRATCH_SLOTS, Scratch};
 
-/// Process lifecycle, denials and audits. A flood of opens cannot displace them. Room for some 10 000 execs.
+/// Process lifecycle, denials and audits. A flood of opens cannot displace them. Room for some 5 000 execs.
 #[map]
-pub(crate) static LIFECYCLE: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+pub(crate) static LIFECYCLE: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
 /// Everything else. The agent may ask for another size when it loads the object.
 #[map]
-pub(crate) static ACTIVITY: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+pub(crate) static ACTIVITY: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
 /// Counters by [`Kind`].
 #[map]

@@ -123,7 +123,11 @@ pub fn start(options: &Options) -> Result<Box<dyn Backend>, BackendError> {
     let mut refusals = Vec::new();
     for mode in modes {
         match LinuxBackend::start(object, &facts, mode, &refusals) {
-            Ok(backend) => return Ok(Box::new(backend)),
+            Ok(backend) => {
+                drop(facts);
+                sys::release_freed_memory();
+                return Ok(Box::new(backend));
+            }
             Err(error) => refusals.push((mode, load::chain(&error))),
         }
     }
@@ -332,6 +336,7 @@ impl Backend for LinuxBackend {
         self.kernel_tables.keep_aliases(&mut self.ebpf, &aliases.files)?;
         self.in_force = Some(InForce { installable: policy.clone(), tables, guard, links });
         self.refresh_images()?;
+        sys::release_freed_memory();
         Ok(statuses)
     }
 

@@ -1,5 +1,5 @@
-//! The system calls that no safe crate wraps. The only file of the sensor with `unsafe` code.
-#![expect(unsafe_code, reason = "bpf(2) on a map type that aya does not wrap")]
+//! The system and library calls that no safe crate wraps. The only file of the sensor with `unsafe` code.
+#![expect(unsafe_code, reason = "bpf(2) on a map type that aya does not wrap; malloc_trim(3)")]
 
 use std::{
     io,
@@ -57,4 +57,14 @@ pub(super) fn set_label(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, label: &Labe
     let mut label = *label;
     debug_assert_eq!(label.as_bytes().len(), size_of::<Label>());
     element(BPF_MAP_UPDATE_ELEM, map, &pidfd.as_raw_fd(), &raw mut label)
+}
+
+/// Gives freed memory back to the machine: what starting needs, the kernel's type information above all, is some
+/// hundred MiB, and the allocator would keep a good part of it for as long as the sensor lives.
+pub(super) fn release_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it may be called at any time, from any thread, and touches only memory that nobody owns.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
