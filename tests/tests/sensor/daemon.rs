@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::{fs::PermissionsExt as _, net::UnixDatagram, process::CommandExt as _},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -210,6 +210,67 @@ fn systemd_hears_of_it_and_its_unit_leaves_enough_rights() {
         matches!(notice, Notice::ImageHashed { image } if matches!(image.digest, treeline_event::Digest::Sha256(_)))
     });
     assert!(hashed, "it may read what was executed");
+}
+
+#[test]
+fn a_moved_key_stays_protected_when_the_policy_is_read_again() {
+    if !is_permitted("a_moved_key_stays_protected_when_the_policy_is_read_again") {
+        return;
+    }
+    let scene = Scene::new();
+    scene.policy(KEYS);
+    let daemon = scene.daemon("");
+    let home = scene.path("home").display().to_string();
+    let script = format!(
+        "cd {home}; mv .ssh/id moved; cat moved; touch ready; for n in $(seq 200); do [ -e go ] && break; sleep 0.1; done; cat \
+         moved"
+    );
+    let mut session = daemon.command(&["run", "--", "/bin/bash", "-c", &script]);
+    let session = session.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a session");
+    for _ in 0..200 {
+        if scene.path("home/ready").exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(daemon.ask(&["reload"]).status.success());
+    fs::write(scene.path("home/go"), "").expect("a file");
+    let ran = session.wait_with_output().expect("it ends");
+    let words = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert_eq!(String::from_utf8_lossy(&ran.stdout), "", "{words}");
+    assert_eq!(words.matches("not permitted").count(), 2, "{words}");
+}
+
+#[test]
+fn every_refusal_is_recorded_while_the_policy_is_replaced() {
+    if !is_permitted("every_refusal_is_recorded_while_the_policy_is_replaced") {
+        return;
+    }
+    let scene = Scene::new();
+    scene.policy(KEYS);
+    let mut daemon = scene.daemon("");
+    let key = scene.path("home/.ssh/id").display().to_string();
+    let script = format!(
+        "import time\nend, refused = time.time() + 4, 0\nwhile time.time() < end:\n  try: open('{key}')\n  except \
+         PermissionError: refused += 1\nprint(refused)"
+    );
+    let mut session = daemon.command(&["run", "--", "python3", "-c", &script]);
+    let session = session.stdout(Stdio::piped()).spawn().expect("a session");
+    for _ in 0..10 {
+        assert!(daemon.ask(&["reload"]).status.success());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let ran = session.wait_with_output().expect("it ends");
+    let refused: usize = String::from_utf8_lossy(&ran.stdout).trim().parse().expect("a number");
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().expect("it ends").success());
+    let entries = scene.entries();
+    assert_eq!(with_verdict(&entries, treeline_event::Verdict::Deny).len(), refused);
+    let let_through = entries.iter().filter(|entry| {
+        let text = format!("{:?}", entry.body);
+        text.contains("Errno(1)") && text.contains("verdict: Allow")
+    });
+    assert_eq!(let_through.count(), 0, "no refusal is called allowed");
 }
 
 #[test]

@@ -100,6 +100,24 @@ fn a_rule_for_writing_lets_read() {
 }
 
 #[test]
+fn readers_under_a_rule_for_writing_go_on_side_by_side() {
+    if !is_permitted("readers_under_a_rule_for_writing_go_on_side_by_side") {
+        return;
+    }
+    let scene = Scene::new();
+    std::fs::write(scene.path("home/rc"), "rc\n").expect("a file");
+    let policy = scene
+        .policy("  - id: rc\n    kind: file\n    paths: [\"@/rc\"]\n    operations: [write]\n    reason: Start-up files.\n");
+    // More readers than processors, so that some are asked about before they sleep.
+    let reader = "import os\nfor _ in range(2000): os.close(os.open('rc', os.O_RDONLY))";
+    let script = format!("for n in 1 2 3 4 5 6 7 8; do python3 -c \"{reader}\" & done; wait; echo x >> rc");
+    let ran = scene.standalone(&policy, &script);
+    assert!(!ran.stderr().contains("PermissionError"), "{}", ran.stderr());
+    let denials = ran.denials();
+    assert_eq!(denials.len(), 1, "only the writer is refused: {denials:#?}");
+}
+
+#[test]
 fn operations_on_names_are_recorded_with_their_rule() {
     if !is_permitted("operations_on_names_are_recorded_with_their_rule") {
         return;

@@ -17,13 +17,33 @@ use treeline_event::{
 use treeline_policy::{Host, Object, Policy, Request, Subject, eval, policy::FileOperation};
 
 use super::{
-    Orders, Protected, place,
+    Orders, Protected,
+    identities::Object as Found,
     subject::{self, Access},
 };
 use crate::backend::{
     Observation, Seen,
     linux::{Known, rings::boot_ns, sys},
 };
+
+/// What becomes of one event.
+pub(super) enum Answer {
+    /// The access may go on.
+    Allow,
+    /// It may not. The record is missing only when nobody knows who asked.
+    Deny(Option<Box<Observation>>),
+    /// It cannot be told yet: the thread is still on its way to where it waits.
+    Later,
+}
+
+/// Whether an event may be put off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// What cannot be told yet is asked again.
+    Some,
+    /// What cannot be told now is refused, as far as a rule refuses it.
+    None,
+}
 
 /// What decides.
 pub(super) struct Judge {
@@ -48,8 +68,7 @@ struct Refusal {
 }
 
 impl Judge {
-    pub(super) fn new(orders: &Orders, protected: Protected) -> Self {
-        let labels = orders.labels.try_clone();
+    pub(super) fn new(orders: &Orders, labels: OwnedFd, known: Known, protected: Protected) -> Self {
         let unresolved = orders
             .policy
             .rules
@@ -60,27 +79,31 @@ impl Judge {
             host: orders.host.clone(),
             generation: orders.generation,
             rule_indices: orders.rule_indices.clone(),
-            labels: labels.expect("a descriptor can be duplicated when a thread could be started"),
+            labels,
             protected,
-            known: Arc::clone(&orders.known),
+            known,
             own_pid: rustix::process::getpid().as_raw_nonzero().get(),
             unresolved,
         }
     }
 
-    /// The record of the refusal, or nothing when the access may go on.
-    pub(super) fn decide(&self, file: BorrowedFd<'_>, tid: i32, mask: MaskFlags) -> Option<Observation> {
-        let pid = subject::process_of(tid).ok()?;
-        if pid == self.own_pid {
-            return None;
-        }
-        let pidfd = subject::pidfd(pid).ok()?;
-        let label = match sys::label(rustix::fd::AsFd::as_fd(&self.labels), rustix::fd::AsFd::as_fd(&pidfd)) {
-            Ok(Some(label)) => label,
-            Ok(None) => return None,
+    /// Decides one event.
+    pub(super) fn decide(
+        &self,
+        file: BorrowedFd<'_>,
+        tid: i32,
+        mask: MaskFlags,
+        patience: Patience,
+    ) -> Answer {
+        let (pid, label) = match self.tracked(tid) {
+            Ok(Some(tracked)) => tracked,
+            Ok(None) => return Answer::Allow,
+            // It was killed while it waited: nobody gets the answer.
+            Err(error) if is_gone(&error) => return Answer::Allow,
+            Err(_) if patience == Patience::Some => return Answer::Later,
             Err(error) => {
-                tracing::warn!(%error, pid, "the label of a process could not be read");
-                return None;
+                tracing::error!(%error, tid, "cannot tell who opens a protected file; it is refused");
+                return Answer::Deny(None);
             }
         };
         let exec = mask.contains(MaskFlags::FAN_OPEN_EXEC_PERM);
@@ -94,7 +117,23 @@ impl Judge {
                 Refusal { rule, file, exec, access }
             })
         });
-        Some(self.observation(pid, tid, &label, refusal?))
+        match refusal {
+            None => Answer::Allow,
+            // As reading and writing it is refused; what it really is may be allowed.
+            Some(_) if access == Access::Unsettled && patience == Patience::Some => Answer::Later,
+            Some(refusal) => Answer::Deny(Some(Box::new(self.observation(pid, tid, &label, refusal)))),
+        }
+    }
+
+    /// The process of a thread and its label; nothing for whom no session has.
+    fn tracked(&self, tid: i32) -> io::Result<Option<(i32, Label)>> {
+        let pid = subject::process_of(tid)?;
+        if pid == self.own_pid {
+            return Ok(None);
+        }
+        let pidfd = subject::pidfd(pid)?;
+        let label = sys::label(rustix::fd::AsFd::as_fd(&self.labels), rustix::fd::AsFd::as_fd(&pidfd))?;
+        Ok(label.map(|label| (pid, label)))
     }
 
     fn judge(
@@ -105,8 +144,16 @@ impl Judge {
         exec: bool,
         label: &Label,
     ) -> Option<Refusal> {
-        let stat = rustix::fs::fstat(file).ok()?;
-        let paths = self.paths(file, &stat);
+        let found = match Found::open(file) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(%error, pid, "cannot look at a protected file; the access is refused");
+                let file = FileRef { unresolved: true, ..FileRef::default() };
+                return self.unresolved.map(|rule| Refusal { rule, file, exec, access });
+            }
+        };
+        let paths = self.paths(file, &found);
+        let stat = found.stat;
         let reference = |path: PathBytes, unresolved| FileRef {
             path,
             id: Some(identity(&stat)),
@@ -135,15 +182,15 @@ impl Judge {
     }
 
     /// The object's own paths: those under which it was protected, and the one that was used if it leads to it.
-    fn paths(&self, file: BorrowedFd<'_>, stat: &Stat) -> Vec<PathBytes> {
+    fn paths(&self, file: BorrowedFd<'_>, found: &Found) -> Vec<PathBytes> {
         let known = self.protected.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut paths = known.paths(stat).to_vec();
+        let mut paths = known.paths(found).to_vec();
         if let Some(path) = link_target(file)
-            && leads_to(&path, stat)
+            && leads_to(&path, &found.stat)
         {
             let (directory, name) = split(&path);
             let parents =
-                rustix::fs::stat(directory).map(|parent| known.paths(&parent).to_vec()).unwrap_or_default();
+                Found::at(directory).map(|parent| known.paths(&parent).to_vec()).unwrap_or_default();
             for parent in parents {
                 paths.push([parent.as_bytes(), b"/", name].concat().into());
             }
@@ -233,7 +280,12 @@ fn link_target(file: BorrowedFd<'_>) -> Option<PathBytes> {
 /// Whether a path of the sensor's own mount namespace leads to this object.
 fn leads_to(path: &PathBytes, stat: &Stat) -> bool {
     let found: io::Result<Stat> = rustix::fs::lstat(path.as_bytes()).map_err(io::Error::from);
-    found.is_ok_and(|found| place::same_object(&found, stat))
+    found.is_ok_and(|found| (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino))
+}
+
+/// Whether an error says that a process is no more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT))
 }
 
 fn nanos(seconds: i64, nanos: u64) -> u64 {

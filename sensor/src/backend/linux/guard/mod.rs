@@ -4,41 +4,48 @@
 //! itself (it would wait for its own answer), so everything that reads directories is on the other one. Whoever opens
 //! an object without a mark pays nothing, whoever opens one with a mark and is in no tracked tree waits for one look
 //! at its label.
+//!
+//! Marks, and what is known of the marked objects, outlive a policy: a protected file that was moved away stays the
+//! same file when a policy is put in force again.
 
+mod answer;
+mod identities;
 mod judge;
+mod patterns;
 mod place;
 mod subject;
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
 };
 
-use crossbeam_channel::{Receiver, Sender};
-use nix::sys::fanotify::{EventFFlags, Fanotify, FanotifyResponse, InitFlags, Response};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags};
+use rustix::event::{EventfdFlags, eventfd};
 use treeline_policy::{Host, Policy};
 
-pub(super) use self::place::Problem;
-pub(super) use self::subject::start_ticks;
-use self::{judge::Judge, place::Placer};
+use self::{
+    answer::Answering,
+    judge::Judge,
+    place::{Placer, Search},
+};
+pub(super) use self::{place::Placed, subject::start_ticks};
 use crate::backend::{BackendError, Observation};
 
 /// Denials that wait for the backend's next poll. A subject waits for its answer, so the queue cannot grow faster
 /// than the agent's threads can open files; what does not fit is counted.
 const DENIALS_MAX: usize = 16_384;
 
-/// How long the answering thread waits after an error before it tries again.
-const RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
-
 /// The protected objects by identity, shared between the two threads.
-type Protected = Arc<Mutex<place::Identities>>;
+type Protected = Arc<Mutex<identities::Identities>>;
 
 /// What a guard is to enforce.
+#[derive(Clone)]
 pub(super) struct Orders {
     /// The policy.
     pub(super) policy: Arc<Policy>,
@@ -46,32 +53,43 @@ pub(super) struct Orders {
     pub(super) host: Host,
     /// Its generation.
     pub(super) generation: u64,
-    /// The map of labels.
-    pub(super) labels: OwnedFd,
     /// Rule indices by position in the policy, as the kernel tables number them.
     pub(super) rule_indices: Vec<u32>,
-    /// Contents by identity, for exceptions by SHA-256.
-    pub(super) known: super::Known,
+}
+
+/// Denials that were enforced and have no record, because nobody took the records.
+#[derive(Debug, Default)]
+pub(super) struct Unrecorded {
+    count: AtomicU64,
+    first_ns: AtomicU64,
+    last_ns: AtomicU64,
 }
 
 /// Marks in force. Dropping it takes them away.
 pub(super) struct Guard {
     stop: Arc<AtomicBool>,
-    wake: Arc<OwnedFd>,
+    wakes: [Arc<OwnedFd>; 2],
     threads: Vec<JoinHandle<()>>,
     denials: Receiver<Observation>,
-    /// How many objects carry a mark.
-    pub(super) marks: usize,
-    /// Marks that could not be placed.
-    pub(super) problems: Vec<Problem>,
+    unrecorded: Arc<Unrecorded>,
+    searches: Sender<Search>,
+    judge: Arc<Mutex<Option<Arc<Judge>>>>,
+    labels: OwnedFd,
+    known: super::Known,
+    protected: Protected,
 }
 
 impl Guard {
-    /// Places the marks and starts to answer. Everything that exists now is protected when this returns.
+    /// Starts to answer. Nothing is protected yet. `labels` is the map of labels, `known` the contents by identity, for
+    /// exceptions by SHA-256; `notify` is written to when there are denials to be collected.
     ///
     /// # Errors
     /// [`BackendError::Unsupported`] when the kernel has no permission events.
-    pub(super) fn start(orders: Orders, notify: Arc<OwnedFd>) -> Result<Self, BackendError> {
+    pub(super) fn start(
+        labels: OwnedFd,
+        known: super::Known,
+        notify: Arc<OwnedFd>,
+    ) -> Result<Self, BackendError> {
         let flags = InitFlags::FAN_CLASS_CONTENT
             | InitFlags::FAN_CLOEXEC
             | InitFlags::FAN_NONBLOCK
@@ -86,37 +104,82 @@ impl Guard {
             ))
         })?;
         let group = Arc::new(group);
-        let wake = Arc::new(event_fd()?);
+        let wakes = [Arc::new(event_fd()?), Arc::new(event_fd()?)];
         let stop = Arc::new(AtomicBool::new(false));
         let protected = Protected::default();
-        let (sender, denials) = crossbeam_channel::bounded(DENIALS_MAX);
-        let judge = Judge::new(&orders, Arc::clone(&protected));
-        let answering = {
-            let (group, stop, wake) = (Arc::clone(&group), Arc::clone(&stop), Arc::clone(&wake));
-            spawn("guard-answer", move || {
-                answer_until_stopped(&group, &judge, &sender, &notify, &stop, &wake);
-            })?
+        let (sender, denials) = bounded(DENIALS_MAX);
+        let judge = Arc::new(Mutex::new(None));
+        let unrecorded = Arc::new(Unrecorded::default());
+        let mut answering = Answering::new(Arc::clone(&group), sender, Arc::clone(&unrecorded), notify);
+        let mut placer = Placer::new(group, Arc::clone(&protected))?;
+        let (searches, orders) = bounded(1);
+        let answers = {
+            let (stop, wake, judge) = (Arc::clone(&stop), Arc::clone(&wakes[0]), Arc::clone(&judge));
+            spawn("guard-answer", move || answering.serve(&judge, &stop, &wake))?
         };
-        let mut placer = Placer::new(Arc::clone(&group), protected, &orders.policy, &orders.host)?;
-        placer.place_all();
-        let (marks, problems) = (placer.marks(), placer.problems().to_vec());
-        let placing = {
-            let (stop, wake) = (Arc::clone(&stop), Arc::clone(&wake));
-            spawn("guard-place", move || placer.follow(&stop, &wake))?
+        let places = {
+            let (stop, wake) = (Arc::clone(&stop), Arc::clone(&wakes[1]));
+            spawn("guard-place", move || placer.serve(&orders, &stop, &wake))?
         };
-        Ok(Self { stop, wake, threads: vec![answering, placing], denials, marks, problems })
+        let threads = vec![answers, places];
+        Ok(Self { stop, wakes, threads, denials, unrecorded, searches, judge, labels, known, protected })
+    }
+
+    /// Marks everything that a policy protects and that exists, and what appears from now on. Answers stay those of
+    /// the policy before until [`Guard::enforce`].
+    ///
+    /// # Errors
+    /// [`BackendError::Unsupported`] when the thread has ended.
+    pub(super) fn place(&self, policy: Arc<Policy>, host: Host) -> Result<Placed, BackendError> {
+        let ended = || BackendError::Unsupported("the thread that places marks has ended".to_owned());
+        let (reply, placed) = bounded(1);
+        self.searches.send(Search { policy, host, reply }).map_err(|_| ended())?;
+        let _ = rustix::io::write(&*self.wakes[1], &1u64.to_ne_bytes());
+        placed.recv().map_err(|_| ended())
+    }
+
+    /// Answers by this policy from now on.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`].
+    pub(super) fn enforce(&self, orders: &Orders) -> Result<(), BackendError> {
+        let labels = self.labels.try_clone().map_err(|source| BackendError::Io {
+            attempt: "duplicate the descriptor of the label map".into(),
+            source,
+        })?;
+        let judge = Judge::new(orders, labels, Arc::clone(&self.known), Arc::clone(&self.protected));
+        *self.judge.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(judge));
+        Ok(())
     }
 
     /// Denials since the last call.
     pub(super) fn denials(&self) -> impl Iterator<Item = Observation> + '_ {
         self.denials.try_iter()
     }
+
+    /// How many denials have no record since the last call, and when the first and the last of them were, in
+    /// nanoseconds of `CLOCK_BOOTTIME`.
+    pub(super) fn unrecorded(&self) -> Option<(u64, u64, u64)> {
+        let count = self.unrecorded.count.swap(0, Ordering::AcqRel);
+        let first_ns = self.unrecorded.first_ns.swap(0, Ordering::AcqRel);
+        (count > 0).then(|| (count, first_ns, self.unrecorded.last_ns.load(Ordering::Acquire)))
+    }
+}
+
+impl Unrecorded {
+    fn add(&self, time_ns: u64) {
+        let _ = self.first_ns.compare_exchange(0, time_ns, Ordering::AcqRel, Ordering::Acquire);
+        self.last_ns.store(time_ns, Ordering::Release);
+        self.count.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+        for wake in &self.wakes {
+            let _ = rustix::io::write(&**wake, &1u64.to_ne_bytes());
+        }
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a guard thread panicked; its marks are gone");
@@ -136,43 +199,4 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
         .name(name.to_owned())
         .spawn(body)
         .map_err(|source| BackendError::Io { attempt: format!("start thread `{name}`"), source })
-}
-
-fn answer_until_stopped(
-    group: &Fanotify,
-    judge: &Judge,
-    denials: &Sender<Observation>,
-    notify: &OwnedFd,
-    stop: &AtomicBool,
-    wake: &OwnedFd,
-) {
-    while !stop.load(Ordering::Acquire) {
-        let mut waiting = [PollFd::new(group, PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
-        if poll(&mut waiting, None).is_err() {
-            continue;
-        }
-        let events = match group.read_events() {
-            Ok(events) => events,
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => continue,
-            Err(error) => {
-                tracing::error!(%error, "permission events cannot be read");
-                std::thread::sleep(RETRY_INTERVAL);
-                continue;
-            }
-        };
-        for event in &events {
-            let Some(fd) = event.fd() else { continue };
-            let denial = judge.decide(fd, event.pid(), event.mask());
-            let response = if denial.is_some() { Response::FAN_DENY } else { Response::FAN_ALLOW };
-            if let Err(error) = group.write_response(FanotifyResponse::new(fd.as_fd(), response)) {
-                tracing::warn!(%error, pid = event.pid(), "a permission event could not be answered");
-            }
-            if let Some(denial) = denial {
-                if denials.try_send(denial).is_err() {
-                    tracing::error!("the queue of denials is full: a denial was enforced but not recorded");
-                }
-                let _ = rustix::io::write(notify, &1u64.to_ne_bytes());
-            }
-        }
-    }
 }

@@ -1,36 +1,39 @@
 //! Where the marks go: every object that a rule protects, those that appear later included.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::OsStr,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::FileTypeExt},
     },
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+use crossbeam_channel::{Receiver, Sender};
+
 use nix::sys::fanotify::{Fanotify, MarkFlags, MaskFlags};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{
-        Stat,
+        FileType,
         inotify::{self, CreateFlags, ReadFlags, WatchFlags},
     },
 };
 use treeline_event::{Mode, PathBytes};
 use treeline_policy::{
-    Host, Policy,
-    glob::Component,
-    policy::FileOperation,
-    roots::{Shape, literal_roots},
+    Host, Object as Asked, Policy, eval::rule_matches, glob::Component, policy::FileOperation,
 };
 
-use super::Protected;
+use super::{
+    Protected,
+    identities::{Identities, Object, marked_inodes},
+    patterns::{Pattern, Wish, roots},
+};
 use crate::backend::BackendError;
 
 /// Objects that are looked at for one pattern, of which each may get a mark and a watch: some 1 KiB of the kernel's
@@ -42,72 +45,6 @@ const PROBLEMS_MAX: usize = 100;
 /// Directory levels below a protected subtree.
 const DEPTH_MAX: usize = 64;
 
-/// Protected objects by device and inode, with the paths under which they were found.
-#[derive(Default)]
-pub(super) struct Identities {
-    known: HashMap<(u64, u64), Identity>,
-    /// Counts the searches, to tell what the latest one did not find any more.
-    search: u64,
-}
-
-#[derive(Default)]
-struct Identity {
-    paths: Vec<PathBytes>,
-    search: u64,
-}
-
-impl Identities {
-    pub(super) fn paths(&self, stat: &Stat) -> &[PathBytes] {
-        self.known.get(&(stat.st_dev, stat.st_ino)).map_or(&[], |identity| &identity.paths)
-    }
-
-    fn add(&mut self, stat: &Stat, path: PathBytes) {
-        let identity = self.known.entry((stat.st_dev, stat.st_ino)).or_default();
-        identity.search = self.search;
-        if !identity.paths.contains(&path) {
-            identity.paths.push(path);
-        }
-    }
-
-    fn start_search(&mut self) {
-        self.search += 1;
-    }
-
-    /// Forgets what the latest search did not find.
-    fn end_search(&mut self) {
-        self.known.retain(|_, identity| identity.search == self.search);
-    }
-}
-
-/// Whether two looks saw the same object.
-pub(super) fn same_object(one: &Stat, other: &Stat) -> bool {
-    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
-}
-
-/// What is still to be matched below a directory, and which events matter there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Wish {
-    rest: Vec<Component>,
-    mask: MaskFlags,
-    /// Where it is.
-    directory: PathBuf,
-    /// What the rule calls it: different behind a symbolic link.
-    named: PathBuf,
-    /// Which pattern it came from.
-    pattern: usize,
-}
-
-/// One pattern of one rule.
-#[derive(Clone, Debug)]
-struct Pattern {
-    /// Position of the rule in the policy.
-    rule: usize,
-    /// Where it begins, for messages.
-    directory: PathBuf,
-    /// Objects that were looked at for it since the latest search.
-    objects: usize,
-}
-
 /// Something that could not be protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::backend::linux) struct Problem {
@@ -117,13 +54,19 @@ pub(in crate::backend::linux) struct Problem {
     pub(in crate::backend::linux) text: String,
 }
 
-impl Wish {
-    /// The wish for an entry of this directory.
-    fn below(&self, name: &[u8], rest: Vec<Component>) -> Self {
-        let name = OsStr::from_bytes(name);
-        let (directory, named) = (self.directory.join(name), self.named.join(name));
-        Self { rest, mask: self.mask, directory, named, pattern: self.pattern }
-    }
+/// An order to protect what a policy names, and nothing else.
+pub(super) struct Search {
+    pub(super) policy: Arc<Policy>,
+    pub(super) host: Host,
+    pub(super) reply: Sender<Placed>,
+}
+
+/// What a search for everything came to.
+pub(in crate::backend::linux) struct Placed {
+    /// How many objects carry a mark for the policy.
+    pub(in crate::backend::linux) marks: usize,
+    /// What could not be protected.
+    pub(in crate::backend::linux) problems: Vec<Problem>,
 }
 
 /// Places marks and keeps them complete.
@@ -132,6 +75,7 @@ pub(super) struct Placer {
     protected: Protected,
     watches: OwnedFd,
     wishes: HashMap<i32, Vec<Wish>>,
+    policy: Option<(Arc<Policy>, Host)>,
     roots: Vec<Wish>,
     patterns: Vec<Pattern>,
     marks: usize,
@@ -143,89 +87,145 @@ pub(super) struct Placer {
 }
 
 impl Placer {
-    pub(super) fn new(
-        group: Arc<Fanotify>,
-        protected: Protected,
-        policy: &Policy,
-        host: &Host,
-    ) -> Result<Self, BackendError> {
+    pub(super) fn new(group: Arc<Fanotify>, protected: Protected) -> Result<Self, BackendError> {
         let watches = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|error| {
             BackendError::Io { attempt: "watch directories (inotify_init)".into(), source: error.into() }
         })?;
-        let (patterns, roots) = roots(policy, host);
-        let (wishes, problems) = (HashMap::new(), Vec::new());
-        let (searching, recount) = (false, false);
         Ok(Self {
             group,
             protected,
             watches,
-            wishes,
-            roots,
-            patterns,
+            wishes: HashMap::new(),
+            policy: None,
+            roots: Vec::new(),
+            patterns: Vec::new(),
             marks: 0,
-            problems,
-            searching,
-            recount,
+            problems: Vec::new(),
+            searching: false,
+            recount: false,
         })
     }
 
-    /// Marks everything that exists.
-    pub(super) fn place_all(&mut self) {
+    /// Does what is ordered and marks what appears, until stopped.
+    pub(super) fn serve(&mut self, orders: &Receiver<Search>, stop: &AtomicBool, wake: &OwnedFd) {
+        let mut buffer = vec![std::mem::MaybeUninit::uninit(); 64 * 1024];
+        while !stop.load(Ordering::Acquire) {
+            let mut waiting = [PollFd::new(&self.watches, PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
+            if poll(&mut waiting, None).is_err() {
+                continue;
+            }
+            // Whoever writes to it has ordered before, so an order that comes later wakes the next round.
+            let _ = rustix::io::read(wake, &mut [0u8; 8]);
+            for Search { policy, host, reply } in orders.try_iter() {
+                let _ = reply.send(self.place(policy, host));
+            }
+            self.follow(&mut buffer);
+        }
+    }
+
+    /// Marks everything that a policy names and that exists.
+    fn place(&mut self, policy: Arc<Policy>, host: Host) -> Placed {
+        (self.patterns, self.roots) = roots(&policy, &host);
+        self.policy = Some((policy, host));
+        let before: HashSet<i32> = std::mem::take(&mut self.wishes).into_keys().collect();
+        self.place_all();
+        for watch in before {
+            if !self.wishes.contains_key(&watch) {
+                // It may be gone already, with its directory.
+                let _ = inotify::remove_watch(&self.watches, watch);
+            }
+        }
+        Placed { marks: self.marks, problems: self.problems.clone() }
+    }
+
+    /// Marks what is there, again where it was before.
+    fn place_all(&mut self) {
         self.patterns.iter_mut().for_each(|pattern| pattern.objects = 0);
+        self.problems.clear();
         self.identities().start_search();
-        (self.searching, self.recount) = (true, false);
+        (self.marks, self.searching, self.recount) = (0, true, false);
         for root in self.roots.clone() {
             self.enter(root, 0);
         }
-        self.identities().end_search();
         self.searching = false;
+        self.sort_out_the_rest();
+    }
+
+    /// Goes through what the latest search did not find. An object that was moved away stays protected; one that the
+    /// policy does not name any more, or that is gone, does not.
+    fn sort_out_the_rest(&self) {
+        let missing = self.identities().not_found();
+        if missing.is_empty() {
+            return;
+        }
+        let alive = marked_inodes(self.group.as_fd());
+        for (key, paths) in missing {
+            let is_gone = alive.as_ref().is_some_and(|alive| !alive.contains(&key.1));
+            if is_gone || (!paths.iter().any(|path| self.is_named(path)) && self.unmark(key, &paths)) {
+                self.identities().forget(key);
+            }
+        }
+    }
+
+    /// Whether a rule in `enforce` names a path.
+    fn is_named(&self, path: &PathBytes) -> bool {
+        let Some((policy, host)) = &self.policy else { return false };
+        let path = path.as_bytes().to_vec();
+        let operations = [FileOperation::Read, FileOperation::Write];
+        let mut asked = operations.map(|operation| Asked::File { path: path.clone(), operation }).to_vec();
+        asked.push(Asked::Exec { path, sha256: None });
+        let mut enforced = policy.rules.iter().filter(|rule| rule.mode == Mode::Enforce);
+        enforced.any(|rule| asked.iter().any(|object| rule_matches(rule, host, object)))
+    }
+
+    /// Takes the mark from an object that is still where it was found.
+    fn unmark(&self, key: (u64, u64), paths: &[PathBytes]) -> bool {
+        let everything = MaskFlags::FAN_OPEN_PERM | MaskFlags::FAN_OPEN_EXEC_PERM;
+        let flags = MarkFlags::FAN_MARK_REMOVE | MarkFlags::FAN_MARK_DONT_FOLLOW;
+        paths.iter().any(|path| {
+            let path = Path::new(OsStr::from_bytes(path.as_bytes()));
+            let Ok(found) = Object::at(path) else { return false };
+            if (found.stat.st_dev, found.stat.st_ino) != key {
+                return false;
+            }
+            let mut mask = everything;
+            if FileType::from_raw_mode(found.stat.st_mode).is_dir() {
+                mask |= MaskFlags::FAN_ONDIR | MaskFlags::FAN_EVENT_ON_CHILD;
+            }
+            self.group.mark(flags, mask, rustix::fs::CWD, Some(path)).is_ok()
+        })
     }
 
     fn identities(&self) -> MutexGuard<'_, Identities> {
         self.protected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn marks(&self) -> usize {
-        self.marks
-    }
-
-    pub(super) fn problems(&self) -> &[Problem] {
-        &self.problems
-    }
-
-    /// Marks what appears, until stopped.
-    pub(super) fn follow(&mut self, stop: &AtomicBool, wake: &OwnedFd) {
-        let mut buffer = vec![std::mem::MaybeUninit::uninit(); 64 * 1024];
-        while !stop.load(Ordering::Acquire) {
-            let mut waiting = [PollFd::new(&self.watches, PollFlags::IN), PollFd::new(wake, PollFlags::IN)];
-            if poll(&mut waiting, None).is_err() || stop.load(Ordering::Acquire) {
-                continue;
+    /// Marks what has appeared.
+    fn follow(&mut self, buffer: &mut [std::mem::MaybeUninit<u8>]) {
+        let mut appeared = Vec::new();
+        let mut overflow = false;
+        let Ok(descriptor) = self.watches.try_clone() else { return };
+        let mut reader = inotify::Reader::new(&descriptor, buffer);
+        while let Ok(event) = reader.next() {
+            overflow |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
+            if event.events().contains(ReadFlags::IGNORED) {
+                // The directory is gone.
+                self.wishes.remove(&event.wd());
             }
-            let mut appeared = Vec::new();
-            let mut overflow = false;
-            let Ok(descriptor) = self.watches.try_clone() else { continue };
-            let mut reader = inotify::Reader::new(&descriptor, &mut buffer);
-            while let Ok(event) = reader.next() {
-                overflow |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
-                if event.events().contains(ReadFlags::IGNORED) {
-                    // The directory is gone.
-                    self.wishes.remove(&event.wd());
-                }
-                if let Some(name) = event.file_name() {
-                    appeared.push((event.wd(), name.to_bytes().to_vec()));
-                }
+            if let Some(name) = event.file_name() {
+                appeared.push((event.wd(), name.to_bytes().to_vec()));
             }
-            for (watch, name) in appeared {
-                for wish in self.wishes.get(&watch).cloned().unwrap_or_default() {
-                    self.entry(&wish, &name, 0);
-                }
+        }
+        for (watch, name) in appeared {
+            for wish in self.wishes.get(&watch).cloned().unwrap_or_default() {
+                self.entry(&wish, &name, 0);
             }
-            if overflow {
-                tracing::warn!("too many new files at once: every protected place is searched again");
-            }
-            if overflow || self.recount {
-                self.place_all();
-            }
+        }
+        if overflow {
+            tracing::warn!("too many new files at once: every protected place is searched again");
+        }
+        if overflow || self.recount {
+            self.place_all();
         }
     }
 
@@ -234,23 +234,24 @@ impl Placer {
         if !self.is_within_bounds(wish.pattern) {
             return;
         }
-        let Ok(stat) = rustix::fs::lstat(wish.directory.as_path()) else {
+        let Ok(object) = Object::at(wish.directory.as_path()) else {
             self.wait_for(wish);
             return;
         };
-        if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_symlink() {
+        let kind = FileType::from_raw_mode(object.stat.st_mode);
+        if kind.is_symlink() {
             // What the link leads to is protected in its own place; the link itself cannot be opened.
             if let Ok(target) = wish.directory.canonicalize() {
                 self.enter(Wish { directory: target, ..wish }, depth + 1);
             }
             return;
         }
-        let is_directory = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+        let is_directory = kind.is_dir();
         match wish.rest.split_first() {
-            None => self.mark(&wish, &stat, false),
+            None => self.mark(&wish, &object, false),
             Some((Component::Globstar, rest)) => {
                 if rest.is_empty() {
-                    self.mark(&wish, &stat, is_directory);
+                    self.mark(&wish, &object, is_directory);
                 } else {
                     self.enter(Wish { rest: rest.to_vec(), ..wish.clone() }, depth);
                 }
@@ -261,7 +262,7 @@ impl Placer {
             Some((component, rest)) if is_directory => {
                 if rest.is_empty() && !matches!(component, Component::Literal(_)) {
                     // New entries are refused from their first open on, by the mark on their directory.
-                    self.mark(&wish, &stat, true);
+                    self.mark(&wish, &object, true);
                 }
                 self.entries(&wish, depth);
             }
@@ -343,7 +344,7 @@ impl Placer {
         }
     }
 
-    fn mark(&mut self, wish: &Wish, stat: &Stat, children: bool) {
+    fn mark(&mut self, wish: &Wish, object: &Object, children: bool) {
         let path = wish.directory.as_path();
         if std::fs::symlink_metadata(path)
             .is_ok_and(|found| found.file_type().is_socket() || found.file_type().is_fifo())
@@ -352,9 +353,9 @@ impl Placer {
             return;
         }
         let named = PathBytes::from(wish.named.as_os_str().as_bytes());
-        self.identities().add(stat, named);
+        self.identities().add(object, named);
         let mut mask = wish.mask;
-        if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
+        if FileType::from_raw_mode(object.stat.st_mode).is_dir() {
             mask |= MaskFlags::FAN_ONDIR;
             if children {
                 mask |= MaskFlags::FAN_EVENT_ON_CHILD;
@@ -395,96 +396,110 @@ impl Placer {
     }
 }
 
-/// The places that rules in `enforce` name, for operations that a permission event precedes.
-fn roots(policy: &Policy, host: &Host) -> (Vec<Pattern>, Vec<Wish>) {
-    let (mut patterns, mut wishes) = (Vec::new(), Vec::new());
-    let enforced = policy.rules.iter().enumerate().filter(|(_, rule)| rule.mode == Mode::Enforce);
-    for (index, rule) in enforced {
-        let mask = match &rule.kind {
-            treeline_policy::policy::Kind::File { operations, .. }
-                if operations.contains(FileOperation::Read) || operations.contains(FileOperation::Write) =>
-            {
-                MaskFlags::FAN_OPEN_PERM
-            }
-            treeline_policy::policy::Kind::Exec { .. } => MaskFlags::FAN_OPEN_EXEC_PERM,
-            _ => continue,
-        };
-        for root in literal_roots(rule, host).into_iter().filter(|root| root.anchored) {
-            let rest = match root.shape {
-                Shape::Name(name) => vec![Component::Literal(name)],
-                Shape::Wildcard(component) => vec![component],
-                Shape::Subtree => vec![Component::Globstar],
-                Shape::Deep(components) => components,
-            };
-            let directory = PathBuf::from(OsStr::from_bytes(&root.directory));
-            let pattern = patterns.len();
-            patterns.push(Pattern { rule: index, directory: directory.clone(), objects: 0 });
-            wishes.push(Wish { rest, mask, named: directory.clone(), directory, pattern });
-        }
-    }
-    (patterns, wishes)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use nix::sys::fanotify::{EventFFlags, InitFlags};
 
     use super::*;
+    use crate::backend::linux::guard::{answer::Answering, event_fd};
 
-    fn stat(inode: u64) -> Stat {
-        let mut stat = rustix::fs::stat("/").expect("there is a root");
-        stat.st_ino = inode;
-        stat
+    /// With somebody who lets every access through: the placer itself opens what it has marked.
+    fn with_placer(test: &str, body: impl FnOnce(Placer)) {
+        let flags = InitFlags::FAN_CLASS_CONTENT
+            | InitFlags::FAN_CLOEXEC
+            | InitFlags::FAN_NONBLOCK
+            | InitFlags::FAN_UNLIMITED_MARKS;
+        let Ok(group) = Fanotify::init(flags, EventFFlags::O_RDONLY) else {
+            eprintln!("skipped: {test}: fanotify needs CAP_SYS_ADMIN");
+            return;
+        };
+        let group = Arc::new(group);
+        let (denials, _collected) = crossbeam_channel::bounded(1);
+        let (stop, wake) = (AtomicBool::new(false), event_fd().expect("an eventfd"));
+        let notify = Arc::new(event_fd().expect("an eventfd"));
+        let mut answering = Answering::new(Arc::clone(&group), denials, Arc::default(), notify);
+        let placer = Placer::new(group, Protected::default()).expect("inotify");
+        std::thread::scope(|scope| {
+            scope.spawn(|| answering.serve(&Mutex::new(None), &stop, &wake));
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| body(placer)));
+            stop.store(true, Ordering::Release);
+            rustix::io::write(&wake, &1u64.to_ne_bytes()).expect("it wakes the thread");
+            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
     }
 
-    #[test]
-    fn what_a_search_does_not_find_is_forgotten() {
-        let mut identities = Identities::default();
-        for (inode, path) in [(1, "/a"), (1, "/b"), (2, "/c")] {
-            identities.add(&stat(inode), path.into());
-        }
-        identities.start_search();
-        identities.add(&stat(1), "/b".into());
-        assert_eq!(identities.paths(&stat(2)), ["/c".into()], "nothing is forgotten before the search ends");
-        identities.end_search();
-        assert_eq!(identities.paths(&stat(1)), ["/a".into(), "/b".into()]);
-        assert!(identities.paths(&stat(2)).is_empty());
-    }
-
-    fn placer(pattern: &str) -> Option<Placer> {
-        let flags = InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_CLOEXEC | InitFlags::FAN_UNLIMITED_MARKS;
-        let group = Fanotify::init(flags, EventFFlags::O_RDONLY).ok()?;
+    fn policy(pattern: &str) -> Arc<Policy> {
         let text = format!(
-            "version: 1\nname: t\nmode: enforce\nrules:\n  - {{id: a, kind: file, reason: r, paths: [/x]}}\n  - {{id: \
-             b, kind: file, reason: r, paths: [\"{pattern}\"]}}\n"
+            "version: 1\nname: t\nmode: enforce\nrules:\n  - {{id: a, kind: file, reason: r, paths: [/x]}}\n  - {{id: b, \
+             kind: file, reason: r, paths: [\"{pattern}\"]}}\n"
         );
-        let policy = treeline_policy::parse("t", &text).expect("well-formed");
-        Some(Placer::new(Arc::new(group), Protected::default(), &policy, &Host::default()).expect("inotify"))
+        Arc::new(treeline_policy::parse("t", &text).expect("well-formed"))
     }
 
     #[test]
     fn a_pattern_has_a_bound_of_what_there_is() {
+        with_placer("a_pattern_has_a_bound_of_what_there_is", bound_of_what_there_is);
+    }
+
+    fn bound_of_what_there_is(mut placer: Placer) {
         let scratch = tempfile::tempdir().expect("a scratch directory");
-        let pattern = format!("{}/**/key", scratch.path().display());
-        let Some(mut placer) = placer(&pattern) else {
-            eprintln!("skipped: a_pattern_has_a_bound_of_what_there_is: fanotify needs CAP_SYS_ADMIN");
-            return;
-        };
         std::fs::write(scratch.path().join("key"), "").expect("a file");
-        placer.place_all();
-        let (marks, pattern) = (placer.marks(), placer.roots.last().expect("a root").pattern);
-        assert!(marks > 0 && placer.problems().is_empty());
+        let policy = policy(&format!("{}/**/key", scratch.path().display()));
+        let placed = placer.place(Arc::clone(&policy), Host::default());
+        assert!(placed.marks > 0 && placed.problems.is_empty());
+        let pattern = placer.roots.last().expect("a root").pattern;
         placer.patterns[pattern].objects = OBJECTS_MAX;
         assert!(!placer.is_within_bounds(pattern), "this one has to wait");
-        assert!(placer.recount && placer.problems().is_empty(), "files that are gone are no problem");
+        assert!(placer.recount && placer.problems.is_empty(), "files that are gone are no problem");
         placer.place_all();
         assert!(placer.patterns[pattern].objects < 10 && !placer.recount);
         for name in 0..=OBJECTS_MAX {
             std::fs::write(scratch.path().join(name.to_string()), "").expect("a file");
         }
-        placer.place_all();
-        assert_eq!(placer.problems().len(), 1);
-        assert_eq!(placer.problems()[0].rule, 1);
-        assert!(placer.problems()[0].text.contains("narrower"), "{:?}", placer.problems());
+        let placed = placer.place(policy, Host::default());
+        assert_eq!(placed.problems.len(), 1);
+        assert_eq!(placed.problems[0].rule, 1);
+        assert!(placed.problems[0].text.contains("narrower"), "{:?}", placed.problems);
+    }
+
+    #[test]
+    fn what_was_moved_away_stays_known_until_it_is_gone_or_named_no_more() {
+        with_placer(
+            "what_was_moved_away_stays_known_until_it_is_gone_or_named_no_more",
+            moved_away_and_named_no_more,
+        );
+    }
+
+    fn moved_away_and_named_no_more(mut placer: Placer) {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let path = |name: &str| scratch.path().join(name);
+        std::fs::create_dir(path("keys")).expect("a directory");
+        for name in ["keys/one", "keys/two"] {
+            std::fs::write(path(name), "").expect("a file");
+        }
+        let keys = policy(&format!("{}/keys/**", scratch.path().display()));
+        let place = |placer: &mut Placer, policy: &Arc<Policy>| {
+            placer.place(Arc::clone(policy), Host::default()).marks
+        };
+        let known = |placer: &Placer, name: &str| {
+            let object = Object::at(path(name).as_path()).expect("it exists");
+            !placer.identities().paths(&object).is_empty()
+        };
+        let marked = |placer: &Placer| marked_inodes(placer.group.as_fd()).expect("fdinfo").len();
+        assert_eq!(place(&mut placer, &keys), 3);
+        std::fs::rename(path("keys/one"), path("moved")).expect("the same file system");
+        std::fs::remove_file(path("keys/two")).expect("a file");
+        assert_eq!(place(&mut placer, &keys), 1);
+        assert!(known(&placer, "moved") && known(&placer, "keys"));
+        assert_eq!(placer.identities().not_found().len(), 1, "what is gone is forgotten");
+        assert_eq!(marked(&placer), 2);
+        let other = policy(&format!("{}/other/**", scratch.path().display()));
+        place(&mut placer, &other);
+        assert!(!known(&placer, "keys"), "nobody asks for it any more");
+        assert!(known(&placer, "moved"), "its mark cannot be taken away; whoever opens it is let through");
+        place(&mut placer, &keys);
+        assert!(known(&placer, "moved"));
     }
 }

@@ -14,6 +14,9 @@ pub(super) enum Access {
     /// Anything else (openat2 keeps its flags in memory that others can write, io_uring does not tell): it may read
     /// and it may write.
     Unknown,
+    /// The thread has asked and is not asleep yet, so that the kernel does not show its registers. Until it does, the
+    /// same.
+    Unsettled,
 }
 
 impl Access {
@@ -21,7 +24,7 @@ impl Access {
     pub(super) fn reads(self) -> bool {
         match self {
             Self::Flags(flags) => flags & 0o3 != 1,
-            Self::Exec | Self::Unknown => true,
+            Self::Exec | Self::Unknown | Self::Unsettled => true,
         }
     }
 
@@ -30,7 +33,7 @@ impl Access {
         match self {
             Self::Flags(flags) => flags & 0o3 != 0 || flags & 0o1000 != 0,
             Self::Exec => false,
-            Self::Unknown => true,
+            Self::Unknown | Self::Unsettled => true,
         }
     }
 
@@ -39,7 +42,7 @@ impl Access {
         match self {
             Self::Flags(flags) => flags,
             Self::Exec => 0,
-            Self::Unknown => 2,
+            Self::Unknown | Self::Unsettled => 2,
         }
     }
 }
@@ -89,6 +92,9 @@ pub(super) fn access(tid: i32) -> Access {
 
 /// Numbers of x86-64 system calls, as in the kernel's table.
 fn parse_access(text: &str) -> Access {
+    if text.starts_with("running") {
+        return Access::Unsettled;
+    }
     let mut fields = text.split_ascii_whitespace();
     let number: Option<u64> = fields.next().and_then(|field| field.parse().ok());
     let arguments: Vec<u64> =
@@ -116,7 +122,7 @@ mod tests {
         check("85 0x7ffe 0x1a4 0x0 0x0 0x0 0x0 0x7ffd 0x7f00", Access::Flags(0o1101));
         check("59 0x7ffe 0x1 0x0 0x0 0x0 0x0 0x7ffd 0x7f00", Access::Exec);
         check("437 0x7ffe 0x1 0x0 0x0 0x0 0x0 0x7ffd 0x7f00", Access::Unknown);
-        check("running", Access::Unknown);
+        check("running\n", Access::Unsettled);
         check("", Access::Unknown);
         check("257 nonsense", Access::Unknown);
         assert!(Access::Unknown.reads() && Access::Unknown.writes());

@@ -1,0 +1,75 @@
+//! What a policy's patterns ask for: where to look, for what, and for which events.
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+
+use nix::sys::fanotify::MaskFlags;
+use treeline_event::Mode;
+use treeline_policy::{
+    Host, Policy,
+    glob::Component,
+    policy::FileOperation,
+    roots::{Shape, literal_roots},
+};
+
+/// What is still to be matched below a directory, and which events matter there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) rest: Vec<Component>,
+    pub(super) mask: MaskFlags,
+    /// Where it is.
+    pub(super) directory: PathBuf,
+    /// What the rule calls it: different behind a symbolic link.
+    pub(super) named: PathBuf,
+    /// Which pattern it came from.
+    pub(super) pattern: usize,
+}
+
+/// One pattern of one rule.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern {
+    /// Position of the rule in the policy.
+    pub(super) rule: usize,
+    /// Where it begins, for messages.
+    pub(super) directory: PathBuf,
+    /// Objects that were looked at for it since the latest search.
+    pub(super) objects: usize,
+}
+
+impl Wish {
+    /// The wish for an entry of this directory.
+    pub(super) fn below(&self, name: &[u8], rest: Vec<Component>) -> Self {
+        let name = OsStr::from_bytes(name);
+        let (directory, named) = (self.directory.join(name), self.named.join(name));
+        Self { rest, mask: self.mask, directory, named, pattern: self.pattern }
+    }
+}
+
+/// The places that rules in `enforce` name, for operations that a permission event precedes.
+pub(super) fn roots(policy: &Policy, host: &Host) -> (Vec<Pattern>, Vec<Wish>) {
+    let (mut patterns, mut wishes) = (Vec::new(), Vec::new());
+    let enforced = policy.rules.iter().enumerate().filter(|(_, rule)| rule.mode == Mode::Enforce);
+    for (index, rule) in enforced {
+        let mask = match &rule.kind {
+            treeline_policy::policy::Kind::File { operations, .. }
+                if operations.contains(FileOperation::Read) || operations.contains(FileOperation::Write) =>
+            {
+                MaskFlags::FAN_OPEN_PERM
+            }
+            treeline_policy::policy::Kind::Exec { .. } => MaskFlags::FAN_OPEN_EXEC_PERM,
+            _ => continue,
+        };
+        for root in literal_roots(rule, host).into_iter().filter(|root| root.anchored) {
+            let rest = match root.shape {
+                Shape::Name(name) => vec![Component::Literal(name)],
+                Shape::Wildcard(component) => vec![component],
+                Shape::Subtree => vec![Component::Globstar],
+                Shape::Deep(components) => components,
+            };
+            let directory = PathBuf::from(OsStr::from_bytes(&root.directory));
+            let pattern = patterns.len();
+            patterns.push(Pattern { rule: index, directory: directory.clone(), objects: 0 });
+            wishes.push(Wish { rest, mask, named: directory.clone(), directory, pattern });
+        }
+    }
+    (patterns, wishes)
+}
