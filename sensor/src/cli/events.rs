@@ -9,7 +9,7 @@ use std::{
 use clap::{Args as Arguments, ValueEnum};
 use treeline_event::{KINDS, ProcessKey, SessionId, Verdict};
 
-use crate::view::{Access, EntrySource, Filter, line, read};
+use crate::view::{Access, EntrySource, Filter, line, read, time};
 
 /// A verdict as it is typed.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -55,11 +55,12 @@ pub struct Args {
     /// Only of processes of this user id.
     #[arg(long)]
     uid: Option<u32>,
-    /// Not before this time, milliseconds since the epoch.
-    #[arg(long, value_name = "MS")]
+    /// Not before this time: UTC (`2026-11-23T05:00:00Z`), a time ago (`15m`, `2h`, `3d`), or milliseconds since the
+    /// epoch.
+    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
     since: Option<u64>,
-    /// Before this time, milliseconds since the epoch.
-    #[arg(long, value_name = "MS")]
+    /// Before this time, written like `--since`.
+    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
     until: Option<u64>,
     /// Only the last N that match, at most 1 000 000 (they are held in memory).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -67,6 +68,10 @@ pub struct Args {
     /// The stored entries themselves, one a line, unchanged.
     #[arg(long)]
     json: bool,
+}
+
+fn point_in_time(text: &str) -> Result<u64, String> {
+    time::parse(text, time::now_ms())
 }
 
 impl Args {
