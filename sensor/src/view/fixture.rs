@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use treeline_event::{
-    Action, Ancestry, Digest, Entry, EntryBody, Image, Notice, Origin, Process, ProcessKey, Program,
-    SessionId, Timestamp, Verdict,
+    Action, Ancestry, AttachMode, Digest, Entry, EntryBody, HookState, HookStatus, Image, Mode, Notice,
+    Origin, Process, ProcessKey, Program, RuleHit, SessionId, Timestamp, Verdict,
 };
 
 pub(crate) fn key(pid: u32) -> ProcessKey {
@@ -54,6 +54,36 @@ pub(crate) fn act(
     )
 }
 
+/// A rule that refuses.
+pub(crate) fn hit(rule: &str) -> RuleHit {
+    RuleHit {
+        rule: rule.to_owned(),
+        reason: "Because.".to_owned(),
+        mode: Mode::Enforce,
+        policy: "p".to_owned(),
+        generation: 1,
+    }
+}
+
 pub(crate) fn notice(notice: Notice) -> Entry {
     entry(None, EntryBody::Notice(notice))
+}
+
+/// A session of user 1000.
+pub(crate) fn session_started(session: SessionId, root: u32) -> Entry {
+    let (origin, command) = ("run".to_owned(), vec!["cat".to_owned(), "x".to_owned()]);
+    let mut entry = notice(Notice::SessionStarted { session, root: key(root), uid: 1000, origin, command });
+    entry.session = Some(session);
+    entry
+}
+
+/// The sensor starts.
+pub(crate) fn started() -> Entry {
+    notice(Notice::Started {
+        version: "1.2.3".to_owned(),
+        mode: AttachMode::Fallback,
+        kernel: "6.18".to_owned(),
+        hooks: vec![HookStatus { hook: "a".to_owned(), state: HookState::Attached }],
+        recovery: None,
+    })
 }
