@@ -1,6 +1,9 @@
 //! What all verbs print alike: errors with a hint, and notes.
 
-use std::{fmt, io::IsTerminal};
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write as _},
+};
 
 use anyhow::Error;
 use tracing_subscriber::EnvFilter;
@@ -52,6 +55,17 @@ fn chain(error: &Error) -> String {
         line.push_str(&words);
     }
     line
+}
+
+/// Prints a text. Whoever reads may have seen enough of it (`| head`).
+///
+/// # Errors
+/// It could not be written.
+pub fn print(text: &str) -> io::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
 }
 
 /// Whether a stream takes colour: it is a terminal, and `NO_COLOR` (https://no-color.org) is not set.

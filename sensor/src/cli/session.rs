@@ -5,7 +5,9 @@ use std::{io::Write, process::ExitCode};
 use clap::{Args as Arguments, Subcommand};
 
 use crate::view::{
-    EntrySource, PickError, SessionPrefix, SessionSearch, SessionView, Sessions, read, time::utc,
+    EntrySource, PickError, SessionPrefix, SessionSearch, SessionView, Sessions, read,
+    text::{command_line, safe, shortened},
+    time::utc,
 };
 
 /// Characters of a command that a row shows.
@@ -76,11 +78,11 @@ fn row(view: &SessionView, out: &mut dyn Write) -> std::io::Result<()> {
     let SessionView { session, state, started_ms, ended_ms, events, denials, origin, .. } = view;
     let (started, ended) = (utc(*started_ms), ended_ms.map_or_else(|| "-".to_owned(), utc));
     let user = view.user_text();
-    let command: String = view.command.join(" ").escape_debug().take(COMMAND_LEN_MAX).collect();
+    let command = shortened(&command_line(&view.command), COMMAND_LEN_MAX);
     writeln!(
         out,
         "{session}  {state:<11}  {started}  {ended:<24}  {user:<12}  {events:>8}  {denials:>7}  {}: {command}",
-        origin.escape_debug()
+        safe(origin)
     )
 }
 

@@ -9,12 +9,16 @@ use std::{
 use anyhow::{Context as _, Result};
 use treeline_event::{HookState, HookStatus, RuleState, RuleStatus};
 
-use super::{Globals, run::explain};
+use super::{Globals, output::print, run::explain};
 use crate::{
     config::Config,
     control::client::Client,
     daemon::{Status, adapters},
+    view::text::{command_line, shortened},
 };
+
+/// Characters of a command that are shown.
+const COMMAND_LEN_MAX: usize = 64;
 
 /// Arguments of `treeline status`.
 #[derive(Debug, clap::Args)]
@@ -44,9 +48,9 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
         }
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        print(&format!("{}\n", serde_json::to_string_pretty(&status)?))?;
     } else {
-        print!("{}", render(&status));
+        print(&render(&status))?;
     }
     let finding = status.log.trouble.is_some() || status.policy_refused.is_some();
     Ok(ExitCode::from(u8::from(finding)))
@@ -72,7 +76,8 @@ fn render(status: &Status) -> String {
     }
     let _ = writeln!(out, "sessions: {}", status.sessions.len());
     for session in &status.sessions {
-        let command = session.command.join(" ");
+        // The words are the client's.
+        let command = shortened(&command_line(&session.command), COMMAND_LEN_MAX);
         let _ = writeln!(
             out,
             "  {}  uid {}  {}  root {}  {} processes  {command}",

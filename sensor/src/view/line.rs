@@ -7,7 +7,10 @@ use treeline_event::{
     Verdict,
 };
 
-use super::time::utc;
+use super::{
+    text::{command_line, safe, shortened},
+    time::utc,
+};
 
 /// Characters of a command line that are shown: the whole of it is in the entry.
 const COMMAND_LEN_MAX: usize = 120;
@@ -26,10 +29,9 @@ pub fn line(entry: &Entry, colour: bool) -> String {
     let (pid, verdict, what) = match &entry.body {
         EntryBody::Notice(notice) => (String::new(), "-", statement(notice)),
         EntryBody::Act { process, action, verdict, rule, .. } => {
-            let rule = rule.as_ref().map(|hit| {
-                format!("  [{}: {}]", hit.rule.escape_debug(), hit.reason.trim_end().escape_debug())
-            });
-            let name = process.program.image.path.file_name();
+            let rule =
+                rule.as_ref().map(|hit| format!("  [{}: {}]", safe(&hit.rule), safe(hit.reason.trim_end())));
+            let name = name(process);
             let what = format!("{name}  {}{}", object(process, action), rule.unwrap_or_default());
             (process.key.pid.to_string(), verdict_name(*verdict), what)
         }
@@ -49,6 +51,13 @@ pub fn line(entry: &Entry, colour: bool) -> String {
     line.trim_end().to_owned()
 }
 
+/// File name of what a process runs.
+fn name(process: &Process) -> String {
+    let path = &process.program.image.path;
+    // Of a process that the sensor never saw, or whose executable the kernel does not show.
+    if path.is_empty() { "?".to_owned() } else { path.file_name().to_string() }
+}
+
 /// As it is stored and typed.
 #[must_use]
 pub fn verdict_name(verdict: Verdict) -> &'static str {
@@ -63,7 +72,7 @@ pub fn verdict_name(verdict: Verdict) -> &'static str {
 pub(super) fn object(process: &Process, action: &Action) -> String {
     match action {
         Action::Fork { creator } => format!("by {creator}"),
-        Action::Exec => command(process),
+        Action::Exec => shortened(&command_line(&process.program.argv), COMMAND_LEN_MAX),
         Action::Exit { code: Some(code), .. } => format!("status {code}"),
         Action::Exit { signal: Some(signal), .. } => format!("signal {signal}"),
         Action::Exit { .. } => String::new(),
@@ -104,21 +113,6 @@ fn failure(outcome: Outcome) -> String {
     }
 }
 
-/// The command line of a process, shortened.
-fn command(process: &Process) -> String {
-    let argv: Vec<_> = process.program.argv.iter().map(ToString::to_string).collect();
-    shortened(&argv.join(" "))
-}
-
-pub(super) fn shortened(text: &str) -> String {
-    let escaped = text.escape_debug().to_string();
-    let mut short: String = escaped.chars().take(COMMAND_LEN_MAX).collect();
-    if short.len() < escaped.len() {
-        short.push_str(" ...");
-    }
-    short
-}
-
 /// What a statement of the sensor says.
 fn statement(notice: &Notice) -> String {
     match notice {
@@ -126,49 +120,49 @@ fn statement(notice: &Notice) -> String {
             let attached = hooks.iter().filter(|hook| hook.state == HookState::Attached).count();
             let mut text = format!(
                 "treeline {}, mode {mode}, kernel {}, {attached} of {} hooks attached",
-                version.escape_debug(),
-                kernel.escape_debug(),
+                safe(version),
+                safe(kernel),
                 hooks.len()
             );
             for hook in hooks.iter().filter(|hook| matches!(hook.state, HookState::Failed { .. })) {
-                let _ = write!(text, ", FAILED: {}", hook.hook.escape_debug());
+                let _ = write!(text, ", FAILED: {}", safe(&hook.hook));
             }
             if let Some(words) = recovery {
-                let _ = write!(text, "; the log was mended: {}", words.escape_debug());
+                let _ = write!(text, "; the log was mended: {}", safe(words));
             }
             text
         }
-        Notice::Stopped { reason } => reason.escape_debug().to_string(),
+        Notice::Stopped { reason } => safe(reason),
         Notice::PolicyApplied { generation, name, sha256, rules } => format!(
             "{}, generation {generation}, {}, sha256 {:.HASH_LEN$}",
-            name.escape_debug(),
+            safe(name),
             coverage(rules),
-            sha256.escape_debug().to_string()
+            safe(sha256)
         ),
         Notice::PolicyRejected { sha256, error } => format!(
             "sha256 {:.HASH_LEN$}: {}; the policy before it stays in force",
-            sha256.escape_debug().to_string(),
-            shortened(error)
+            safe(sha256),
+            shortened(error, COMMAND_LEN_MAX)
         ),
         Notice::Lost { kind, site, count, first_ns, last_ns } => format!(
             "{count} {} at {} within {} ms",
-            kind.escape_debug(),
-            site.escape_debug(),
+            safe(kind),
+            safe(site),
             last_ns.saturating_sub(*first_ns) / 1_000_000
         ),
         Notice::SessionStarted { session, root, uid, origin, command } => format!(
             "{session}, {} by uid {uid}, root {root}: {}",
-            origin.escape_debug(),
-            shortened(&command.join(" "))
+            safe(origin),
+            shortened(&command_line(command), COMMAND_LEN_MAX)
         ),
         Notice::SessionEnded { session } => session.to_string(),
         Notice::ImageHashed { image } => hashed(image),
-        Notice::Malformed { what, error } => format!("{}: {}", what.escape_debug(), shortened(error)),
+        Notice::Malformed { what, error } => format!("{}: {}", safe(what), shortened(error, COMMAND_LEN_MAX)),
     }
 }
 
 fn hashed(image: &Image) -> String {
-    let build_id = image.build_id.as_ref().map(|id| format!("  build-id {}", id.escape_debug()));
+    let build_id = image.build_id.as_ref().map(|id| format!("  build-id {}", safe(id)));
     format!("{}  {}{}", image.path, image.digest, build_id.unwrap_or_default())
 }
 

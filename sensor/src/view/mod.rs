@@ -11,6 +11,7 @@ mod pick;
 mod session;
 mod sessions;
 mod source;
+pub mod text;
 pub mod time;
 mod tree;
 

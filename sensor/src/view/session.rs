@@ -14,6 +14,7 @@ use super::{
     PickError, SessionPrefix,
     line::line,
     sessions::{SessionState, SessionView, Sessions},
+    text::{command_line, safe},
     time::utc,
 };
 use crate::{daemon::status::LossCount, enrich::table::is_unknown};
@@ -263,7 +264,7 @@ impl SessionDetail {
             let _ = writeln!(out, "lost        nothing");
         }
         for LossCount { site, kind, count } in &self.loss {
-            let _ = writeln!(out, "lost        {count} {} at {}", kind.escape_debug(), site.escape_debug());
+            let _ = writeln!(out, "lost        {count} {} at {}", safe(kind), safe(site));
         }
         out
     }
@@ -281,14 +282,13 @@ impl SessionDetail {
         if let Some(ended_ms) = summary.ended_ms {
             let _ = writeln!(out, "ended       {}", utc(ended_ms));
         }
-        let user = summary.user.as_ref().map(|user| format!(" ({})", user.escape_debug()));
+        let user = summary.user.as_ref().map(|user| format!(" ({})", safe(user)));
         let _ = writeln!(out, "user        {}{}", summary.uid, user.unwrap_or_default());
-        let _ = writeln!(out, "root        {}, by `{}`", summary.root, summary.origin.escape_debug());
-        let _ = writeln!(out, "command     {}", summary.command.join(" ").escape_debug());
+        let _ = writeln!(out, "root        {}, by `{}`", summary.root, safe(&summary.origin));
+        let _ = writeln!(out, "command     {}", command_line(&summary.command));
         if let (Some(executable), Some(cwd)) = (&self.executable, &self.cwd) {
-            let argv: Vec<_> = self.argv.iter().map(ToString::to_string).collect();
             let _ = writeln!(out, "executable  {executable}");
-            let _ = writeln!(out, "argv        {}", argv.join(" "));
+            let _ = writeln!(out, "argv        {}", command_line(&self.argv));
             let _ = writeln!(out, "cwd         {cwd}");
         }
         let mode = self.mode.map_or_else(|| "not known".to_owned(), |mode| mode.to_string());
@@ -297,7 +297,7 @@ impl SessionDetail {
             let _ = writeln!(out, "policy      none, nothing was refused");
         }
         for PolicyUsed { generation, name, sha256 } in &self.policies {
-            let (name, sha256) = (name.escape_debug(), sha256.escape_debug());
+            let (name, sha256) = (safe(name), safe(sha256));
             let _ = writeln!(out, "policy      {name}, generation {generation}, sha256 {sha256}");
         }
     }

@@ -8,6 +8,8 @@ use std::{
 use serde::Serialize;
 use treeline_event::{Entry, EntryBody, Notice, Process, ProcessKey, SessionId, Verdict};
 
+use super::text::safe;
+
 /// How it stands with a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,7 +109,7 @@ impl SessionView {
     #[must_use]
     pub fn user_text(&self) -> String {
         match &self.user {
-            Some(user) => user.escape_debug().to_string(),
+            Some(user) => safe(user),
             None => self.uid.to_string(),
         }
     }

@@ -8,7 +8,15 @@ use std::{
 use serde::Serialize;
 use treeline_event::{Action, Entry, EntryBody, Notice, Process, ProcessKey, SessionId, Verdict};
 
-use super::{PickError, SessionPrefix, hashes::Hashes, line};
+use super::{
+    PickError, SessionPrefix,
+    hashes::Hashes,
+    line,
+    text::{command_line, shortened},
+};
+
+/// Characters of a command line in a tree.
+const COMMAND_LEN_MAX: usize = 64;
 
 /// A process of the tree, with what it last ran.
 #[derive(Clone, Debug, Serialize)]
@@ -122,19 +130,16 @@ impl TreeView {
         while let Some((depth, node)) = open.pop() {
             let program = &node.process.program;
             let hash: String = program.image.digest.to_string().chars().take(12).collect();
-            let argv: Vec<_> = program.argv.iter().map(ToString::to_string).collect();
-            let argv: String = argv.join(" ").chars().take(48).collect();
+            let argv = shortened(&command_line(&program.argv), COMMAND_LEN_MAX);
+            let path =
+                if program.image.path.is_empty() { "?".to_owned() } else { program.image.path.to_string() };
             let ended = match (node.code, node.signal) {
                 (Some(code), _) => format!("  status {code}"),
                 (None, Some(signal)) => format!("  signal {signal}"),
                 (None, None) => String::new(),
             };
             let indent = "  ".repeat(depth.min(16));
-            let _ = writeln!(
-                out,
-                "{indent}{}  {}  {hash}  {argv}{ended}",
-                node.process.key.pid, program.image.path
-            );
+            let _ = writeln!(out, "{indent}{}  {path}  {hash}  {argv}{ended}", node.process.key.pid);
             for denial in &node.denials {
                 let _ = writeln!(out, "{indent}  ! {denial}");
             }
