@@ -380,26 +380,32 @@ impl Backend for LinuxBackend {
         if let Some(guard) = self.in_force.as_ref().and_then(|in_force| in_force.guard.as_ref()) {
             refusals.extend(guard.denials());
         }
-        for refusal in refusals {
+        for refusal in &refusals {
             if let super::Seen::Act(action) = &refusal.seen
                 && matches!(**action, treeline_event::Action::Open { .. })
             {
                 *self.expected.entry(refusal.subject).or_default() += 1;
             }
-            deliver(Delivery::Observation(Box::new(refusal)));
         }
         let mut deliveries = Vec::new();
         self.rings.drain(&self.decoder, &mut |delivery| deliveries.push(delivery));
+        // What led to a refusal, such as the fork and the exec of its subject, is in the rings by then and comes first.
+        refusals.sort_by_key(|refusal| refusal.time_ns);
+        let mut refusals = refusals.into_iter().peekable();
         for delivery in deliveries {
-            if let Delivery::Observation(observation) = &delivery
-                && matches!(observation.seen, super::Seen::Exit { .. })
-            {
-                self.expected.remove(&observation.subject);
+            if let Delivery::Observation(observation) = &delivery {
+                while let Some(earlier) = refusals.next_if(|refusal| refusal.time_ns <= observation.time_ns) {
+                    deliver(Delivery::Observation(Box::new(earlier)));
+                }
+                if matches!(observation.seen, super::Seen::Exit { .. }) {
+                    self.expected.remove(&observation.subject);
+                }
             }
             if !self.repeats_refusal(&delivery) {
                 deliver(self.judge_names(delivery));
             }
         }
+        refusals.for_each(|refusal| deliver(Delivery::Observation(Box::new(refusal))));
         self.rings.losses(deliver);
         Ok(())
     }
