@@ -156,50 +156,14 @@ fn name_of(mode: &treeline_event::AttachMode) -> String {
 
 #[cfg(test)]
 mod tests {
-    use treeline_event::AttachMode;
-
     use super::*;
-    use crate::daemon::status::{LogStatus, LossCount, PolicyStatus};
+    use crate::view::fixture;
 
     #[test]
     fn everything_is_shown() {
-        let hook = |hook: &str, state| HookStatus { hook: hook.to_owned(), state };
-        let status = Status {
-            version: "1.2.3".to_owned(),
-            pid: 7,
-            mode: AttachMode::Fallback,
-            kernel: "6.18".to_owned(),
-            hooks: vec![
-                hook("a", HookState::Attached),
-                hook("b", HookState::Failed { error: "EPERM".to_owned() }),
-                hook("c", HookState::Unsupported { reason: "too old".to_owned() }),
-            ],
-            policy: Some(PolicyStatus {
-                generation: 3,
-                name: "p".to_owned(),
-                sha256: "ab".to_owned(),
-                rules: vec![RuleStatus {
-                    rule: "keys".to_owned(),
-                    state: RuleState::Partly,
-                    enforced: vec!["read".to_owned()],
-                    observed: vec!["rename".to_owned()],
-                    unseen: vec![],
-                    reason: Some("no hook".to_owned()),
-                }],
-            }),
-            policy_refused: Some("bad".to_owned()),
-            sessions: Vec::new(),
-            log: LogStatus {
-                dir: "/l".to_owned(),
-                size: 5,
-                signed_size: 4,
-                waiting: 1,
-                trouble: Some("full".to_owned()),
-            },
-            denied: 2,
-            loss: vec![LossCount { site: "ring".to_owned(), kind: "open".to_owned(), count: 9 }],
-            queued: 0,
-        };
+        let mut status = fixture::status();
+        status.log.trouble = Some("full".to_owned());
+        status.policy_refused = Some("bad".to_owned());
         let text = render(&status);
         for part in [
             "treeline 1.2.3, pid 7, mode fallback, kernel 6.18",

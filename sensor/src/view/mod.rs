@@ -2,6 +2,8 @@
 
 mod access;
 mod ancestry;
+#[cfg(test)]
+mod docs_tests;
 mod filter;
 #[cfg(test)]
 pub(crate) mod fixture;
