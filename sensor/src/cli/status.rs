@@ -131,6 +131,10 @@ fn render_rule(rule: &RuleStatus, out: &mut String) {
         RuleState::Impossible => "impossible here",
     };
     let _ = write!(out, "  {:<28} {state}", rule.rule);
+    // What is enforced is worth a list only when it is not everything.
+    if rule.state == RuleState::Partly && !rule.enforced.is_empty() {
+        let _ = write!(out, ": {}", rule.enforced.join(", "));
+    }
     for (word, operations) in [("observed", &rule.observed), ("unseen", &rule.unseen)] {
         if !operations.is_empty() {
             let _ = write!(out, "; {word}: {}", operations.join(", "));
@@ -169,7 +173,7 @@ mod tests {
             "treeline 1.2.3, pid 7, mode fallback, kernel 6.18",
             "log /l: 5 entries, 4 of them signed\n  TROUBLE: full; 1 entries wait",
             "policy p, generation 3",
-            "partly enforced; observed: rename (no hook)",
+            "partly enforced: read; observed: rename (no hook)",
             "REFUSED since: bad",
             "FAILED: EPERM",
             "unsupported: too old",

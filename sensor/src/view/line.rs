@@ -191,8 +191,16 @@ mod tests {
     use super::*;
     use crate::view::fixture::{act, hit, notice};
 
+    #[track_caller]
+    fn check(said: Notice, expect: &str) {
+        let kind = said.kind();
+        let text = line(&notice(said), true);
+        assert!(text.contains(kind) && text.ends_with(expect), "{text}");
+        assert!(text.contains("1970-01-01T00:00:00.000Z") && !text.contains('\u{1b}'), "{text}");
+    }
+
     #[test]
-    fn every_statement_says_something() {
+    fn statements_about_the_sensor_say_something() {
         let rule = |state| RuleStatus {
             rule: "r".into(),
             state,
@@ -202,12 +210,6 @@ mod tests {
             reason: None,
         };
         let hook = |state| HookStatus { hook: "lsm/file_open".into(), state };
-        let image = Image {
-            path: "/usr/bin/cat".into(),
-            digest: Digest::Sha256([0xab; 32]),
-            build_id: Some("c0ffee".into()),
-            ..Image::default()
-        };
         let cases = [
             (
                 Notice::Started {
@@ -234,6 +236,19 @@ mod tests {
                 Notice::PolicyRejected { sha256: "cd".repeat(32), error: "1:2: no\nmore".into() },
                 "sha256 cdcdcdcdcdcd: 1:2: no\\nmore; the policy before it stays in force",
             ),
+        ];
+        cases.into_iter().for_each(|(said, expect)| check(said, expect));
+    }
+
+    #[test]
+    fn statements_about_what_was_seen_say_something() {
+        let image = Image {
+            path: "/usr/bin/cat".into(),
+            digest: Digest::Sha256([0xab; 32]),
+            build_id: Some("c0ffee".into()),
+            ..Image::default()
+        };
+        let cases = [
             (
                 Notice::Lost {
                     kind: "open".into(),
@@ -261,12 +276,7 @@ mod tests {
             ),
             (Notice::Malformed { what: "ring record".into(), error: "short".into() }, "ring record: short"),
         ];
-        for (said, expect) in cases {
-            let kind = said.kind();
-            let text = line(&notice(said), true);
-            assert!(text.contains(kind) && text.ends_with(expect), "{text}");
-            assert!(text.contains("1970-01-01T00:00:00.000Z") && !text.contains('\u{1b}'), "{text}");
-        }
+        cases.into_iter().for_each(|(said, expect)| check(said, expect));
     }
 
     #[test]
