@@ -11,6 +11,7 @@ mod mounts;
 mod named;
 mod object;
 mod offsets;
+mod order;
 mod resolve;
 mod rings;
 mod sys;
@@ -38,6 +39,7 @@ use self::{
     links::Aliases,
     mounts::MountTable,
     offsets::Kernel,
+    order::Next,
     rings::Rings,
     tables::KernelTables,
 };
@@ -389,23 +391,23 @@ impl Backend for LinuxBackend {
         }
         let mut deliveries = Vec::new();
         self.rings.drain(&self.decoder, &mut |delivery| deliveries.push(delivery));
-        // What led to a refusal, such as the fork and the exec of its subject, is in the rings by then and comes first.
-        refusals.sort_by_key(|refusal| refusal.time_ns);
-        let mut refusals = refusals.into_iter().peekable();
-        for delivery in deliveries {
-            if let Delivery::Observation(observation) = &delivery {
-                while let Some(earlier) = refusals.next_if(|refusal| refusal.time_ns <= observation.time_ns) {
-                    deliver(Delivery::Observation(Box::new(earlier)));
+        for next in order::by_time(refusals, deliveries) {
+            let record = match next {
+                Next::Refusal(refusal) => {
+                    deliver(Delivery::Observation(Box::new(refusal)));
+                    continue;
                 }
-                if matches!(observation.seen, super::Seen::Exit { .. }) {
-                    self.expected.remove(&observation.subject);
-                }
+                Next::Record(record) => record,
+            };
+            if let Delivery::Observation(observation) = &record
+                && matches!(observation.seen, super::Seen::Exit { .. })
+            {
+                self.expected.remove(&observation.subject);
             }
-            if !self.repeats_refusal(&delivery) {
-                deliver(self.judge_names(delivery));
+            if !self.repeats_refusal(&record) {
+                deliver(self.judge_names(record));
             }
         }
-        refusals.for_each(|refusal| deliver(Delivery::Observation(Box::new(refusal))));
         self.rings.losses(deliver);
         Ok(())
     }
