@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
-use super::{Globals, run::explain};
+use super::{Globals, output::print, run::explain};
 use crate::{config::Config, control::client::Client};
 
 /// Arguments of `treeline adopt`.
@@ -26,6 +26,6 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     let config = Config::load_as_user(globals.config.as_deref())?;
     let socket = args.socket.as_deref().unwrap_or(&config.socket);
     let session = Client::connect(socket).and_then(|mut client| client.adopt(args.pid)).map_err(explain)?;
-    println!("{session}");
+    print(&format!("{session}\n"))?;
     Ok(ExitCode::SUCCESS)
 }

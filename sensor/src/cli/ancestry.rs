@@ -4,7 +4,7 @@ use std::{io::Write, process::ExitCode};
 
 use clap::Args as Arguments;
 
-use crate::view::{Access, AncestrySearch, EntrySource, Wanted, read};
+use crate::view::{AncestrySearch, EntrySource, Wanted, read};
 
 /// Shows the ancestry of a process or an event.
 #[derive(Debug, Arguments)]
@@ -39,17 +39,12 @@ fn wanted(text: &str) -> Result<Wanted, String> {
 ///
 /// # Errors
 /// When the entries cannot be read or `out` cannot be written.
-pub fn run(
-    args: &Args,
-    source: &mut dyn EntrySource,
-    only_uid: Option<u32>,
-    out: &mut dyn Write,
-) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, source: &mut dyn EntrySource, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let Some(wanted) = args.event.map(Wanted::Index).or(args.of) else {
         anyhow::bail!("say whose ancestry: a pid, a process key or an event");
     };
     let mut search = AncestrySearch::new(wanted);
-    read(source, &mut Access::new(only_uid), |entry, _| {
+    read(source, |entry, _| {
         search.add(entry);
         true
     })?;
@@ -95,7 +90,7 @@ mod tests {
     #[test]
     fn an_unknown_process_is_a_finding() {
         let args = Line::try_parse_from(["ancestry", "--event", "3"]).expect("valid").args;
-        let code = run(&args, &mut MemorySource::default(), None, &mut Vec::new()).expect("readable");
+        let code = run(&args, &mut MemorySource::default(), &mut Vec::new()).expect("readable");
         assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::FAILURE));
     }
 }

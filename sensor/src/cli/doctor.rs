@@ -1,10 +1,10 @@
 //! `treeline doctor`: what this machine offers, what is missing, and what to do about it.
 
-use std::{io::IsTerminal as _, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 
-use super::Globals;
+use super::{Globals, output};
 use crate::{
     backend::linux::{self, Check, CheckState},
     config::{self, Config},
@@ -35,27 +35,24 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     checks
         .extend([("log", &config.log_dir), ("state", &config.state_dir)].map(|(name, dir)| space(name, dir)));
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&checks)?);
+        output::print(&format!("{}\n", serde_json::to_string_pretty(&checks)?))?;
     } else {
-        checks.iter().for_each(print);
+        let colour = output::is_coloured(&std::io::stdout());
+        output::print(&checks.iter().map(|check| render(check, colour)).collect::<String>())?;
     }
     let bad = checks.iter().any(|check| check.state == CheckState::Bad);
     Ok(ExitCode::from(u8::from(bad)))
 }
 
-fn print(check: &Check) {
-    let colour =
-        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+fn render(check: &Check, colour: bool) -> String {
     let (word, accent) = match check.state {
         CheckState::Ok => ("ok  ", "\x1b[32m"),
         CheckState::Note => ("note", "\x1b[33m"),
         CheckState::Bad => ("BAD ", "\x1b[1;31m"),
     };
     let (accent, plain) = if colour { (accent, "\x1b[0m") } else { ("", "") };
-    println!("{accent}{word}{plain} {}: {}", check.name, check.found);
-    if let Some(advice) = &check.advice {
-        println!("     -> {advice}");
-    }
+    let advice = check.advice.as_ref().map(|advice| format!("     -> {advice}\n"));
+    format!("{accent}{word}{plain} {}: {}\n{}", check.name, check.found, advice.unwrap_or_default())
 }
 
 fn check(name: &'static str, state: CheckState, found: impl Into<String>, advice: Option<String>) -> Check {

@@ -116,8 +116,13 @@ impl EntrySource for DirectorySource {
 
 /// Entries of the daemon, read by a thread of its own: the protocol pushes, the verbs pull.
 struct SocketSource {
-    entries: Receiver<Result<(u64, Vec<u8>), ClientError>>,
+    entries: Receiver<Delivered>,
+    follow: bool,
+    /// What came while it was waited for.
+    waited: Option<Delivered>,
 }
+
+type Delivered = Result<(u64, Vec<u8>), ClientError>;
 
 impl SocketSource {
     fn start(mut client: Client, follow: bool) -> io::Result<Self> {
@@ -131,21 +136,59 @@ impl SocketSource {
                 let _ = sender.send(Err(error));
             }
         })?;
-        Ok(Self { entries })
+        Ok(Self { entries, follow, waited: None })
     }
 }
 
 impl EntrySource for SocketSource {
     fn next_entry(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
-        match self.entries.recv() {
-            Ok(Ok(entry)) => Ok(Some(entry)),
-            Ok(Err(error)) => Err(io::Error::other(error)),
-            // The daemon has sent everything.
-            Err(_) => Ok(None),
-        }
+        let next = match self.waited.take() {
+            Some(waited) => Some(waited),
+            // A follower shows what it has before it waits for more.
+            None if self.follow => self.entries.try_recv().ok(),
+            // Without a sender the daemon has sent everything.
+            None => self.entries.recv().ok(),
+        };
+        next.transpose().map_err(io::Error::other)
     }
 
     fn wait(&mut self) -> io::Result<bool> {
-        Ok(false)
+        if self.follow {
+            self.waited = self.entries.recv().ok();
+        }
+        Ok(self.waited.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_follower_gets_what_there_is_before_it_waits() {
+        let (sender, entries) = bounded(AHEAD_MAX);
+        let mut source = SocketSource { entries, follow: true, waited: None };
+        let next = |source: &mut SocketSource| source.next_entry().expect("no error").map(|(index, _)| index);
+        sender.send(Ok((1, vec![]))).expect("room");
+        assert_eq!((next(&mut source), next(&mut source)), (Some(1), None));
+        sender.send(Ok((2, vec![]))).expect("room");
+        assert!(source.wait().expect("no error"));
+        assert_eq!((next(&mut source), next(&mut source)), (Some(2), None));
+        drop(sender);
+        assert!(!source.wait().expect("no error"), "the daemon has ended");
+    }
+
+    #[test]
+    fn others_wait_for_the_end() {
+        let (sender, entries) = bounded(AHEAD_MAX);
+        let mut source = SocketSource { entries, follow: false, waited: None };
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            sender.send(Ok((1, vec![]))).expect("room");
+        });
+        assert_eq!(source.next_entry().expect("no error"), Some((1, vec![])));
+        assert_eq!(source.next_entry().expect("no error"), None);
+        assert!(!source.wait().expect("no error"));
+        late.join().expect("it ends");
     }
 }

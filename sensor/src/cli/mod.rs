@@ -113,16 +113,15 @@ fn dispatch(Cli { globals, verb }: Cli) -> Result<ExitCode> {
         Verb::Status(args) => status::run(&args, &globals),
         Verb::Doctor(args) => doctor::run(&args, &globals),
         Verb::Reload(args) => reload::run(&args, &globals),
-        Verb::Events(asked) => asked
-            .run(&globals, events::Args::follows, |args, source, out| events::run(args, source, None, out)),
+        Verb::Events(asked) => asked.run(&globals, events::Args::follows, |args, source, out| {
+            events::run(args, source, out, output::is_coloured(&std::io::stdout()))
+        }),
         Verb::Session(asked) => {
-            asked.run(&globals, |_| false, |args, source, out| session::run(args, source, None, out))
+            asked.run(&globals, |_| false, |args, source, out| session::run(args, source, out))
         }
-        Verb::Tree(asked) => {
-            asked.run(&globals, |_| false, |args, source, out| tree::run(args, source, None, out))
-        }
+        Verb::Tree(asked) => asked.run(&globals, |_| false, |args, source, out| tree::run(args, source, out)),
         Verb::Ancestry(asked) => {
-            asked.run(&globals, |_| false, |args, source, out| ancestry::run(args, source, None, out))
+            asked.run(&globals, |_| false, |args, source, out| ancestry::run(args, source, out))
         }
         Verb::Log(args) => log::run(args),
         Verb::Policy(args) => policy::run(args),

@@ -1,6 +1,9 @@
 //! What all verbs print alike: errors with a hint, and notes.
 
-use std::{fmt, io::IsTerminal as _};
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write as _},
+};
 
 use anyhow::Error;
 use tracing_subscriber::EnvFilter;
@@ -54,12 +57,28 @@ fn chain(error: &Error) -> String {
     line
 }
 
+/// Prints a text. Whoever reads may have seen enough of it (`| head`).
+///
+/// # Errors
+/// It could not be written.
+pub fn print(text: &str) -> io::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// Whether a stream takes colour: it is a terminal, and `NO_COLOR` (https://no-color.org) is not set.
+#[must_use]
+pub fn is_coloured(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Sends the sensor's own notes to standard error. `TREELINE_LOG_FILTER` overrides the level.
 pub fn start_notes(default_level: &str) {
     let filter =
         EnvFilter::try_from_env("TREELINE_LOG_FILTER").unwrap_or_else(|_| EnvFilter::new(default_level));
-    let colour =
-        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = is_coloured(&std::io::stderr());
     let notes =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
     // The journal has its own clock.

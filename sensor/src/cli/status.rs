@@ -9,12 +9,16 @@ use std::{
 use anyhow::{Context as _, Result};
 use treeline_event::{HookState, HookStatus, RuleState, RuleStatus};
 
-use super::{Globals, run::explain};
+use super::{Globals, output::print, run::explain};
 use crate::{
     config::Config,
     control::client::Client,
     daemon::{Status, adapters},
+    view::text::{command_line, shortened},
 };
+
+/// Characters of a command that are shown.
+const COMMAND_LEN_MAX: usize = 64;
 
 /// Arguments of `treeline status`.
 #[derive(Debug, clap::Args)]
@@ -44,9 +48,9 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
         }
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        print(&format!("{}\n", serde_json::to_string_pretty(&status)?))?;
     } else {
-        print!("{}", render(&status));
+        print(&render(&status))?;
     }
     let finding = status.log.trouble.is_some() || status.policy_refused.is_some();
     Ok(ExitCode::from(u8::from(finding)))
@@ -72,7 +76,8 @@ fn render(status: &Status) -> String {
     }
     let _ = writeln!(out, "sessions: {}", status.sessions.len());
     for session in &status.sessions {
-        let command = session.command.join(" ");
+        // The words are the client's.
+        let command = shortened(&command_line(&session.command), COMMAND_LEN_MAX);
         let _ = writeln!(
             out,
             "  {}  uid {}  {}  root {}  {} processes  {command}",
@@ -126,6 +131,10 @@ fn render_rule(rule: &RuleStatus, out: &mut String) {
         RuleState::Impossible => "impossible here",
     };
     let _ = write!(out, "  {:<28} {state}", rule.rule);
+    // What is enforced is worth a list only when it is not everything.
+    if rule.state == RuleState::Partly && !rule.enforced.is_empty() {
+        let _ = write!(out, ": {}", rule.enforced.join(", "));
+    }
     for (word, operations) in [("observed", &rule.observed), ("unseen", &rule.unseen)] {
         if !operations.is_empty() {
             let _ = write!(out, "; {word}: {}", operations.join(", "));
@@ -151,56 +160,20 @@ fn name_of(mode: &treeline_event::AttachMode) -> String {
 
 #[cfg(test)]
 mod tests {
-    use treeline_event::AttachMode;
-
     use super::*;
-    use crate::daemon::status::{LogStatus, LossCount, PolicyStatus};
+    use crate::view::fixture;
 
     #[test]
     fn everything_is_shown() {
-        let hook = |hook: &str, state| HookStatus { hook: hook.to_owned(), state };
-        let status = Status {
-            version: "1.2.3".to_owned(),
-            pid: 7,
-            mode: AttachMode::Fallback,
-            kernel: "6.18".to_owned(),
-            hooks: vec![
-                hook("a", HookState::Attached),
-                hook("b", HookState::Failed { error: "EPERM".to_owned() }),
-                hook("c", HookState::Unsupported { reason: "too old".to_owned() }),
-            ],
-            policy: Some(PolicyStatus {
-                generation: 3,
-                name: "p".to_owned(),
-                sha256: "ab".to_owned(),
-                rules: vec![RuleStatus {
-                    rule: "keys".to_owned(),
-                    state: RuleState::Partly,
-                    enforced: vec!["read".to_owned()],
-                    observed: vec!["rename".to_owned()],
-                    unseen: vec![],
-                    reason: Some("no hook".to_owned()),
-                }],
-            }),
-            policy_refused: Some("bad".to_owned()),
-            sessions: Vec::new(),
-            log: LogStatus {
-                dir: "/l".to_owned(),
-                size: 5,
-                signed_size: 4,
-                waiting: 1,
-                trouble: Some("full".to_owned()),
-            },
-            denied: 2,
-            loss: vec![LossCount { site: "ring".to_owned(), kind: "open".to_owned(), count: 9 }],
-            queued: 0,
-        };
+        let mut status = fixture::status();
+        status.log.trouble = Some("full".to_owned());
+        status.policy_refused = Some("bad".to_owned());
         let text = render(&status);
         for part in [
             "treeline 1.2.3, pid 7, mode fallback, kernel 6.18",
             "log /l: 5 entries, 4 of them signed\n  TROUBLE: full; 1 entries wait",
             "policy p, generation 3",
-            "partly enforced; observed: rename (no hook)",
+            "partly enforced: read; observed: rename (no hook)",
             "REFUSED since: bad",
             "FAILED: EPERM",
             "unsupported: too old",

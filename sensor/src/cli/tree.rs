@@ -3,16 +3,16 @@
 use std::{io::Write, process::ExitCode};
 
 use clap::Args as Arguments;
-use treeline_event::SessionId;
 
-use super::session::entries;
-use crate::view::{EntrySource, tree};
+use super::session::not_found;
+use crate::view::{EntrySource, SessionPrefix, TreeSearch, read};
 
 /// Shows the process tree of a session.
 #[derive(Debug, Arguments)]
 pub struct Args {
-    /// Which session.
-    session: SessionId,
+    /// Which session; the beginning of its id is enough.
+    #[arg(value_name = "ID")]
+    session: SessionPrefix,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -22,15 +22,15 @@ pub struct Args {
 ///
 /// # Errors
 /// When the entries cannot be read or `out` cannot be written.
-pub fn run(
-    args: &Args,
-    source: &mut dyn EntrySource,
-    only_uid: Option<u32>,
-    out: &mut dyn Write,
-) -> anyhow::Result<ExitCode> {
-    let Some(view) = tree(&entries(source, only_uid)?, args.session) else {
-        eprintln!("nothing is known of session `{}`; `treeline session ls` lists yours", args.session);
-        return Ok(ExitCode::FAILURE);
+pub fn run(args: &Args, source: &mut dyn EntrySource, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let mut search = TreeSearch::new(args.session);
+    read(source, |entry, _| {
+        search.add(entry);
+        true
+    })?;
+    let view = match search.finish() {
+        Ok(view) => view,
+        Err(error) => return Ok(not_found(&error)),
     };
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&view)?)?;

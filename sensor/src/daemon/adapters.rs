@@ -106,26 +106,6 @@ fn record_error(error: LogError) -> RecordError {
     }
 }
 
-/// What the control server needs to know of an entry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Its session; none for what concerns the whole sensor.
-    pub session: Option<SessionId>,
-    /// The session that it begins, and for whom.
-    pub started: Option<(SessionId, u32)>,
-}
-
-/// Reads an entry that the log holds. One that cannot be read belongs to nobody.
-#[must_use]
-pub fn facts(entry: &[u8]) -> Option<Facts> {
-    let entry = treeline_event::decode(entry).ok()?;
-    let started = match entry.body {
-        EntryBody::Notice(Notice::SessionStarted { session, uid, .. }) => Some((session, uid)),
-        _ => None,
-    };
-    Some(Facts { session: entry.session.or(started.map(|(session, _)| session)), started })
-}
-
 /// What the log says of the latest start: mode, hooks, policy, sizes, and what was lost and refused since.
 ///
 /// # Errors

@@ -9,7 +9,11 @@ use std::{
 use serde::Serialize;
 use treeline_event::{Ancestry, Digest, Entry, EntryBody, Link, Notice, Process, ProcessKey, Timestamp};
 
-use super::{hashes::Hashes, time::utc};
+use super::{
+    hashes::Hashes,
+    text::{command_line, safe},
+    time::utc,
+};
 use crate::enrich::table::{is_unknown, unknown};
 
 /// Processes that are remembered while entries are read, oldest forgotten first: some 100 MiB at the most. A step
@@ -187,7 +191,7 @@ impl AncestrySearch {
             Step {
                 started_ms: wall_ms(process.started_ns),
                 exec_ms: (exec_ns > 0).then(|| wall_ms(exec_ns)),
-                gap: process.program.image.path.is_empty(),
+                gap: is_unknown(&process),
                 process,
             }
         });
@@ -228,18 +232,21 @@ impl Step {
             let _ = writeln!(out, "    sha256    {}", program.image.digest);
             return;
         }
-        let _ = writeln!(out, "{key}  {}", program.image.path);
+        if program.image.path.is_empty() {
+            let _ = writeln!(out, "{key}  executable not known (the kernel does not show it)");
+        } else {
+            let _ = writeln!(out, "{key}  {}", program.image.path);
+        }
         let _ = writeln!(out, "    sha256    {}", program.image.digest);
         if let Some(build_id) = &program.image.build_id {
-            let _ = writeln!(out, "    build-id  {}", build_id.escape_debug());
+            let _ = writeln!(out, "    build-id  {}", safe(build_id));
         }
         if let Some(script) = &program.script {
             let _ = writeln!(out, "    script    {}\n              {}", script.path, script.digest);
         }
-        let argv: Vec<_> = program.argv.iter().map(ToString::to_string).collect();
         let cut = if program.argv_cut { " ..." } else { "" };
-        let _ = writeln!(out, "    argv      {}{cut}", argv.join(" "));
-        let user = self.process.user.as_ref().map(|user| format!(" ({})", user.escape_debug()));
+        let _ = writeln!(out, "    argv      {}{cut}", command_line(&program.argv));
+        let user = self.process.user.as_ref().map(|user| format!(" ({})", safe(user)));
         let _ = writeln!(out, "    user      {}{}", self.process.uid, user.unwrap_or_default());
         let _ = writeln!(out, "    started   {}", utc(self.started_ms));
         if let Some(exec_ms) = self.exec_ms {
@@ -326,6 +333,22 @@ mod tests {
         assert!(view.steps[1].gap && !view.steps[2].gap, "{view:?}");
         assert_eq!(view.steps[1].process.program.image.digest, Digest::Sha256([2; 32]));
         assert!(view.text().contains("5:1  not known"), "{}", view.text());
+    }
+
+    #[test]
+    fn an_executable_that_the_kernel_does_not_show_is_no_gap() {
+        let mut ran = exec(5, None);
+        if let EntryBody::Act { process, .. } = &mut ran.body {
+            let program = Arc::make_mut(&mut Arc::make_mut(process).program);
+            program.image = Image { digest: Digest::Unreadable, ..Image::default() };
+        }
+        let view = search(&[ran], Wanted::Pid(5)).expect("a chain");
+        assert!(!view.steps[0].gap);
+        let text = view.text();
+        for part in ["5:1  executable not known", "sha256    unreadable", "argv      cat x", "user      1000"]
+        {
+            assert!(text.contains(part), "`{part}` is not in:\n{text}");
+        }
     }
 
     #[test]

@@ -5,8 +5,6 @@ use std::{collections::VecDeque, io};
 use thiserror::Error;
 use treeline_event::{DecodeError, Entry, decode};
 
-use super::Access;
-
 /// Entries in order: the log's directory, or the daemon's socket.
 pub trait EntrySource {
     /// The next entry's index and bytes; none when there is none now.
@@ -53,19 +51,18 @@ pub enum ReadError {
     },
 }
 
-/// Gives every entry that is there now and that `access` lets through to `each`, with its stored bytes, until it
+/// Gives every entry that is there now to `each`, with its stored bytes, until it
 /// returns `false`.
 ///
 /// # Errors
 /// When the source fails or an entry cannot be understood.
 pub fn read(
     source: &mut dyn EntrySource,
-    access: &mut Access,
     mut each: impl FnMut(&Entry, &[u8]) -> bool,
 ) -> Result<(), ReadError> {
     while let Some((index, bytes)) = source.next_entry().map_err(ReadError::Source)? {
         let entry = decode(&bytes).map_err(|source| ReadError::Decode { index, source })?;
-        if access.allows(&entry) && !each(&entry, &bytes) {
+        if !each(&entry, &bytes) {
             break;
         }
     }

@@ -1,14 +1,22 @@
 //! The process tree of a session.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write as _,
 };
 
 use serde::Serialize;
 use treeline_event::{Action, Entry, EntryBody, Notice, Process, ProcessKey, SessionId, Verdict};
 
-use super::{hashes::Hashes, line};
+use super::{
+    PickError, SessionPrefix,
+    hashes::Hashes,
+    line,
+    text::{command_line, shortened},
+};
+
+/// Characters of a command line in a tree.
+const COMMAND_LEN_MAX: usize = 64;
 
 /// A process of the tree, with what it last ran.
 #[derive(Clone, Debug, Serialize)]
@@ -34,39 +42,64 @@ pub struct TreeView {
     pub roots: Vec<Node>,
 }
 
-/// Builds the tree; none when no entry is of that session.
-#[must_use]
-pub fn tree<'a>(entries: impl IntoIterator<Item = &'a Entry>, session: SessionId) -> Option<TreeView> {
-    let mut nodes: HashMap<ProcessKey, Node> = HashMap::new();
-    let mut hashes = Hashes::default();
-    let mut order = Vec::new();
-    for entry in entries {
-        match &entry.body {
-            EntryBody::Notice(Notice::ImageHashed { image }) => {
-                hashes.learn(image);
-            }
-            EntryBody::Act { process, action, verdict, .. } if entry.session == Some(session) => {
-                let node = nodes.entry(process.key).or_insert_with(|| {
-                    order.push(process.key);
-                    let process = Process::clone(process);
-                    Node { process, code: None, signal: None, denials: vec![], children: vec![] }
-                });
-                node.process = Process::clone(process);
-                if let Action::Exit { code, signal } = action {
-                    (node.code, node.signal) = (*code, *signal);
-                }
-                if *verdict == Verdict::Deny {
-                    node.denials.push(line(entry));
-                }
-            }
-            _ => {}
+/// Builds the tree of one session from entries that are given in order, oldest first.
+#[derive(Debug)]
+pub struct TreeSearch {
+    wanted: SessionPrefix,
+    ids: BTreeSet<SessionId>,
+    nodes: HashMap<ProcessKey, Node>,
+    order: Vec<ProcessKey>,
+    hashes: Hashes,
+}
+
+impl TreeSearch {
+    /// Begins a tree.
+    #[must_use]
+    pub fn new(wanted: SessionPrefix) -> Self {
+        let (ids, nodes, order, hashes) = Default::default();
+        Self { wanted, ids, nodes, order, hashes }
+    }
+
+    /// Takes the next entry.
+    pub fn add(&mut self, entry: &Entry) {
+        if let EntryBody::Notice(Notice::ImageHashed { image }) = &entry.body {
+            self.hashes.learn(image);
+        }
+        let Some(session) = entry.session.filter(|id| self.wanted.matches(*id)) else { return };
+        self.ids.insert(session);
+        // What is ambiguous will not be shown.
+        if self.ids.len() == 1 {
+            self.act(entry);
         }
     }
-    for node in nodes.values_mut() {
-        hashes.complete_process(&mut node.process);
+
+    fn act(&mut self, entry: &Entry) {
+        let EntryBody::Act { process, action, verdict, .. } = &entry.body else { return };
+        let node = self.nodes.entry(process.key).or_insert_with(|| {
+            self.order.push(process.key);
+            let process = Process::clone(process);
+            Node { process, code: None, signal: None, denials: vec![], children: vec![] }
+        });
+        node.process = Process::clone(process);
+        if let Action::Exit { code, signal } = action {
+            (node.code, node.signal) = (*code, *signal);
+        }
+        if *verdict == Verdict::Deny {
+            node.denials.push(line(entry, false).trim_start().to_owned());
+        }
     }
-    let roots = assemble(nodes, &order);
-    (!roots.is_empty()).then_some(TreeView { session, roots })
+
+    /// The tree, without roots when none of its processes acted yet.
+    ///
+    /// # Errors
+    /// No session begins so, or several do.
+    pub fn finish(mut self) -> Result<TreeView, PickError> {
+        let session = self.wanted.pick(self.ids)?;
+        for node in self.nodes.values_mut() {
+            self.hashes.complete_process(&mut node.process);
+        }
+        Ok(TreeView { session, roots: assemble(self.nodes, &self.order) })
+    }
 }
 
 /// Hangs every node under its creator, youngest first, so that no recursion is needed. A creator counts only when it
@@ -97,21 +130,18 @@ impl TreeView {
         while let Some((depth, node)) = open.pop() {
             let program = &node.process.program;
             let hash: String = program.image.digest.to_string().chars().take(12).collect();
-            let argv: Vec<_> = program.argv.iter().map(ToString::to_string).collect();
-            let argv: String = argv.join(" ").chars().take(48).collect();
+            let argv = shortened(&command_line(&program.argv), COMMAND_LEN_MAX);
+            let path =
+                if program.image.path.is_empty() { "?".to_owned() } else { program.image.path.to_string() };
             let ended = match (node.code, node.signal) {
                 (Some(code), _) => format!("  status {code}"),
                 (None, Some(signal)) => format!("  signal {signal}"),
                 (None, None) => String::new(),
             };
             let indent = "  ".repeat(depth.min(16));
-            let _ = writeln!(
-                out,
-                "{indent}{}  {}  {hash}  {argv}{ended}",
-                node.process.key.pid, program.image.path
-            );
+            let _ = writeln!(out, "{indent}{}  {path}  {hash}  {argv}{ended}", node.process.key.pid);
             for denial in &node.denials {
-                let _ = writeln!(out, "{indent}  ! {}", denial.trim_start());
+                let _ = writeln!(out, "{indent}  ! {denial}");
             }
             open.extend(node.children.iter().rev().map(|child| (depth + 1, child)));
         }
@@ -138,7 +168,12 @@ mod tests {
             act(session, 8, Some(8), Action::Exec, Verdict::Allow),
             notice(Notice::ImageHashed { image }),
         ];
-        let view = tree(&entries, session).expect("a tree");
+        let tree = |wanted: &str| {
+            let mut search = TreeSearch::new(wanted.parse().expect("a prefix"));
+            entries.iter().for_each(|entry| search.add(entry));
+            search.finish()
+        };
+        let view = tree("0000000000000001").expect("a tree");
         let text = view.text();
         let starts: Vec<_> = text.lines().map(|line| line.split("  /").next().unwrap_or_default()).collect();
         assert_eq!(starts[0], "5");
@@ -147,6 +182,6 @@ mod tests {
         assert_eq!(starts[3], "    7");
         assert_eq!(starts[4], "8");
         assert!(text.contains("abababababab") && text.contains("status 3"), "{text}");
-        assert!(tree(&entries, SessionId(2)).is_none());
+        assert_eq!(tree("2").expect_err("none begins so"), PickError::Unknown("2".parse().expect("a digit")));
     }
 }

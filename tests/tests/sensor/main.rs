@@ -2,6 +2,7 @@
 //! throwaway directories, and compared with what the log says.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod bad_input;
 mod baseline;
 mod daemon;

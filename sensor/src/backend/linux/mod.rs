@@ -40,6 +40,7 @@ use self::{
     links::Aliases,
     mounts::MountTable,
     offsets::Kernel,
+    order::Next,
     rings::Rings,
     tables::KernelTables,
 };
