@@ -7,5 +7,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod enrich;
+#[doc(hidden)]
+pub mod foreign;
 pub mod log;
 pub mod view;

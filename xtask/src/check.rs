@@ -40,6 +40,11 @@ pub(crate) fn steps(checkout: &Checkout, suite: &mut Suite) {
             command(checkout, "format-kernel-programs", &mut format)
         });
     }
+    suite.step("format-fuzz", || {
+        let mut format = cargo();
+        format.current_dir(checkout.fuzz()).args(["fmt", "--package", "treeline-fuzz"]).args(FMT_FLAGS);
+        command(checkout, "format-fuzz", &mut format)
+    });
     suite.step("clippy", || {
         let mut clippy = cargo();
         clippy.current_dir(checkout.root());

@@ -45,6 +45,11 @@ impl Checkout {
         self.root.join("sensor-ebpf")
     }
 
+    /// The workspace of the fuzz targets' engine, whose code is instrumented.
+    pub(crate) fn fuzz(&self) -> PathBuf {
+        self.root.join("fuzz")
+    }
+
     /// The kernel programs' object; `sensor/build.rs` embeds it from here.
     pub(crate) fn bpf_object(&self) -> PathBuf {
         self.root.join("target/bpf/treeline.bpf.o")

@@ -36,6 +36,8 @@ pub(crate) fn steps(checkout: &Checkout, suite: &mut Suite) {
             rules(checkout, "deny-kernel-programs", &kernel_programs, &smaller)
         });
     }
+    // Nothing of it is shipped, and of what the sensor needs it has all.
+    suite.step("deny-fuzz", || rules(checkout, "deny-fuzz", &checkout.fuzz().join("Cargo.toml"), &[]));
     suite.step("advisories", || advisories(checkout));
 }
 

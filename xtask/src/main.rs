@@ -9,6 +9,7 @@ mod check;
 mod checkout;
 mod demo;
 mod deny;
+mod fuzz;
 mod outcome;
 mod setup;
 mod step;
@@ -47,6 +48,8 @@ enum Verb {
     Deny,
     /// Run everything: setup, checks, build, and all tests, with a table at the end.
     Test(test::Arguments),
+    /// Run each reader of foreign bytes on inputs that reach ever more of it.
+    Fuzz(fuzz::Arguments),
     /// Check rules of style and structure that no other tool checks.
     Tidy,
     /// Run the real Claude Code under Treeline, offline, and check that what policy denies is refused and recorded.
@@ -79,6 +82,7 @@ fn run(verb: Verb) -> Result<Outcome> {
         Verb::Check => check::run(&checkout),
         Verb::Deny => deny::run(&checkout),
         Verb::Test(arguments) => test::run(&checkout, &arguments),
+        Verb::Fuzz(arguments) => fuzz::run(&checkout, &arguments),
         Verb::Tidy => tidy::run(&checkout),
         Verb::Demo(arguments) => {
             // The demo starts itself again inside its namespaces: only the outer run prepares anything.

@@ -133,7 +133,7 @@ pub fn parse_exe(target: &PathBytes) -> (PathBytes, bool) {
 }
 
 /// The name of a process may hold anything, `) R 1` and newlines, too: the fields begin after the last parenthesis.
-fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+pub(crate) fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let end = bytes.iter().rposition(|byte| *byte == b')')?;
     let pid = std::str::from_utf8(bytes.split(|byte| *byte == b' ').next()?).ok()?.parse().ok()?;
     let fields: Vec<&str> = std::str::from_utf8(&bytes[end + 1..]).ok()?.split_ascii_whitespace().collect();
@@ -148,7 +148,7 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     })
 }
 
-fn parse_ids(bytes: &[u8]) -> Option<Ids> {
+pub(crate) fn parse_ids(bytes: &[u8]) -> Option<Ids> {
     // The name, the first line, has its newlines escaped by the kernel, so no other line can be imitated.
     let line = |name: &[u8]| bytes.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name));
     let ids = |line: &[u8]| -> Option<(u32, u32)> {
@@ -159,7 +159,7 @@ fn parse_ids(bytes: &[u8]) -> Option<Ids> {
     Some(Ids { uid, euid, gid })
 }
 
-fn parse_argv(bytes: &[u8]) -> (Vec<PathBytes>, bool) {
+pub(crate) fn parse_argv(bytes: &[u8]) -> (Vec<PathBytes>, bool) {
     let cut = bytes.len() > ARGV_LEN_MAX;
     let kept = &bytes[..bytes.len().min(ARGV_LEN_MAX)];
     let kept = kept.strip_suffix(b"\0").unwrap_or(kept);

@@ -60,6 +60,16 @@ pub(crate) fn cargo_deny(checkout: &Checkout) -> Result<()> {
     install(checkout, &[Need::Tool(&tools::CARGO_DENY)])
 }
 
+/// The part of setup that the fuzz targets need.
+pub(crate) fn cpp_compiler(checkout: &Checkout) -> Result<()> {
+    install(checkout, &[Need::Package(&packages::CPP_COMPILER)])
+}
+
+/// Whether that is there.
+pub(crate) fn has_cpp_compiler() -> bool {
+    packages::CPP_COMPILER.is_there()
+}
+
 /// The part of setup that the kernel programs need, silent when it is there.
 pub(crate) fn bpf_toolchain(checkout: &Checkout) -> Result<()> {
     let compiler = packages::ALL.iter().filter(|package| package.is_for_building()).map(Need::Package);

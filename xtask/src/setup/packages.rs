@@ -24,9 +24,14 @@ enum Stage {
 /// release. Debian ships a pair that is.
 pub(crate) const KERNEL_COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
 
+/// What libFuzzer needs; Rust programs are linked by the C compiler.
+pub(crate) const CPP_COMPILER: Package =
+    test(&["g++"], Probe::Program("c++"), "compiles the engine of the fuzz targets");
+
 /// Everything else.
 pub(crate) const ALL: &[Package] = &[
     build(&["gcc", "libc6-dev"], Probe::Program("cc"), "links Rust programs and compiles ring's assembly"),
+    CPP_COMPILER,
     test(&["qemu-system-x86"], Probe::Program("qemu-system-x86_64"), "boots the guests of the kernel matrix"),
     test(&["busybox-static"], Probe::StaticProgram("busybox"), "the guests' shell and mount"),
     test(&["cpio"], Probe::Program("cpio"), "packs the guests' initramfs"),

@@ -14,6 +14,7 @@ use crate::{
     build::{self, cargo},
     check,
     checkout::Checkout,
+    fuzz,
     outcome::Outcome,
     setup,
     step::{self, End},
@@ -26,13 +27,16 @@ const TESTS_DEADLINE: Duration = Duration::from_secs(25 * 60);
 /// Guests boot under emulation.
 const GUESTS_DEADLINE: Duration = Duration::from_secs(40 * 60);
 
+/// Inputs of each fuzz target: a few seconds, the same ones every time. Whoever has more time runs `cargo xtask fuzz`.
+const FUZZ_RUNS: &str = "200000";
+
 /// Arguments of `test`.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Run these steps and no others (comma-separated)
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STEP")]
     only: Vec<Step>,
-    /// Leave out what takes minutes: the demo and the guests
+    /// Leave out what takes minutes: the fuzz targets, the demo and the guests
     #[arg(long)]
     quick: bool,
 }
@@ -48,6 +52,8 @@ enum Step {
     Build,
     /// Unit and property tests
     Unit,
+    /// Coverage-guided runs of whatever reads foreign bytes
+    Fuzz,
     /// The main job, with the real Claude Code
     Demo,
     /// End-to-end tests of the binary
@@ -79,7 +85,8 @@ impl Arguments {
         if !self.only.is_empty() {
             return (!self.only.contains(&step)).then_some("not asked for (--only)");
         }
-        (self.quick && matches!(step, Step::Demo | Step::Vm)).then_some("takes minutes (--quick)")
+        (self.quick && matches!(step, Step::Fuzz | Step::Demo | Step::Vm))
+            .then_some("takes minutes (--quick)")
     }
 }
 
@@ -90,6 +97,7 @@ impl Step {
             Self::Check => "check",
             Self::Build => "build",
             Self::Unit => "unit",
+            Self::Fuzz => "fuzz",
             Self::Demo => "demo",
             Self::E2e => "e2e",
             Self::Vm => "vm",
@@ -115,8 +123,15 @@ impl Step {
                 tests(checkout, name, &selection)
             }),
             Self::E2e => suite.step(name, || tests(checkout, name, &["--package", END_TO_END])),
-            Self::Demo => suite.step(name, || verb(checkout, xtask, name, TESTS_DEADLINE)),
-            Self::Vm => suite.step(name, || verb(checkout, xtask, name, GUESTS_DEADLINE)),
+            Self::Fuzz => suite.step(name, || match fuzz::obstacle() {
+                None => verb(checkout, xtask, &[name, "--runs", FUZZ_RUNS], TESTS_DEADLINE),
+                Some(why) => Ok(Tally::skipped(
+                    "coverage",
+                    &format!("{why}; step `unit` ran each target on its seeds"),
+                )),
+            }),
+            Self::Demo => suite.step(name, || verb(checkout, xtask, &[name], TESTS_DEADLINE)),
+            Self::Vm => suite.step(name, || verb(checkout, xtask, &[name], GUESTS_DEADLINE)),
         }
     }
 }
@@ -135,11 +150,11 @@ fn tests(checkout: &Checkout, name: &str, selection: &[&str]) -> Result<Tally> {
     tallied(checkout, name, &mut command, TESTS_DEADLINE, Tally::of_libtest)
 }
 
-/// A verb of ours, in a process of its own so that its output has a file like every other step's.
-fn verb(checkout: &Checkout, xtask: &Path, name: &str, deadline: Duration) -> Result<Tally> {
+/// A verb of ours with its arguments, in a process of its own so that its output has a file like every other step's.
+fn verb(checkout: &Checkout, xtask: &Path, words: &[&str], deadline: Duration) -> Result<Tally> {
     let mut command = Command::new(PathBuf::from(xtask));
-    command.current_dir(checkout.root()).arg(name);
-    tallied(checkout, name, &mut command, deadline, Tally::of_verb)
+    command.current_dir(checkout.root()).args(words);
+    tallied(checkout, words[0], &mut command, deadline, Tally::of_verb)
 }
 
 /// Runs a command and counts; one that failed without a failed test, or counted nothing, did not do its work.
@@ -184,8 +199,8 @@ mod tests {
     #[test]
     fn steps_are_chosen() {
         assert_eq!(left_out(&[], false), []);
-        assert_eq!(left_out(&[], true), [Step::Demo, Step::Vm]);
-        let others = [Step::Setup, Step::Check, Step::Build, Step::Demo, Step::E2e];
+        assert_eq!(left_out(&[], true), [Step::Fuzz, Step::Demo, Step::Vm]);
+        let others = [Step::Setup, Step::Check, Step::Build, Step::Fuzz, Step::Demo, Step::E2e];
         assert_eq!(left_out(&[Step::Unit, Step::Vm], true), others);
     }
 

@@ -76,12 +76,13 @@ struct Dependency {
 }
 
 impl Metadata {
-    /// Of the workspace, and of the kernel programs' own one.
+    /// Of the workspace, and of those of the kernel programs and the fuzz targets.
     pub(crate) fn of(checkout: &Checkout) -> Result<Self> {
         let mut metadata = Self::read(cargo().current_dir(checkout.root()))?;
         if checkout.ebpf().join("Cargo.toml").is_file() {
             metadata.packages.extend(Self::read(cargo().current_dir(checkout.ebpf()))?.packages);
         }
+        metadata.packages.extend(Self::read(cargo().current_dir(checkout.fuzz()))?.packages);
         for package in &mut metadata.packages {
             let path = std::path::PathBuf::from(&package.manifest_path);
             package.manifest_path = checkout.relative(&path).display().to_string();

@@ -25,7 +25,7 @@ pub(super) fn time_of(record: &[u8]) -> u64 {
 
 /// Decodes records with the mount table of the moment.
 #[derive(Default)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     pub(super) mounts: MountTable,
 }
 
@@ -40,7 +40,7 @@ impl Decoder {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn decode(&self, record: &[u8]) -> Result<Observation, String> {
+    pub(crate) fn decode(&self, record: &[u8]) -> Result<Observation, String> {
         let record = split(record)?;
         let header = &record.header;
         let kind = Kind::from_number(header.kind).ok_or_else(|| format!("unknown kind {}", header.kind))?;

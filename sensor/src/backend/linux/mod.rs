@@ -1,13 +1,13 @@
 //! The Linux backend: kernel programs loaded with aya, and fanotify where they cannot refuse.
 
 mod coverage;
-mod decode;
+pub(crate) mod decode;
 mod doctor;
 mod guard;
 mod hooks;
 mod links;
 mod load;
-mod mounts;
+pub(crate) mod mounts;
 mod named;
 mod object;
 mod offsets;

@@ -22,7 +22,7 @@ pub(super) struct Mount {
 
 /// Mounts in the order of the table: a later one hides an earlier one at the same point.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct MountTable {
+pub(crate) struct MountTable {
     mounts: Vec<Mount>,
 }
 
@@ -35,7 +35,11 @@ impl MountTable {
         Self::parse(&std::fs::read(MOUNTINFO_PATH)?).map_err(io::Error::other)
     }
 
-    fn parse(text: &[u8]) -> Result<Self, String> {
+    /// Reads a table from its text.
+    ///
+    /// # Errors
+    /// The line that is malformed.
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, String> {
         let lines = text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
         let mounts = lines.map(|(number, line)| {
             parse_line(line).ok_or_else(|| {
@@ -50,7 +54,7 @@ impl MountTable {
     }
 
     /// Where a path lies: device and path below the filesystem's root. The path must be absolute and without links.
-    pub(super) fn locate(&self, path: &[u8]) -> Option<(u32, Vec<u8>)> {
+    pub(crate) fn locate(&self, path: &[u8]) -> Option<(u32, Vec<u8>)> {
         let (mount, rest) = self
             .mounts
             .iter()
@@ -71,7 +75,7 @@ impl MountTable {
 
     /// The canonical path of a filesystem's own path: by the mount whose root is the longest prefix, the shortest
     /// mount point among equals. A filesystem that is not mounted here is named by its device.
-    pub(super) fn canonical(&self, device: u32, inner: &[u8]) -> PathBytes {
+    pub(crate) fn canonical(&self, device: u32, inner: &[u8]) -> PathBytes {
         let best = self
             .mounts
             .iter()

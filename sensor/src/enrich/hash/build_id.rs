@@ -18,7 +18,7 @@ const ID_LEN_MAX: usize = 64;
 const NOTE_SEGMENTS_MAX: usize = 8;
 
 /// The build-id in lower-case hexadecimal; none when there is none, or the file is no sound ELF file.
-pub(super) fn build_id(file: &impl FileExt) -> Option<String> {
+pub(crate) fn build_id(file: &impl FileExt) -> Option<String> {
     let mut head = [0u8; 64];
     file.read_exact_at(&mut head, 0).ok()?;
     match head[..5] {

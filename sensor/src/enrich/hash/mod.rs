@@ -6,6 +6,7 @@ pub mod digest;
 mod hasher;
 pub mod identity;
 
+pub(crate) use build_id::build_id;
 pub use digest::Places;
 pub use hasher::Hasher;
 pub use identity::identity;

@@ -1,0 +1,92 @@
+//! Entries of the log: JSON that may come from another machine, or from whoever tampered with it.
+
+use std::{mem::discriminant, sync::Arc};
+
+use treeline_event::{
+    Ancestry, Body, Entry, EntryBody, Event, Link, Meta, Origin, Process, Program, Subject, decode, encode,
+};
+
+/// Longest text of an [`Origin`]; with longer ones an entry need not fit.
+const ORIGIN_TEXT_LEN_MAX: usize = 255;
+
+/// What is accepted is written and read again as the same.
+pub fn run(bytes: &[u8]) -> bool {
+    let Ok(entry) = decode(bytes) else { return false };
+    if !is_bounded(&entry.origin) {
+        return true;
+    }
+    let event = Event { time: entry.time, session: entry.session, body: body(&entry) };
+    let meta = Meta { origin: &entry.origin, index: entry.index, generation: entry.generation };
+    let mut written = Vec::new();
+    encode(&event, &meta, &mut written);
+    let again = decode(&written).expect("our own bytes are read");
+    if again.cut.is_some() {
+        return true;
+    }
+    let expect = Entry::of(&event, &meta);
+    assert_eq!(again, expect);
+    // A foreign writer may have given the ancestry in full where we give links, or the reverse.
+    if is_same_form(&expect.body, &entry.body) {
+        assert_eq!(again, Entry { cut: None, ..entry });
+    }
+    true
+}
+
+fn is_bounded(origin: &Origin) -> bool {
+    let Origin { device, boot_id, hostname, os_name, os_version, kernel, version, epoch: _ } = origin;
+    [device, boot_id, hostname, os_name, os_version, kernel, version]
+        .iter()
+        .all(|text| text.len() <= ORIGIN_TEXT_LEN_MAX)
+}
+
+fn is_same_form(one: &EntryBody, other: &EntryBody) -> bool {
+    match (one, other) {
+        (EntryBody::Act { ancestry: one, .. }, EntryBody::Act { ancestry: other, .. }) => {
+            discriminant(one) == discriminant(other)
+        }
+        _ => true,
+    }
+}
+
+fn body(entry: &Entry) -> Body {
+    match &entry.body {
+        EntryBody::Notice(notice) => Body::Notice(notice.clone()),
+        EntryBody::Act { process, ancestry, action, verdict, rule } => {
+            let ancestry = match ancestry {
+                Ancestry::Full(steps) => steps.clone(),
+                Ancestry::Links(links) => links.iter().map(|link| Arc::new(step(link))).collect(),
+            };
+            Body::Act {
+                subject: Subject { process: Arc::clone(process), ancestry },
+                action: action.clone(),
+                verdict: *verdict,
+                rule: rule.clone().map(Arc::new),
+            }
+        }
+    }
+}
+
+/// A process that has this link.
+fn step(link: &Link) -> Process {
+    let mut program = Program::default();
+    program.image.digest = link.sha256;
+    program.script =
+        link.script.map(|script| treeline_event::Image { digest: script.0, ..Default::default() });
+    Process {
+        key: link.key,
+        parent: None,
+        uid: 0,
+        euid: 0,
+        gid: 0,
+        user: None,
+        tty: None,
+        program: Arc::new(program),
+        started_ns: 0,
+    }
+}
+
+/// An entry of every kind.
+#[must_use]
+pub fn seeds() -> Vec<Vec<u8>> {
+    treeline_tests::samples::entries()
+}

@@ -1,0 +1,180 @@
+//! The text of a policy.
+
+use treeline_abi::paths::Operation;
+use treeline_policy::{
+    Decision, Diagnostics, Home, Host, Located, Matcher, MountTable, Object, Policy, Request, Resolver,
+    Subject, Tables, Target, compile, eval, explain,
+    glob::{Anchor, Component, Glob},
+    literal_roots, parse,
+    policy::{FileOperation, Kind, Rule},
+};
+
+const HOME: &[u8] = b"/home/u";
+/// Questions to one policy: a policy may have thousands of globs, and an input should take a millisecond.
+const REQUESTS_MAX: usize = 256;
+/// Subjects who ask.
+const SUBJECTS_MAX: usize = 4;
+/// Ports of one rule that are asked for.
+const PORTS_MAX: usize = 6;
+
+/// Whatever is said of a text can be shown; an accepted policy compiles or says why not, and its tables decide as the oracle.
+pub fn run(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let policy = match parse("policy.yaml", text) {
+        Ok(policy) => policy,
+        Err(found) => {
+            assert!(found.has_errors());
+            show(&found);
+            return false;
+        }
+    };
+    show(&policy.warnings);
+    let host = Host { homes: vec![Home { uid: 1000, path: HOME.to_vec() }] };
+    for rule in &policy.rules {
+        assert!(literal_roots(rule, &host).iter().all(|root| root.directory.starts_with(b"/")));
+    }
+    let target = Target { seed: 7, generation: 1, slot: 1 };
+    match compile(&policy, &host, &MountTable::single(1), target) {
+        Ok(tables) => compare(&policy, &host, &tables),
+        Err(found) => show(&found),
+    }
+    true
+}
+
+fn show(found: &Diagnostics) {
+    assert_eq!(found.render(false).is_empty(), found.is_empty());
+    assert_eq!(found.reports().count(), found.items().len());
+}
+
+/// Asks what each pattern of each rule is about, for subjects in and out of exceptions.
+fn compare(policy: &Policy, host: &Host, tables: &Tables) {
+    let matcher = Matcher::new(tables);
+    let exceptions = policy.rules.iter().flat_map(|rule| &rule.exceptions);
+    let subjects = exceptions.map(|exception| Subject {
+        executable: exception.executable.as_ref().map_or_else(|| b"/other".to_vec(), witness),
+        sha256: exception.sha256,
+        uid: 1000,
+    });
+    let nobody = Subject { executable: b"/usr/bin/cat".to_vec(), sha256: None, uid: 1000 };
+    let subjects: Vec<Subject> = [nobody].into_iter().chain(subjects).take(SUBJECTS_MAX).collect();
+    let objects = policy.rules.iter().flat_map(objects).take(REQUESTS_MAX / subjects.len());
+    for (number, object) in objects.enumerate() {
+        for subject in &subjects {
+            let request = Request { subject: subject.clone(), object: object.clone() };
+            let Some(decision) = decide(&matcher, &request) else { continue };
+            let expect = eval(policy, host, &request);
+            assert_eq!(decision, expect, "{request:?}");
+            // It makes texts of every rule, which takes longer than all the rest.
+            if number == 0 {
+                assert_eq!(explain(policy, host, &request).verdict, expect.verdict);
+            }
+        }
+    }
+}
+
+/// What the kernel would do; none for what is deeper than it walks: it refuses that, while the oracle has no bound.
+fn decide(matcher: &Matcher<'_>, request: &Request) -> Option<Decision> {
+    let Subject { executable, sha256, .. } = &request.subject;
+    let subject = located(executable);
+    matcher.accepted(&subject, Operation::SUBJECT).ok()?;
+    let sets = matcher.subject_sets(&subject, executable, sha256.as_ref());
+    let (path, operation, content) = match &request.object {
+        Object::Connect { address, port } => return Some(matcher.decide_connect(sets, *address, *port)),
+        Object::File { path, operation } => (path, *operation as u32, None),
+        Object::Exec { path, sha256 } => (path, Operation::EXEC, sha256.as_ref()),
+        Object::ConnectUnix { path } => (path, Operation::CONNECT, None),
+    };
+    let file = located(path);
+    matcher.accepted(&file, operation).ok()?;
+    Some(matcher.decide_path(sets, &file, operation, content))
+}
+
+/// What a rule names, in every way in which somebody may ask for it.
+fn objects(rule: &Rule) -> Vec<Object> {
+    let mut objects = Vec::new();
+    for glob in rule.kind.globs() {
+        let path = witness(&glob.value);
+        objects.push(Object::File { path: path.clone(), operation: FileOperation::Read });
+        objects.push(Object::File { path: path.clone(), operation: FileOperation::Create });
+        objects.push(Object::Exec { path: path.clone(), sha256: None });
+        objects.push(Object::ConnectUnix { path });
+    }
+    match &rule.kind {
+        Kind::File { .. } => {}
+        Kind::Exec { sha256, .. } => {
+            let content = |digest: [u8; 32]| Object::Exec { path: b"/other".to_vec(), sha256: Some(digest) };
+            objects.extend(sha256.iter().map(|digest| content(digest.value)));
+        }
+        Kind::Connect { to, ports, .. } => {
+            let addresses = to.iter().flat_map(|net| [net.value.network(), net.value.broadcast()]);
+            let ports = ports.iter().flat_map(|range| [range.first, range.last, range.last.wrapping_add(1)]);
+            let ports: Vec<u16> = ports.take(PORTS_MAX).collect();
+            objects.extend(
+                addresses.flat_map(|address| {
+                    ports.iter().map(move |port| Object::Connect { address, port: *port })
+                }),
+            );
+        }
+    }
+    objects
+}
+
+fn located(path: &[u8]) -> Located {
+    MountTable::single(1).locate(path).remove(0)
+}
+
+/// A path that the glob matches.
+fn witness(glob: &Glob) -> Vec<u8> {
+    let mut path = if glob.anchor == Anchor::Home { HOME.to_vec() } else { Vec::new() };
+    for component in &glob.components {
+        let name = match component {
+            Component::Literal(name) => name.clone(),
+            Component::Any => b"any".to_vec(),
+            Component::Wild { prefix, suffix } => [prefix.as_slice(), b"x", suffix].concat(),
+            Component::Globstar => continue,
+        };
+        path.push(b'/');
+        path.extend(name);
+    }
+    if path.is_empty() { b"/".to_vec() } else { path }
+}
+
+const EVERY_RULE: &str = r#"version: 1
+name: every
+description: |
+  Two
+  lines.
+mode: monitor
+rules:
+  - id: files
+    kind: file
+    paths: ["~/.ssh/**", "/etc/*.d/x", '**/.env']
+    operations: [read, write, create, delete, rename, link]
+    mode: enforce
+    severity: high
+    reason: Keys stay here.
+    except:
+      - executable: /usr/bin/ssh
+        sha256: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+        reason: git
+  - id: programs
+    kind: exec
+    paths: ["/opt/**/nc*"]
+    sha256: ["bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"]
+    reason: x
+  - id: net
+    kind: connect
+    to: [169.254.169.254, 10.0.0.0/8, "fd00::/8"]
+    ports: [80, 8000-8999]
+    reason: x
+  - id: sockets
+    kind: connect
+    unix: [/run/docker.sock]
+    reason: x
+"#;
+
+/// The shipped policy, and one with a rule of every kind.
+#[must_use]
+pub fn seeds() -> Vec<Vec<u8>> {
+    vec![include_bytes!("../../../policies/baseline.yaml").to_vec(), EVERY_RULE.into()]
+}
