@@ -1,0 +1,104 @@
+//! Taking what the kernel and the guard have, in the order of time, whatever else is going on.
+
+use std::{panic::resume_unwind, sync::PoisonError, thread, time::Duration};
+
+use treeline_event::{Action, AttachMode, Outcome};
+
+use super::{LinuxBackend, named};
+use crate::backend::{Delivery, Installable, LossReport, Seen};
+
+/// Deliveries that are collected while something else takes its time: some 30 MiB. Beyond it the rings fill, and count.
+const COLLECTED_MAX: usize = 65_536;
+
+/// How often that is done: far more often than a ring can fill.
+const COLLECT_INTERVAL: Duration = Duration::from_millis(2);
+
+impl LinuxBackend {
+    /// In mode `fallback` names are judged here, in the other modes in the kernel.
+    pub(super) fn judge_names(&self, mut delivery: Delivery) -> Delivery {
+        if let (Delivery::Observation(observation), Some(in_force), AttachMode::Fallback) =
+            (&mut delivery, &self.in_force, self.mode)
+        {
+            let Installable { policy, generation, .. } = &in_force.installable;
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            named::judge(observation, policy, &in_force.tables.host, *generation, &known);
+        }
+        delivery
+    }
+
+    /// Whether an observation repeats what the guard has already reported: the system call that it refused. That is
+    /// the next one that the same thread comes back from.
+    pub(super) fn repeats_refusal(&mut self, delivery: &Delivery) -> bool {
+        let Delivery::Observation(observation) = delivery else { return false };
+        let thread = (observation.subject, observation.tid);
+        if matches!(observation.seen, Seen::Exit { .. }) {
+            self.expected.retain(|(process, _), _| *process != observation.subject);
+            return false;
+        }
+        let Some(refusals) = self.expected.get_mut(&thread) else { return false };
+        let mut returned = false;
+        while refusals.pop_front_if(|refused_ns| *refused_ns <= observation.time_ns).is_some() {
+            returned = true;
+        }
+        if refusals.is_empty() {
+            self.expected.remove(&thread);
+        }
+        let Seen::Act(action) = &observation.seen else { return false };
+        returned && matches!(&**action, Action::Open { outcome: Outcome::Errno(libc::EPERM), .. })
+    }
+
+    /// Takes what has arrived from the kernel and the guard, in the order of time.
+    ///
+    /// What a process did before it was refused something is in the rings when the refusal is taken, so the rings are
+    /// read after it. The record of the system call that comes back from a refusal can already be among those, so the
+    /// refusals that have come meanwhile are known, too, but wait for the next round.
+    pub(super) fn collect(&mut self) {
+        let _ = rustix::io::read(&*self.refused, &mut [0u8; 8]);
+        let mut refusals = std::mem::take(&mut self.later);
+        refusals.extend(self.take_refusals());
+        let mut records = Vec::new();
+        self.rings.drain(&self.decoder, &mut |delivery| records.push(delivery));
+        self.later = self.take_refusals();
+        records.retain(|record| !self.repeats_refusal(record));
+        let judged = records.into_iter().map(|record| self.judge_names(record));
+        let mut all: Vec<Delivery> = refusals.into_iter().chain(judged).collect();
+        // A record that could not be read has no time; it stays before its neighbours.
+        all.sort_by_key(|delivery| match delivery {
+            Delivery::Observation(observation) => observation.time_ns,
+            Delivery::Loss(_) | Delivery::Malformed(_) => 0,
+        });
+        self.collected.append(&mut all);
+    }
+
+    pub(super) fn take_refusals(&mut self) -> Vec<Delivery> {
+        let Some(guard) = &self.guard else { return Vec::new() };
+        let mut taken = Vec::new();
+        for refusal in guard.denials() {
+            if let Seen::Act(action) = &refusal.seen
+                && matches!(**action, Action::Open { .. })
+            {
+                let thread = (refusal.subject, refusal.tid);
+                self.expected.entry(thread).or_default().push_back(refusal.time_ns);
+            }
+            taken.push(Delivery::Observation(Box::new(refusal)));
+        }
+        if let Some((count, first_ns, last_ns)) = guard.unrecorded() {
+            taken.push(Delivery::Loss(LossReport { kind: "open", site: "guard", count, first_ns, last_ns }));
+        }
+        taken
+    }
+
+    /// Does something that takes its time, and meanwhile keeps the rings from running full.
+    pub(super) fn while_collecting<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let worker = scope.spawn(work);
+            while !worker.is_finished() {
+                if self.collected.len() < COLLECTED_MAX {
+                    self.collect();
+                }
+                thread::sleep(COLLECT_INTERVAL);
+            }
+            worker.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+}

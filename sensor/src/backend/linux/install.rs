@@ -1,0 +1,195 @@
+//! Putting a policy in force: everything is made ready first, then it changes at once, or not at all.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use treeline_event::{AttachMode, Mode, RuleState, RuleStatus};
+use treeline_policy::{Home, Host, Policy, Tables, Target, policy::Rule};
+
+use super::{
+    InForce, LinuxBackend, coverage,
+    guard::{Orders, Placed},
+    links::{self, Aliases},
+    random_seed, sys,
+};
+use crate::backend::{BackendError, Installable};
+
+/// When files with several names were last searched for, and how long that took.
+pub(super) struct LinksSearch {
+    ended: Instant,
+    took: Duration,
+}
+
+/// A search for links takes at most one part in so many of the time.
+const LINKS_SHARE: u32 = 20;
+
+impl LinksSearch {
+    pub(super) fn is_due(&self) -> bool {
+        self.ended.elapsed() >= self.took * LINKS_SHARE
+    }
+}
+
+/// What is made ready for a policy while records go on being collected.
+struct Prepared {
+    tables: Tables,
+    aliases: Aliases,
+    links: LinksSearch,
+    placed: Option<Placed>,
+}
+
+impl LinuxBackend {
+    /// See [`Backend::install`](crate::backend::Backend::install).
+    pub(super) fn put_in_force(&mut self, policy: &Installable) -> Result<Vec<RuleStatus>, BackendError> {
+        let host = Host {
+            homes: policy
+                .homes
+                .iter()
+                .map(|(uid, path)| Home {
+                    uid: *uid,
+                    path: std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec(),
+                })
+                .collect(),
+        };
+        let shared = Arc::new(policy.policy.clone());
+        refuse_unenforceable(policy, self.mode, &self.statuses(&shared, None))?;
+        let prepared = self.prepare(&shared, &host, policy.generation);
+        let enforced = prepared.and_then(|prepared| {
+            self.enforce(&shared, policy.generation, &prepared)?;
+            Ok(prepared)
+        });
+        let prepared = match enforced {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.go_back();
+                return Err(error);
+            }
+        };
+        let statuses = self.statuses(&shared, Some(&prepared));
+        if let Some(placed) = &prepared.placed {
+            tracing::info!(marks = placed.marks, "protected objects are marked");
+        }
+        let Prepared { tables, links, .. } = prepared;
+        self.in_force = Some(InForce { installable: policy.clone(), policy: shared, tables, links });
+        if let Err(error) = self.refresh_images() {
+            tracing::error!(%error, "the table of files by content could not be filled");
+        }
+        sys::release_freed_memory();
+        Ok(statuses)
+    }
+
+    /// What each rule of a policy amounts to.
+    fn statuses(&self, policy: &Policy, prepared: Option<&Prepared>) -> Vec<RuleStatus> {
+        let status = |(index, rule): (usize, &Rule)| {
+            let marks = prepared.and_then(|prepared| prepared.placed.as_ref());
+            let marks = marks.iter().flat_map(|placed| &placed.problems);
+            let marks = marks.filter(|problem| problem.rule == index).map(|problem| problem.text.clone());
+            let links = prepared.iter().flat_map(|prepared| &prepared.aliases.problems);
+            let links = links.filter(|(rule, _)| *rule == index);
+            let problems: Vec<String> = marks.chain(links.map(|(_, text)| text.clone())).collect();
+            coverage::status(rule, self.mode, &self.hooks, &problems)
+        };
+        policy.rules.iter().enumerate().map(status).collect()
+    }
+
+    /// Compiles a policy, finds what it protects and marks it. Nothing of it is in force yet.
+    fn prepare(
+        &mut self,
+        policy: &Arc<Policy>,
+        host: &Host,
+        generation: u64,
+    ) -> Result<Prepared, BackendError> {
+        let target = Target { seed: random_seed()?, generation, slot: self.kernel_tables.idle() };
+        let (guard, mounts) = (self.guard.clone(), self.decoder.mounts.clone());
+        self.while_collecting(move || {
+            let tables = treeline_policy::compile(policy, host, &mounts, target)
+                .map_err(|diagnostics| BackendError::Policy(diagnostics.render(false)))?;
+            let placed = guard.map(|guard| guard.place(Arc::clone(policy), host.clone())).transpose()?;
+            let started = Instant::now();
+            let aliases = links::aliases(policy, host, &mounts, tables.slot);
+            let links = LinksSearch { ended: Instant::now(), took: started.elapsed() };
+            Ok(Prepared { tables, aliases, links, placed })
+        })
+    }
+
+    /// Puts a prepared policy in force.
+    fn enforce(
+        &mut self,
+        policy: &Arc<Policy>,
+        generation: u64,
+        prepared: &Prepared,
+    ) -> Result<(), BackendError> {
+        let Prepared { tables, aliases, .. } = prepared;
+        // The new slot's aliases are there before it is put in force.
+        self.kernel_tables.add_aliases(&mut self.ebpf, &aliases.files)?;
+        if let Some(guard) = &self.guard {
+            guard.enforce(&orders(policy, tables, generation))?;
+        }
+        self.kernel_tables.install(&mut self.ebpf, tables)?;
+        self.kernel_tables.keep_aliases(&mut self.ebpf, &aliases.files)
+    }
+
+    /// Looks for links that were made since the policy was put in force, if it is time.
+    pub(super) fn search_links(&mut self) -> Result<(), BackendError> {
+        let Some(in_force) = self.in_force.as_ref().filter(|in_force| in_force.links.is_due()) else {
+            return Ok(());
+        };
+        let (policy, host, slot) =
+            (Arc::clone(&in_force.policy), in_force.tables.host.clone(), in_force.tables.slot);
+        let mounts = self.decoder.mounts.clone();
+        let started = Instant::now();
+        let aliases = self.while_collecting(|| links::aliases(&policy, &host, &mounts, slot));
+        if let Some(in_force) = &mut self.in_force {
+            in_force.links = LinksSearch { ended: Instant::now(), took: started.elapsed() };
+        }
+        self.kernel_tables.add_aliases(&mut self.ebpf, &aliases.files)
+    }
+
+    /// After a policy could not be put in force: marks and answers are again those of the one before.
+    fn go_back(&mut self) {
+        let (Some(guard), Some(in_force)) = (self.guard.clone(), &self.in_force) else { return };
+        let orders = orders(&in_force.policy, &in_force.tables, in_force.installable.generation);
+        let restored =
+            guard.place(Arc::clone(&orders.policy), orders.host.clone()).and_then(|_| guard.enforce(&orders));
+        if let Err(error) = restored {
+            tracing::error!(%error, "the policy in force could not be restored; restart the sensor");
+        }
+    }
+}
+
+/// What the guard has to know of a compiled policy.
+fn orders(policy: &Arc<Policy>, tables: &Tables, generation: u64) -> Orders {
+    let index = |id: &str| tables.info.iter().position(|info| info.id == id).unwrap_or(usize::MAX) as u32;
+    Orders {
+        policy: Arc::clone(policy),
+        host: tables.host.clone(),
+        generation,
+        rule_indices: policy.rules.iter().map(|rule| index(&rule.id)).collect(),
+    }
+}
+
+/// Whether every rule in `enforce` can be enforced at all, or it is allowed that it cannot.
+fn refuse_unenforceable(
+    policy: &Installable,
+    mode: AttachMode,
+    statuses: &[RuleStatus],
+) -> Result<(), BackendError> {
+    let hopeless = |(status, rule): &(&RuleStatus, &Rule)| {
+        rule.mode == Mode::Enforce && matches!(status.state, RuleState::Observed | RuleState::Impossible)
+    };
+    let hopeless: Vec<&str> = statuses
+        .iter()
+        .zip(&policy.policy.rules)
+        .filter(hopeless)
+        .map(|(status, _)| status.rule.as_str())
+        .collect();
+    if hopeless.is_empty() || policy.allow_unenforceable {
+        return Ok(());
+    }
+    Err(BackendError::Policy(format!(
+        "attach mode {mode} cannot enforce the rules {}: set them to `mode: monitor`, or have them observed only, with \
+         `unenforceable = \"observe\"` in the configuration or `--unenforceable observe`",
+        hopeless.join(", ")
+    )))
+}
