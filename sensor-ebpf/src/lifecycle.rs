@@ -9,6 +9,7 @@ use treeline_abi::{
 use crate::{
     emit,
     kernel::{GO_ON, STOP, copy_kernel_str, copy_user, copy_user_str, inode, offset, read, repeat},
+    log::note,
     scratch::{PATH_BUFFER_LEN, Scratch},
     tasks::{self, TaskIds},
     walk,
@@ -41,6 +42,7 @@ pub(crate) fn process_fork(ctx: BtfTracePointContext) -> i32 {
     if peer.pid != peer.tid {
         return 0;
     }
+    note!(&ctx, "session {:x}: process {} created", label.session, peer.pid);
     let Some(scratch) = Scratch::take() else {
         emit::failed(Kind::Fork);
         return 0;
@@ -68,7 +70,9 @@ pub(crate) fn process_exec(ctx: BtfTracePointContext) -> i32 {
     };
     let task = task as u64;
     let bprm = bprm as u64;
-    emit::begin(scratch, Kind::Exec, label.session, &tasks::ids(task));
+    let ids = tasks::ids(task);
+    note!(&ctx, "session {:x}: process {} has a new image", label.session, ids.pid);
+    emit::begin(scratch, Kind::Exec, label.session, &ids);
     credentials(scratch, task);
     let file: u64 = read(bprm + offset!(bprm_file));
     emit::object(&mut scratch.header, &inode(read(file + offset!(file_inode))));
@@ -111,7 +115,9 @@ pub(crate) fn process_exit(ctx: BtfTracePointContext) -> i32 {
         emit::failed(Kind::Exit);
         return 0;
     };
-    emit::begin(scratch, Kind::Exit, label.session, &tasks::ids(task));
+    let ids = tasks::ids(task);
+    note!(&ctx, "session {:x}: process {} ends", label.session, ids.pid);
+    emit::begin(scratch, Kind::Exit, label.session, &ids);
     let by_group = read::<u32>(signal + offset!(signal_flags)) & GROUP_EXIT != 0;
     scratch.header.detail = if by_group {
         read(signal + offset!(signal_group_exit_code))

@@ -12,6 +12,7 @@ mod decide;
 mod emit;
 mod kernel;
 mod lifecycle;
+mod log;
 mod lsm;
 mod maps;
 mod scratch;

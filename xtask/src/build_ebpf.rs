@@ -23,18 +23,35 @@ const INHERITED: &[&str] = &[
     "RUSTUP_TOOLCHAIN",
 ];
 
-/// Builds the kernel programs, after installing what their toolchain lacks.
+/// Which kernel programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// Those that are shipped.
+    Shipped,
+    /// Those that log while somebody develops them.
+    Debug,
+}
+
+/// Builds the kernel programs that are shipped, after installing what their toolchain lacks.
 pub(crate) fn run(checkout: &Checkout) -> Result<Outcome> {
+    make(checkout, Flavour::Shipped)
+}
+
+/// Builds kernel programs, after installing what their toolchain lacks.
+pub(crate) fn make(checkout: &Checkout, flavour: Flavour) -> Result<Outcome> {
     setup::bpf_toolchain(checkout)?;
-    let built = compile(checkout)?;
-    let object = checkout.bpf_object();
+    let built = compile(checkout, flavour)?;
+    let object = match flavour {
+        Flavour::Shipped => checkout.bpf_object(),
+        Flavour::Debug => checkout.bpf_debug_object(),
+    };
     let word = if place(&built, &object)? { "new" } else { "unchanged" };
     println!("{} ({word})", checkout.relative(&object).display());
     Ok(Outcome::Clean)
 }
 
 /// Runs the kernel programs' own cargo; answers the object that it made.
-fn compile(checkout: &Checkout) -> Result<PathBuf> {
+fn compile(checkout: &Checkout, flavour: Flavour) -> Result<PathBuf> {
     let toolchain = toolchain::Toolchain::find()
         .context("no compiler for kernel programs: `cargo xtask setup` installs one")?;
     let linker =
@@ -58,6 +75,9 @@ fn compile(checkout: &Checkout) -> Result<PathBuf> {
         // BTF comes from debug information; the linker turns it into .BTF and drops the rest.
         .env("RUSTFLAGS", "-C debuginfo=2 -C link-arg=--btf")
         .env("LD_LIBRARY_PATH", toolchain.llvm_folder(checkout)?);
+    if flavour == Flavour::Debug {
+        command.args(["--features", "debug"]);
+    }
     step::run(checkout, "build-ebpf", &mut command)?;
     Ok(folder.join("target").join(toolchain::TARGET).join("release/treeline"))
 }

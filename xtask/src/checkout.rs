@@ -55,6 +55,11 @@ impl Checkout {
         self.root.join("target/bpf/treeline.bpf.o")
     }
 
+    /// The same for an object whose programs log; elsewhere, so that a change of it does not touch the shipped one.
+    pub(crate) fn bpf_debug_object(&self) -> PathBuf {
+        self.root.join("target/debug-log/treeline.bpf.o")
+    }
+
     /// The release binary; a `CARGO_TARGET_DIR` of the caller is honoured.
     pub(crate) fn treeline(&self) -> PathBuf {
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);

@@ -41,7 +41,7 @@ enum Verb {
     /// Build the kernel programs into `target/bpf/treeline.bpf.o`.
     BuildEbpf,
     /// Build the kernel programs and then the `treeline` binary that embeds them.
-    Build,
+    Build(build::Arguments),
     /// Check everything that can be checked without running it: format, clippy, tidy, deny.
     Check,
     /// Check licences, sources and advisories of dependencies.
@@ -78,7 +78,7 @@ fn run(verb: Verb) -> Result<Outcome> {
     match verb {
         Verb::Setup(arguments) => setup::run(&checkout, &arguments),
         Verb::BuildEbpf => build_ebpf::run(&checkout),
-        Verb::Build => build::run(&checkout),
+        Verb::Build(arguments) => build::verb(&checkout, &arguments),
         Verb::Check => check::run(&checkout),
         Verb::Deny => deny::run(&checkout),
         Verb::Test(arguments) => test::run(&checkout, &arguments),

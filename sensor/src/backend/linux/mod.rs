@@ -9,6 +9,7 @@ mod hooks;
 mod install;
 mod links;
 mod load;
+mod messages;
 pub(crate) mod mounts;
 mod named;
 mod object;
@@ -33,8 +34,8 @@ use treeline_policy::{Policy, Tables};
 
 pub use self::doctor::{Check, CheckState, checks};
 use self::{
-    decode::Decoder, guard::Guard, install::LinksSearch, mounts::MountTable, offsets::Kernel, rings::Rings,
-    tables::KernelTables,
+    decode::Decoder, guard::Guard, install::LinksSearch, messages::Messages, mounts::MountTable,
+    offsets::Kernel, rings::Rings, tables::KernelTables,
 };
 use super::{Backend, BackendError, Capabilities, Delivery, Installable, TrackRequest};
 
@@ -82,6 +83,8 @@ pub struct LinuxBackend {
     labels: OwnedFd,
     /// Files whose content is known, for rules by SHA-256. Shared with the guard.
     known: Known,
+    /// What the kernel programs log, in builds that have it.
+    messages: Messages,
     /// Wakes a poll when the guard has refused something.
     refused: Arc<OwnedFd>,
     /// When a thread was refused something, oldest first; its system calls have not been seen to return since.
@@ -142,6 +145,7 @@ impl LinuxBackend {
         }
         let btf = Btf::from_sys_fs().map_err(|error| BackendError::Unsupported(load::chain(&error)))?;
         let mut ebpf = load::load(object, &facts.offsets, &facts.settings)?;
+        let messages = Messages::of(&mut ebpf);
         let mut statuses = unused(refusals);
         for hook in &wanted {
             let status = load::attach(&mut ebpf, hook, &btf);
@@ -180,6 +184,7 @@ impl LinuxBackend {
             later: Vec::new(),
             labels,
             known,
+            messages,
             refused,
             expected: HashMap::new(),
         })
@@ -266,6 +271,7 @@ impl Backend for LinuxBackend {
             deliver(delivery);
         }
         self.rings.losses(deliver);
+        self.messages.flush();
         Ok(())
     }
 }
