@@ -52,15 +52,23 @@ impl Lookup {
         let (argv, argv_cut) = self.proc.argv(pid).unwrap_or_default();
         let cwd = self.proc.link(pid, "cwd").unwrap_or_default();
         let mut image = Image { digest: Digest::Gone, seen_by_kernel: true, ..Image::default() };
-        if let Ok(target) = self.proc.link(pid, "exe") {
-            (image.path, image.unlinked) = parse_exe(&target);
-            match self.proc.hold(pid, "exe").and_then(|held| Ok((identity(&held)?, held))) {
-                Ok((file, held)) => {
-                    image.file = file;
-                    self.hasher.resolve(&mut image, || Places { held: Some(held), paths: Vec::new() });
+        match self.proc.link(pid, "exe") {
+            Ok(target) => {
+                (image.path, image.unlinked) = parse_exe(&target);
+                match self.proc.hold(pid, "exe").and_then(|held| Ok((identity(&held)?, held))) {
+                    Ok((file, held)) => {
+                        image.file = file;
+                        self.hasher.resolve(&mut image, || Places { held: Some(held), paths: Vec::new() });
+                    }
+                    Err(_) => image.digest = Digest::Unreadable,
                 }
-                Err(_) => image.digest = Digest::Unreadable,
             }
+            // Of pid 1 in a container that shields it, say.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                image.digest = Digest::Unreadable;
+            }
+            // A kernel thread, or a process that is gone.
+            Err(_) => {}
         }
         let name_given = argv.first().cloned().unwrap_or_default();
         Program { image, name_given, argv, argv_cut, cwd, ..Program::default() }
