@@ -54,6 +54,10 @@ enum Verb {
     /// Run a command under observation
     Run(run::Args),
     /// Run Claude Code under observation
+    ///
+    /// What Treeline does not know goes to Claude Code, and so does everything behind `--`: `treeline claude --version` is
+    /// Claude Code's version, `treeline claude -- --help` its help.
+    #[command(disable_version_flag = true)]
     Claude(claude::Args),
     /// Observe a process that already runs, and everything that it starts
     Adopt(adopt::Args),

@@ -3,13 +3,17 @@
 use std::{
     fs,
     os::unix::{fs::PermissionsExt as _, net::UnixDatagram, process::CommandExt as _},
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
 use rustix::process::Signal;
 use treeline_event::{Action, Notice};
-use treeline_tests::sensor::{Scene, actions, binary, is_permitted, notices, with_verdict};
+use treeline_tests::{
+    claude,
+    sensor::{Scene, actions, binary, is_permitted, notices, with_verdict},
+};
 
 const KEYS: &str =
     "  - id: keys\n    kind: file\n    paths: [\"@/.ssh/**\"]\n    reason: Keys are not for agents.\n";
@@ -43,6 +47,47 @@ fn a_session_through_the_daemon() {
     assert!(matches!(notices(&entries).last(), Some(Notice::Stopped { reason }) if reason.contains("TERM")));
     let verified = scene.ask(&["log", "verify"]);
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+}
+
+#[test]
+fn claude_code_is_found_and_its_session_says_so() {
+    let test = "claude_code_is_found_and_its_session_says_so";
+    if !is_permitted(test) {
+        return;
+    }
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(claude::INSTALL_DIR);
+    let program = claude::binary(&installed);
+    if !program.is_file() {
+        eprintln!("skipped: {test}: Claude Code is not installed; `cargo xtask demo` installs it");
+        return;
+    }
+    let scene = Scene::new();
+    scene.policy(KEYS);
+    let path = scene.path("bin");
+    fs::create_dir(&path).expect("a directory");
+    std::os::unix::fs::symlink(&program, path.join("claude")).expect("a link");
+    let mut daemon = scene.daemon("");
+    let mut command = daemon.command(&["claude", "--version"]);
+    // Nothing of whoever runs the test reaches it.
+    command.env_clear().env("TREELINE_CONFIG", scene.path("treeline.toml")).env("HOME", scene.path("home"));
+    command.env("PATH", format!("{}:/usr/bin:/bin", path.display()));
+    let ran = command.output().expect("the binary runs");
+    let words = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(
+        ran.status.success() && words.contains("Claude Code"),
+        "{words}{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().expect("it ends").success());
+    let entries = scene.entries();
+    let origins: Vec<_> = notices(&entries)
+        .filter_map(|notice| match notice {
+            Notice::SessionStarted { origin, command, .. } => Some((origin.as_str(), command.len())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(origins, [("claude", 2)]);
 }
 
 #[test]
