@@ -228,6 +228,39 @@ fn a_second_daemon_is_told_about_the_first() {
 }
 
 #[test]
+fn a_daemon_with_another_state_directory_leaves_the_socket_alone() {
+    let daemon = Daemon::start();
+    let other = tempfile::tempdir().expect("a temporary directory");
+    let (running, _) = start(other.path()).expect("its state is its own");
+    let running = Arc::new(running);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let bound = runtime.block_on(async { Server::bind(&daemon.socket(), None, Arc::clone(&running)) });
+    let error = bound.map(drop).expect_err("the first serves it").to_string();
+    let expected = format!("another sensor (pid {}) uses the socket `", std::process::id());
+    assert!(error.starts_with(&expected), "{error}");
+    running.sensor.stop("test").expect("it stops");
+    daemon.client().ping().expect("the first is unharmed");
+}
+
+#[test]
+fn what_somebody_else_put_at_the_sockets_path_stays() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (running, _) = start(dir.path()).expect("it starts");
+    let running = Arc::new(running);
+    let path = dir.path().join("sock");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let bind = || runtime.block_on(async { Server::bind(&path, None, Arc::clone(&running)) });
+    drop(bind().expect("nobody serves it"));
+    assert!(!path.exists(), "nobody can find a socket that nobody serves");
+    let server = bind().expect("nobody serves it any more");
+    fs::rename(&path, dir.path().join("moved")).expect("it can be moved");
+    fs::write(&path, "somebody else's").expect("a file");
+    drop(server);
+    assert!(path.exists());
+    running.sensor.stop("test").expect("it stops");
+}
+
+#[test]
 fn users_see_their_own_sessions_only() {
     // The socket cannot be used as somebody else without being root, so the other user's session is made from inside.
     let daemon = Daemon::start();

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::{Globals, output, output::Hinted};
 use crate::{
     config::{Config, ModeChoice, Unenforceable},
+    control::server::BindError,
     daemon::{
         adapters,
         lock::LockError,
@@ -59,7 +60,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
     };
     let mode = args.mode.or(config.mode);
     let running = Running::start(settings, || adapters::kernel_backend(mode)).map_err(explain)?;
-    main_loop::serve(running, &socket)?;
+    main_loop::serve(running, &socket).map_err(explain_end)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -69,6 +70,17 @@ fn explain(error: anyhow::Error) -> anyhow::Error {
         _ => "`treeline doctor` says what this machine lacks",
     };
     error.context(Hinted::new("the daemon cannot start", hint))
+}
+
+/// What is known of the socket only when everything else runs.
+fn explain_end(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<BindError>() {
+        Some(BindError::Lock(LockError::Taken { .. })) => error.context(Hinted::new(
+            "the daemon cannot start",
+            "`treeline status` asks the other one; `--socket` or `socket` in the configuration names another path",
+        )),
+        _ => error,
+    }
 }
 
 /// The group's id. Without the group only root can use the socket.

@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     fs, io,
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -25,7 +25,11 @@ use super::{
     proto::{self, EntriesRequest, ErrorKind, Request, Response},
     visible::Visible,
 };
-use crate::daemon::{sensor::Registration, start::Running};
+use crate::daemon::{
+    lock::{Lock, LockError},
+    sensor::Registration,
+    start::Running,
+};
 
 /// How long a client may take for a frame that it has begun, or for taking an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,12 +51,21 @@ const MESSAGE_LEN_MAX: usize = 64 << 10;
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {attempt} `{}`", path.display())]
-pub struct BindError {
-    attempt: &'static str,
-    path: PathBuf,
-    #[source]
-    source: io::Error,
+pub enum BindError {
+    /// Another sensor serves it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A file operation failed.
+    #[error("cannot {attempt} `{}`", path.display())]
+    Io {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The socket.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// The socket of a sensor.
@@ -60,7 +73,10 @@ pub struct BindError {
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    /// Device and inode, by which our own socket is known at the end.
+    made: Option<(u64, u64)>,
     service: Arc<Service>,
+    _lock: Lock,
 }
 
 #[derive(Debug)]
@@ -71,18 +87,19 @@ struct Service {
 }
 
 impl Server {
-    /// Makes the socket, for root and the group. Whoever holds the state directory's lock may replace an old socket.
+    /// Makes the socket, for root and the group. Whoever holds its lock may replace an old one.
     ///
     /// # Errors
     /// [`BindError`].
     pub fn bind(path: &Path, group: Option<u32>, running: Arc<Running>) -> Result<Self, BindError> {
         let failed = |attempt| {
             let path = path.to_owned();
-            move |source| BindError { attempt, path, source }
+            move |source| BindError::Io { attempt, path, source }
         };
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).map_err(failed("create the directory of"))?;
         }
+        let lock = Lock::of_socket(path)?;
         if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
             fs::remove_file(path).map_err(failed("remove the old"))?;
         }
@@ -97,10 +114,11 @@ impl Server {
             let chowned = chown(&temporary, None, Some(Gid::from_raw(group)));
             chowned.map_err(io::Error::from).map_err(failed("give to its group"))?;
         }
+        let made = identity(&temporary);
         fs::rename(&temporary, path).map_err(failed("name"))?;
         let visible = Visible::new(Path::new(&running.sensor.status().log.dir));
         let service = Arc::new(Service { running, visible, by_uid: Mutex::default() });
-        Ok(Self { listener, path: path.to_owned(), service })
+        Ok(Self { listener, path: path.to_owned(), made, service, _lock: lock })
     }
 
     /// Serves until it is dropped. Must run on a `LocalSet` or any runtime of one thread.
@@ -134,8 +152,15 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(fs::remove_file(&self.path));
+        // An administrator may have put something else there; that is not ours to remove.
+        if self.made.is_some() && identity(&self.path) == self.made {
+            drop(fs::remove_file(&self.path));
+        }
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// A place among the connections of a user.

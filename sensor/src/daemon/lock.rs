@@ -1,23 +1,26 @@
-//! One sensor per state directory.
+//! One sensor per state directory, and one per socket.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use rustix::fs::{FlockOperation, flock};
 
-/// Why the state directory is not ours.
+/// Why something is not ours.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another sensor has it.
-    #[error("another sensor{} uses the state directory `{}`", pid_words(*pid), dir.display())]
+    #[error("another sensor{} uses the {what} `{}`", pid_words(*pid), path.display())]
     Taken {
         /// Its process, when it said so.
         pid: Option<u32>,
-        /// Which directory.
-        dir: PathBuf,
+        /// What it uses: `state directory` or `socket`.
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
     },
     /// A file operation failed.
     #[error("cannot {attempt} `{}`", path.display())]
@@ -36,36 +39,48 @@ fn pid_words(pid: Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
 }
 
-/// Holds the state directory until it is dropped or the process ends, however that happens.
+/// Holds a state directory or a socket's path until it is dropped or the process ends, however that happens.
 #[derive(Debug)]
-pub struct StateLock {
+pub struct Lock {
     _file: File,
 }
 
-impl StateLock {
-    /// Takes the directory, which is created if need be.
+impl Lock {
+    /// Takes a state directory, which is created if need be.
     ///
     /// # Errors
     /// [`LockError`].
-    pub fn take(dir: &Path) -> Result<Self, LockError> {
-        let io = |attempt, path: &Path| {
-            let path = path.to_owned();
-            move |source| LockError::Io { attempt, path, source }
-        };
+    pub fn of_state_dir(dir: &Path) -> Result<Self, LockError> {
         fs::create_dir_all(dir).map_err(io("create the state directory", dir))?;
-        let path = dir.join("lock");
+        Self::take(&dir.join("lock"), "state directory", dir)
+    }
+
+    /// Takes the path of a socket, whose directory is there. The lock is a file beside it, which stays: whoever removed
+    /// it could remove the one that somebody else has just locked.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub fn of_socket(path: &Path) -> Result<Self, LockError> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        Self::take(Path::new(&name), "socket", path)
+    }
+
+    fn take(file: &Path, what: &'static str, object: &Path) -> Result<Self, LockError> {
+        let path = file;
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let mut file = options.open(&path).map_err(io("open", &path))?;
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(path).map_err(io("open", path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut text = String::new();
                 // A pid has at most ten digits.
                 drop((&mut file).take(16).read_to_string(&mut text));
-                return Err(LockError::Taken { pid: text.trim().parse().ok(), dir: dir.to_owned() });
+                let pid = text.trim().parse().ok();
+                return Err(LockError::Taken { pid, what, path: object.to_owned() });
             }
-            Err(error) => return Err(io("lock", &path)(error.into())),
+            Err(error) => return Err(io("lock", path)(error.into())),
         }
         let written = file
             .set_len(0)
@@ -79,6 +94,11 @@ impl StateLock {
     }
 }
 
+fn io(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LockError {
+    let path = path.to_owned();
+    move |source| LockError::Io { attempt, path, source }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,10 +106,15 @@ mod tests {
     #[test]
     fn the_second_is_told_who_is_first() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let first = StateLock::take(dir.path()).expect("nobody has it");
-        let error = StateLock::take(dir.path()).expect_err("the first has it").to_string();
-        assert!(error.starts_with(&format!("another sensor (pid {}) uses", std::process::id())), "{error}");
-        drop(first);
-        StateLock::take(dir.path()).expect("nobody has it");
+        let check = |take: &dyn Fn() -> Result<Lock, LockError>, what: &str| {
+            let first = take().expect("nobody has it");
+            let error = take().expect_err("the first has it").to_string();
+            let expected = format!("another sensor (pid {}) uses the {what} `", std::process::id());
+            assert!(error.starts_with(&expected), "{error}");
+            drop(first);
+            take().expect("nobody has it");
+        };
+        check(&|| Lock::of_state_dir(dir.path()), "state directory");
+        check(&|| Lock::of_socket(&dir.path().join("socket")), "socket");
     }
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::{
     adapters,
-    lock::StateLock,
+    lock::Lock,
     policy::{self, LoadError, LoadedPolicy},
     sensor::{Parts, Sensor, SensorError},
 };
@@ -37,7 +37,7 @@ pub struct Running {
     /// The sensor.
     pub sensor: Sensor,
     settings: Settings,
-    _lock: StateLock,
+    _lock: Lock,
 }
 
 impl Running {
@@ -49,7 +49,7 @@ impl Running {
         settings: Settings,
         backend: impl FnOnce() -> Result<Box<dyn Backend>, crate::backend::BackendError>,
     ) -> anyhow::Result<Self> {
-        let lock = StateLock::take(&settings.state_dir)?;
+        let lock = Lock::of_state_dir(&settings.state_dir)?;
         // A policy that cannot be used is found before anything is attached.
         let first = first_policy(&settings)?;
         let (log, recovery) = adapters::log(&settings.log_dir)
