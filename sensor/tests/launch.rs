@@ -56,6 +56,21 @@ fn when_the_administrator_allows_it_the_command_runs_unobserved() {
 }
 
 #[test]
+fn a_daemon_that_fails_is_not_a_daemon_that_is_not_there() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let config = config(dir.path(), "run_unobserved");
+    let listener = std::os::unix::net::UnixListener::bind(dir.path().join("none.sock")).expect("a socket");
+    let daemon = std::thread::spawn(move || drop(listener.accept().expect("a connection")));
+    let output = treeline(&config, &["run", "--", "echo", "ran"]);
+    daemon.join().expect("it was called");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), &b""[..]), "{stderr}");
+    // The listener is closed: now nobody serves the socket that is still there.
+    let output = treeline(&config, &["run", "--", "echo", "ran"]);
+    assert_eq!(output.stdout, b"ran\n", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn commands_that_cannot_be_executed_end_as_in_a_shell() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let config = config(dir.path(), "run_unobserved");

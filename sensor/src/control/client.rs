@@ -36,6 +36,9 @@ pub enum ClientError {
     /// The connection broke.
     #[error("the connection to the daemon broke")]
     Io(#[source] io::Error),
+    /// The daemon is there, but too busy or stopped.
+    #[error("the daemon did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
+    TimedOut,
     /// The daemon said something that makes no sense.
     #[error("the daemon's answer is malformed")]
     Frame(#[source] FrameError),
@@ -53,15 +56,24 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// Whether there is no working daemon at all, as opposed to one that refuses.
+    /// Whether there is no daemon at all, as opposed to one that refuses, is busy or fails: only then may a command run
+    /// unobserved, where that is configured.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            // Who may not use the socket is not to run unobserved for it.
-            Self::Connect { source, .. } => source.kind() != io::ErrorKind::PermissionDenied,
-            Self::Io(_) => true,
+            Self::Connect { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+            }
             _ => false,
         }
+    }
+}
+
+/// A time-out of a socket is `EAGAIN`.
+fn broken(error: io::Error) -> ClientError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::TimedOut,
+        _ => ClientError::Io(error),
     }
 }
 
@@ -186,15 +198,15 @@ impl Client {
         match self.stream.write_all(&frame) {
             // A daemon that refuses the connection closes it; what it said is still to be read.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.map_err(ClientError::Io),
+            result => result.map_err(broken),
         }
     }
 
     fn receive(&mut self) -> Result<Response, ClientError> {
         let mut head = [0; 4];
-        self.stream.read_exact(&mut head).map_err(ClientError::Io)?;
+        self.stream.read_exact(&mut head).map_err(broken)?;
         let mut body = vec![0; proto::frame_len(head).map_err(ClientError::Frame)?];
-        self.stream.read_exact(&mut body).map_err(ClientError::Io)?;
+        self.stream.read_exact(&mut body).map_err(broken)?;
         proto::decode(&body).map_err(ClientError::Frame)
     }
 }
@@ -217,6 +229,25 @@ fn cut(mut command: Vec<String>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_daemon_that_is_not_there_is_unavailable() {
+        let connect = |kind: io::ErrorKind| ClientError::Connect { path: "/s".into(), source: kind.into() };
+        for (error, expected) in [
+            (connect(io::ErrorKind::NotFound), true),
+            (connect(io::ErrorKind::ConnectionRefused), true),
+            (connect(io::ErrorKind::PermissionDenied), false),
+            (connect(io::ErrorKind::WouldBlock), false),
+            (broken(io::ErrorKind::WouldBlock.into()), false),
+            (broken(io::ErrorKind::UnexpectedEof.into()), false),
+        ] {
+            assert_eq!(error.is_unavailable(), expected, "{error:?}");
+        }
+        assert_eq!(
+            broken(io::ErrorKind::WouldBlock.into()).to_string(),
+            "the daemon did not answer within 15 s"
+        );
+    }
 
     #[test]
     fn long_commands_are_cut() {
