@@ -19,7 +19,7 @@ use treeline::{
         server::Server,
     },
     daemon::{
-        sensor::Registration,
+        sensor::{Registration, SensorError},
         start::{Running, Settings},
     },
 };
@@ -84,6 +84,10 @@ impl Daemon {
 
     /// A session of this user or, as only a test can, of another one.
     fn session_of(&self, uid: u32) -> SessionId {
+        self.try_session_of(uid).expect("it is registered")
+    }
+
+    fn try_session_of(&self, uid: u32) -> Result<SessionId, SensorError> {
         let opened = peer::open_pid(std::process::id()).expect("we live");
         let registration = Registration {
             pidfd: opened.pidfd,
@@ -93,7 +97,7 @@ impl Daemon {
             command: vec!["x".to_owned()],
             adopt: false,
         };
-        self.running.sensor.register(registration).expect("it is registered")
+        self.running.sensor.register(registration)
     }
 
     fn notices(&self) -> Vec<Notice> {
@@ -258,6 +262,23 @@ fn what_somebody_else_put_at_the_sockets_path_stays() {
     drop(server);
     assert!(path.exists());
     running.sensor.stop("test").expect("it stops");
+}
+
+#[test]
+fn a_users_home_is_learnt_only_with_the_rules_for_it() {
+    let daemon = Daemon::start();
+    // `nobody` is in no list of people, and has an entry in /etc/passwd.
+    let nobody = 65_534;
+    daemon.backend.refuse_policies(Some("no hook for it"));
+    for attempt in ["the first", "the second"] {
+        let error = daemon.try_session_of(nobody).expect_err(attempt).to_string();
+        assert!(error.contains("no hook for it"), "{attempt}: {error}");
+    }
+    assert_eq!((daemon.backend.installed(), daemon.backend.tracked()), (vec![1], vec![]));
+    daemon.backend.refuse_policies(None);
+    daemon.session_of(nobody);
+    daemon.session_of(nobody);
+    assert_eq!(daemon.backend.installed().len(), 2, "once, when the user came");
 }
 
 #[test]

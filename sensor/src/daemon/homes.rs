@@ -48,6 +48,11 @@ impl Homes {
         }
     }
 
+    /// Undoes [`Homes::learn`].
+    pub fn forget(&mut self, uid: u32) {
+        self.0.remove(&uid);
+    }
+
     /// All of them.
     #[must_use]
     pub fn list(&self) -> Vec<(u32, PathBuf)> {
@@ -72,5 +77,7 @@ mod tests {
         let mut homes = Homes::default();
         let new = homes.learn(0);
         assert!(new && !homes.learn(0));
+        homes.forget(0);
+        assert!(homes.learn(0));
     }
 }

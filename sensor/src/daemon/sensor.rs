@@ -268,8 +268,11 @@ impl Sensor {
         // `~` in rules stands for the homes of everybody who runs agents, also of users that no file lists.
         if control.homes.learn(registration.uid)
             && let Some(policy) = control.policy.clone()
+            && let Err(error) = self.install(&mut control, policy)
         {
-            self.install(&mut control, policy)?;
+            // Otherwise the next launch would go on with rules that do not know the home.
+            control.homes.forget(registration.uid);
+            return Err(error);
         }
         self.forget_ended_sessions();
         if self.board.snapshot().sessions.len() >= SESSIONS_MAX {
