@@ -38,6 +38,9 @@ const STUCK_AFTER: Duration = Duration::from_secs(20);
 /// Sessions that live at a time. A session is some hundred bytes here; a machine with more has another problem.
 const SESSIONS_MAX: usize = 4096;
 
+/// Sessions of one user that live at a time, so that nobody can keep others from launching.
+const SESSIONS_PER_UID_MAX: usize = 1024;
+
 /// Why the sensor did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum SensorError {
@@ -67,6 +70,12 @@ pub enum SensorError {
     /// Too many sessions.
     #[error("{SESSIONS_MAX} sessions are being watched; the bound is reached")]
     TooManySessions,
+    /// Too many sessions of one user.
+    #[error("{SESSIONS_PER_UID_MAX} sessions of user {uid} are being watched; the bound is reached")]
+    TooManySessionsOfUser {
+        /// The user.
+        uid: u32,
+    },
 }
 
 /// What a sensor is made of.
@@ -275,9 +284,7 @@ impl Sensor {
             return Err(error);
         }
         self.forget_ended_sessions();
-        if self.board.snapshot().sessions.len() >= SESSIONS_MAX {
-            return Err(SensorError::TooManySessions);
-        }
+        refuse_too_many(&self.board.snapshot().sessions, registration.uid)?;
         let session = random_session()?;
         let Registration { pidfd, root, uid, origin, command, adopt } = registration;
         // Before the label: no event of a session may come before the entry that says whose it is.
@@ -355,6 +362,17 @@ impl Sensor {
     }
 }
 
+/// Whether a user may have one more session.
+fn refuse_too_many(sessions: &[SessionStatus], uid: u32) -> Result<(), SensorError> {
+    if sessions.iter().filter(|session| session.uid == uid).count() >= SESSIONS_PER_UID_MAX {
+        return Err(SensorError::TooManySessionsOfUser { uid });
+    }
+    if sessions.len() >= SESSIONS_MAX {
+        return Err(SensorError::TooManySessions);
+    }
+    Ok(())
+}
+
 fn spawn(
     name: &'static str,
     ended: &Arc<AtomicBool>,
@@ -415,5 +433,36 @@ fn random_session() -> Result<SessionId, SensorError> {
             0 => {}
             id => return Ok(SessionId(id)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_cannot_take_all_sessions() {
+        let check = |counts: &[(u32, usize)], uid: u32, expected: Option<&str>| {
+            let session = |uid: u32| SessionStatus {
+                session: SessionId(1),
+                uid,
+                origin: "run".to_owned(),
+                command: Vec::new(),
+                root: ProcessKey { pid: 1, start_ticks: 1 },
+                live: 1,
+            };
+            let sessions: Vec<_> =
+                counts.iter().flat_map(|(uid, count)| vec![session(*uid); *count]).collect();
+            let error = refuse_too_many(&sessions, uid).err().map(|error| error.to_string());
+            assert_eq!(error.as_deref(), expected);
+        };
+        let full = Some("1024 sessions of user 1000 are being watched; the bound is reached");
+        check(&[], 1000, None);
+        check(&[(1000, 1023), (0, 7)], 1000, None);
+        check(&[(1000, 1024)], 1000, full);
+        check(&[(1000, 1024)], 1001, None);
+        let everybody = Some("4096 sessions are being watched; the bound is reached");
+        check(&[(1, 1024), (2, 1024), (3, 1024), (4, 1023)], 5, None);
+        check(&[(1, 1024), (2, 1024), (3, 1024), (4, 1024)], 5, everybody);
     }
 }
