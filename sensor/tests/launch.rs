@@ -71,6 +71,28 @@ fn a_daemon_that_fails_is_not_a_daemon_that_is_not_there() {
 }
 
 #[test]
+fn signals_are_handled_as_without_treeline() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let config = config(dir.path(), "run_unobserved");
+    let run = [env!("CARGO_BIN_EXE_treeline"), "--config", config.to_str().expect("UTF-8"), "run", "--"];
+    let read = ["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"];
+    let dispositions = |before: &[&str], command: &[&str]| {
+        let output = Command::new("env").args(before).args(command).output().expect("`env` of coreutils");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for before in [
+        &[][..],
+        &["--ignore-signal=PIPE"],
+        &["--ignore-signal=HUP,INT,QUIT,TERM,USR1,CHLD,TSTP"],
+        &["--ignore-signal=PIPE,HUP", "--block-signal=USR2,TERM"],
+    ] {
+        let without = dispositions(before, &read);
+        assert_eq!(dispositions(before, &[&run[..], &read].concat()), without, "{before:?}");
+    }
+}
+
+#[test]
 fn commands_that_cannot_be_executed_end_as_in_a_shell() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let config = config(dir.path(), "run_unobserved");

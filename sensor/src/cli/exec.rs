@@ -1,9 +1,13 @@
 //! Becoming the command: same process, same terminal, same signals, its own exit status.
+//!
+//! What is ignored stays ignored, as under `nohup`, and what is blocked stays blocked.
 
 use std::{ffi::OsString, io, os::unix::process::CommandExt as _, process::Command};
 
 use anyhow::{Result, bail};
 use treeline_event::SessionId;
+
+use crate::backend::linux::pass_on_broken_pipes;
 
 /// The variable that tells a command which session it is in. It proves nothing; it is for people and hooks.
 pub const SESSION_VARIABLE: &str = "TREELINE_SESSION";
@@ -20,6 +24,7 @@ pub fn exec(command: &[OsString], session: Option<SessionId>) -> u8 {
     if let Some(session) = session {
         command.env(SESSION_VARIABLE, session.to_string());
     }
+    pass_on_broken_pipes(&mut command);
     let error = command.exec();
     eprintln!("treeline: error: cannot execute `{}`: {error}", program.display());
     if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }

@@ -33,6 +33,7 @@ use treeline_event::{AttachMode, FileId, HookState, HookStatus, PathBytes, Proce
 use treeline_policy::{Policy, Tables};
 
 pub use self::doctor::{Check, CheckState, checks};
+pub(crate) use self::sys::pass_on_broken_pipes;
 use self::{
     decode::Decoder, guard::Guard, install::LinksSearch, messages::Messages, mounts::MountTable,
     offsets::Kernel, rings::Rings, tables::KernelTables,

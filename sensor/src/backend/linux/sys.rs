@@ -1,9 +1,14 @@
 //! The system and library calls that no safe crate wraps. The only file of the sensor with `unsafe` code.
-#![expect(unsafe_code, reason = "bpf(2) on a map type that aya does not wrap; malloc_trim(3)")]
+#![expect(unsafe_code, reason = "bpf(2) on a map type that aya does not wrap; malloc_trim(3); SIGPIPE")]
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd},
+        unix::process::CommandExt as _,
+    },
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use treeline_abi::Label;
@@ -67,4 +72,38 @@ pub(super) fn release_freed_memory() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// Whether this process was started with SIGPIPE ignored.
+static BROKEN_PIPES_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// Rust's runtime ignores SIGPIPE before `main`, and nobody can tell afterwards what was inherited. What is in this
+/// section runs before it (System V ABI, "Initialization and Termination Functions").
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = note_broken_pipes;
+
+extern "C" fn note_broken_pipes() {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: SIGPIPE is a signal, nothing is changed, and `action` is writable memory of the right type, for which
+    // zeroes are valid. Nothing here needs Rust's runtime, which does not run yet.
+    let ignored = unsafe {
+        libc::sigaction(libc::SIGPIPE, std::ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
+    };
+    BROKEN_PIPES_IGNORED.store(ignored, Ordering::Relaxed);
+}
+
+/// Gives a command the SIGPIPE that this process was started with: the library's `Command` always sets the default.
+pub(crate) fn pass_on_broken_pipes(command: &mut Command) {
+    if !BROKEN_PIPES_IGNORED.load(Ordering::Relaxed) {
+        return;
+    }
+    let ignore = || {
+        // SAFETY: SIGPIPE is a signal, and no handler is installed.
+        let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+        if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
+    // SAFETY: the closure makes one async-signal-safe call, allocates nothing, and takes no lock.
+    unsafe { command.pre_exec(ignore) };
 }
