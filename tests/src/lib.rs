@@ -8,3 +8,4 @@ pub mod model_api;
 pub mod namespace;
 pub mod samples;
 pub mod sensor;
+pub mod terminal;

@@ -88,6 +88,9 @@ enum Verb {
     /// Wait on a descriptor, then execute a command
     #[command(name = gate::VERB, hide = true)]
     Gate(gate::Args),
+    /// Watch one command
+    #[command(name = standalone::sensor::VERB, hide = true)]
+    Sensor(standalone::sensor::Args),
     /// End by a signal
     #[command(name = gate::END_VERB, hide = true)]
     End(gate::EndArgs),
@@ -133,6 +136,7 @@ fn dispatch(Cli { globals, verb }: Cli) -> Result<ExitCode> {
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
         Verb::Gate(args) => gate::run(&args),
+        Verb::Sensor(args) => standalone::sensor::run(args, &globals),
         Verb::End(args) => gate::end(&args),
     }
 }

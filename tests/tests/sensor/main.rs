@@ -11,3 +11,4 @@ mod events;
 mod hashes;
 mod lineage;
 mod loss;
+mod terminal;

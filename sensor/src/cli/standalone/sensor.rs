@@ -1,0 +1,161 @@
+//! The sensor of one command, in a session of its own.
+//!
+//! Its standard input is a line to the launcher. It says [`READY`]; the launcher says which process is the command; it
+//! says the session, and the launcher lets the command go; the launcher says that the command ended, and the sensor
+//! records what is left and ends. When the launcher is gone, the sensor stays until the command has ended.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result, anyhow};
+use rustix::event::{PollFd, PollFlags, poll};
+use tokio::signal::unix::{SignalKind, signal};
+use treeline_event::SessionId;
+
+use super::super::{Globals, exec, output, output::Hinted};
+use crate::{
+    config::{ModeChoice, Unenforceable},
+    control::{line::Line, peer},
+    daemon::{
+        adapters,
+        lock::LockError,
+        sensor::Registration,
+        start::{Running, Settings},
+    },
+};
+
+/// Name of the verb.
+pub const VERB: &str = "__standalone-sensor";
+
+/// What the sensor says when it sees and enforces.
+pub(super) const READY: &str = "ready";
+
+/// Arguments of the sensor.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[arg(long)]
+    policy: PathBuf,
+    #[arg(long)]
+    policy_required: bool,
+    #[arg(long)]
+    log: PathBuf,
+    #[arg(long)]
+    state: PathBuf,
+    #[arg(long)]
+    unenforceable: Unenforceable,
+    #[arg(long)]
+    mode: Option<ModeChoice>,
+    #[arg(long)]
+    quiet: bool,
+    #[arg(long)]
+    origin: String,
+    /// What the command is, for the log
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    command: Vec<OsString>,
+}
+
+/// Runs until the command has ended.
+///
+/// # Errors
+/// The sensor did not start or did not last.
+pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
+    // Fails only for the leader of a group, which nobody's job is.
+    let _ = rustix::process::setsid();
+    output::start_notes(["off", "info", "debug"][usize::from(globals.verbose.min(2))]);
+    survive_signals()?;
+    let mut line = Line::of_standard_input().context("there is no line to the launcher")?;
+    let words = exec::words(&args.command)?;
+    let settings = Settings {
+        policy_required: args.policy_required,
+        policy: args.policy,
+        log_dir: args.log,
+        state_dir: args.state,
+        unenforceable: args.unenforceable,
+    };
+    let mode = args.mode;
+    let running = Running::start(settings, || adapters::kernel_backend(mode)).map_err(explain)?;
+    let origin = if args.origin == "claude" { "claude" } else { "run" };
+    let outcome = observe(&running, &mut line, origin, words);
+    let reason = match &outcome {
+        Ok(Some((_, ended))) => format!("the command ended: {ended}"),
+        Ok(None) => "the command was not run: its launcher ended".to_owned(),
+        Err(error) => format!("the command was not run: {error}"),
+    };
+    if let Ok(Some((session, _))) = &outcome {
+        sum_up(&running, *session, args.quiet);
+    }
+    running.sensor.stop(&reason)?;
+    outcome?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// It ends with the command, also when everybody is told to end.
+fn survive_signals() -> Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().context("cannot catch signals")?;
+    let _guard = runtime.enter();
+    for kind in [SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate(), SignalKind::hangup()] {
+        // Never read: the handler, which tokio leaves in place, keeps the default away.
+        drop(signal(kind).context("cannot catch signals")?);
+    }
+    Ok(())
+}
+
+fn explain(error: anyhow::Error) -> anyhow::Error {
+    if matches!(error.downcast_ref::<LockError>(), Some(LockError::Taken { .. })) {
+        return error.context(Hinted::new(
+            "the sensor cannot start",
+            "leave `--standalone` out to use the daemon, or name another directory with `--state` and `--log`",
+        ));
+    }
+    error
+}
+
+/// Labels the command and waits for its end. Returns how it ended, or nothing when the launcher did not get that far.
+fn observe(
+    running: &Running,
+    line: &mut Line,
+    origin: &'static str,
+    command: Vec<String>,
+) -> Result<Option<(SessionId, String)>> {
+    line.say(READY);
+    let Some(word) = line.hear() else { return Ok(None) };
+    let pid = word.strip_prefix("command ").and_then(|pid| pid.parse().ok());
+    // The launcher's child, which it has not reaped: the pid cannot mean another process.
+    let opened = peer::open_pid(pid.context("the launcher said something else")?)?;
+    let pidfd = opened.pidfd.try_clone().context("cannot duplicate a descriptor")?;
+    let uid = rustix::process::getuid().as_raw();
+    let registration = Registration { pidfd, root: opened.key, uid, origin, command, adopt: false };
+    let session = running.sensor.register(registration).context("the command cannot be observed")?;
+    line.say(&session.to_string());
+    let ended = line.hear().and_then(|word| word.strip_prefix("ended ").map(str::to_owned));
+    let ended = ended.unwrap_or_else(|| "its launcher had ended before".to_owned());
+    // Readable once its process has ended, which it has unless the launcher was killed.
+    rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&opened.pidfd, PollFlags::IN)], None))
+        .context("cannot wait for the command")?;
+    // What happened before its end is in the log before we say how it went.
+    running.sensor.drain().map_err(|error| anyhow!(error))?;
+    Ok(Some((session, ended)))
+}
+
+/// What the user should know when the command has ended. Standard error only.
+fn sum_up(running: &Running, session: SessionId, quiet: bool) {
+    let status = running.sensor.status();
+    let live = status.sessions.iter().find(|s| s.session == session).map_or(0, |s| s.live);
+    if live > 0 {
+        eprintln!("treeline: note: {live} processes of the session go on, unobserved from here on");
+    }
+    if let Some(trouble) = &status.log.trouble {
+        eprintln!("treeline: warning: the log took no more entries: {trouble}");
+    }
+    let lost: u64 = status.loss.iter().map(|loss| loss.count).sum();
+    if lost > 0 {
+        eprintln!("treeline: warning: {lost} events were lost; the log says which kinds and when");
+    }
+    if status.denied > 0 && !quiet {
+        let log = &status.log.dir;
+        eprintln!(
+            "treeline: {} actions were refused; `treeline events --log {log} --denied` shows them",
+            status.denied
+        );
+    }
+}
