@@ -1,15 +1,22 @@
 //! `treeline doctor`: what this machine offers, what is missing, and what to do about it.
 
-use std::{path::Path, process::ExitCode};
+mod attachment;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
+use treeline_policy::Policy;
 
+use self::attachment::Attachment;
 use super::{Globals, output};
 use crate::{
     backend::linux::{self, Check, CheckState},
     config::{self, Config},
     control::client::{Client, ClientError},
-    daemon::policy,
+    daemon::{Status, policy},
 };
 
 /// Free space below which a log will soon be in trouble, bytes.
@@ -21,6 +28,17 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Say what the rules of this policy amount to here [default: the daemon's, else as configured]
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+/// What was found, as `--json` prints it.
+#[derive(Debug, serde::Serialize)]
+struct Report {
+    checks: Vec<Check>,
+    /// None when nobody could look.
+    attachment: Option<Attachment>,
 }
 
 /// Prints the checks. Exit code 1 when something needs action.
@@ -30,17 +48,23 @@ pub struct Args {
 pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     let mut checks = linux::checks();
     let (check, config) = configuration(globals.config.as_deref());
-    checks.push(check);
-    checks.extend([group(&config), socket(&config), policy_file(&config)]);
+    let daemon = Client::connect(&config.socket).and_then(|mut client| client.status());
+    let (policy_check, policy) = policy_file(args.policy.as_deref(), &config);
+    checks.extend([check, group(&config), socket(&config, &daemon), policy_check]);
     checks
         .extend([("log", &config.log_dir), ("state", &config.state_dir)].map(|(name, dir)| space(name, dir)));
+    let (more, attachment) = attachment::look(&config, &daemon, policy.as_ref(), args.policy.is_some());
+    checks.extend(more);
+    let bad = checks.iter().any(|check| check.state == CheckState::Bad);
+    let report = Report { checks, attachment };
     if args.json {
-        output::print(&format!("{}\n", serde_json::to_string_pretty(&checks)?))?;
+        output::print(&format!("{}\n", serde_json::to_string_pretty(&report)?))?;
     } else {
         let colour = output::is_coloured(&std::io::stdout());
-        output::print(&checks.iter().map(|check| render(check, colour)).collect::<String>())?;
+        let mut text: String = report.checks.iter().map(|check| render(check, colour)).collect();
+        text.extend(report.attachment.as_ref().map(attachment::render));
+        output::print(&text)?;
     }
-    let bad = checks.iter().any(|check| check.state == CheckState::Bad);
     Ok(ExitCode::from(u8::from(bad)))
 }
 
@@ -97,12 +121,12 @@ fn group(config: &Config) -> Check {
     }
 }
 
-fn socket(config: &Config) -> Check {
+fn socket(config: &Config, daemon: &Result<Status, ClientError>) -> Check {
     let path = config.socket.display();
-    match Client::connect(&config.socket).and_then(|mut client| client.ping()) {
-        Ok(()) => check("daemon", CheckState::Ok, format!("it answers at `{path}`"), None),
+    match daemon {
+        Ok(_) => check("daemon", CheckState::Ok, format!("it answers at `{path}`"), None),
         Err(error) => {
-            let advice = match &error {
+            let advice = match error {
                 ClientError::Connect { source, .. }
                     if source.kind() == std::io::ErrorKind::PermissionDenied =>
                 {
@@ -111,33 +135,40 @@ fn socket(config: &Config) -> Check {
                 error if error.is_unavailable() => "`systemctl start treeline`",
                 _ => "`systemctl restart treeline`",
             };
-            let found = crate::daemon::sensor::chain(&error);
+            let found = crate::daemon::sensor::chain(error);
             check("daemon", CheckState::Note, found, Some(advice.to_owned()))
         }
     }
 }
 
-fn policy_file(config: &Config) -> Check {
-    let path = config.policy.display();
-    match policy::load(&config.policy) {
-        Ok(loaded) => {
-            let found = format!("`{path}`: {} with {} rules", loaded.policy.name, loaded.policy.rules.len());
-            check("policy", CheckState::Ok, found, None)
+fn policy_file(named: Option<&Path>, config: &Config) -> (Check, Option<Policy>) {
+    let path = named.unwrap_or(&config.policy);
+    let words = path.display();
+    let error = match policy::load(path) {
+        Ok(policy::LoadedPolicy { policy, .. }) => {
+            let found = format!("`{words}`: {} with {} rules", policy.name, policy.rules.len());
+            return (check("policy", CheckState::Ok, found, None), Some(policy));
         }
-        Err(policy::LoadError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) => error,
+    };
+    let kind = match &error {
+        policy::LoadError::Read { source, .. } if named.is_none() => Some(source.kind()),
+        _ => None,
+    };
+    let check = match kind {
+        Some(std::io::ErrorKind::NotFound) => {
             let advice = Some("start with the `baseline.yaml` that Treeline ships".to_owned());
-            check("policy", CheckState::Note, format!("there is no `{path}`: nothing is refused"), advice)
+            check("policy", CheckState::Note, format!("there is no `{words}`: nothing is refused"), advice)
         }
-        Err(policy::LoadError::Read { source, .. })
-            if source.kind() == std::io::ErrorKind::PermissionDenied =>
-        {
-            check("policy", CheckState::Ok, format!("`{path}` is not for this user to read"), None)
+        Some(std::io::ErrorKind::PermissionDenied) => {
+            check("policy", CheckState::Ok, format!("`{words}` is not for this user to read"), None)
         }
-        Err(error) => {
+        _ => {
             let advice = Some("`treeline policy check` shows the places".to_owned());
-            check("policy", CheckState::Bad, error.to_string(), advice)
+            check("policy", CheckState::Bad, crate::daemon::sensor::chain(&error), advice)
         }
-    }
+    };
+    (check, None)
 }
 
 /// How much room there is where the directory is or will be.

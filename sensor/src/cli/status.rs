@@ -123,7 +123,8 @@ fn render_policy(status: &Status, out: &mut String) {
     }
 }
 
-fn render_rule(rule: &RuleStatus, out: &mut String) {
+/// One line on what a rule amounts to.
+pub(super) fn render_rule(rule: &RuleStatus, out: &mut String) {
     let state = match rule.state {
         RuleState::Enforced => "enforced",
         RuleState::Partly => "partly enforced",
@@ -144,7 +145,8 @@ fn render_rule(rule: &RuleStatus, out: &mut String) {
     let _ = writeln!(out, "{reason}");
 }
 
-fn render_hook(hook: &HookStatus, out: &mut String) {
+/// One line on a hook.
+pub(super) fn render_hook(hook: &HookStatus, out: &mut String) {
     let state = match &hook.state {
         HookState::Attached => "attached".to_owned(),
         HookState::Failed { error } => format!("FAILED: {error}"),

@@ -1,7 +1,17 @@
 //! What each rule amounts to in an attach mode.
 
 use treeline_event::{AttachMode, HookState, HookStatus, Mode, RuleState, RuleStatus};
-use treeline_policy::policy::{Kind, Rule};
+use treeline_policy::{
+    Policy,
+    policy::{Kind, Rule},
+};
+
+/// What each rule of a policy would amount to, as far as mode and hooks decide it: which of its objects can be protected
+/// is known only when it is put in force.
+#[must_use]
+pub fn coverage_of(policy: &Policy, mode: AttachMode, hooks: &[HookStatus]) -> Vec<RuleStatus> {
+    policy.rules.iter().map(|rule| status(rule, mode, hooks, &[])).collect()
+}
 
 /// What the mode can do with each thing that a rule names.
 struct Reach {

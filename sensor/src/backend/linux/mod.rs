@@ -32,8 +32,11 @@ use treeline_abi::paths::FileKey;
 use treeline_event::{AttachMode, FileId, HookState, HookStatus, PathBytes, ProcessKey, RuleStatus};
 use treeline_policy::{Policy, Tables};
 
-pub use self::doctor::{Check, CheckState, checks};
 pub(crate) use self::sys::pass_on_broken_pipes;
+pub use self::{
+    coverage::coverage_of,
+    doctor::{Check, CheckState, checks},
+};
 use self::{
     decode::Decoder, guard::Guard, install::LinksSearch, messages::Messages, mounts::MountTable,
     offsets::Kernel, rings::Rings, tables::KernelTables,
