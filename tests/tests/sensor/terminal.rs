@@ -103,6 +103,43 @@ fn jobs_with_a_sensor_of_their_own() {
     assert!(scene.ask(&["log", "verify"]).status.success());
 }
 
+fn wait_for(what: &str, done: &dyn Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_command_that_somebody_continues_takes_its_launcher_along() {
+    if !is_permitted("a_command_that_somebody_continues_takes_its_launcher_along") {
+        return;
+    }
+    let scene = Scene::new();
+    scene.policy(KEYS);
+    let file = scene.path("home/pid");
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; kill -STOP $$; exit 5", file.display());
+    let mut launcher = Command::new("sh")
+        .args(["-c", &format!("exec {} bash -c \"$0\"", standalone(&scene)), &script])
+        .stdin(Stdio::null())
+        .env_remove("LD_LIBRARY_PATH")
+        .spawn()
+        .expect("a shell");
+    let is_stopped = |pid: &str| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    wait_for("the command starts", &|| file.exists());
+    let command = fs::read_to_string(&file).expect("its pid");
+    let (command, id) = (command.trim(), launcher.id().to_string());
+    wait_for("both stop", &|| is_stopped(command) && is_stopped(&id));
+    let pid = command.parse().ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).expect("it is stopped");
+    wait_for("the launcher goes on", &|| !is_stopped(&id));
+    assert_eq!(launcher.wait().expect("it ends").code(), Some(5));
+}
+
 #[test]
 fn without_its_launcher_the_sensor_stays_until_the_command_has_ended() {
     if !is_permitted("without_its_launcher_the_sensor_stays_until_the_command_has_ended") {
@@ -121,13 +158,6 @@ fn without_its_launcher_the_sensor_stays_until_the_command_has_ended() {
         .env_remove("LD_LIBRARY_PATH")
         .spawn()
         .expect("a shell");
-    let wait_for = |what: &str, done: &dyn Fn() -> bool| {
-        let begun = Instant::now();
-        while !done() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    };
     wait_for("the command starts", &|| started.exists());
     launcher.kill().and_then(|()| launcher.wait()).expect("it is ours");
     fs::write(&go, "").expect("a file");

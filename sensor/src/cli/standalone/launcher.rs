@@ -19,7 +19,7 @@ use rustix::{
 
 use super::{
     super::gate,
-    sensor::READY,
+    sensor::{READY, STOPPED},
     signals::{Happened, Signals},
 };
 use crate::{backend::linux::pass_on_broken_pipes, control::line::Line};
@@ -96,6 +96,7 @@ impl Launcher {
                 if !status.stopped() {
                     return Ok(ExitStatus::from_raw(status.as_raw()));
                 }
+                self.line.say(STOPPED);
                 stop_with(child);
                 continue;
             }
@@ -121,6 +122,7 @@ impl Launcher {
 }
 
 /// Stops this process, so that the shell sees a stopped job, until somebody continues it; then the command goes on, too.
+/// When somebody continues the command alone, the sensor continues this process.
 fn stop_with(child: Pid) {
     let _ = kill_process(getpid(), Signal::STOP);
     // Shells continue the whole group, and one signal is enough.

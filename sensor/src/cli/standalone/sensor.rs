@@ -2,16 +2,21 @@
 //!
 //! Its standard input is a line to the launcher. It says [`READY`]; the launcher says which process is the command; it
 //! says the session, and the launcher lets the command go; the launcher says that the command ended, and the sensor
-//! records what is left and ends. When the launcher is gone, the sensor stays until the command has ended.
+//! records what is left and ends. When the launcher is gone, the sensor stays until the command has ended. When the
+//! launcher is about to stop with the command, it says so: a stopped process cannot see that the command goes on.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode, thread, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{Pid, Signal, getppid, kill_process},
+};
 use tokio::signal::unix::{SignalKind, signal};
 use treeline_event::SessionId;
 
 use super::super::{Globals, exec, output, output::Hinted};
+use super::launcher::is_stopped;
 use crate::{
     config::{ModeChoice, Unenforceable},
     control::{line::Line, peer},
@@ -28,6 +33,12 @@ pub const VERB: &str = "__standalone-sensor";
 
 /// What the sensor says when it sees and enforces.
 pub(super) const READY: &str = "ready";
+
+/// What the launcher says when the command has stopped and it will stop, too.
+pub(super) const STOPPED: &str = "stopped";
+
+/// How often a stopped command is looked at.
+const STOPPED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Arguments of the sensor.
 #[derive(Debug, clap::Args)]
@@ -127,7 +138,13 @@ fn observe(
     let registration = Registration { pidfd, root: opened.key, uid, origin, command, adopt: false };
     let session = running.sensor.register(registration).context("the command cannot be observed")?;
     line.say(&session.to_string());
-    let ended = line.hear().and_then(|word| word.strip_prefix("ended ").map(str::to_owned));
+    let launcher = getppid();
+    let ended = loop {
+        match line.hear() {
+            Some(word) if word == STOPPED => follow_continuing(launcher, opened.key.pid),
+            word => break word.and_then(|word| word.strip_prefix("ended ").map(str::to_owned)),
+        }
+    };
     let ended = ended.unwrap_or_else(|| "its launcher had ended before".to_owned());
     // Readable once its process has ended, which it has unless the launcher was killed.
     rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&opened.pidfd, PollFlags::IN)], None))
@@ -135,6 +152,24 @@ fn observe(
     // What happened before its end is in the log before we say how it went.
     running.sensor.drain().map_err(|error| anyhow!(error))?;
     Ok(Some((session, ended)))
+}
+
+/// Waits until the command is no longer stopped, and then continues the launcher, unless the shell has done it.
+fn follow_continuing(launcher: Option<Pid>, command: u32) {
+    let (Some(launcher), Some(command)) = (launcher, i32::try_from(command).ok().and_then(Pid::from_raw))
+    else {
+        return;
+    };
+    // Twice: the launcher says what it is about to do.
+    let mut running = 0;
+    // A launcher that has ended has another process take its place as our parent.
+    while running < 2 && getppid() == Some(launcher) {
+        thread::sleep(STOPPED_INTERVAL);
+        running = if is_stopped(command) { 0 } else { running + 1 };
+        if running > 0 && is_stopped(launcher) {
+            let _ = kill_process(launcher, Signal::CONT);
+        }
+    }
 }
 
 /// What the user should know when the command has ended. Standard error only.
