@@ -25,8 +25,12 @@ use crate::backend::{Observation, linux::rings::boot_ns};
 /// How long it waits after an error before it tries again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long an event may be put off: a busy machine lets a thread wait this long for a processor before it sleeps.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long an event may be put off: a busy machine lets a thread wait this long for a processor before it sleeps. It
+/// cannot stay awake by its own will, and nobody else waits meanwhile.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often an event is looked at, at the least, before patience ends: this thread may wait for a processor, too.
+const LOOKS_MIN: u32 = 50;
 
 /// How often events that were put off are looked at again.
 const LATER_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
@@ -41,8 +45,15 @@ pub(super) struct Answering {
     unrecorded: Arc<Unrecorded>,
     /// Told of denials.
     notify: Arc<OwnedFd>,
-    /// Events that could not be decided yet, with the time when they have to be.
-    later: Vec<(FanotifyEvent, Instant)>,
+    /// Events that could not be decided yet.
+    later: Vec<Waiting>,
+}
+
+/// An event whose subject waits.
+struct Waiting {
+    event: FanotifyEvent,
+    since: Instant,
+    looks: u32,
 }
 
 impl Answering {
@@ -64,14 +75,13 @@ impl Answering {
                 continue;
             }
             let judge = judge.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            for (event, until) in std::mem::take(&mut self.later) {
-                self.decide(judge.as_deref(), event, until);
+            for waiting in std::mem::take(&mut self.later) {
+                self.decide(judge.as_deref(), waiting);
             }
             match self.group.read_events() {
                 Ok(events) => {
-                    let until = Instant::now() + PATIENCE;
                     for event in events {
-                        self.decide(judge.as_deref(), event, until);
+                        self.decide(judge.as_deref(), Waiting { event, since: Instant::now(), looks: 0 });
                     }
                 }
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
@@ -83,9 +93,10 @@ impl Answering {
         }
     }
 
-    fn decide(&mut self, judge: Option<&Judge>, event: FanotifyEvent, until: Instant) {
+    fn decide(&mut self, judge: Option<&Judge>, waiting: Waiting) {
+        let Waiting { event, since, looks } = waiting;
         let Some(fd) = event.fd() else { return };
-        let patient = self.later.len() < LATER_MAX && Instant::now() < until;
+        let patient = self.later.len() < LATER_MAX && (looks < LOOKS_MIN || since.elapsed() < PATIENCE);
         let patience = if patient { Patience::Some } else { Patience::None };
         let answer =
             judge.map_or(Answer::Allow, |judge| judge.decide(fd, event.pid(), event.mask(), patience));
@@ -96,7 +107,7 @@ impl Answering {
                 self.record(denial);
                 self.respond(&event, Response::FAN_DENY);
             }
-            Answer::Later => self.later.push((event, until)),
+            Answer::Later => self.later.push(Waiting { event, since, looks: looks + 1 }),
         }
     }
 
