@@ -2,7 +2,7 @@
 
 use aya_ebpf::{bindings::task_struct, macros::btf_tracepoint, programs::BtfTracePointContext};
 use treeline_abi::{
-    Kind, Label, LabelFlags,
+    Kind, LabelFlags,
     record::{ARGV_LEN_MAX, DATA_LEN_MAX, ENV_LEN_MAX, ENV_VARS_MAX, Flags},
 };
 
@@ -28,13 +28,7 @@ pub(crate) fn process_fork(ctx: BtfTracePointContext) -> i32 {
     let Some(label) = tasks::current_label() else {
         return 0;
     };
-    let mut inherited = Label {
-        flags: label.flags & LabelFlags::LOADER_ENV,
-        session: label.session,
-        pending_rule: 0,
-        pending: Default::default(),
-    };
-    if !tasks::inherit(child, &mut inherited) {
+    if tasks::inherit(child, label).is_none() {
         emit::failed(Kind::Fork);
         return 0;
     }
@@ -106,6 +100,7 @@ pub(crate) fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let Some(label) = tasks::current_label() else {
         return 0;
     };
+    tasks::bequeath(task, label);
     let task = task as u64;
     let signal: u64 = read(task + offset!(task_signal));
     if read::<i32>(signal + offset!(signal_live)) != 0 {

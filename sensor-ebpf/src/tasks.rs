@@ -6,7 +6,7 @@ use aya_ebpf::{
     bindings::task_struct,
     helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get},
 };
-use treeline_abi::Label;
+use treeline_abi::{Label, LabelFlags};
 
 use crate::kernel::{offset, read};
 
@@ -64,27 +64,70 @@ pub(crate) fn label_of(task: *mut task_struct) -> Option<&'static mut Label> {
     }
 }
 
-/// The label that decides for the current task: its own, else that of its thread group leader.
+/// The label that decides for the current task: its own, else a copy of its thread group leader's, made now.
 ///
-/// Kernel threads that work for a process (io_uring workers) are not announced by `sched_process_fork`, but they
-/// are threads of that process.
+/// Two sorts of threads begin without one: those that ran before their process was adopted, since a label can be put
+/// on a leader by pidfd and on another thread only since Linux 6.9; and kernel threads that work for a process
+/// (io_uring workers), which `sched_process_fork` does not announce. The copy is what a thread keeps when the leader
+/// is gone.
 #[inline(always)]
 pub(crate) fn current_label() -> Option<&'static mut Label> {
     let task = current();
     if let Some(label) = label_of(task) {
         return Some(label);
     }
-    let at = offset!(task_group_leader) as usize;
-    // SAFETY: a direct load at a constant offset of a BTF pointer, which keeps its type; checked by the verifier.
-    let leader: *mut task_struct = unsafe { core::ptr::read_volatile(task.byte_add(at).cast()) };
-    if leader == task { None } else { label_of(leader) }
+    // SAFETY: the offset is that of a `struct task_struct *`.
+    let leader: *mut task_struct = unsafe { member(task, offset!(task_group_leader)) };
+    if leader == task {
+        return None;
+    }
+    let label = label_of(leader)?;
+    // Without memory for a copy the leader's own decides.
+    Some(inherit(task, label).unwrap_or(label))
 }
 
-/// Gives a new task a copy of its creator's label.
-#[inline(always)]
-pub(crate) fn inherit(task: *mut task_struct, label: &mut Label) -> bool {
+/// Gives a task a copy of another's label, unless it has one. Returns the one that it then has, or nothing when there
+/// is no memory for it.
+#[inline(never)]
+pub(crate) fn inherit(task: *mut task_struct, label: &Label) -> Option<&'static mut Label> {
+    let mut copy = Label {
+        flags: label.flags & LabelFlags::LOADER_ENV,
+        session: label.session,
+        pending_rule: 0,
+        pending: Default::default(),
+    };
     // SAFETY: as for `label_of`; the initial value is copied by the helper.
-    unsafe { !bpf_task_storage_get(map(), task, (&raw mut *label).cast::<c_void>(), CREATE).is_null() }
+    unsafe {
+        let label = bpf_task_storage_get(map(), task, (&raw mut copy).cast::<c_void>(), CREATE);
+        label.cast::<Label>().as_mut()
+    }
+}
+
+/// Hands the label of a thread that ends to the thread that ends it in order to execute.
+///
+/// exec(2) by a thread other than the first ends all others, and the thread then takes the leader's place, process id
+/// included. The leader's label goes with the leader's task, and the heir need not have met a hook before: it gets the
+/// label here, while it waits.
+#[inline(always)]
+pub(crate) fn bequeath(task: *mut task_struct, label: &Label) {
+    // SAFETY: the offsets are those of a `struct signal_struct *` and of a `struct task_struct *`.
+    let heir: *mut task_struct = unsafe {
+        let signal: *mut c_void = member(task, offset!(task_signal));
+        member(signal, offset!(signal_group_exec_task))
+    };
+    if !heir.is_null() && heir != task {
+        inherit(heir, label);
+    }
+}
+
+/// The pointer at an offset of a structure that the verifier knows as BTF pointer, as such a pointer again.
+///
+/// # Safety
+/// The structure has a pointer of that type at the offset.
+#[inline(always)]
+unsafe fn member<S, T>(structure: *mut S, at: u64) -> *mut T {
+    // SAFETY: a direct load at a constant offset of a BTF pointer, which keeps its type; checked by the verifier.
+    unsafe { core::ptr::read_volatile(structure.byte_add(at as usize).cast()) }
 }
 
 /// What records say of a task.

@@ -61,6 +61,9 @@ offsets! {
     signal_flags = "required" "signal_struct:flags",
     /// Exit code of the whole group.
     signal_group_exit_code = "required" "signal_struct:group_exit_code",
+    /// The thread that executes and waits for all others to end, null at any other time (`group_exit_task` before
+    /// 5.17).
+    signal_group_exec_task = "required" "signal_struct:group_exec_task|signal_struct:group_exit_task",
     /// Controlling terminal.
     signal_tty = "required" "signal_struct:tty",
     /// Index within the driver.

@@ -4,8 +4,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// What every task of a tracked tree carries in task storage.
 ///
-/// A task gets it in two ways only: from its creator at `sched_process_fork`, or from the agent when a session's
-/// root is registered or adopted. Nothing that the subject can change (parent, session, cgroup, namespace) is
+/// A task gets it from its creator at `sched_process_fork`; from the agent when a session's root is registered or
+/// adopted; or from its thread group leader, when the process was adopted while the thread already ran. Nothing that the subject can change (parent, session, cgroup, namespace) is
 /// consulted afterwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

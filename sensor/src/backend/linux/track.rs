@@ -6,7 +6,10 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
+};
 use treeline_abi::{Label, LabelFlags};
 use treeline_event::ProcessKey;
 
@@ -17,19 +20,24 @@ use crate::backend::{BackendError, TrackRequest};
 /// passes it on by itself, so each round can only find children of processes that had none yet.
 const ROUNDS_MAX: usize = 16;
 
-/// Labels the process and, when it is adopted, every descendant that /proc shows. Returns who was labelled.
+/// `PIDFD_THREAD` (include/uapi/linux/pidfd.h, Linux 6.9): the number may be any thread's, not only a leader's.
+const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL as u32);
+
+/// Labels the process and, when it is adopted, its threads and every descendant that /proc shows. Returns the
+/// processes that were labelled.
 ///
 /// # Errors
 /// [`BackendError::Gone`] when the root has ended.
 pub(super) fn track(labels: BorrowedFd<'_>, request: &TrackRequest) -> Result<Vec<ProcessKey>, BackendError> {
     let root_flags = LabelFlags::ROOT | if request.adopt { LabelFlags::ADOPTED } else { 0 };
-    set(labels, request.pidfd.as_fd(), request, root_flags)?;
+    let label = set(labels, request.pidfd.as_fd(), request, root_flags)?;
     let root = key_of(request.pid).map_err(|_| BackendError::Gone { pid: request.pid })?;
     let mut labelled = BTreeSet::from([root.pid]);
     let mut keys = vec![root];
     if !request.adopt {
         return Ok(keys);
     }
+    set_threads(labels, root.pid, label);
     for _ in 0..ROUNDS_MAX {
         let fresh: Vec<u32> =
             children_of(&labelled).into_iter().filter(|pid| !labelled.contains(pid)).collect();
@@ -39,7 +47,8 @@ pub(super) fn track(labels: BorrowedFd<'_>, request: &TrackRequest) -> Result<Ve
         for pid in fresh {
             labelled.insert(pid);
             let Some((pidfd, key)) = child(pid) else { continue };
-            if set(labels, pidfd.as_fd(), request, LabelFlags::ADOPTED).is_ok() {
+            if let Ok(label) = set(labels, pidfd.as_fd(), request, LabelFlags::ADOPTED) {
+                set_threads(labels, pid, label);
                 keys.push(key);
             }
         }
@@ -52,16 +61,43 @@ fn set(
     pidfd: BorrowedFd<'_>,
     request: &TrackRequest,
     flags: u32,
-) -> Result<(), BackendError> {
+) -> Result<Label, BackendError> {
     // A process that registers from inside a tree stays what it is: code that the dynamic loader was told to put into
     // it must not regain an exception.
     let before = sys::label(labels, pidfd).ok().flatten();
     let inherited = before.map_or(0, |label| label.flags & LabelFlags::LOADER_ENV);
     let label = Label { session: request.session.0, flags: flags | inherited, ..Label::default() };
-    sys::set_label(labels, pidfd, &label).map_err(|source| match source.raw_os_error() {
-        Some(libc::ESRCH | libc::ENOENT) => BackendError::Gone { pid: request.pid },
-        _ => BackendError::Io { attempt: format!("label process {}", request.pid), source },
-    })
+    match sys::set_label(labels, pidfd, &label) {
+        Ok(()) => Ok(label),
+        Err(source) => Err(match source.raw_os_error() {
+            Some(libc::ESRCH | libc::ENOENT) => BackendError::Gone { pid: request.pid },
+            _ => BackendError::Io { attempt: format!("label process {}", request.pid), source },
+        }),
+    }
+}
+
+/// Gives the other threads of a process the label that its leader has got.
+///
+/// Those that come later have it from their creator. On a kernel where other threads cannot be named, and for one
+/// that could not be labelled here, the kernel programs copy the leader's label when the thread first meets a hook,
+/// or when the leader ends because the thread executes.
+fn set_threads(labels: BorrowedFd<'_>, pid: u32, leader: Label) {
+    let label = Label { flags: leader.flags & !LabelFlags::ROOT, ..leader };
+    let Ok(listing) = fs::read_dir(format!("/proc/{pid}/task")) else { return };
+    let tids = listing.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    for tid in tids.filter(|tid| *tid != pid) {
+        let Some(number) = Pid::from_raw(tid as i32) else { continue };
+        match pidfd_open(number, PIDFD_THREAD) {
+            Err(Errno::INVAL) => return,
+            Err(_) => {}
+            Ok(pidfd) => {
+                // By now the number could stand for a thread of another process.
+                if fs::exists(format!("/proc/{pid}/task/{tid}")).unwrap_or(false) {
+                    let _ = sys::set_label(labels, pidfd.as_fd(), &label);
+                }
+            }
+        }
+    }
 }
 
 /// A descriptor and the key of a process that was seen in /proc, if it is still the same one.
