@@ -90,15 +90,9 @@ pub(crate) fn judge(scratch: &mut Scratch, label: &mut Label, result_follows: bo
     denied
 }
 
-/// Reports the connect that waits for its result, if there is one.
+/// Reports the connect that waits in the label. Its result is unknown where there is none.
 #[inline(always)]
-pub(crate) fn report_kept(result: i32) {
-    let Some(label) = tasks::current_label() else {
-        return;
-    };
-    if label.pending.family == 0 {
-        return;
-    }
+pub(crate) fn report_kept(label: &mut Label, result: Option<i32>) {
     let Some(scratch) = Scratch::take() else {
         label.pending.family = 0;
         emit::failed(Kind::Connect);
@@ -108,7 +102,10 @@ pub(crate) fn report_kept(result: i32) {
     scratch.header.detail = label.pending.family as u32;
     scratch.header.port = label.pending.port as u32;
     scratch.header.address = label.pending.address;
-    scratch.header.result = result;
+    match result {
+        Some(result) => scratch.header.result = result,
+        None => scratch.header.flags |= Flags::RESULT_UNKNOWN,
+    }
     scratch.header.rule = label.pending.rule;
     scratch.header.generation = decide::active().map_or(0, |active| active.table.generation);
     if label.pending.rule != 0 {

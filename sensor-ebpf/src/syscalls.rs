@@ -26,6 +26,12 @@ const AT_FDCWD: i32 = -100;
 const O_CREAT_WRONLY_TRUNC: u32 = 0o1101;
 const O_PATH: u32 = 0o10_000_000;
 
+/// Calls that connect.
+const CONNECT: u64 = 42;
+const SENDTO: u64 = 44;
+const SENDMSG: u64 = 46;
+const SENDMMSG: u64 = 307;
+
 /// No such argument.
 const NONE: u8 = 0xff;
 
@@ -88,7 +94,7 @@ static SHAPES: [Shape; 512] = {
     shapes[257] = Shape::open(0, 1, 2, 0);
     shapes[437] = Shape::open(0, 1, 2, Shape::FLAGS_BEHIND_POINTER);
     shapes[304] = Shape::open(0, NONE, 2, 0);
-    shapes[42] = Shape::one(Kind::Connect as u8, NONE, NONE, 0);
+    shapes[CONNECT as usize] = Shape::one(Kind::Connect as u8, NONE, NONE, 0);
     shapes[82] = Shape::two(RENAME, (NONE, 0), (NONE, 1), 0);
     shapes[264] = Shape::two(RENAME, (0, 1), (2, 3), 0);
     shapes[316] = Shape::two(RENAME, (0, 1), (2, 3), 0);
@@ -145,7 +151,16 @@ pub(crate) fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     let regs: u64 = ctx.arg(0);
     let number: u64 = read(regs + offset!(regs_nr));
     let kind = shape!(number, kind);
-    if read::<u64>(regs + offset!(regs_cs)) == CS_32 {
+    let is_32 = read::<u64>(regs + offset!(regs_cs)) == CS_32;
+    let result: i64 = ctx.arg(1);
+    if label.pending.family != 0 {
+        // Whatever call it was, its connect is not left for the next one.
+        cgroup::report_kept(label, connect_result(number, is_32, result));
+        if number == CONNECT && !is_32 {
+            return 0;
+        }
+    }
+    if is_32 {
         // open, creat, openat, openat2 of the other table (arch/x86/entry/syscalls/syscall_32.tbl).
         if number == 5 || number == 8 || number == 295 || number == 437 {
             emit::failed(Kind::Open);
@@ -153,11 +168,6 @@ pub(crate) fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if number > 511 || kind == 0 {
-        return 0;
-    }
-    let result: i64 = ctx.arg(1);
-    if kind == Kind::Connect as u8 && label.pending.family != 0 {
-        cgroup::report_kept(result as i32);
         return 0;
     }
     let Some(scratch) = Scratch::take() else {
@@ -177,6 +187,21 @@ pub(crate) fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     }
     scratch.release();
     0
+}
+
+/// What a call says of the connect that it made. One that sends with `MSG_FASTOPEN` fails as the connect would, and
+/// succeeds when the first packet has left, before the peer has answered; others (io_uring_enter, 32-bit calls) say
+/// nothing.
+#[inline(always)]
+fn connect_result(number: u64, is_32: bool, result: i64) -> Option<i32> {
+    if is_32 {
+        return None;
+    }
+    match number {
+        CONNECT => Some(result as i32),
+        SENDTO | SENDMSG | SENDMMSG if result < 0 => Some(result as i32),
+        _ => None,
+    }
 }
 
 /// No record is to be sent.

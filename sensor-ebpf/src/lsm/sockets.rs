@@ -48,7 +48,11 @@ pub(crate) fn socket_connect(ctx: LsmContext) -> i32 {
 #[fexit(function = "__sys_connect_file")]
 pub(crate) fn connect_exit(ctx: FExitContext) -> i32 {
     let result: i32 = ctx.arg(4);
-    cgroup::report_kept(result);
+    if let Some(label) = tasks::current_label()
+        && label.pending.family != 0
+    {
+        cgroup::report_kept(label, Some(result));
+    }
     0
 }
 

@@ -216,3 +216,41 @@ print(port)
         |(to, _)| matches!(to, Destination::Abstract(name) if name.to_string().starts_with("treeline-e2e-"))
     ));
 }
+
+#[test]
+fn a_connect_by_fast_open_is_recorded_as_itself() {
+    if !is_permitted("a_connect_by_fast_open_is_recorded_as_itself") {
+        return;
+    }
+    let scene = Scene::new();
+    let script = r#"
+import socket
+unix = socket.socket(socket.AF_UNIX); unix.bind("sock"); unix.listen()
+tcp = socket.socket(); tcp.bind(("127.0.0.1", 0)); tcp.listen()
+print(tcp.getsockname()[1])
+s = socket.socket(); s.sendto(b"x", socket.MSG_FASTOPEN, tcp.getsockname())
+socket.socket(socket.AF_UNIX).connect("sock")
+try: socket.socket().sendto(b"x", socket.MSG_FASTOPEN, ("127.0.0.1", 1))
+except ConnectionRefusedError: pass
+socket.socket(socket.AF_UNIX).connect_ex("missing")
+"#;
+    let ran = scene.standalone(&scene.policy(NONE), &format!("python3 - <<'X'\n{script}\nX"));
+    let port: u16 = ran.stdout().trim().parse().unwrap_or_else(|_| panic!("{}", ran.stderr()));
+    let connects: Vec<(&Destination, &Outcome)> = actions(&ran.entries)
+        .filter_map(|(_, action)| match action {
+            Action::Connect { to, outcome } => Some((to, outcome)),
+            _ => None,
+        })
+        .collect();
+    let local = std::net::Ipv4Addr::LOCALHOST;
+    let path =
+        |name: &str| Destination::Unix(scene.path("home").join(name).display().to_string().as_str().into());
+    let expect = [
+        // The call returns when the first packet was sent: whether the peer takes it shows later.
+        (&Destination::V4(local, port), &Outcome::Unknown),
+        (&path("sock"), &Outcome::Ok),
+        (&Destination::V4(local, 1), &Outcome::Errno(111)),
+        (&path("missing"), &Outcome::Errno(2)),
+    ];
+    assert_eq!(connects, expect, "{connects:#?}");
+}
