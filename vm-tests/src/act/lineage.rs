@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
@@ -60,6 +61,26 @@ pub(crate) fn hop(words: &[&str]) -> ExitCode {
         .stderr(Stdio::null())
         .spawn();
     if started.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A process whose second thread executes a program as soon as a file is there, while the first one waits for it.
+pub(crate) fn by_thread(words: &[&str]) -> ExitCode {
+    let [go, program, arguments @ ..] = words else { return ExitCode::from(2) };
+    let failed = thread::scope(|scope| {
+        let executes = scope.spawn(|| {
+            let started = Instant::now();
+            while !Path::new(go).exists() && started.elapsed() < PATIENCE {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Command::new(program).args(arguments).exec()
+        });
+        executes.join()
+    });
+    eprintln!(
+        "{program}: {}",
+        failed.map_or_else(|_| "the thread panicked".to_owned(), |error| error.to_string())
+    );
+    ExitCode::FAILURE
 }
 
 /// The process at the end: leaves as far as `steps` say, then reads the key and writes what came of it.

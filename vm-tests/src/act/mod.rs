@@ -46,7 +46,8 @@ pub(crate) fn mark(case: &str) -> String {
     format!("@{case}@")
 }
 
-/// The subject's verbs: `all` tries every case, `case @NAME@` tries one; the rest are those of [`lineage`].
+/// The subject's verbs: `all` tries every case, `case @NAME@` tries one, `read PATH` reads a file and says what came of
+/// it; the rest are those of [`lineage`].
 pub(crate) fn run(words: &[&str]) -> ExitCode {
     match words {
         ["all"] => {
@@ -62,6 +63,14 @@ pub(crate) fn run(words: &[&str]) -> ExitCode {
         },
         ["hop", rest @ ..] => lineage::hop(rest),
         ["probe", rest @ ..] => lineage::probe(rest),
+        ["by-thread", rest @ ..] => lineage::by_thread(rest),
+        ["read", path] => match std::fs::read(path) {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{path}: {error}");
+                ExitCode::FAILURE
+            }
+        },
         _ => ExitCode::from(2),
     }
 }

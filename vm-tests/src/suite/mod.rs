@@ -1,5 +1,6 @@
 //! What is tested in every guest.
 
+mod adopt;
 mod boot;
 pub(crate) mod cases;
 mod control;
@@ -24,4 +25,5 @@ pub(crate) struct Group {
 }
 
 /// In the order in which they run.
-pub(crate) const GROUPS: &[Group] = &[boot::GROUP, control::GROUP, guard::ENFORCE, guard::MONITOR];
+pub(crate) const GROUPS: &[Group] =
+    &[boot::GROUP, control::GROUP, guard::ENFORCE, guard::MONITOR, adopt::GROUP];

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::stage;
 use crate::act::{self, Tried};
 
-const TREELINE: &str = "/usr/bin/treeline";
+pub(crate) const TREELINE: &str = "/usr/bin/treeline";
 const POLICY_PATH: &str = "/etc/treeline-guest/policy.yaml";
 /// What the sensor and the subjects said, beyond results.
 const ERRORS: &str = "/tmp/session.stderr";
@@ -46,6 +46,12 @@ impl Mode {
     }
 }
 
+/// Writes the policy of a session in `mode` and returns its path.
+pub(crate) fn write_policy(mode: Mode) -> Result<&'static str> {
+    fs::write(POLICY_PATH, stage::policy(mode.word())).with_context(|| format!("writing {POLICY_PATH}"))?;
+    Ok(POLICY_PATH)
+}
+
 /// A session that runs.
 pub(crate) struct Session {
     child: Child,
@@ -54,11 +60,10 @@ pub(crate) struct Session {
 impl Session {
     /// Starts `command` under `treeline run --standalone`.
     pub(crate) fn start(mode: Mode, command: &[&str]) -> Result<Self> {
-        fs::write(POLICY_PATH, stage::policy(mode.word()))
-            .with_context(|| format!("writing {POLICY_PATH}"))?;
+        let policy = write_policy(mode)?;
         let errors = fs::File::create(ERRORS).with_context(|| format!("creating {ERRORS}"))?;
         let child = Command::new(TREELINE)
-            .args(["run", "--standalone", "--policy", POLICY_PATH, "--log", &mode.log(), "--"])
+            .args(["run", "--standalone", "--policy", policy, "--log", &mode.log(), "--"])
             .args(command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,7 +1,8 @@
 //! Leaving the tree does not: the label was set when the process was created.
 
 use super::{Case, denied};
-use crate::act::lineage::escape;
+use crate::act::{lineage::escape, tool};
+use crate::suite::stage::{ACT, KEY, WORK};
 
 pub(super) const CASES: &[Case] = &[
     denied("after-reparenting", "keys", || escape("after-reparenting", "orphan", &[])),
@@ -13,5 +14,6 @@ pub(super) const CASES: &[Case] = &[
         let namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "--cgroup"];
         escape("after-unshare", "orphan", &[&["/usr/bin/unshare"][..], &namespaces].concat())
     }),
+    denied("after-exec-by-thread", "keys", || tool(&[ACT, "act", "by-thread", WORK, "/usr/bin/cat", KEY])),
     denied("after-nohup", "keys", || escape("after-nohup", "orphan,setsid,cgroup", &["/usr/bin/nohup"])),
 ];
