@@ -241,8 +241,8 @@ fn take_lowest(scratch: &mut Scratch, word: u32) -> Option<u32> {
     Some(word * 64 + lowest(bits))
 }
 
-/// The exception sets that the current task's executable belongs to; none when the dynamic loader was told to put
-/// other code into it. Overwrites `Scratch::accepted` and the matcher's state.
+/// The exception sets that the current task's executable belongs to; none when its environment told
+/// it to load other code. Overwrites `Scratch::accepted` and the matcher's state.
 #[inline(never)]
 fn subject_sets(scratch: &mut Scratch, table: &'static Table, slot: u32, label_flags: u32) -> u64 {
     if label_flags & LabelFlags::LOADER_ENV != 0 {

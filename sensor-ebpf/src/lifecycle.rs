@@ -3,6 +3,7 @@
 use aya_ebpf::{bindings::task_struct, macros::btf_tracepoint, programs::BtfTracePointContext};
 use treeline_abi::{
     Kind, LabelFlags,
+    environment::loads_code,
     record::{ARGV_LEN_MAX, DATA_LEN_MAX, ENV_LEN_MAX, ENV_VARS_MAX, Flags},
 };
 
@@ -174,7 +175,7 @@ fn append_argv(scratch: &mut Scratch, position: u32, mm: u64) -> u32 {
     position + len as u32
 }
 
-/// Appends the variables that the agent may want, and looks for those of the dynamic loader.
+/// Appends the variables that the agent may want, and looks for those that make programs load code.
 ///
 /// What cannot be searched to its end counts as if it named them: exceptions then do not apply.
 #[inline(never)]
@@ -220,14 +221,12 @@ extern "C" fn next_variable(_round: u64, env: *mut Environment) -> u64 {
 
 #[inline(always)]
 fn append_variable(scratch: &mut Scratch, position: u32, taken: u32, len: u32) -> u32 {
-    const LOADER: [&[u8; 8]; 3] = [b"LD_PRELO", b"LD_LIBRA", b"LD_AUDIT"];
-    // SAFETY: the first eight bytes of the path buffer, which was filled from its beginning.
-    let head = unsafe { scratch.path.as_ptr().cast::<u64>().read_unaligned() };
-    for name in LOADER {
-        if head == u64::from_le_bytes(*name) {
-            scratch.header.flags |= Flags::LOADER_ENV;
-        }
+    // SAFETY: the first sixteen bytes of the path buffer, which was filled from its beginning.
+    let words = unsafe { scratch.path.as_ptr().cast::<[u64; 2]>().read_unaligned() };
+    if loads_code(words) {
+        scratch.header.flags |= Flags::LOADER_ENV;
     }
+    let head = words[0];
     let six = head & 0xffff_ffff_ffff;
     let wanted = six == u64::from_le_bytes(*b"CLAUDE\0\0") || six == u64::from_le_bytes(*b"AI_AGE\0\0");
     if !wanted || taken + len > ENV_LEN_MAX as u32 {

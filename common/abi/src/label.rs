@@ -38,8 +38,8 @@ pub struct PendingConnect {
 pub struct LabelFlags;
 
 impl LabelFlags {
-    /// The image was started with a variable of the dynamic loader (`LD_PRELOAD`, `LD_LIBRARY_PATH`, `LD_AUDIT`...)
-    /// in its environment: exceptions by executable do not apply to it.
+    /// The image was started with one of [`crate::environment::CODE_VARIABLES`] in its environment: exceptions by
+    /// executable do not apply to it.
     pub const LOADER_ENV: u32 = 1 << 0;
     /// The label was put on a process that already ran (`treeline adopt`).
     pub const ADOPTED: u32 = 1 << 1;

@@ -106,7 +106,7 @@ impl Flags {
     pub const CUT_ARGV: u32 = 1 << 8;
     /// The exec took its file from a descriptor (`execveat`, `fexecve`).
     pub const BY_DESCRIPTOR: u32 = 1 << 9;
-    /// The environment names the dynamic loader's variables.
+    /// The environment has one of [`crate::environment::CODE_VARIABLES`].
     pub const LOADER_ENV: u32 = 1 << 10;
     /// The object is a directory.
     pub const DIRECTORY: u32 = 1 << 11;

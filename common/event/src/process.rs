@@ -140,7 +140,7 @@ pub struct Program {
     /// Environment variables of the allow-list.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// The environment named variables of the dynamic loader.
+    /// The environment named variables that make programs load code, such as those of the dynamic loader.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub loader_env: bool,
     /// When it took place, nanoseconds of `CLOCK_BOOTTIME`, 0 when it was before the sensor.

@@ -65,7 +65,7 @@ pub struct ExecSeen {
     pub argv_cut: bool,
     /// Environment variables of the allow-list.
     pub env: Vec<(String, String)>,
-    /// The environment named variables of the dynamic loader.
+    /// The environment named variables that make programs load code, such as those of the dynamic loader.
     pub loader_env: bool,
     /// Real user id.
     pub uid: u32,

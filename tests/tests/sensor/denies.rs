@@ -62,6 +62,48 @@ fn a_protected_file_is_refused_by_every_name() {
 }
 
 #[test]
+fn variables_that_load_code_take_an_exception_away() {
+    if !is_permitted("variables_that_load_code_take_an_exception_away") {
+        return;
+    }
+    let scene = Scene::new();
+    let policy = scene.policy(KEYS);
+    let names = [
+        ("LD_PRELOAD", false),
+        ("LD_AUDIT", false),
+        ("LD_DEBUG_OUTPUT", false),
+        ("OPENSSL_CONF", false),
+        ("OPENSSL_ENGINES", false),
+        ("OPENSSL_MODULES", false),
+        ("GCONV_PATH", false),
+        ("KRB5_CONFIG", false),
+        ("GSS_MECH_CONFIG", false),
+        ("SASL_PATH", false),
+        ("PKCS11_MODULE_PATH", false),
+        ("PKCS11_PROVIDER_MODULE", false),
+        // These do not, or only for interpreters, whose exceptions are for every script anyway.
+        ("LDFLAGS", true),
+        ("OPENSSL_DIR", true),
+        ("OPENSSL_CON", true),
+        ("MY_OPENSSL_CONF", true),
+        ("KRB5CCNAME", true),
+        ("SASL_PASSWORD", true),
+        ("GLIBC_TUNABLES", true),
+        ("LOCPATH", true),
+        ("NODE_OPTIONS", true),
+        ("GIT_EXEC_PATH", true),
+    ];
+    let script: String = names
+        .iter()
+        .map(|(name, _)| format!("env {name}=/nonexistent head -1 .ssh/id >&2; echo {name} $?\n"))
+        .collect();
+    let ran = scene.standalone(&policy, &script);
+    let expect: String =
+        names.iter().map(|(name, is_kept)| format!("{name} {}\n", i32::from(!is_kept))).collect();
+    assert_eq!(ran.stdout(), expect, "{}", ran.stderr());
+}
+
+#[test]
 fn what_appears_later_is_protected() {
     if !is_permitted("what_appears_later_is_protected") {
         return;

@@ -62,8 +62,8 @@ fn set(
     request: &TrackRequest,
     flags: u32,
 ) -> Result<Label, BackendError> {
-    // A process that registers from inside a tree stays what it is: code that the dynamic loader was told to put into
-    // it must not regain an exception.
+    // A process that registers from inside a tree stays what it is: code that the environment put into it must not
+    // regain an exception.
     let before = sys::label(labels, pidfd).ok().flatten();
     let inherited = before.map_or(0, |label| label.flags & LabelFlags::LOADER_ENV);
     let label = Label { session: request.session.0, flags: flags | inherited, ..Label::default() };

@@ -2,6 +2,7 @@
 
 mod aliases;
 mod connect;
+mod exceptions;
 mod exec;
 mod files;
 mod lineage;
@@ -30,9 +31,17 @@ pub(crate) enum Expect {
 /// In the order in which they run: what changes files comes after what only reads them, so that all of them work
 /// where nothing is refused.
 pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
-    [aliases::CASES, exec::CASES, connect::CASES, lineage::CASES, permitted::CASES, files::CASES]
-        .into_iter()
-        .flatten()
+    [
+        aliases::CASES,
+        exceptions::CASES,
+        exec::CASES,
+        connect::CASES,
+        lineage::CASES,
+        permitted::CASES,
+        files::CASES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 const fn denied(name: &'static str, rule: &'static str, act: fn() -> io::Result<()>) -> Case {
