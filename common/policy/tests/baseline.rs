@@ -125,8 +125,8 @@ const VERDICTS: &[(&str, &str, Verdict)] = &[
     (CAT, "read /root/.gnupg/private-keys-v1.d/x.key", Deny),
     ("/usr/bin/gpg", "read /root/.gnupg/pubring.kbx", Allow),
     ("/usr/lib/gnupg/scdaemon", "read /root/.gnupg/scdaemon.conf", Allow),
-    (CAT, "read /home/bob/docs/2024/safe.kdbx", Deny),
-    (CAT, "read /home/bob/safe.kdbx", Deny),
+    (CAT, "read /home/bob/Documents/2024/safe.kdbx", Deny),
+    (CAT, "read /home/bob/Passwords.kdbx", Deny),
     (CAT, "read /home/bob/.password-store/x.gpg", Deny),
     (CAT, "read /srv/safe.kdbx", Allow),
     // Clouds and clusters.
