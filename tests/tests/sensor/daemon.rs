@@ -9,10 +9,10 @@ use std::{
 };
 
 use rustix::process::Signal;
-use treeline_event::{Action, Notice};
+use treeline_event::{Action, Digest, Notice};
 use treeline_tests::{
     claude,
-    sensor::{Scene, actions, binary, is_permitted, notices, with_verdict},
+    sensor::{Daemon, Scene, actions, binary, is_permitted, notices, with_verdict},
 };
 
 const KEYS: &str =
@@ -67,17 +67,38 @@ fn claude_code_is_found_and_its_session_says_so() {
     fs::create_dir(&path).expect("a directory");
     std::os::unix::fs::symlink(&program, path.join("claude")).expect("a link");
     let mut daemon = scene.daemon("");
-    let mut command = daemon.command(&["claude", "--version"]);
-    // Nothing of whoever runs the test reaches it.
-    command.env_clear().env("TREELINE_CONFIG", scene.path("treeline.toml")).env("HOME", scene.path("home"));
-    command.env("PATH", format!("{}:/usr/bin:/bin", path.display()));
-    let ran = command.output().expect("the binary runs");
-    let words = String::from_utf8_lossy(&ran.stdout).into_owned();
-    assert!(
-        ran.status.success() && words.contains("Claude Code"),
-        "{words}{}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
+    let run = |daemon: &Daemon| {
+        let mut command = daemon.command(&["claude", "--version"]);
+        // Nothing of whoever runs the test reaches it.
+        command
+            .env_clear()
+            .env("TREELINE_CONFIG", scene.path("treeline.toml"))
+            .env("HOME", scene.path("home"));
+        command.env("PATH", format!("{}:/usr/bin:/bin", path.display()));
+        let ran = command.output().expect("the binary runs");
+        let words = String::from_utf8_lossy(&ran.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert!(ran.status.success() && words.contains("Claude Code"), "{words}{errors}");
+    };
+    run(&daemon);
+    // Its 381 MB are being hashed now; nobody waited for that.
+    let hashed = || {
+        let entries = scene.entries();
+        let of_claude = notices(&entries).filter(
+            |notice| matches!(notice, Notice::ImageHashed { image } if hex(&image.digest) == claude::SHA256),
+        );
+        of_claude.count()
+    };
+    for _ in 0..300 {
+        if hashed() > 0 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait().expect("it ends").success());
+    let mut daemon = scene.daemon("");
+    run(&daemon);
     daemon.signal(Signal::TERM);
     assert!(daemon.wait().expect("it ends").success());
     let entries = scene.entries();
@@ -87,7 +108,18 @@ fn claude_code_is_found_and_its_session_says_so() {
             _ => None,
         })
         .collect();
-    assert_eq!(origins, [("claude", 2)]);
+    assert_eq!(origins, [("claude", 2), ("claude", 2)]);
+    assert_eq!(hashed(), 1, "it is hashed once, whatever restarts");
+    let known: Vec<_> = actions(&entries)
+        .filter(|(_, action)| **action == Action::Exec)
+        .map(|(process, _)| hex(&process.program.image.digest))
+        .filter(|digest| digest == claude::SHA256)
+        .collect();
+    assert_eq!(known.len(), 1, "the second start knows it at once");
+}
+
+fn hex(digest: &Digest) -> String {
+    digest.to_string()
 }
 
 #[test]

@@ -198,6 +198,14 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_says_so() {
+        // A regular file whose first byte cannot be read, by root either: nothing is mapped there.
+        let path = Path::new("/proc/self/mem");
+        let found = content(&at(path), &id(path));
+        assert_eq!((found.digest, found.lasting), (Digest::Unreadable, false));
+    }
+
+    #[test]
     fn fifos_and_devices_are_not_opened() {
         let expect = FileId::default();
         assert_eq!(content(&at(Path::new("/dev/zero")), &expect).digest, Digest::Changed);
