@@ -104,7 +104,9 @@ impl Server {
             fs::remove_file(path).map_err(failed("remove the old"))?;
         }
         // Made under another name, so that nobody can connect before owner and mode are right.
-        let temporary = path.with_extension("new");
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".new");
+        let temporary = std::path::PathBuf::from(temporary);
         drop(fs::remove_file(&temporary));
         let listener = UnixListener::bind(&temporary).map_err(failed("bind"))?;
         let mode = if group.is_some() { 0o660 } else { 0o600 };

@@ -32,8 +32,9 @@ use crate::backend::{Backend, BackendError, Installable, TrackRequest};
 /// Commands that wait. Each asker waits for its answer, so this is about contents that become known.
 const COMMANDS_MAX: usize = 1024;
 
-/// A thread that is silent for so long hangs: putting a large policy in force takes some seconds.
-const STUCK_AFTER: Duration = Duration::from_secs(20);
+/// A thread that is silent for so long hangs: putting a large policy in force takes some seconds, and a slow disk makes
+/// them many.
+const STUCK_AFTER: Duration = Duration::from_secs(120);
 
 /// Sessions that live at a time. A session is some hundred bytes here; a machine with more has another problem.
 const SESSIONS_MAX: usize = 4096;

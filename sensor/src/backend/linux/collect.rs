@@ -10,6 +10,11 @@ use crate::backend::{Delivery, Installable, LossReport, Seen};
 /// Deliveries that are collected while something else takes its time: some 30 MiB. Beyond it the rings fill, and count.
 const COLLECTED_MAX: usize = 65_536;
 
+/// Refusals of one thread whose system call has not been seen to return, and threads that have such. A worker of
+/// io_uring returns from none. Beyond it a refused call is recorded a second time, as one that failed.
+const EXPECTED_MAX: usize = 1024;
+const EXPECTED_THREADS_MAX: usize = 16_384;
+
 /// How often that is done: far more often than a ring can fill.
 const COLLECT_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -78,7 +83,13 @@ impl LinuxBackend {
                 && matches!(**action, Action::Open { .. })
             {
                 let thread = (refusal.subject, refusal.tid);
-                self.expected.entry(thread).or_default().push_back(refusal.time_ns);
+                if self.expected.len() < EXPECTED_THREADS_MAX || self.expected.contains_key(&thread) {
+                    let times = self.expected.entry(thread).or_default();
+                    if times.len() >= EXPECTED_MAX {
+                        times.pop_front();
+                    }
+                    times.push_back(refusal.time_ns);
+                }
             }
             taken.push(Delivery::Observation(Box::new(refusal)));
         }

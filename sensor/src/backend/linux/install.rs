@@ -54,8 +54,8 @@ impl LinuxBackend {
         };
         let shared = Arc::new(policy.policy.clone());
         refuse_unenforceable(policy, self.mode, &self.statuses(&shared, None))?;
-        let prepared = self.prepare(&shared, &host, policy.generation);
-        let enforced = prepared.and_then(|prepared| {
+        let tables = self.compile(&shared, &host, policy.generation)?;
+        let enforced = self.prepare(&shared, &host, tables).and_then(|prepared| {
             self.enforce(&shared, policy.generation, &prepared)?;
             Ok(prepared)
         });
@@ -93,18 +93,28 @@ impl LinuxBackend {
         policy.rules.iter().enumerate().map(status).collect()
     }
 
-    /// Compiles a policy, finds what it protects and marks it. Nothing of it is in force yet.
-    fn prepare(
+    /// The tables of a policy for the idle slot.
+    fn compile(
         &mut self,
         policy: &Arc<Policy>,
         host: &Host,
         generation: u64,
-    ) -> Result<Prepared, BackendError> {
+    ) -> Result<Tables, BackendError> {
         let target = Target { seed: random_seed()?, generation, slot: self.kernel_tables.idle() };
+        let mounts = self.decoder.mounts.clone();
+        self.while_collecting(|| treeline_policy::compile(policy, host, &mounts, target))
+            .map_err(|diagnostics| BackendError::Policy(diagnostics.render(false)))
+    }
+
+    /// Finds what a policy protects and marks it. Nothing of it is in force yet.
+    fn prepare(
+        &mut self,
+        policy: &Arc<Policy>,
+        host: &Host,
+        tables: Tables,
+    ) -> Result<Prepared, BackendError> {
         let (guard, mounts) = (self.guard.clone(), self.decoder.mounts.clone());
         self.while_collecting(move || {
-            let tables = treeline_policy::compile(policy, host, &mounts, target)
-                .map_err(|diagnostics| BackendError::Policy(diagnostics.render(false)))?;
             let placed = guard.map(|guard| guard.place(Arc::clone(policy), host.clone())).transpose()?;
             let started = Instant::now();
             let aliases = links::aliases(policy, host, &mounts, tables.slot);
@@ -123,11 +133,17 @@ impl LinuxBackend {
         let Prepared { tables, aliases, .. } = prepared;
         // The new slot's aliases are there before it is put in force.
         self.kernel_tables.add_aliases(&mut self.ebpf, &aliases.files)?;
-        if let Some(guard) = &self.guard {
-            guard.enforce(&orders(policy, tables, generation))?;
-        }
+        let judge =
+            self.guard.as_ref().map(|guard| guard.judge(&orders(policy, tables, generation))).transpose()?;
         self.kernel_tables.install(&mut self.ebpf, tables)?;
-        self.kernel_tables.keep_aliases(&mut self.ebpf, &aliases.files)
+        // From here on it is in force: nothing may say that it is not.
+        if let (Some(guard), Some(judge)) = (&self.guard, judge) {
+            guard.enforce(judge);
+        }
+        if let Err(error) = self.kernel_tables.keep_aliases(&mut self.ebpf, &aliases.files) {
+            tracing::error!(%error, "hard links of the policy before stay known");
+        }
+        Ok(())
     }
 
     /// Looks for links that were made since the policy was put in force, if it is time.
@@ -146,14 +162,12 @@ impl LinuxBackend {
         self.kernel_tables.add_aliases(&mut self.ebpf, &aliases.files)
     }
 
-    /// After a policy could not be put in force: marks and answers are again those of the one before.
+    /// After a policy could not be put in force: marks are again those of the one before, which answers still.
     fn go_back(&mut self) {
         let (Some(guard), Some(in_force)) = (self.guard.clone(), &self.in_force) else { return };
-        let orders = orders(&in_force.policy, &in_force.tables, in_force.installable.generation);
-        let restored =
-            guard.place(Arc::clone(&orders.policy), orders.host.clone()).and_then(|_| guard.enforce(&orders));
-        if let Err(error) = restored {
-            tracing::error!(%error, "the policy in force could not be restored; restart the sensor");
+        let (policy, host) = (Arc::clone(&in_force.policy), in_force.tables.host.clone());
+        if let Err(error) = self.while_collecting(|| guard.place(policy, host)) {
+            tracing::error!(%error, "the marks of the policy in force could not be restored; restart the sensor");
         }
     }
 }

@@ -50,6 +50,9 @@ pub struct Options {
     pub mode: Option<AttachMode>,
 }
 
+/// How often freed memory is given back at the most; it takes about a millisecond.
+const TIDY_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How often the mount table is looked at again.
 const MOUNTS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -89,6 +92,9 @@ pub struct LinuxBackend {
     known: Known,
     /// What the kernel programs log, in builds that have it.
     messages: Messages,
+    /// Whether something was delivered since freed memory was last given back, and when that was.
+    is_untidy: bool,
+    tidied: Instant,
     /// Wakes a poll when the guard has refused something.
     refused: Arc<OwnedFd>,
     /// When a thread was refused something, oldest first; its system calls have not been seen to return since.
@@ -189,6 +195,8 @@ impl LinuxBackend {
             labels,
             known,
             messages,
+            is_untidy: false,
+            tidied: Instant::now(),
             refused,
             expected: HashMap::new(),
         })
@@ -226,6 +234,16 @@ impl LinuxBackend {
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "the mount table could not be read"),
+        }
+    }
+}
+
+impl LinuxBackend {
+    /// After a burst, in a quiet moment.
+    fn tidy_memory(&mut self) {
+        if self.is_untidy && self.tidied.elapsed() >= TIDY_INTERVAL {
+            (self.is_untidy, self.tidied) = (false, Instant::now());
+            sys::release_freed_memory();
         }
     }
 }
@@ -270,6 +288,11 @@ impl Backend for LinuxBackend {
         // Whoever drains goes on until nothing comes.
         if self.collected.is_empty() && !self.later.is_empty() {
             self.collect();
+        }
+        if self.collected.is_empty() {
+            self.tidy_memory();
+        } else {
+            self.is_untidy = true;
         }
         for delivery in std::mem::take(&mut self.collected) {
             deliver(delivery);

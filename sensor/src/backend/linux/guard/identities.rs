@@ -8,6 +8,9 @@ use std::{
 use rustix::fs::{AtFlags, Stat, StatxFlags};
 use treeline_event::PathBytes;
 
+/// `OVERLAYFS_SUPER_MAGIC`: there stat(2) and the kernel's lists of marks may number one inode differently.
+const OVERLAYFS: i64 = 0x794c_7630;
+
 /// Seconds and nanoseconds of an object's creation. An inode number is used again, with another time.
 type Born = (i64, u32);
 
@@ -25,7 +28,20 @@ pub(super) struct Identities {
 struct Identity {
     paths: Vec<PathBytes>,
     born: Option<Born>,
+    /// Whether lists of marks name it by the same number.
+    is_listed: bool,
     search: u64,
+}
+
+/// An object that is not where it was.
+#[derive(Clone, Debug)]
+pub(super) struct Missing {
+    /// Device and inode.
+    pub(super) key: (u64, u64),
+    /// Where it was.
+    pub(super) paths: Vec<PathBytes>,
+    /// Whether lists of marks name it by the same inode number.
+    pub(super) is_listed: bool,
 }
 
 /// One object, as it is found in a directory or behind a descriptor.
@@ -34,19 +50,21 @@ pub(super) struct Object {
     /// What stat(2) says.
     pub(super) stat: Stat,
     born: Option<Born>,
+    is_listed: bool,
 }
 
 impl Object {
     /// What a path leads to; a symbolic link is an object of its own.
     pub(super) fn at(path: impl rustix::path::Arg + Copy) -> rustix::io::Result<Self> {
         let stat = rustix::fs::lstat(path)?;
-        Ok(Self { stat, born: born(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW) })
+        let is_listed = rustix::fs::statfs(path).is_ok_and(|found| found.f_type != OVERLAYFS);
+        Ok(Self { stat, born: born(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW), is_listed })
     }
 
     /// What a descriptor is open for.
     pub(super) fn open(file: BorrowedFd<'_>) -> rustix::io::Result<Self> {
         let stat = rustix::fs::fstat(file)?;
-        Ok(Self { stat, born: born(file, "", AtFlags::EMPTY_PATH) })
+        Ok(Self { stat, born: born(file, "", AtFlags::EMPTY_PATH), is_listed: false })
     }
 
     fn key(&self) -> (u64, u64) {
@@ -80,7 +98,7 @@ impl Identities {
         if !could_be(identity.born, object.born) {
             *identity = Identity::default();
         }
-        identity.born = object.born;
+        (identity.born, identity.is_listed) = (object.born, object.is_listed);
         identity.search = self.search;
         if !identity.paths.contains(&path) {
             identity.paths.push(path);
@@ -92,10 +110,16 @@ impl Identities {
         self.search += 1;
     }
 
-    /// What the latest search did not find, by inode, with its paths.
-    pub(super) fn not_found(&self) -> Vec<((u64, u64), Vec<PathBytes>)> {
+    /// What the latest search did not find.
+    pub(super) fn not_found(&self) -> Vec<Missing> {
         let missing = self.known.iter().filter(|(_, identity)| identity.search != self.search);
-        missing.map(|(key, identity)| (*key, identity.paths.clone())).collect()
+        missing
+            .map(|(key, identity)| Missing {
+                key: *key,
+                paths: identity.paths.clone(),
+                is_listed: identity.is_listed,
+            })
+            .collect()
     }
 
     /// Forgets an object.
@@ -124,7 +148,7 @@ mod tests {
     fn object(inode: u64, born: Option<Born>) -> Object {
         let mut stat = rustix::fs::stat("/").expect("there is a root");
         stat.st_ino = inode;
-        Object { stat, born }
+        Object { stat, born, is_listed: true }
     }
 
     #[test]
@@ -137,11 +161,11 @@ mod tests {
         identities.add(&object(1, None), "/b".into());
         let missing = identities.not_found();
         assert_eq!(
-            missing.iter().map(|((_, inode), paths)| (*inode, paths.clone())).collect::<Vec<_>>(),
+            missing.iter().map(|missing| (missing.key.1, missing.paths.clone())).collect::<Vec<_>>(),
             [(2, vec!["/c".into()])]
         );
         assert_eq!(identities.paths(&object(2, None)), ["/c".into()]);
-        identities.forget(missing[0].0);
+        identities.forget(missing[0].key);
         assert!(identities.paths(&object(2, None)).is_empty());
         assert_eq!(identities.paths(&object(1, None)), ["/a".into(), "/b".into()]);
     }

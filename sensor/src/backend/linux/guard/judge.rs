@@ -46,7 +46,7 @@ pub(super) enum Patience {
 }
 
 /// What decides.
-pub(super) struct Judge {
+pub(in crate::backend::linux) struct Judge {
     policy: Arc<Policy>,
     host: Host,
     generation: u64,
@@ -107,7 +107,12 @@ impl Judge {
             }
         };
         let exec = mask.contains(MaskFlags::FAN_OPEN_EXEC_PERM);
-        let access = if exec { Access::Exec } else { subject::access(tid) };
+        let access = match exec {
+            true => Access::Exec,
+            // Its registers are those with which somebody once entered the kernel.
+            false if subject::is_io_worker(tid) => Access::Unknown,
+            false => subject::access(tid),
+        };
         // Whoever waits must get an answer: a panic over one event is a refusal of that one.
         let judged = catch_unwind(AssertUnwindSafe(|| self.judge(file, pid, access, exec, &label)));
         let refusal = judged.unwrap_or_else(|_| {

@@ -29,9 +29,9 @@ use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use treeline_policy::{Host, Policy};
 
+pub(super) use self::judge::Judge;
 use self::{
     answer::Answering,
-    judge::Judge,
     place::{Placer, Search},
 };
 pub(super) use self::{place::Placed, subject::start_ticks};
@@ -126,7 +126,7 @@ impl Guard {
     }
 
     /// Marks everything that a policy protects and that exists, and what appears from now on. Answers stay those of
-    /// the policy before until [`Guard::enforce`].
+    /// the policy before until [`Guard::enforce`] is called.
     ///
     /// # Errors
     /// [`BackendError::Unsupported`] when the thread has ended.
@@ -138,18 +138,21 @@ impl Guard {
         placed.recv().map_err(|_| ended())
     }
 
-    /// Answers by this policy from now on.
+    /// What answers by a policy.
     ///
     /// # Errors
     /// [`BackendError::Io`].
-    pub(super) fn enforce(&self, orders: &Orders) -> Result<(), BackendError> {
+    pub(super) fn judge(&self, orders: &Orders) -> Result<Judge, BackendError> {
         let labels = self.labels.try_clone().map_err(|source| BackendError::Io {
             attempt: "duplicate the descriptor of the label map".into(),
             source,
         })?;
-        let judge = Judge::new(orders, labels, Arc::clone(&self.known), Arc::clone(&self.protected));
+        Ok(Judge::new(orders, labels, Arc::clone(&self.known), Arc::clone(&self.protected)))
+    }
+
+    /// Answers by it from now on.
+    pub(super) fn enforce(&self, judge: Judge) {
         *self.judge.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(judge));
-        Ok(())
     }
 
     /// Denials since the last call.

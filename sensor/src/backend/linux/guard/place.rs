@@ -31,7 +31,7 @@ use treeline_policy::{
 
 use super::{
     Protected,
-    identities::{Identities, Object, marked_inodes},
+    identities::{Identities, Missing, Object, marked_inodes},
     patterns::{Pattern, Wish, roots},
 };
 use crate::backend::BackendError;
@@ -159,8 +159,8 @@ impl Placer {
             return;
         }
         let alive = marked_inodes(self.group.as_fd());
-        for (key, paths) in missing {
-            let is_gone = alive.as_ref().is_some_and(|alive| !alive.contains(&key.1));
+        for Missing { key, paths, is_listed } in missing {
+            let is_gone = is_listed && alive.as_ref().is_some_and(|alive| !alive.contains(&key.1));
             if is_gone || (!paths.iter().any(|path| self.is_named(path)) && self.unmark(key, &paths)) {
                 self.identities().forget(key);
             }

@@ -77,6 +77,20 @@ pub(in crate::backend::linux) fn start_ticks(pid: i32) -> io::Result<u64> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat is malformed")))
 }
 
+/// Whether a thread is the kernel's own, doing the work of io_uring for its process; also if that cannot be told.
+pub(super) fn is_io_worker(tid: i32) -> bool {
+    fs::read(format!("/proc/{tid}/stat")).map_or(true, |stat| parse_io_worker(&stat))
+}
+
+/// `PF_IO_WORKER` (Linux 5.12) in the flags, field 9.
+fn parse_io_worker(stat: &[u8]) -> bool {
+    const PF_IO_WORKER: u64 = 0x10;
+    let end = stat.iter().rposition(|byte| *byte == b')');
+    let rest = end.and_then(|end| std::str::from_utf8(stat.get(end + 1..)?).ok());
+    let flags = rest.and_then(|rest| rest.split_ascii_whitespace().nth(6)?.parse::<u64>().ok());
+    flags.is_none_or(|flags| flags & PF_IO_WORKER != 0)
+}
+
 fn parse_start_ticks(stat: &[u8]) -> Option<u64> {
     // The command name may hold anything, closing parentheses too: the fields begin behind the last one.
     let end = stat.iter().rposition(|byte| *byte == b')')?;
@@ -126,6 +140,16 @@ mod tests {
         check("", Access::Unknown);
         check("257 nonsense", Access::Unknown);
         assert!(Access::Unknown.reads() && Access::Unknown.writes());
+    }
+
+    #[test]
+    fn workers_of_io_uring() {
+        let check = |line: &[u8], expect| assert_eq!(parse_io_worker(line), expect);
+        check(b"12 (cat) S 1 12 12 0 -1 4194304 0", false);
+        check(b"12 (iou-wrk) 9) S 1 12 12 0 -1 4194384 0", true);
+        check(b"12 (cat) S 1", true);
+        let own = rustix::thread::gettid().as_raw_nonzero().get();
+        assert!(!is_io_worker(own) && is_io_worker(-1));
     }
 
     #[test]
