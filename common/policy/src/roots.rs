@@ -31,6 +31,19 @@ pub enum Shape {
     Deep(Vec<Component>),
 }
 
+impl Shape {
+    /// What has to match below the directory, one component after the other.
+    #[must_use]
+    pub fn into_components(self) -> Vec<Component> {
+        match self {
+            Self::Name(name) => vec![Component::Literal(name)],
+            Self::Wildcard(component) => vec![component],
+            Self::Subtree => vec![Component::Globstar],
+            Self::Deep(components) => components,
+        }
+    }
+}
+
 /// The roots of every path pattern of a rule, sorted.
 #[must_use]
 pub fn literal_roots(rule: &Rule, host: &Host) -> Vec<LiteralRoot> {

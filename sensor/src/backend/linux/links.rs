@@ -13,12 +13,7 @@ use std::{
 
 use treeline_abi::paths::{AliasKey, AliasRules, RULES_PER_ALIAS_MAX};
 use treeline_event::Mode;
-use treeline_policy::{
-    Host, Policy,
-    glob::Component,
-    policy::Kind,
-    roots::{Shape, literal_roots},
-};
+use treeline_policy::{Host, Policy, glob::Component, policy::Kind, roots::literal_roots};
 
 use super::mounts::MountTable;
 
@@ -57,12 +52,7 @@ pub(super) fn aliases(policy: &Policy, host: &Host, mounts: &MountTable, slot: u
         }
         search.rule = (rule.mode == Mode::Enforce, index as u32 + 1);
         for root in literal_roots(rule, host).into_iter().filter(|root| root.anchored) {
-            let rest = match root.shape {
-                Shape::Name(name) => vec![Component::Literal(name)],
-                Shape::Wildcard(component) => vec![component],
-                Shape::Subtree => vec![Component::Globstar],
-                Shape::Deep(components) => components,
-            };
+            let rest = root.shape.into_components();
             let directory = Path::new(OsStr::from_bytes(&root.directory));
             search.entries = 0;
             search.visit(directory, &rest, 0);

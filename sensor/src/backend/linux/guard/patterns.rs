@@ -4,12 +4,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
 
 use nix::sys::fanotify::MaskFlags;
 use treeline_event::Mode;
-use treeline_policy::{
-    Host, Policy,
-    glob::Component,
-    policy::FileOperation,
-    roots::{Shape, literal_roots},
-};
+use treeline_policy::{Host, Policy, glob::Component, policy::FileOperation, roots::literal_roots};
 
 /// What is still to be matched below a directory, and which events matter there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,12 +54,7 @@ pub(super) fn roots(policy: &Policy, host: &Host) -> (Vec<Pattern>, Vec<Wish>) {
             _ => continue,
         };
         for root in literal_roots(rule, host).into_iter().filter(|root| root.anchored) {
-            let rest = match root.shape {
-                Shape::Name(name) => vec![Component::Literal(name)],
-                Shape::Wildcard(component) => vec![component],
-                Shape::Subtree => vec![Component::Globstar],
-                Shape::Deep(components) => components,
-            };
+            let rest = root.shape.into_components();
             let directory = PathBuf::from(OsStr::from_bytes(&root.directory));
             let pattern = patterns.len();
             patterns.push(Pattern { rule: index, directory: directory.clone(), objects: 0 });
