@@ -6,3 +6,6 @@
 pub mod line;
 
 pub use line::{Line, Outcome};
+
+/// The kernel parameter that names the groups to run, joined by commas; all run without it.
+pub const ONLY_PARAMETER: &str = "treeline.only=";

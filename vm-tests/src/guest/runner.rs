@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use treeline_vm_tests::{Line, Outcome};
+use treeline_vm_tests::{Line, ONLY_PARAMETER, Outcome};
 
 use super::port::Port;
 use super::{kernel_log, processes};
@@ -30,15 +30,33 @@ pub(crate) fn run() -> ExitCode {
 
 fn all() -> Result<()> {
     let mut port = Port::open()?;
-    let case_count: usize = GROUPS.iter().map(|group| (group.cases)().len()).sum();
+    let groups = chosen()?;
+    let case_count: usize = groups.iter().map(|group| (group.cases)().len()).sum();
     port.send(&Line::Hello { kernel: release(), lsm: lsm(), tests: case_count + 1 })?;
     let mut failed_count = 0;
-    for group in GROUPS {
+    for group in groups {
         failed_count += run_group(group, &mut port)?;
         processes::kill_all_others();
     }
     failed_count += kernel_health(&mut port)?;
     port.send(&Line::Exit { status: u8::from(failed_count > 0) })
+}
+
+/// The groups that the kernel's command line asks for, else all.
+fn chosen() -> Result<Vec<&'static Group>> {
+    let line = fs::read_to_string("/proc/cmdline").context("reading the kernel's command line")?;
+    let Some(only) = line.split_whitespace().find_map(|word| word.strip_prefix(ONLY_PARAMETER)) else {
+        return Ok(GROUPS.iter().collect());
+    };
+    only.split(',')
+        .map(|name| {
+            let known = || GROUPS.iter().map(|group| group.name).collect::<Vec<_>>().join(", ");
+            GROUPS
+                .iter()
+                .find(|group| group.name == name)
+                .with_context(|| format!("no group is called `{name}`; there are {}", known()))
+        })
+        .collect()
 }
 
 fn release() -> String {

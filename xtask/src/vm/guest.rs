@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use treeline_vm_tests::Line;
+use treeline_vm_tests::{Line, ONLY_PARAMETER};
 
 use super::accelerator::Accelerator;
 use super::tool;
@@ -25,6 +25,8 @@ pub(super) struct Guest<'a> {
     pub(super) kernel: &'a Path,
     pub(super) initramfs: &'a Path,
     pub(super) lsm_list: &'a str,
+    /// The groups to run; none for all.
+    pub(super) only: &'a [String],
     pub(super) accelerator: Accelerator,
     /// Where the console goes.
     pub(super) log: PathBuf,
@@ -87,7 +89,11 @@ impl Guest<'_> {
         // la57 would make the translator walk a fifth level of page tables for every miss.
         let processor = "max,la57=off";
         // A panic reboots at once, which -no-reboot turns into QEMU's end: a crash is not waited for.
-        let command_line = format!("console=ttyS0 panic=-1 rdinit=/init loglevel=6 lsm={}", self.lsm_list);
+        let mut command_line =
+            format!("console=ttyS0 panic=-1 rdinit=/init loglevel=6 lsm={}", self.lsm_list);
+        if !self.only.is_empty() {
+            command_line.push_str(&format!(" {ONLY_PARAMETER}{}", self.only.join(",")));
+        }
         let memory = MEMORY_MB.to_string();
         let console = OsString::from(format!("file:{}", self.log.display()));
         let words: [&str; 22] = [

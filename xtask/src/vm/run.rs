@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// The kernel series to boot, e.g. 6.12, or `all`; may be given several times
     #[arg(long = "kernel", value_name = "SERIES")]
     kernels: Vec<String>,
+    /// Run these groups of the suite and no others (comma-separated)
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+    only: Vec<String>,
     /// List the kernels that are pinned and whether they are downloaded, and do nothing else
     #[arg(long)]
     list: bool,
@@ -124,6 +127,7 @@ fn boot(
         kernel: &kernel.image(),
         initramfs: &initramfs,
         lsm_list: &kernel.lsm_list()?,
+        only: &args.only,
         accelerator: choice.accelerator,
         log,
         boot_limit: Duration::from_secs(args.boot_timeout_s),
