@@ -4,6 +4,7 @@
 //! be told to belong to it by looking for the mark in the subject's ancestry.
 
 pub(crate) mod lineage;
+pub(crate) mod load;
 mod tool;
 
 use std::io::{self, Write};
@@ -63,6 +64,8 @@ pub(crate) fn run(words: &[&str]) -> ExitCode {
         },
         ["hop", rest @ ..] => lineage::hop(rest),
         ["probe", rest @ ..] => lineage::probe(rest),
+        ["load", name] => load::run(name, None),
+        ["load", name, login] => load::run(name, Some(login)),
         ["by-thread", rest @ ..] => lineage::by_thread(rest),
         ["read", path] => match std::fs::read(path) {
             Ok(_) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use treeline_vm_tests::{Line, Outcome};
 
-use crate::suite::GROUPS;
+use crate::suite;
 
 /// Where a group's cases report.
 pub(crate) struct Report(());
@@ -25,6 +25,11 @@ impl Report {
         self.outcome(case, Outcome::Skipped(why.to_owned()));
     }
 
+    /// Reports something that was measured.
+    pub(crate) fn note(&self, name: &str, text: String) {
+        send(&Line::Note { name: name.to_owned(), text });
+    }
+
     fn outcome(&self, case: &str, outcome: Outcome) {
         send(&Line::Test { name: case.to_owned(), outcome, elapsed_ms: 0 });
     }
@@ -38,7 +43,7 @@ fn send(line: &Line) {
 
 /// Runs the group called `name`. What it did not report, the runner reports as failed with this output.
 pub(crate) fn run(name: &str) -> ExitCode {
-    let Some(group) = GROUPS.iter().find(|group| group.name == name) else {
+    let Some(group) = suite::group(name) else {
         eprintln!("no group is called {name}");
         return ExitCode::from(2);
     };

@@ -13,7 +13,7 @@ use treeline_vm_tests::{Line, ONLY_PARAMETER, Outcome};
 
 use super::port::Port;
 use super::{kernel_log, processes};
-use crate::suite::{GROUPS, Group, session};
+use crate::suite::{self, GROUPS, Group, session};
 
 const ERRORS: &str = "/tmp/group.stderr";
 
@@ -51,10 +51,7 @@ fn chosen() -> Result<Vec<&'static Group>> {
     only.split(',')
         .map(|name| {
             let known = || GROUPS.iter().map(|group| group.name).collect::<Vec<_>>().join(", ");
-            GROUPS
-                .iter()
-                .find(|group| group.name == name)
-                .with_context(|| format!("no group is called `{name}`; there are {}", known()))
+            suite::group(name).with_context(|| format!("no group is called `{name}`; there are {}", known()))
         })
         .collect()
 }

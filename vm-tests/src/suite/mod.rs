@@ -4,6 +4,7 @@ mod adopt;
 mod boot;
 pub(crate) mod cases;
 mod control;
+mod cost;
 mod guard;
 pub(crate) mod session;
 pub(crate) mod stage;
@@ -27,3 +28,11 @@ pub(crate) struct Group {
 /// In the order in which they run.
 pub(crate) const GROUPS: &[Group] =
     &[boot::GROUP, control::GROUP, guard::ENFORCE, guard::MONITOR, adopt::GROUP];
+
+/// Groups that run only when they are asked for by name: they measure.
+pub(crate) const BY_REQUEST: &[Group] = &[cost::GROUP];
+
+/// The group called `name`.
+pub(crate) fn group(name: &str) -> Option<&'static Group> {
+    GROUPS.iter().chain(BY_REQUEST).find(|group| group.name == name)
+}

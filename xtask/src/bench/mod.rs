@@ -17,11 +17,11 @@ mod workload;
 
 pub(crate) use load::{Load, run as run_load};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-use crate::{build, checkout::Checkout, outcome::Outcome};
+use crate::{build, checkout::Checkout, outcome::Outcome, vm};
 use plan::Plan;
 
 /// Arguments of `bench`.
@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// Another treeline binary than the one that `cargo xtask build` makes
     #[arg(long, value_name = "FILE")]
     treeline: Option<PathBuf>,
+    /// Count instructions in mode `lsm` in guests of these kernel series instead (comma-separated), e.g. 6.12
+    #[arg(long, value_name = "SERIES", value_delimiter = ',', num_args = 0.., default_missing_value = "6.12")]
+    guest: Option<Vec<String>>,
     /// Another policy than `policies/baseline.yaml`; `rules` has to be its last key
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -65,6 +68,9 @@ pub(crate) fn run(checkout: &Checkout, args: &Args) -> Result<Outcome> {
         }
         checkout.treeline()
     };
+    if let Some(series) = &args.guest {
+        return in_guests(checkout, &treeline, series, args.json);
+    }
     let policy = args.policy.clone().unwrap_or_else(|| checkout.root().join("policies/baseline.yaml"));
     let plan = Plan { treeline, policy, rounds: args.rounds, scale: args.scale, live: args.live };
     let report = plan::measure(&plan)?;
@@ -72,6 +78,18 @@ pub(crate) fn run(checkout: &Checkout, args: &Args) -> Result<Outcome> {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print!("{report}");
+    }
+    Ok(Outcome::Clean)
+}
+
+/// As `bench`, in guests whose clock counts instructions.
+fn in_guests(checkout: &Checkout, treeline: &Path, series: &[String], as_json: bool) -> Result<Outcome> {
+    let measured: Vec<_> =
+        series.iter().map(|series| vm::cost::measure(checkout, treeline, series)).collect::<Result<_>>()?;
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&measured)?);
+    } else {
+        measured.iter().for_each(|costs| print!("{costs}"));
     }
     Ok(Outcome::Clean)
 }

@@ -28,6 +28,8 @@ pub(super) struct Guest<'a> {
     /// The groups to run; none for all.
     pub(super) only: &'a [String],
     pub(super) accelerator: Accelerator,
+    /// Whether the guest's clock counts instructions, one a nanosecond.
+    pub(super) is_counting: bool,
     /// Where the console goes.
     pub(super) log: PathBuf,
     /// From QEMU's start to the first line of results.
@@ -121,6 +123,9 @@ impl Guest<'_> {
             "-kernel",
         ];
         let mut arguments: Vec<OsString> = Vec::new();
+        if self.is_counting {
+            arguments.extend(["-icount".into(), "shift=0,sleep=off".into()]);
+        }
         for word in words {
             // The first port is the console, so it must come before the one that carries results.
             if word == "-serial" {

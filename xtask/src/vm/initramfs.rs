@@ -80,7 +80,8 @@ fn busybox() -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("reading {}", path.display()))
 }
 
-fn now_s() -> Result<u32> {
+/// Now, as archives write it.
+pub(super) fn now_s() -> Result<u32> {
     let now = SystemTime::UNIX_EPOCH.elapsed().context("this machine's clock is before 1970")?;
     u32::try_from(now.as_secs()).context("this machine's clock is after 2106")
 }

@@ -2,8 +2,10 @@
 
 mod accelerator;
 mod apt;
+mod audit;
 mod bzimage;
 mod catalogue;
+pub(crate) mod cost;
 mod cpio;
 mod guest;
 mod initramfs;

@@ -150,7 +150,7 @@ fn merged(path: &Path) -> PathBuf {
 }
 
 /// The files in what `ldd` prints: `name => /path (0x...)`, or `/path (0x...)` for the loader.
-fn libraries(listing: &str) -> Vec<PathBuf> {
+pub(super) fn libraries(listing: &str) -> Vec<PathBuf> {
     let path = |line: &str| {
         let (_, path) = line.split_once("=>").unwrap_or(("", line));
         let path = path.split_whitespace().next()?;

@@ -94,7 +94,7 @@ fn common_archive(args: &Args, checkout: &Checkout) -> Result<Vec<u8>> {
 
 /// PID 1, static so that it needs nothing of the guest. In a target directory of its own: its flags would
 /// otherwise make every other build start afresh.
-fn build_guest(checkout: &Checkout) -> Result<PathBuf> {
+pub(super) fn build_guest(checkout: &Checkout) -> Result<PathBuf> {
     println!("==> the guests' PID 1");
     let target = checkout.root().join("target/vm");
     let mut command = build::cargo();
@@ -129,6 +129,7 @@ fn boot(
         lsm_list: &kernel.lsm_list()?,
         only: &args.only,
         accelerator: choice.accelerator,
+        is_counting: false,
         log,
         boot_limit: Duration::from_secs(args.boot_timeout_s),
         limit: Duration::from_secs(args.timeout_s),

@@ -1,0 +1,117 @@
+//! Loops whose cost is measured: each runs in a process of its own, so that it can be inside or outside a session.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, ExitCode, Stdio};
+
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike,
+};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use crate::suite::stage::{ALLOWED_ADDRESS, ALLOWED_SOCKET, PORT, WORK};
+
+/// The loops, by name, with how often each runs.
+pub(crate) const LOADS: &[(&str, u32)] = &[
+    ("syscall", 20_000),
+    ("open+close", 4_000),
+    ("open+close, each another", 4_000),
+    ("create+unlink", 1_000),
+    ("fork+exec", 60),
+    ("connect tcp", 300),
+    ("connect unix", 600),
+];
+
+/// Files of the loop that opens another one each time.
+const FILE_COUNT: u32 = 500;
+/// What is looked at last; the rest fills caches.
+const WARM_UP_SHARE: u32 = 5;
+
+/// What one loop took, in nanoseconds of virtual time: under QEMU's `-icount shift=0`, instructions.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Cost {
+    /// On the clock, per operation: with one processor, what anybody did meanwhile.
+    pub(crate) wall_ns: f64,
+    /// On the process's own account and that of its children, per operation.
+    pub(crate) own_ns: f64,
+}
+
+/// Runs the loop called `name` and prints its [`Cost`]. `login` becomes the audit user id first, so that rules of the
+/// kernel's audit can be for this process and what it starts.
+pub(crate) fn run(name: &str, login: Option<&str>) -> ExitCode {
+    match measure(name, login) {
+        Ok(cost) => {
+            println!("{}", serde_json::to_string(&cost).unwrap_or_default());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(name: &str, login: Option<&str>) -> io::Result<Cost> {
+    if let Some(login) = login {
+        fs::write("/proc/self/loginuid", login)?;
+    }
+    let known = LOADS.iter().find(|(known, _)| *known == name);
+    let (_, count) = known.ok_or_else(|| io::Error::other("there is no such loop"))?;
+    let directory = format!("{WORK}/load");
+    fs::create_dir_all(&directory)?;
+    for index in 0..FILE_COUNT {
+        fs::write(format!("{directory}/{index}"), "")?;
+    }
+    let (one, fresh) = (format!("{directory}/0"), format!("{directory}/fresh"));
+    match name {
+        "open+close" => timed(*count, |_| File::open(&one).map(drop)),
+        "open+close, each another" => {
+            timed(*count, |index| File::open(format!("{directory}/{}", index % FILE_COUNT)).map(drop))
+        }
+        "create+unlink" => timed(*count, |_| File::create(&fresh).and_then(|_| fs::remove_file(&fresh))),
+        "fork+exec" => timed(*count, |_| exec()),
+        "connect tcp" => timed(*count, |_| TcpStream::connect((ALLOWED_ADDRESS, PORT)).map(drop)),
+        "connect unix" => timed(*count, |_| UnixStream::connect(ALLOWED_SOCKET).map(drop)),
+        _ => timed(*count, |_| fs::symlink_metadata("/").map(drop)),
+    }
+}
+
+/// The smallest program that there is: one that is static and ends at once.
+fn exec() -> io::Result<()> {
+    let status = Command::new("/usr/bin/busybox").arg("true").stdin(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
+}
+
+fn timed(count: u32, mut operation: impl FnMut(u32) -> io::Result<()>) -> io::Result<Cost> {
+    for index in 0..count / WARM_UP_SHARE {
+        operation(index)?;
+    }
+    let (wall, own) = (clock_ns(ClockId::Monotonic), own_ns()?);
+    for index in 0..count {
+        operation(index)?;
+    }
+    let per_operation = |ns: u64| ns as f64 / f64::from(count);
+    Ok(Cost {
+        wall_ns: per_operation(clock_ns(ClockId::Monotonic) - wall),
+        own_ns: per_operation(own_ns()? - own),
+    })
+}
+
+fn clock_ns(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// CPU time of this process and of the children that it has waited for.
+fn own_ns() -> io::Result<u64> {
+    let mut total_us = 0;
+    for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
+        let usage = getrusage(who)?;
+        total_us += usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    }
+    Ok(total_us.unsigned_abs() * 1_000)
+}
