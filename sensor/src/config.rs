@@ -45,6 +45,9 @@ pub enum Unenforceable {
 pub enum ModeChoice {
     /// BPF LSM programs.
     Lsm,
+    /// The same programs on `security_*` functions.
+    #[value(name = "fmod_ret")]
+    FmodRet,
     /// Tracepoints, fanotify permission marks and cgroup programs.
     Fallback,
 }
@@ -53,6 +56,7 @@ impl From<ModeChoice> for AttachMode {
     fn from(choice: ModeChoice) -> Self {
         match choice {
             ModeChoice::Lsm => Self::Lsm,
+            ModeChoice::FmodRet => Self::FmodRet,
             ModeChoice::Fallback => Self::Fallback,
         }
     }

@@ -9,3 +9,7 @@ pub use line::{Line, Outcome};
 
 /// The kernel parameter that names the groups to run, joined by commas; all run without it.
 pub const ONLY_PARAMETER: &str = "treeline.only=";
+
+/// The kernel parameter that says how the sensor is to be attached: `lsm` (which is meant without it), `fmod_ret` or
+/// `fallback`.
+pub const MODE_PARAMETER: &str = "treeline.mode=";

@@ -204,6 +204,19 @@ pub(crate) fn inode_rename(ctx: LsmContext) -> i32 {
     }
 }
 
+/// `security_inode_rename` has one argument more than the hook, the flags.
+#[lsm(hook = "inode_rename")]
+pub(crate) fn inode_rename_flags(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(5);
+    if earlier != 0 {
+        return earlier;
+    }
+    match tasks::current_label() {
+        Some(label) => on_two_names(Kind::Rename, Operation::RENAME, ctx.arg(1), ctx.arg(3), label),
+        None => 0,
+    }
+}
+
 // Truncation by name, chmod, chown, times. The first argument became the mount's id map in Linux 6.9.
 name_hook!(inode_setattr, "inode_setattr", 3, 1, Modify, WRITE, 0);
 name_hook!(inode_setattr_plain, "inode_setattr", 2, 0, Modify, WRITE, 0);

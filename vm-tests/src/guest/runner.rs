@@ -13,7 +13,7 @@ use treeline_vm_tests::{Line, ONLY_PARAMETER, Outcome};
 
 use super::port::Port;
 use super::{kernel_log, processes};
-use crate::suite::{self, GROUPS, Group, session};
+use crate::suite::{self, GROUPS, Group, attach::Attach, session};
 
 const ERRORS: &str = "/tmp/group.stderr";
 
@@ -46,7 +46,8 @@ fn all() -> Result<()> {
 fn chosen() -> Result<Vec<&'static Group>> {
     let line = fs::read_to_string("/proc/cmdline").context("reading the kernel's command line")?;
     let Some(only) = line.split_whitespace().find_map(|word| word.strip_prefix(ONLY_PARAMETER)) else {
-        return Ok(GROUPS.iter().collect());
+        let attach = Attach::of_guest()?;
+        return Ok(GROUPS.iter().filter(|group| group.is_for(attach)).collect());
     };
     only.split(',')
         .map(|name| {

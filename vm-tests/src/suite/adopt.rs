@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Group, session, stage};
+use super::{Group, attach::Attach, session, stage};
 use crate::guest::group::Report;
 
 const BY_THREAD: &str = "thread-that-executes";
@@ -23,7 +23,7 @@ pub(super) const GROUP: Group =
 
 fn run(report: &Report) -> Result<()> {
     stage::prepare()?;
-    let mut daemon = start()?;
+    let mut daemon = start(Attach::of_guest()?)?;
     let result = answers(&mut daemon).and_then(|()| by_thread());
     // It may have ended by itself, which the result then says.
     let _ = daemon.kill();
@@ -32,11 +32,12 @@ fn run(report: &Report) -> Result<()> {
     Ok(())
 }
 
-fn start() -> Result<Child> {
+fn start(attach: Attach) -> Result<Child> {
     let policy = session::write_policy(session::Mode::Enforce)?;
     let config = format!(
         "socket = \"{STATE}/socket\"\nlog_dir = \"{STATE}/log\"\nstate_dir = \"{STATE}/state\"\npolicy = \"{policy}\"\nmode = \
-         \"lsm\"\n"
+         \"{}\"\nunenforceable = \"observe\"\n",
+        attach.word()
     );
     fs::create_dir_all(STATE).with_context(|| format!("creating {STATE}"))?;
     fs::write(CONFIG, config).with_context(|| format!("writing {CONFIG}"))?;

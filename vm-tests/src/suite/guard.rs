@@ -12,6 +12,7 @@ use std::process::{Command, ExitStatus};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
 
+use super::attach::Attach;
 use super::cases::{self, Case, Expect};
 use super::session::{self, Entry, Mode, Session};
 use super::{Group, stage};
@@ -21,7 +22,7 @@ use crate::guest::group::Report;
 /// What is checked once a session, beside the cases.
 const OUTSIDE: &str = "outside-of-the-tree-everything-works";
 const STATUS: &str = "exit-status-is-the-command-s";
-const ATTACH: &str = "attach-mode-is-lsm";
+const ATTACH: &str = "attach-mode-is-the-guest-s";
 const LINEAGE: &str = "all-belong-to-one-session";
 const WHOLE: &str = "log-verifies";
 const LOSS: &str = "nothing-was-lost";
@@ -53,9 +54,10 @@ fn names(more: &[&str]) -> Vec<String> {
 }
 
 fn run(mode: Mode, report: &Report) -> Result<()> {
+    let attach = Attach::of_guest()?;
     stage::prepare()?;
     stage::listen()?;
-    let mut session = Session::start(mode, &[stage::ACT, "act", "all"])?;
+    let mut session = Session::start(mode, attach, &[stage::ACT, "act", "all"])?;
     let tried = session.results(|| report.case(OUTSIDE, outside()))?;
     let status = session.end()?;
     if tried.is_empty() {
@@ -66,7 +68,7 @@ fn run(mode: Mode, report: &Report) -> Result<()> {
     for case in cases::all() {
         report.case(case.name, check_case(mode, case, &tried, &entries));
     }
-    report.case(ATTACH, check_attach(&entries));
+    report.case(ATTACH, check_attach(attach, &entries));
     report.case(LINEAGE, check_lineage(mode, &entries));
     report.case(LOSS, check_loss(&entries));
     report.case(WHOLE, session::verb(mode, &["log", "verify"]).map(drop));
@@ -121,12 +123,12 @@ fn check_case(mode: Mode, case: &Case, tried: &[Tried], entries: &[Entry]) -> Re
     Ok(())
 }
 
-fn check_attach(entries: &[Entry]) -> Result<()> {
+/// The sensor found the mode by itself, or was asked for it, and no hook of it is missing.
+fn check_attach(attach: Attach, entries: &[Entry]) -> Result<()> {
     let started =
         entries.iter().find(|entry| entry.kind() == "started").context("no entry is of kind `started`")?;
-    let is_lsm =
-        ["\"mode\":\"lsm\"", "\"attach_mode\":\"lsm\""].iter().any(|word| started.text().contains(word));
-    ensure!(is_lsm, "the mode is another: {}", started.text());
+    let mode = format!("\"mode\":\"{}\"", attach.word());
+    ensure!(started.text().contains(&mode), "the mode is another: {}", started.text());
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! What is tested in every guest.
 
 mod adopt;
+pub(crate) mod attach;
 mod boot;
 pub(crate) mod cases;
 mod control;
@@ -10,6 +11,8 @@ pub(crate) mod session;
 pub(crate) mod stage;
 
 use anyhow::Result;
+
+use self::attach::Attach;
 
 use crate::guest::group::Report;
 
@@ -23,6 +26,16 @@ pub(crate) struct Group {
     pub(crate) needs_sensor: bool,
     /// Emulated guests are 5 to 12 times slower than the machine.
     pub(crate) timeout_s: u64,
+}
+
+/// Groups that run in every attach mode. The others run where LSM programs are attached, or know no mode at all.
+const OF_EVERY_MODE: &[&str] = &["enforce", "monitor", "adopt"];
+
+impl Group {
+    /// Whether it runs in a guest for this attach mode.
+    pub(crate) fn is_for(&self, attach: Attach) -> bool {
+        attach == Attach::Lsm || OF_EVERY_MODE.contains(&self.name)
+    }
 }
 
 /// In the order in which they run.

@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use super::attach::Attach;
 use super::stage;
 use crate::act::{self, Tried};
 
@@ -59,11 +60,15 @@ pub(crate) struct Session {
 
 impl Session {
     /// Starts `command` under `treeline run --standalone`.
-    pub(crate) fn start(mode: Mode, command: &[&str]) -> Result<Self> {
+    pub(crate) fn start(mode: Mode, attach: Attach, command: &[&str]) -> Result<Self> {
         let policy = write_policy(mode)?;
         let errors = fs::File::create(ERRORS).with_context(|| format!("creating {ERRORS}"))?;
         let child = Command::new(TREELINE)
-            .args(["run", "--standalone", "--policy", policy, "--log", &mode.log(), "--"])
+            .args(["run", "--standalone", "--policy", policy, "--log", &mode.log()])
+            .args(attach.asked().iter().flat_map(|mode| ["--mode", mode]))
+            // What mode `fallback` cannot refuse, it records.
+            .args((!attach.judges_all()).then_some("--unenforceable=observe"))
+            .arg("--")
             .args(command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

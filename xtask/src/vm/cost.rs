@@ -15,6 +15,7 @@ use super::accelerator::Accelerator;
 use super::catalogue::Catalogue;
 use super::guest::{Guest, Run};
 use super::kernel::Kernel;
+use super::mode::Mode;
 use super::{audit, initramfs, run};
 use crate::checkout::Checkout;
 
@@ -73,7 +74,8 @@ pub(crate) fn measure(checkout: &Checkout, treeline: &Path, series: &str) -> Res
     let guest = Guest {
         kernel: &kernel.image(),
         initramfs: &path,
-        lsm_list: &kernel.lsm_list()?,
+        lsm_list: &kernel.lsm_list(Mode::Lsm.wants_bpf())?,
+        mode: Mode::Lsm,
         only: &[GROUP.to_owned()],
         accelerator: Accelerator::Tcg,
         is_counting: true,

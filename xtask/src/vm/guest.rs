@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use treeline_vm_tests::{Line, ONLY_PARAMETER};
 
 use super::accelerator::Accelerator;
+use super::mode::Mode;
 use super::tool;
 
 /// A guest needs about 200 MB; the rest is for what tests write into tmpfs.
@@ -25,6 +26,7 @@ pub(super) struct Guest<'a> {
     pub(super) kernel: &'a Path,
     pub(super) initramfs: &'a Path,
     pub(super) lsm_list: &'a str,
+    pub(super) mode: Mode,
     /// The groups to run; none for all.
     pub(super) only: &'a [String],
     pub(super) accelerator: Accelerator,
@@ -93,6 +95,7 @@ impl Guest<'_> {
         // A panic reboots at once, which -no-reboot turns into QEMU's end: a crash is not waited for.
         let mut command_line =
             format!("console=ttyS0 panic=-1 rdinit=/init loglevel=6 lsm={}", self.lsm_list);
+        command_line.push_str(&format!(" {}", self.mode.parameter()));
         if !self.only.is_empty() {
             command_line.push_str(&format!(" {ONLY_PARAMETER}{}", self.only.join(",")));
         }

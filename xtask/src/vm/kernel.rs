@@ -114,15 +114,16 @@ impl Kernel {
         })
     }
 
-    /// The value of the kernel's `lsm=` parameter: the distribution's own list with `bpf` in it. The parameter
-    /// replaces the list, so naming `bpf` alone would boot a machine that no user has.
-    pub(super) fn lsm_list(&self) -> Result<String> {
+    /// The value of the kernel's `lsm=` parameter: the distribution's own list with or without `bpf` in it. The
+    /// parameter replaces the list, so naming `bpf` alone would boot a machine that no user has.
+    pub(super) fn lsm_list(&self, bpf: bool) -> Result<String> {
         let config = self.first_of(&[
             format!("boot/config-{}", self.release),
             format!("usr/lib/modules/{}/config", self.release),
         ])?;
         let text = fs::read_to_string(&config).with_context(|| format!("reading {}", config.display()))?;
-        with_bpf(&text).with_context(|| format!("{} names no security modules", config.display()))
+        let list = if bpf { with_bpf(&text) } else { without_bpf(&text) };
+        list.with_context(|| format!("{} names no security modules", config.display()))
     }
 
     /// Where `modprobe --dirname` finds this kernel's modules.
@@ -151,12 +152,26 @@ impl Kernel {
     }
 }
 
-/// The security modules of a kernel configuration with `bpf` appended where it is not among them.
-fn with_bpf(config: &str) -> Option<String> {
+/// The security modules of a kernel configuration.
+fn modules(config: &str) -> Option<Vec<&str>> {
     let line = config.lines().find_map(|line| line.strip_prefix("CONFIG_LSM="))?;
-    let list = line.trim_matches('"');
-    let has_bpf = list.split(',').any(|module| module == "bpf");
-    Some(if has_bpf { list.to_owned() } else { format!("{list},bpf") })
+    Some(line.trim_matches('"').split(',').collect())
+}
+
+/// They with `bpf` appended where it is not among them.
+fn with_bpf(config: &str) -> Option<String> {
+    let mut list = modules(config)?;
+    if !list.contains(&"bpf") {
+        list.push("bpf");
+    }
+    Some(list.join(","))
+}
+
+/// They without `bpf`.
+fn without_bpf(config: &str) -> Option<String> {
+    let mut list = modules(config)?;
+    list.retain(|module| *module != "bpf");
+    Some(list.join(","))
 }
 
 /// The newest release of `series` among the packages `available`.
@@ -190,6 +205,9 @@ mod tests {
         assert_eq!(with_bpf("# x\nCONFIG_LSM=\"yama,apparmor\"\n").as_deref(), Some("yama,apparmor,bpf"));
         assert_eq!(with_bpf("CONFIG_LSM=\"yama,bpf,ipe\"\n").as_deref(), Some("yama,bpf,ipe"));
         assert_eq!(with_bpf("CONFIG_X=y\n"), None);
+        assert_eq!(without_bpf("CONFIG_LSM=\"yama,bpf,ipe\"\n").as_deref(), Some("yama,ipe"));
+        assert_eq!(without_bpf("CONFIG_LSM=\"yama,ipe\"\n").as_deref(), Some("yama,ipe"));
+        assert_eq!(without_bpf("CONFIG_X=y\n"), None);
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl AddAssign for Totals {
 
 /// The report on one guest, one line a test, and its totals. A guest that crashed or hung is a failure of its
 /// own, and so is each test that it had announced and did not report.
-pub(super) fn describe(release: &str, accelerator: Accelerator, run: &Run) -> (String, Totals) {
+pub(super) fn describe(title: &str, accelerator: Accelerator, run: &Run) -> (String, Totals) {
     let mut text = String::new();
     let mut totals = Totals::default();
     let mut announced_count = 0;
@@ -42,7 +42,10 @@ pub(super) fn describe(release: &str, accelerator: Accelerator, run: &Run) -> (S
         match line {
             Line::Hello { kernel, lsm, tests } => {
                 announced_count = *tests;
-                let _ = writeln!(text, "vm: {kernel}: booted in {boot_s:.1} s ({accelerator}), lsm={lsm}");
+                let _ = writeln!(
+                    text,
+                    "vm: {title}: booted {kernel} in {boot_s:.1} s ({accelerator}), lsm={lsm}"
+                );
             }
             Line::Note { name, text: note } => {
                 let _ = writeln!(text, "  note     {name}: {}", indented(note));
@@ -79,7 +82,7 @@ pub(super) fn describe(release: &str, accelerator: Accelerator, run: &Run) -> (S
         totals.failed_count += missing_count.max(1);
         let _ = writeln!(text, "  FAILED   the guest {ending} with {missing_count} tests not reported");
     }
-    let _ = writeln!(text, "vm: {release}: {totals}");
+    let _ = writeln!(text, "vm: {title}: {totals}");
     (text, totals)
 }
 
@@ -116,7 +119,7 @@ mod tests {
             test(Outcome::Failed("no\nnever".into())),
             test(Outcome::Skipped("no python3".into())),
         ];
-        check(End::Exit(1), all.clone(), (1, 1, 1), "booted in 4.2 s (TCG), lsm=yama,bpf");
+        check(End::Exit(1), all.clone(), (1, 1, 1), "booted 6.12.1 in 4.2 s (TCG), lsm=yama,bpf");
         check(End::Exit(1), all.clone(), (1, 1, 1), "FAILED   a/b (1.5 s): no\n             never");
         check(End::Exit(1), all, (1, 1, 1), "vm: 6.12.1: 1 passed, 1 failed, 1 skipped");
     }

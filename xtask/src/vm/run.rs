@@ -2,15 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use super::accelerator::{self, Accelerator, Choice};
-use super::catalogue::{Catalogue, Pin};
+use super::catalogue::Catalogue;
+use super::crew;
 use super::guest::{End, Guest, Run};
 use super::initramfs;
 use super::kernel::Kernel;
+use super::mode::Mode;
 use super::report::{self, Totals};
 use crate::{build, checkout::Checkout, outcome::Outcome, step};
 
@@ -24,6 +26,12 @@ pub(crate) struct Args {
     /// The kernel series to boot, e.g. 6.12, or `all`; may be given several times
     #[arg(long = "kernel", value_name = "SERIES")]
     kernels: Vec<String>,
+    /// The attach mode to test; may be given several times [default: every one]
+    #[arg(long = "mode", value_name = "MODE", value_enum)]
+    modes: Vec<Mode>,
+    /// How many guests run at a time
+    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    jobs: usize,
     /// Run these groups of the suite and no others (comma-separated)
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     only: Vec<String>,
@@ -65,12 +73,37 @@ pub(crate) fn run(checkout: &Checkout, args: &Args) -> Result<Outcome> {
     let choice = accelerator::choose(args.accelerator);
     println!("vm: guests run under {}: {}", choice.accelerator, choice.reason);
     let common = common_archive(args, checkout)?;
+    // One after the other: what is downloaded is checked and unpacked, and that must not happen twice at a time.
+    let kernels: Vec<Kernel> = pins.iter().map(|pin| Kernel::open(&cache, pin)).collect::<Result<_>>()?;
+    let machines = pins.iter().zip(&kernels).flat_map(|(pin, kernel)| {
+        modes(args).iter().map(|mode| Machine { series: &pin.series, kernel, mode: *mode })
+    });
+    let machines: Vec<Machine<'_>> = machines.collect();
+    let started = Instant::now();
+    let results = crew::each(machines, args.jobs, |machine| boot(args, checkout, &machine, &choice, &common));
     let mut totals = Totals::default();
-    for pin in &pins {
-        totals += boot(args, checkout, &cache, pin, &choice, &common)?;
+    let guest_count = results.len();
+    for result in results {
+        totals += result?;
     }
-    println!("vm: {} of {} kernels booted: {totals}", pins.len(), catalogue.all().len());
+    println!(
+        "vm: {guest_count} guests with {} of {} kernels in {} s: {totals}",
+        pins.len(),
+        catalogue.all().len(),
+        started.elapsed().as_secs()
+    );
     Ok(Outcome::from_count(totals.failed_count))
+}
+
+/// What one guest is booted for.
+struct Machine<'a> {
+    series: &'a str,
+    kernel: &'a Kernel,
+    mode: Mode,
+}
+
+fn modes(args: &Args) -> &[Mode] {
+    if args.modes.is_empty() { &Mode::ALL } else { &args.modes }
 }
 
 fn list(catalogue: &Catalogue, cache: &Path) {
@@ -106,27 +139,29 @@ pub(super) fn build_guest(checkout: &Checkout) -> Result<PathBuf> {
     Ok(target.join(TARGET).join("debug/treeline-vm-guest"))
 }
 
-/// Boots one kernel and prints its report.
+/// Boots one guest and prints its report.
 fn boot(
     args: &Args,
     checkout: &Checkout,
-    cache: &Path,
-    pin: &Pin,
+    machine: &Machine<'_>,
     choice: &Choice,
     common: &[u8],
 ) -> Result<Totals> {
-    let kernel = Kernel::open(cache, pin)?;
+    let Machine { series, kernel, mode } = *machine;
+    let title = format!("{} {}", kernel.release, mode.word());
+    let name = format!("vm-{series}-{}", mode.word());
     let logs = checkout.logs();
     fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
-    let log = logs.join(format!("vm-{}.log", pin.series));
-    let initramfs = logs.join(format!("vm-{}.cpio", pin.series));
-    let content = [common, &initramfs::modules(&kernel)?].concat();
+    let log = logs.join(format!("{name}.log"));
+    let initramfs = logs.join(format!("{name}.cpio"));
+    let content = [common, &initramfs::modules(kernel)?].concat();
     fs::write(&initramfs, content).with_context(|| format!("writing {}", initramfs.display()))?;
 
     let mut guest = Guest {
         kernel: &kernel.image(),
         initramfs: &initramfs,
-        lsm_list: &kernel.lsm_list()?,
+        lsm_list: &kernel.lsm_list(mode.wants_bpf())?,
+        mode,
         only: &args.only,
         accelerator: choice.accelerator,
         is_counting: false,
@@ -134,26 +169,27 @@ fn boot(
         boot_limit: Duration::from_secs(args.boot_timeout_s),
         limit: Duration::from_secs(args.timeout_s),
     };
-    println!("vm: {}: booting; console: {}", kernel.release, guest.log.display());
+    println!("vm: {title}: booting; console: {}", guest.log.display());
     let mut run = guest.run()?;
     if run.boot.is_none() && choice.may_fall_back {
-        println!("vm: {}: does not boot under {}; trying TCG", kernel.release, guest.accelerator);
+        println!("vm: {title}: does not boot under {}; trying TCG", guest.accelerator);
         guest.accelerator = Accelerator::Tcg;
         run = guest.run()?;
     }
-    let totals = show(&kernel.release, &guest, &run);
+    let totals = show(&title, &guest, &run);
     if args.keep {
         let words: Vec<String> =
             guest.arguments().iter().map(|word| format!("'{}'", word.to_string_lossy())).collect();
-        println!("vm: {}: qemu-system-x86_64 {}", kernel.release, words.join(" "));
+        println!("vm: {title}: qemu-system-x86_64 {}", words.join(" "));
     } else {
         fs::remove_file(&initramfs).with_context(|| format!("removing {}", initramfs.display()))?;
     }
     Ok(totals)
 }
 
-fn show(release: &str, guest: &Guest<'_>, run: &Run) -> Totals {
-    let (text, totals) = report::describe(release, guest.accelerator, run);
+fn show(title: &str, guest: &Guest<'_>, run: &Run) -> Totals {
+    let (text, totals) = report::describe(title, guest.accelerator, run);
+    // In one piece: another guest's may come at the same time.
     print!("{text}");
     if totals.failed_count > 0 || !matches!(run.end, End::Exit(_)) {
         for path in [guest.log.with_extension("qemu.log"), guest.log.clone()] {

@@ -100,9 +100,12 @@ fn types() -> Check {
 fn security_modules() -> Check {
     match hooks::lsm_enabled() {
         Ok(()) => Check::ok("security modules", "`bpf` is enabled, or the list cannot be read"),
-        Err(words) => {
-            Check::other("security modules", CheckState::Note, words, "without it the mode is `fallback`")
-        }
+        Err(words) => Check::other(
+            "security modules",
+            CheckState::Note,
+            words,
+            "without it the mode is `fmod_ret`, else `fallback`",
+        ),
     }
 }
 
@@ -117,7 +120,7 @@ fn trampolines() -> Check {
         "function tracer",
         CheckState::Note,
         "not seen (tracefs is not mounted, or CONFIG_FUNCTION_TRACER is off)",
-        "if LSM programs cannot be attached, the mode is `fallback`; `treeline status` shows the kernel's words",
+        "if neither LSM nor fmod_ret programs can be attached, the mode is `fallback`; `treeline status` shows the kernel's words",
     )
 }
 

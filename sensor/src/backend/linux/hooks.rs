@@ -3,7 +3,7 @@
 use treeline_abi::Settings;
 use treeline_event::AttachMode;
 
-use super::offsets::Kernel;
+use super::{fmod_ret, offsets::Kernel};
 
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub(super) enum HookKind {
     Tracepoint,
     /// BPF LSM (Linux 5.7).
     Lsm,
+    /// On the `security_*` function of an LSM hook (Linux 5.7).
+    ModifyReturn,
     /// At the return of a kernel function (Linux 5.5).
     Exit,
     /// At a connect of the root cgroup (Linux 4.17).
@@ -36,11 +38,20 @@ impl Hook {
         Self { program, target, kind, essential }
     }
 
+    /// The same program where LSM programs are not called.
+    fn on_function(self) -> Self {
+        match self.kind {
+            HookKind::Lsm => Self { kind: HookKind::ModifyReturn, ..self },
+            _ => self,
+        }
+    }
+
     /// Such as `lsm/file_open`.
     pub(super) fn name(&self) -> String {
         let kind = match self.kind {
             HookKind::Tracepoint => "tp_btf",
             HookKind::Lsm => "lsm",
+            HookKind::ModifyReturn => return format!("fmod_ret/{}", fmod_ret::function(self.target)),
             HookKind::Exit => "fexit",
             HookKind::CgroupConnect => "cgroup",
         };
@@ -123,6 +134,7 @@ pub(super) fn of(mode: AttachMode, kernel: &Kernel) -> Vec<Hook> {
     match mode {
         AttachMode::Lsm => LIFECYCLE.into_iter().chain(LSM).chain(attributes(kernel)).collect(),
         AttachMode::Fallback => LIFECYCLE.into_iter().chain(FALLBACK).collect(),
-        AttachMode::FmodRet | AttachMode::Replay => Vec::new(),
+        AttachMode::FmodRet => of(AttachMode::Lsm, kernel).into_iter().map(Hook::on_function).collect(),
+        AttachMode::Replay => Vec::new(),
     }
 }

@@ -15,15 +15,23 @@ use crate::backend::BackendError;
 ///
 /// # Errors
 /// [`BackendError::Unsupported`] with aya's words: a map that the kernel refuses, no permission...
-pub(super) fn load(object: &[u8], offsets: &Offsets, settings: &Settings) -> Result<Ebpf, BackendError> {
-    EbpfLoader::new()
-        .allow_unsupported_maps()
-        .override_global("OFFSETS", offsets.as_bytes(), true)
-        .override_global("SETTINGS", settings.as_bytes(), true)
-        .load(object)
-        .map_err(|error| {
-            BackendError::Unsupported(format!("cannot load the kernel programs: {}", chain(&error)))
-        })
+pub(super) fn load(object: &[u8], globals: &Globals<'_>) -> Result<Ebpf, BackendError> {
+    let mut loader = EbpfLoader::new();
+    loader.allow_unsupported_maps();
+    for (name, bytes) in globals {
+        loader.override_global(name, *bytes, true);
+    }
+    loader.load(object).map_err(|error| {
+        BackendError::Unsupported(format!("cannot load the kernel programs: {}", chain(&error)))
+    })
+}
+
+/// What the programs find in their frozen globals, by name.
+pub(super) type Globals<'a> = [(&'static str, &'a [u8]); 2];
+
+/// The globals that tell of this kernel.
+pub(super) fn globals<'a>(offsets: &'a Offsets, settings: &'a Settings) -> Globals<'a> {
+    [("OFFSETS", offsets.as_bytes()), ("SETTINGS", settings.as_bytes())]
 }
 
 /// Loads and attaches one hook.
@@ -44,6 +52,7 @@ fn try_attach(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf) -> Result<(), String> {
         HookKind::Lsm => attach_lsm(program, hook.target, btf),
         HookKind::Exit => attach_exit(program, hook.target, btf),
         HookKind::CgroupConnect => attach_cgroup(program),
+        HookKind::ModifyReturn => return Err("aya cannot load this kind of program".to_owned()),
     };
     result.map_err(|error| describe(&error))
 }
@@ -78,12 +87,16 @@ fn attach_cgroup(program: &mut Program) -> Result<(), ProgramError> {
 /// The kernel's own words: the error and, for a refused program, the last lines of the verifier's log.
 fn describe(error: &ProgramError) -> String {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
-        let log = verifier_log.to_string();
-        let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
-        let tail = lines[lines.len().saturating_sub(12)..].join(" | ");
-        return if tail.is_empty() { io_error.to_string() } else { format!("{io_error}: {tail}") };
+        return with_log(io_error, &verifier_log.to_string());
     }
     chain(error)
+}
+
+/// The kernel's error and the last lines of the verifier's log.
+pub(super) fn with_log(error: &std::io::Error, log: &str) -> String {
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    let tail = lines[lines.len().saturating_sub(12)..].join(" | ");
+    if tail.is_empty() { error.to_string() } else { format!("{error}: {tail}") }
 }
 
 /// An error and its causes, without the repetitions that transparent wrappers make.

@@ -1,9 +1,11 @@
 //! The Linux backend: kernel programs loaded with aya, and fanotify where they cannot refuse.
 
+mod bpf;
 mod collect;
 mod coverage;
 pub(crate) mod decode;
 mod doctor;
+mod fmod_ret;
 mod guard;
 mod hooks;
 mod install;
@@ -14,6 +16,7 @@ pub(crate) mod mounts;
 mod named;
 mod object;
 mod offsets;
+mod relocated;
 mod resolve;
 mod rings;
 mod sys;
@@ -38,8 +41,8 @@ pub use self::{
     doctor::{Check, CheckState, checks},
 };
 use self::{
-    decode::Decoder, guard::Guard, install::LinksSearch, messages::Messages, mounts::MountTable,
-    offsets::Kernel, rings::Rings, tables::KernelTables,
+    decode::Decoder, fmod_ret::Modifying, guard::Guard, hooks::HookKind, install::LinksSearch,
+    messages::Messages, mounts::MountTable, offsets::Kernel, rings::Rings, tables::KernelTables,
 };
 use super::{Backend, BackendError, Capabilities, Delivery, Installable, TrackRequest};
 
@@ -74,6 +77,8 @@ struct InForce {
 /// Kernel programs, rings and guard.
 pub struct LinuxBackend {
     ebpf: Ebpf,
+    /// What is attached beside aya, as long as it lives.
+    _modifying: Option<Modifying>,
     mode: AttachMode,
     hooks: Vec<HookStatus>,
     rings: Rings,
@@ -118,7 +123,9 @@ pub fn start(options: &Options) -> Result<Box<dyn Backend>, BackendError> {
     let kernel = Kernel::read(offsets::BTF_PATH).map_err(unsupported)?;
     let facts =
         Facts { offsets: kernel.offsets().map_err(unsupported)?, settings: hooks::settings(&kernel), kernel };
-    let modes = options.mode.map_or(vec![AttachMode::Lsm, AttachMode::Fallback], |mode| vec![mode]);
+    let modes = options
+        .mode
+        .map_or(vec![AttachMode::Lsm, AttachMode::FmodRet, AttachMode::Fallback], |mode| vec![mode]);
     let mut refusals = Vec::new();
     for mode in modes {
         match LinuxBackend::start(object, &facts, mode, &refusals) {
@@ -154,11 +161,16 @@ impl LinuxBackend {
             hooks::lsm_enabled().map_err(BackendError::Unsupported)?;
         }
         let btf = Btf::from_sys_fs().map_err(|error| BackendError::Unsupported(load::chain(&error)))?;
-        let mut ebpf = load::load(object, &facts.offsets, &facts.settings)?;
+        let globals = load::globals(&facts.offsets, &facts.settings);
+        let mut ebpf = load::load(object, &globals)?;
         let messages = Messages::of(&mut ebpf);
         let mut statuses = unused(refusals);
+        let mut modifying = Modifying::of(mode, object, &globals, &ebpf)?;
         for hook in &wanted {
-            let status = load::attach(&mut ebpf, hook, &btf);
+            let status = match (hook.kind, &mut modifying) {
+                (HookKind::ModifyReturn, Some(modifying)) => modifying.attach(hook, &facts.kernel),
+                _ => load::attach(&mut ebpf, hook, &btf),
+            };
             if let (HookState::Failed { error }, true) = (&status.state, hook.essential) {
                 return Err(BackendError::Unsupported(format!("{}: {error}", status.hook)));
             }
@@ -182,6 +194,7 @@ impl LinuxBackend {
         })?;
         Ok(Self {
             ebpf,
+            _modifying: modifying,
             mode,
             hooks: statuses,
             rings,

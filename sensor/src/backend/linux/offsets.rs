@@ -33,6 +33,15 @@ pub(super) enum OffsetsError {
 /// The running kernel's types.
 pub(super) struct Kernel(Btf);
 
+/// A function of the running kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Function {
+    /// Its number among the kernel's types.
+    pub(super) id: u32,
+    /// How many parameters it takes.
+    pub(super) parameters: usize,
+}
+
 impl Kernel {
     /// Reads them.
     ///
@@ -49,15 +58,18 @@ impl Kernel {
 
     /// How many parameters the function takes, when there is one.
     pub(super) fn parameters(&self, name: &str) -> Option<usize> {
-        let function =
-            self.0.resolve_types_by_name(name).ok()?.into_iter().find_map(|found| match found {
-                Type::Func(function) => Some(function),
+        self.function(name).map(|function| function.parameters)
+    }
+
+    /// The function of this name.
+    pub(super) fn function(&self, name: &str) -> Option<Function> {
+        self.0.resolve_ids_by_name(name).ok()?.into_iter().find_map(|id| {
+            let Type::Func(function) = self.0.resolve_type_by_id(id).ok()? else { return None };
+            match self.0.resolve_chained_type(&function).ok()? {
+                Type::FuncProto(prototype) => Some(Function { id, parameters: prototype.parameters.len() }),
                 _ => None,
-            })?;
-        match self.0.resolve_chained_type(&function).ok()? {
-            Type::FuncProto(prototype) => Some(prototype.parameters.len()),
-            _ => None,
-        }
+            }
+        })
     }
 
     /// Resolves every member of [`Offsets`].
