@@ -13,3 +13,6 @@ pub const ONLY_PARAMETER: &str = "treeline.only=";
 /// The kernel parameter that says how the sensor is to be attached: `lsm` (which is meant without it), `fmod_ret` or
 /// `fallback`.
 pub const MODE_PARAMETER: &str = "treeline.mode=";
+
+/// The kernel parameter that says how long the soak lasts.
+pub const MINUTES_PARAMETER: &str = "treeline.minutes=";

@@ -61,6 +61,8 @@ enum Verb {
     Load(bench::Load),
     /// Boot Debian kernels in QEMU and run the behavioural suite in each.
     Vm(vm::Args),
+    /// Load a session in a guest for half an hour and look at what grows and what is lost.
+    Soak(vm::soak::Args),
 }
 
 fn main() -> ExitCode {
@@ -94,6 +96,7 @@ fn run(verb: Verb) -> Result<Outcome> {
             Ok(Outcome::from_count(usize::from(!held)))
         }
         Verb::Vm(arguments) => vm::run(&checkout, &arguments),
+        Verb::Soak(arguments) => vm::soak::run(&checkout, &arguments),
         Verb::Bench(arguments) => bench::run(&checkout, &arguments),
         Verb::Load(load) => bench::run_load(&load).map(|()| Outcome::Clean),
     }

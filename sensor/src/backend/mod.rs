@@ -50,6 +50,19 @@ pub struct LossReport {
     pub last_ns: u64,
 }
 
+/// Records of one kind since the backend started. `created = read + lost` once nothing is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindCount {
+    /// Kind of record, as in [`LossReport::kind`].
+    pub kind: &'static str,
+    /// What hooks set out to send.
+    pub created: u64,
+    /// What was read.
+    pub read: u64,
+    /// What found no room.
+    pub lost: u64,
+}
+
 /// What a poll brings.
 #[derive(Clone, Debug)]
 pub enum Delivery {
@@ -119,6 +132,11 @@ pub trait Backend: Send {
 
     /// Tells the backend that a file's content is known, for rules by SHA-256.
     fn content_known(&mut self, path: &PathBytes, file: &FileId, sha256: &[u8; 32]);
+
+    /// Counts by kind; of kinds that were seen only.
+    fn counts(&self) -> Vec<KindCount> {
+        Vec::new()
+    }
 
     /// Hands over what has arrived, waiting at most `timeout` when there is nothing.
     ///

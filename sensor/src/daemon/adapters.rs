@@ -131,6 +131,7 @@ pub fn status_of_log(dir: &Path) -> Result<Option<Status>, ReadError> {
                     denied: 0,
                     loss: Vec::new(),
                     queued: 0,
+                    records: Vec::new(),
                 }));
             }
             Some(EntryBody::Notice(notice)) => {

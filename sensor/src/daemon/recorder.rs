@@ -257,6 +257,7 @@ mod tests {
             denied: 0,
             loss: Vec::new(),
             queued: 0,
+            records: Vec::new(),
         }))
     }
 

@@ -160,6 +160,7 @@ impl Sensor {
             denied: 0,
             loss: Vec::new(),
             queued: 0,
+            records: Vec::new(),
         }));
         let (queue_in, queue_out) = queue();
         let (source, source_commands) = bounded(COMMANDS_MAX);
@@ -180,8 +181,10 @@ impl Sensor {
             parts_of_pipeline.run(&pulse_of_pipeline).map_err(|e| e.to_string())
         })?;
         let backend = parts.backend;
+        let board_of_source = Arc::clone(&board);
         let source_thread = spawn("source", &ended, move || {
-            source::run(backend, &source_commands, queue_in, &pulse_of_source).map_err(|e| chain(&e))
+            source::run(backend, &source_commands, queue_in, &pulse_of_source, &board_of_source)
+                .map_err(|e| chain(&e))
         })?;
         let sensor = Self {
             source,

@@ -1,15 +1,18 @@
 //! The thread that owns the backend.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use treeline_event::{FileId, PathBytes, ProcessKey, RuleStatus};
 
-use super::{pulse::Pulse, queue::QueueIn};
+use super::{pulse::Pulse, queue::QueueIn, status::Board};
 use crate::backend::{Backend, BackendError, Delivery, Installable, TrackRequest};
 
 /// How long a poll may wait when nothing happens: bounds how long a request waits for its answer.
 const POLL_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// How old the counts in the status are at the most, beside a poll.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Polls of a drain. Each moves at least a ring's worth, so this only ends a drain under endless load.
 const DRAIN_POLLS_MAX: usize = 256;
@@ -38,9 +41,16 @@ pub fn run(
     commands: &Receiver<SourceCommand>,
     mut queue: QueueIn,
     pulse: &Pulse,
+    board: &Board,
 ) -> Result<(), BackendError> {
+    let mut counted = None;
     loop {
         pulse.beat();
+        if counted.is_none_or(|at: Instant| at.elapsed() >= COUNT_INTERVAL) {
+            counted = Some(Instant::now());
+            let records = backend.counts().into_iter().map(Into::into).collect();
+            board.update(|status| status.records = records);
+        }
         for command in commands.try_iter() {
             match command {
                 SourceCommand::Install(policy, reply) => {

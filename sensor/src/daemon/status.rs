@@ -8,6 +8,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use treeline_event::{AttachMode, HookStatus, ProcessKey, RuleStatus, SessionId};
 
+use crate::backend::KindCount;
+
 /// The state of a running sensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -35,6 +37,8 @@ pub struct Status {
     pub loss: Vec<LossCount>,
     /// Deliveries that wait for the pipeline.
     pub queued: usize,
+    /// Records of the kernel programs since the start, by kind. `created = read + lost` once nothing is on its way.
+    pub records: Vec<RecordCount>,
 }
 
 /// A policy in force.
@@ -80,6 +84,25 @@ pub struct LogStatus {
     pub waiting: usize,
     /// Why the log does not take entries, while it does not.
     pub trouble: Option<String>,
+}
+
+/// How many records of a kind there were.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordCount {
+    /// Kind of record.
+    pub kind: String,
+    /// What hooks set out to send.
+    pub created: u64,
+    /// What the sensor read.
+    pub read: u64,
+    /// What found no room in a ring.
+    pub lost: u64,
+}
+
+impl From<KindCount> for RecordCount {
+    fn from(KindCount { kind, created, read, lost }: KindCount) -> Self {
+        Self { kind: kind.to_owned(), created, read, lost }
+    }
 }
 
 /// How much was lost somewhere.

@@ -7,7 +7,7 @@ use treeline_event::{
     Origin, Process, ProcessKey, Program, RuleHit, RuleState, RuleStatus, SessionId, Timestamp, Verdict,
 };
 
-use crate::daemon::status::{LogStatus, LossCount, PolicyStatus, SessionStatus, Status};
+use crate::daemon::status::{LogStatus, LossCount, PolicyStatus, RecordCount, SessionStatus, Status};
 
 pub(crate) fn key(pid: u32) -> ProcessKey {
     ProcessKey { pid, start_ticks: 1 }
@@ -129,5 +129,6 @@ pub(crate) fn status() -> Status {
         denied: 2,
         loss: vec![LossCount { site: "ring".to_owned(), kind: "open".to_owned(), count: 9 }],
         queued: 0,
+        records: vec![RecordCount { kind: "open".to_owned(), created: 12, read: 3, lost: 9 }],
     }
 }

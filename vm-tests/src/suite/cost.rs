@@ -7,30 +7,26 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use super::{Group, session, stage};
+use super::daemon::Daemon;
+use super::{Group, stage};
 use crate::act::load::{Cost, LOADS};
 use crate::guest::group::Report;
 
 const MEASURED: &str = "measured";
 const AUDITED: &str = "measured-beside-audit";
-const CONFIG: &str = "/etc/treeline-guest/cost.toml";
-const STATE: &str = "/var/lib/treeline-guest-cost";
 /// What ships: its rules are those that users have.
-const POLICY: &str = include_str!("../../../policies/baseline.yaml");
+pub(super) const POLICY: &str = include_str!("../../../policies/baseline.yaml");
 /// The audit user that stands for a session.
 const LOGIN: &str = "1000";
 const AUDITD: &str = "/usr/sbin/auditd";
 const AUDITCTL: &str = "/usr/sbin/auditctl";
-/// Under `-icount` a guest is slower still; what is waited for is counted in its own, virtual time.
-const PATIENCE: Duration = Duration::from_secs(600);
-
 pub(super) const GROUP: Group = Group {
     name: "cost",
     cases: || vec![MEASURED.to_owned(), AUDITED.to_owned()],
@@ -72,52 +68,11 @@ fn run(report: &Report) -> Result<()> {
 
 fn with_sensor(report: &Report) -> Result<()> {
     measure(report, Beside::Nothing, &[stage::ACT, "act", "load"], &[])?;
-    let mut daemon = start()?;
-    let result = answers(&mut daemon).and_then(|()| {
-        measure(report, Beside::SensorOutside, &[stage::ACT, "act", "load"], &[])?;
-        measure(
-            report,
-            Beside::SensorInside,
-            &[session::TREELINE, "run", "--", stage::ACT, "act", "load"],
-            &[],
-        )
-    });
-    // By signal and not by name: nothing else may be met.
-    let _ = Command::new("/usr/bin/busybox").args(["kill", &daemon.id().to_string()]).status();
-    daemon.wait().context("waiting for the daemon")?;
-    result
-}
-
-fn start() -> Result<Child> {
-    fs::create_dir_all(STATE).with_context(|| format!("creating {STATE}"))?;
-    let policy = format!("{STATE}/policy.yaml");
-    fs::write(&policy, POLICY).with_context(|| format!("writing {policy}"))?;
-    let config = format!(
-        "socket = \"{STATE}/socket\"\nlog_dir = \"{STATE}/log\"\nstate_dir = \"{STATE}/state\"\npolicy = \"{policy}\"\nmode = \
-         \"lsm\"\n"
-    );
-    fs::write(CONFIG, config).with_context(|| format!("writing {CONFIG}"))?;
-    treeline(&["daemon"]).spawn().context("starting the daemon")
-}
-
-fn treeline(words: &[&str]) -> Command {
-    let mut command = Command::new(session::TREELINE);
-    command.args(words).env("TREELINE_CONFIG", CONFIG).stdin(Stdio::null()).stdout(Stdio::null());
-    command
-}
-
-fn answers(daemon: &mut Child) -> Result<()> {
-    let started = Instant::now();
-    while !treeline(&["status"]).stderr(Stdio::null()).status().context("asking for the status")?.success() {
-        if let Some(status) = daemon.try_wait().context("looking after the daemon")? {
-            bail!("the daemon ended with {status}");
-        }
-        ensure!(started.elapsed() < PATIENCE, "the daemon did not answer for {} s", PATIENCE.as_secs());
-        thread::sleep(Duration::from_millis(200));
-    }
-    // What its start set off is over then.
-    thread::sleep(Duration::from_secs(2));
-    Ok(())
+    let daemon = Daemon::start("cost", POLICY)?;
+    let inside = daemon.verb(&["run", "--", stage::ACT, "act", "load"]);
+    measure(report, Beside::SensorOutside, &[stage::ACT, "act", "load"], &[])?;
+    measure_with(report, Beside::SensorInside, &inside, &[])?;
+    daemon.stop()
 }
 
 fn with_audit(report: &Report) -> Result<()> {
@@ -176,15 +131,18 @@ fn auditctl(words: &[&str]) -> Result<()> {
 
 fn measure(report: &Report, beside: Beside, command: &[&str], more: &[&str]) -> Result<()> {
     let (program, arguments) = command.split_first().context("a command has a program")?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    measure_with(report, beside, &command, more)
+}
+
+/// Runs every loop by `command`, to which the loop's name and `more` are added.
+fn measure_with(report: &Report, beside: Beside, command: &Command, more: &[&str]) -> Result<()> {
     for (load, _) in LOADS {
-        let output = Command::new(program)
-            .args(arguments)
-            .arg(load)
-            .args(more)
-            .env("TREELINE_CONFIG", CONFIG)
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("starting {program}"))?;
+        let mut own = Command::new(command.get_program());
+        own.args(command.get_args()).arg(load).args(more);
+        own.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = own.stdin(Stdio::null()).output().with_context(|| format!("starting `{load}`"))?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(
             output.status.success(),

@@ -6,8 +6,10 @@ mod boot;
 pub(crate) mod cases;
 mod control;
 mod cost;
+mod daemon;
 mod guard;
 pub(crate) mod session;
+mod soak;
 pub(crate) mod stage;
 
 use anyhow::Result;
@@ -43,7 +45,7 @@ pub(crate) const GROUPS: &[Group] =
     &[boot::GROUP, control::GROUP, guard::ENFORCE, guard::MONITOR, adopt::GROUP];
 
 /// Groups that run only when they are asked for by name: they measure.
-pub(crate) const BY_REQUEST: &[Group] = &[cost::GROUP];
+pub(crate) const BY_REQUEST: &[Group] = &[cost::GROUP, soak::GROUP];
 
 /// The group called `name`.
 pub(crate) fn group(name: &str) -> Option<&'static Group> {

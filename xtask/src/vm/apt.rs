@@ -22,6 +22,15 @@ pub(super) struct Apt {
 impl Apt {
     /// Prepares `directory` for `suite` and downloads the suite's package list.
     pub(super) fn open(directory: &Path, suite: &str) -> Result<Self> {
+        Self::open_lists(directory, suite, &["deb"])
+    }
+
+    /// As [`Self::open`], with the list of the suite's sources.
+    pub(super) fn open_with_sources(directory: &Path, suite: &str) -> Result<Self> {
+        Self::open_lists(directory, suite, &["deb", "deb-src"])
+    }
+
+    fn open_lists(directory: &Path, suite: &str, kinds: &[&str]) -> Result<Self> {
         for part in ["lists/partial", "cache/archives/partial"] {
             let path = directory.join(part);
             fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
@@ -36,7 +45,8 @@ impl Apt {
             ]))?,
             suite,
         )?;
-        let list = format!("deb [signed-by={KEYRING}] {archive} {suite} main\n");
+        let line = |kind: &&str| format!("{kind} [signed-by={KEYRING}] {archive} {suite} main\n");
+        let list: String = kinds.iter().map(line).collect();
         fs::write(directory.join("sources.list"), list).context("writing sources.list")?;
         let apt = Self { directory };
         tool::output(apt.command("apt-get").args(["-q", "update"]))
@@ -66,6 +76,25 @@ impl Apt {
         Ok(path)
     }
 
+    /// Downloads the upstream archive of source package `package` into `into` and returns the file.
+    pub(super) fn download_source(&self, package: &str, into: &Path) -> Result<PathBuf> {
+        let landing = tempfile::tempdir_in(into).context("creating a directory to download into")?;
+        let mut command = self.command("apt-get");
+        command.args(["-q", "-o", "APT::Sandbox::User=root", "source", "--download-only", package]);
+        tool::output(command.current_dir(landing.path()))
+            .with_context(|| format!("downloading the source of {package}"))?;
+        for file in fs::read_dir(landing.path())? {
+            let file = file?;
+            if file.file_name().to_string_lossy().contains(".orig.tar.") {
+                let path = into.join(format!("{package}.orig.tar"));
+                fs::rename(file.path(), &path)
+                    .with_context(|| format!("moving {} into place", path.display()))?;
+                return Ok(path);
+            }
+        }
+        bail!("the source of {package} has no upstream archive")
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let set = |name: &str, path: &str| format!("{name}={}", self.directory.join(path).display());
@@ -73,6 +102,8 @@ impl Apt {
         command.args(["-o", "Dir::Etc::sourceparts=/dev/null"]);
         command.args(["-o", &set("Dir::State::lists", "lists")]);
         command.args(["-o", &set("Dir::Cache", "cache")]);
+        // What is installed here, perhaps from another suite, is no candidate.
+        command.args(["-o", "Dir::State::status=/dev/null"]);
         command.args(["-o", "Acquire::Languages=none", "-o", "APT::Architecture=amd64"]);
         command
     }

@@ -13,7 +13,7 @@ use treeline_vm_tests::{Line, Outcome as TestOutcome};
 
 use super::accelerator::Accelerator;
 use super::catalogue::Catalogue;
-use super::guest::{Guest, Run};
+use super::guest::{Guest, MEMORY_MB, Run};
 use super::kernel::Kernel;
 use super::mode::Mode;
 use super::{audit, initramfs, run};
@@ -77,6 +77,8 @@ pub(crate) fn measure(checkout: &Checkout, treeline: &Path, series: &str) -> Res
         lsm_list: &kernel.lsm_list(Mode::Lsm.wants_bpf())?,
         mode: Mode::Lsm,
         only: &[GROUP.to_owned()],
+        parameters: String::new(),
+        memory_mb: MEMORY_MB,
         accelerator: Accelerator::Tcg,
         is_counting: true,
         log: logs.join("vm-cost.log"),

@@ -17,7 +17,7 @@ use super::mode::Mode;
 use super::tool;
 
 /// A guest needs about 200 MB; the rest is for what tests write into tmpfs.
-const MEMORY_MB: u32 = 1024;
+pub(super) const MEMORY_MB: u32 = 1024;
 /// From the last result to QEMU's end.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(30);
 
@@ -29,6 +29,9 @@ pub(super) struct Guest<'a> {
     pub(super) mode: Mode,
     /// The groups to run; none for all.
     pub(super) only: &'a [String],
+    /// More kernel parameters, each after a space.
+    pub(super) parameters: String,
+    pub(super) memory_mb: u32,
     pub(super) accelerator: Accelerator,
     /// Whether the guest's clock counts instructions, one a nanosecond.
     pub(super) is_counting: bool,
@@ -99,7 +102,8 @@ impl Guest<'_> {
         if !self.only.is_empty() {
             command_line.push_str(&format!(" {ONLY_PARAMETER}{}", self.only.join(",")));
         }
-        let memory = MEMORY_MB.to_string();
+        command_line.push_str(&self.parameters);
+        let memory = self.memory_mb.to_string();
         let console = OsString::from(format!("file:{}", self.log.display()));
         let words: [&str; 22] = [
             "-nodefaults",

@@ -8,6 +8,7 @@ mod catalogue;
 pub(crate) mod cost;
 mod cpio;
 mod crew;
+mod debs;
 mod guest;
 mod initramfs;
 mod kernel;
@@ -15,6 +16,7 @@ mod mode;
 mod programs;
 mod report;
 mod run;
+pub(crate) mod soak;
 mod tool;
 
 pub(crate) use run::{Args, run};

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::accelerator::{self, Accelerator, Choice};
 use super::catalogue::Catalogue;
 use super::crew;
-use super::guest::{End, Guest, Run};
+use super::guest::{End, Guest, MEMORY_MB, Run};
 use super::initramfs;
 use super::kernel::Kernel;
 use super::mode::Mode;
@@ -163,6 +163,8 @@ fn boot(
         lsm_list: &kernel.lsm_list(mode.wants_bpf())?,
         mode,
         only: &args.only,
+        parameters: String::new(),
+        memory_mb: MEMORY_MB,
         accelerator: choice.accelerator,
         is_counting: false,
         log,

@@ -44,7 +44,7 @@ use self::{
     decode::Decoder, fmod_ret::Modifying, guard::Guard, hooks::HookKind, install::LinksSearch,
     messages::Messages, mounts::MountTable, offsets::Kernel, rings::Rings, tables::KernelTables,
 };
-use super::{Backend, BackendError, Capabilities, Delivery, Installable, TrackRequest};
+use super::{Backend, BackendError, Capabilities, Delivery, Installable, KindCount, TrackRequest};
 
 /// How the backend is to start.
 #[derive(Clone, Debug, Default)]
@@ -290,6 +290,10 @@ impl Backend for LinuxBackend {
         if matters && let Err(error) = self.refresh_images() {
             tracing::error!(%error, "the table of files by content could not be filled");
         }
+    }
+
+    fn counts(&self) -> Vec<KindCount> {
+        self.rings.counts()
     }
 
     fn poll(&mut self, timeout: Duration, deliver: &mut dyn FnMut(Delivery)) -> Result<(), BackendError> {

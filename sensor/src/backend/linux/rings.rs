@@ -11,7 +11,7 @@ use treeline_abi::{Kind, Loss};
 use zerocopy::FromBytes;
 
 use super::decode::{Decoder, time_of};
-use crate::backend::{BackendError, Delivery, LossReport};
+use crate::backend::{BackendError, Delivery, KindCount, LossReport};
 
 /// Records that are taken from a ring in one go. Beyond it the rest waits for the next round.
 const BATCH_MAX: usize = 65_536;
@@ -24,6 +24,8 @@ pub(super) struct Rings {
     /// Lifecycle records that are younger than the last look at the activity ring.
     held: Vec<Vec<u8>>,
     reported: [Loss; Kind::COUNT],
+    /// Records that were taken out, by kind; those of no known kind are at 0.
+    read: [u64; Kind::COUNT],
 }
 
 impl Rings {
@@ -43,6 +45,7 @@ impl Rings {
             counters: PerCpuArray::try_from(take("COUNTERS")?).map_err(wrong)?,
             held: Vec::new(),
             reported: [Loss::default(); Kind::COUNT],
+            read: [0; Kind::COUNT],
         })
     }
 
@@ -81,8 +84,13 @@ impl Rings {
     pub(super) fn drain(&mut self, decoder: &Decoder, deliver: &mut dyn FnMut(Delivery)) {
         let horizon_ns = boot_ns();
         let mut batch = std::mem::take(&mut self.held);
+        let held_count = batch.len();
         take_from(&mut self.activity, &mut batch);
         take_from(&mut self.lifecycle, &mut batch);
+        for record in &batch[held_count..] {
+            let kind = record.first_chunk().map_or(0, |number| u16::from_ne_bytes(*number));
+            self.read[Kind::from_number(kind).map_or(0, |kind| kind as usize)] += 1;
+        }
         batch.sort_by_key(|record| time_of(record));
         for record in batch {
             if time_of(&record) > horizon_ns {
@@ -116,6 +124,15 @@ impl Rings {
             report("ring", now.lost - before.lost);
             report("build", now.failed - before.failed);
         }
+    }
+
+    /// Counts of the kinds that were seen.
+    pub(super) fn counts(&self) -> Vec<KindCount> {
+        let count = |kind: Kind| {
+            let Loss { created, lost, .. } = self.sum(kind);
+            KindCount { kind: name(kind), created, read: self.read[kind as usize], lost }
+        };
+        Kind::ALL.into_iter().map(count).filter(|count| count.created > 0).collect()
     }
 
     /// The counters of one kind over all CPUs.
