@@ -82,22 +82,42 @@ pub(crate) fn active() -> Option<Active> {
 /// Walks an object and judges an operation on it. The path is in `Scratch::path` afterwards.
 #[inline(always)]
 pub(crate) fn judge_dentry(scratch: &mut Scratch, dentry: u64, operations: u32, label: &Label) -> Decision {
+    scratch.object = dentry;
+    // SAFETY: a valid reference, used by nobody else meanwhile.
+    let packed = unsafe { treeline_judge_dentry(scratch, operations, label.flags) };
+    Decision::unpack(packed, scratch.generation)
+}
+
+/// [`judge_dentry`] as a global function: the verifier walks it once a program, whoever calls it and how often. The
+/// object is in `Scratch::object`; the result is packed, see [`judge`]; the generation is in `Scratch::generation`.
+///
+/// # Safety
+/// `scratch` is null or a hook's working memory.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn treeline_judge_dentry(scratch: *mut Scratch, operations: u32, label_flags: u32) -> u64 {
+    // SAFETY: the caller's promise; the verifier does not know it, and asks for the look at null.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else {
+        return 0;
+    };
+    let dentry = scratch.object;
+    scratch.generation = 0;
     let Some(active) = active() else {
         walk::walk_path(scratch, dentry);
-        return Decision::ALLOW;
+        return 0;
     };
+    scratch.generation = active.table.generation;
     walk::walk_object(scratch, dentry, active.table, active.slot);
-    let packed = judge(scratch, active.table, active.slot, operations, label.flags);
-    let decision = Decision::unpack(packed, active.table.generation);
+    let packed = judge(scratch, active.table, active.slot, operations, label_flags);
     let node: u64 = read(dentry + offset!(dentry_inode));
     if node == 0 || read::<u32>(node + offset!(inode_nlink)) < 2 {
-        return decision;
+        return packed;
     }
     // Another name of it may be a protected one.
     scratch.alias =
         AliasKey { slot: active.slot, device: scratch.walked.device, inode: read(node + offset!(inode_ino)) };
-    let packed = judge_alias(scratch, active.table, active.slot, operations, label.flags);
-    decision.or(Decision::unpack(packed, active.table.generation))
+    let alias = judge_alias(scratch, active.table, active.slot, operations, label_flags);
+    Decision::unpack(packed, 0).or(Decision::unpack(alias, 0)).pack()
 }
 
 /// Judges the object in `Scratch::alias` by identity. The result is packed, see [`judge`].
@@ -109,8 +129,10 @@ fn judge_alias(
     operations: u32,
     label_flags: u32,
 ) -> u64 {
+    // On the stack: what a global function gets by pointer cannot be a key before Linux 6.2.
+    let key = scratch.alias;
     // SAFETY: the value stays in place while the program runs (RCU).
-    let Some(alias) = (unsafe { ALIASES.get(&scratch.alias) }) else {
+    let Some(alias) = (unsafe { ALIASES.get(&key) }) else {
         return 0;
     };
     let mut pass =
@@ -243,8 +265,23 @@ fn take_lowest(scratch: &mut Scratch, word: u32) -> Option<u32> {
 
 /// The exception sets that the current task's executable belongs to; none when its environment told
 /// it to load other code. Overwrites `Scratch::accepted` and the matcher's state.
+#[inline(always)]
+fn subject_sets(scratch: &mut Scratch, _table: &'static Table, slot: u32, label_flags: u32) -> u64 {
+    // SAFETY: a valid reference, used by nobody else meanwhile.
+    unsafe { treeline_subject_sets(scratch, slot, label_flags) }
+}
+
+/// [`subject_sets`] as a global function, for the same reason as [`treeline_judge_dentry`].
+///
+/// # Safety
+/// `scratch` is null or a hook's working memory.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn subject_sets(scratch: &mut Scratch, table: &'static Table, slot: u32, label_flags: u32) -> u64 {
+unsafe extern "C" fn treeline_subject_sets(scratch: *mut Scratch, slot: u32, label_flags: u32) -> u64 {
+    // SAFETY: the caller's promise; the verifier does not know it, and asks for the look at null.
+    let (Some(scratch), Some(table)) = (unsafe { scratch.as_mut() }, TABLES.get(slot)) else {
+        return 0;
+    };
     if label_flags & LabelFlags::LOADER_ENV != 0 {
         return 0;
     }
@@ -257,7 +294,9 @@ fn subject_sets(scratch: &mut Scratch, table: &'static Table, slot: u32, label_f
     let mut subject = SubjectPass { scratch, slot, word: 0, sets };
     walk::walk_subject(scratch, read(file + offset!(file_path) + offset!(path_dentry)), table, slot);
     if scratch.subject.resolved() {
-        restrict(scratch, table, 1 << Operation::SUBJECT);
+        for word in 0..WORDS {
+            scratch.accepted.words[word] &= table.operation[Operation::SUBJECT as usize].words[word];
+        }
         repeat(ROUNDS_MAX, add_set, &mut subject);
     }
     subject.sets
@@ -268,8 +307,10 @@ fn subject_sets(scratch: &mut Scratch, table: &'static Table, slot: u32, label_f
 #[inline(never)]
 fn sets_by_content(scratch: &mut Scratch, address: u64) -> u64 {
     scratch.key = inode(address).key;
+    // As in `judge_alias`.
+    let key = scratch.key;
     // SAFETY: the value stays in place while the program runs (RCU).
-    unsafe { IMAGES.get(&scratch.key) }.map_or(0, |image| image.exceptions)
+    unsafe { IMAGES.get(&key) }.map_or(0, |image| image.exceptions)
 }
 
 /// One pass over the subject's accepting positions.
@@ -402,12 +443,17 @@ extern "C" fn weigh_port(index: u64, pass: *mut PortPass) -> u64 {
 }
 
 /// Keeps the accepting positions of patterns for these operations.
+///
+/// The operations are read from memory for each test: of a register the verifier would remember what each test told,
+/// and walk every combination.
 #[inline(always)]
 fn restrict(scratch: &mut Scratch, table: &Table, operations: u32) {
+    scratch.operations = operations;
     for word in 0..WORDS {
         let mut wanted = 0;
         for operation in 0..Operation::COUNT {
-            if operations & (1 << operation) != 0 {
+            // SAFETY: a field of a valid reference.
+            if unsafe { (&raw const scratch.operations).read_volatile() } & (1 << operation) != 0 {
                 wanted |= table.operation[operation].words[word];
             }
         }

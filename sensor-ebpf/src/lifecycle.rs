@@ -11,7 +11,7 @@ use crate::{
     emit,
     kernel::{GO_ON, STOP, copy_kernel_str, copy_user, copy_user_str, inode, offset, read, repeat},
     log::note,
-    scratch::{PATH_BUFFER_LEN, Scratch},
+    scratch::{Environment, PATH_BUFFER_LEN, Scratch},
     tasks::{self, TaskIds},
     walk,
 };
@@ -182,40 +182,37 @@ fn append_argv(scratch: &mut Scratch, position: u32, mm: u64) -> u32 {
 fn append_env(scratch: &mut Scratch, position: u32, mm: u64) -> u32 {
     let start: u64 = read(mm + offset!(mm_env_start));
     let end: u64 = read(mm + offset!(mm_env_end));
-    let mut env =
-        Environment { scratch, at: start, end, position, taken: 0, complete: u32::from(start >= end) };
-    repeat(ENV_VARS_MAX as u32, next_variable, &mut env);
-    if env.complete == 0 {
+    let complete = u32::from(start >= end);
+    scratch.environment = Environment { at: start, end, position, taken: 0, complete, pad: 0 };
+    let mut search = Search { scratch };
+    repeat(ENV_VARS_MAX as u32, next_variable, &mut search);
+    if scratch.environment.complete == 0 {
         scratch.header.flags |= Flags::LOADER_ENV;
     }
-    let taken = env.taken & 0xfff;
+    let taken = scratch.environment.taken & 0xfff;
     scratch.header.parts[4] = taken;
     position + taken
 }
 
-/// A search through the environment.
-struct Environment {
+/// What a round of the search needs, on the stack because `bpf_loop` wants it there.
+struct Search {
     scratch: *mut Scratch,
-    at: u64,
-    end: u64,
-    position: u32,
-    taken: u32,
-    complete: u32,
 }
 
-extern "C" fn next_variable(_round: u64, env: *mut Environment) -> u64 {
+extern "C" fn next_variable(_round: u64, search: *mut Search) -> u64 {
     // SAFETY: the pointers were put there by `append_env` and outlive the loop; the verifier tracks them.
-    let (env, scratch) = unsafe { (&mut *env, &mut *(*env).scratch) };
-    if env.at >= env.end {
-        env.complete = 1;
+    let scratch = unsafe { &mut *(*search).scratch };
+    let Environment { at, end, position, taken, .. } = scratch.environment;
+    if at >= end {
+        scratch.environment.complete = 1;
         return STOP;
     }
-    let len = copy_user_str(scratch.path.as_mut_ptr(), PATH_BUFFER_LEN as u32, env.at);
+    let len = copy_user_str(scratch.path.as_mut_ptr(), PATH_BUFFER_LEN as u32, at);
     if len <= 0 || len as usize >= PATH_BUFFER_LEN {
         return STOP;
     }
-    env.at += len as u64;
-    env.taken = append_variable(scratch, env.position, env.taken, len as u32 & 0xfff);
+    scratch.environment.at = at + len as u64;
+    scratch.environment.taken = append_variable(scratch, position, taken, len as u32 & 0xfff);
     GO_ON
 }
 

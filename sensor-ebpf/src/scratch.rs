@@ -51,6 +51,21 @@ impl Walked {
     }
 }
 
+/// The state of the search through an environment, kept here for the same reason.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Environment {
+    /// The variable that comes next, and the end of all.
+    pub(crate) at: u64,
+    pub(crate) end: u64,
+    /// Where the record's data goes on, and how much was taken.
+    pub(crate) position: u32,
+    pub(crate) taken: u32,
+    /// 1 when the end was reached.
+    pub(crate) complete: u32,
+    pub(crate) pad: u32,
+}
+
 /// A hook's working memory. `header` and `data` are contiguous: together they are the record.
 #[repr(C)]
 pub(crate) struct Scratch {
@@ -68,6 +83,16 @@ pub(crate) struct Scratch {
     pub(crate) subject: Walked,
     pub(crate) key: FileKey,
     pub(crate) alias: AliasKey,
+    pub(crate) environment: Environment,
+    /// The dentry that is handed to a global function, whose arguments are plain numbers: what the verifier knows as
+    /// a pointer is one no more when it comes back from here.
+    pub(crate) object: u64,
+    /// Length of the component in `name`.
+    pub(crate) name_len: u32,
+    /// The operations that are judged, as bits.
+    pub(crate) operations: u32,
+    /// The policy's generation by which an object was judged.
+    pub(crate) generation: u64,
 }
 
 const _: () = assert!(size_of::<Scratch>() <= 32 * 1024);

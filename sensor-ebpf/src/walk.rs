@@ -26,8 +26,26 @@ struct Walk {
 }
 
 /// Walks up and keeps the path in `Scratch::path`, without asking the policy.
+#[inline(always)]
+pub(crate) fn walk_path(scratch: &mut Scratch, dentry: u64) {
+    scratch.object = dentry;
+    // SAFETY: a valid reference, used by nobody else meanwhile.
+    unsafe { treeline_walk_path(scratch) };
+}
+
+/// [`walk_path`] as a global function: the verifier walks it once a program and knows nothing of its callers, which
+/// it walks as often as they differ in anything.
+///
+/// # Safety
+/// `scratch` is null or a hook's working memory.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) fn walk_path(scratch: &mut Scratch, dentry: u64) -> u32 {
+unsafe extern "C" fn treeline_walk_path(scratch: *mut Scratch) -> u32 {
+    // SAFETY: the caller's promise; the verifier does not know it, and asks for the look at null.
+    let Some(scratch) = (unsafe { scratch.as_mut() }) else {
+        return 0;
+    };
+    let dentry = scratch.object;
     start(&mut scratch.walked, dentry);
     let mut walk = Walk { scratch, table: core::ptr::null(), slot: 0 };
     repeat(DEPTH_MAX as u32, step::<true, false>, &mut walk);
@@ -111,7 +129,16 @@ fn read_name(scratch: &mut Scratch, dentry: u64) -> u32 {
     if len == 0 || !copy(scratch.name.as_mut_ptr().cast(), len, name) {
         return 0;
     }
+    scratch.name_len = len;
     len
+}
+
+/// The length of the component in `Scratch::name`, as a number of which the verifier knows nothing but its bound: what
+/// it learns in the rounds of a loop makes it walk the code behind once for each.
+#[inline(always)]
+fn forget_name_len(scratch: &Scratch) -> u32 {
+    // SAFETY: a field of a valid reference; volatile, because the compiler knows the value better.
+    masked::<0xff>(unsafe { (&raw const scratch.name_len).read_volatile() })
 }
 
 /// Puts `/` and the name in front of the path.
@@ -164,6 +191,7 @@ fn advance(scratch: &mut Scratch, len: u32, table: &'static Table, slot: u32) {
         hash = name::mix(hash, word);
     }
     hash = name::mix(hash, 0);
+    let len = forget_name_len(scratch);
     // SAFETY: the value stays in place while the program runs (RCU), at worst it is that of a generation that was
     // replaced meanwhile.
     match unsafe { MASKS.get(&hash) } {

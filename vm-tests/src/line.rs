@@ -30,6 +30,8 @@ pub enum Line {
         /// The text.
         text: String,
     },
+    /// What the sensor's start took, by its own measure.
+    Started(Started),
     /// One test ended.
     Test {
         /// `group/case`.
@@ -44,6 +46,28 @@ pub enum Line {
         /// 0 when no test failed, else 1.
         status: u8,
     },
+}
+
+/// A start of the sensor.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Started {
+    /// Reading the kernel's types, in milliseconds.
+    pub types_ms: u64,
+    /// Creating the maps and making the programs ready, in milliseconds.
+    pub object_ms: u64,
+    /// Every program that was loaded.
+    pub programs: Vec<Program>,
+}
+
+/// A program in the kernel.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Program {
+    /// Its hook.
+    pub hook: String,
+    /// Instructions that the verifier looked at; none before Linux 5.16.
+    pub verified_instructions: Option<u32>,
+    /// From handing it to the kernel until it was attached, in milliseconds.
+    pub load_ms: u64,
 }
 
 /// How one test ended.
@@ -65,7 +89,7 @@ impl Line {
         match &mut line {
             Self::Test { outcome: Outcome::Failed(text) | Outcome::Skipped(text), .. }
             | Self::Note { text, .. } => cut(text),
-            Self::Test { .. } | Self::Hello { .. } | Self::Exit { .. } => {}
+            Self::Test { .. } | Self::Started(_) | Self::Hello { .. } | Self::Exit { .. } => {}
         }
         serde_json::to_string(&line).unwrap_or_default()
     }

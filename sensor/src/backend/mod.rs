@@ -20,6 +20,30 @@ pub struct Capabilities {
     pub kernel: String,
     /// Every hook and what became of it.
     pub hooks: Vec<HookStatus>,
+    /// What it took to start; none for a backend without kernel programs.
+    pub start: Option<StartReport>,
+}
+
+/// What it took the kernel to take the programs.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct StartReport {
+    /// Reading the kernel's types, in milliseconds.
+    pub types_ms: u64,
+    /// Creating the maps and making the programs ready, in milliseconds.
+    pub object_ms: u64,
+    /// Every program that was loaded.
+    pub programs: Vec<ProgramReport>,
+}
+
+/// One program in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ProgramReport {
+    /// Its hook.
+    pub hook: String,
+    /// Instructions that the verifier looked at, each as often as it did; none before Linux 5.16.
+    pub verified_instructions: Option<u32>,
+    /// From handing it to the kernel until it was attached, in milliseconds.
+    pub load_ms: u64,
 }
 
 /// Who gets a label, and which.
@@ -38,9 +62,10 @@ pub struct TrackRequest {
 /// Records that went missing since the last poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LossReport {
-    /// Kind of record (`open`, `exec`...), as in `treeline_abi::Kind`, lower case.
+    /// Kind of record (`open`, `exec`...), as in `treeline_abi::Kind`, lower case; at `recursion` the hook.
     pub kind: &'static str,
-    /// Where: `ring`, `build` (a hook could not build its record) or `queue`.
+    /// Where: `ring`, `build` (a hook could not build its record), `queue`, or `recursion` (the kernel left a program
+    /// of mode `fmod_ret` out, and what it would have judged went through).
     pub site: &'static str,
     /// How many.
     pub count: u64,

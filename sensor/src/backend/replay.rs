@@ -117,6 +117,7 @@ impl Backend for ReplayBackend {
             mode: AttachMode::Replay,
             kernel: "replay".to_owned(),
             hooks: vec![HookStatus { hook: "replay".to_owned(), state: HookState::Attached }],
+            start: None,
         }
     }
 

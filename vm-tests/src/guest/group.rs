@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use treeline_vm_tests::{Line, Outcome};
+use treeline_vm_tests::{Line, Outcome, Started};
 
 use crate::suite;
 
@@ -28,6 +28,11 @@ impl Report {
     /// Reports something that was measured.
     pub(crate) fn note(&self, name: &str, text: String) {
         send(&Line::Note { name: name.to_owned(), text });
+    }
+
+    /// Tells what a start of the sensor took.
+    pub(crate) fn started(&self, started: Started) {
+        send(&Line::Started(started));
     }
 
     fn outcome(&self, case: &str, outcome: Outcome) {

@@ -90,7 +90,7 @@ fn run_group(group: &Group, port: &mut Port) -> Result<usize> {
                 let elapsed_ms = elapsed_ms(started);
                 port.send(&Line::Test { name: format!("{}/{name}", group.name), outcome, elapsed_ms })?;
             }
-            Ok(Line::Note { name, text }) => port.send(&Line::Note { name, text })?,
+            Ok(line @ (Line::Note { .. } | Line::Started(_))) => port.send(&line)?,
             Ok(other) => eprintln!("suite: group {} sent {other:?}, which is not its to send", group.name),
             Err(RecvTimeoutError::Disconnected) => break finish(&mut child, group, started)?,
             Err(RecvTimeoutError::Timeout) => {

@@ -47,4 +47,46 @@ impl Attach {
     pub(crate) fn judges_all(self) -> bool {
         self != Self::Fallback
     }
+
+    /// Whether connects by address are judged. In mode `fallback` programs of the root cgroup do that, which may ask
+    /// for a task's label since Linux 6.16 (`bpf_task_storage_get`).
+    pub(crate) fn judges_connects(self) -> bool {
+        self.judges_all() || release() >= (6, 16)
+    }
+
+    /// The hooks of this mode that this kernel refuses.
+    pub(crate) fn refused_hooks(self) -> &'static [&'static str] {
+        match self {
+            // They are tried first, and the reason is kept.
+            Self::FmodRet => &["mode/lsm"],
+            Self::Fallback if !self.judges_connects() => &["cgroup/connect4", "cgroup/connect6"],
+            Self::Lsm | Self::Fallback => &[],
+        }
+    }
+}
+
+/// Version and patch level of the running kernel.
+fn release() -> (u32, u32) {
+    let uname = rustix::system::uname();
+    numbers(&uname.release().to_string_lossy())
+}
+
+fn numbers(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit()).map(str::parse);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_compare_by_number() {
+        for (release, expect) in
+            [("6.1.0-56-cloud-amd64", (6, 1)), ("6.12.117+deb13-cloud-amd64", (6, 12)), ("7", (7, 0))]
+        {
+            assert_eq!(numbers(release), expect);
+        }
+    }
 }

@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
 
 use super::attach::Attach;
-use super::cases::{self, Case, Expect};
+use super::cases::{self, Expect};
 use super::session::{self, Entry, Mode, Session};
 use super::{Group, stage};
 use crate::act::{self, Tried};
@@ -28,12 +29,15 @@ const WHOLE: &str = "log-verifies";
 const LOSS: &str = "nothing-was-lost";
 const CONTENT: &str = "protected-files-are-as-they-were";
 
+/// Where the case that renames the keys' directory puts the key.
+const MOVED_KEY: &str = "/home/dev/work/keys/id_ed25519";
+
 pub(super) const ENFORCE: Group = Group {
     name: "enforce",
     cases: || names(&[CONTENT]),
     run: |report| {
         run(Mode::Enforce, report)?;
-        report.case(CONTENT, check_content());
+        report.case(CONTENT, check_content(Attach::of_guest()?));
         Ok(())
     },
     needs_sensor: true,
@@ -66,10 +70,11 @@ fn run(mode: Mode, report: &Report) -> Result<()> {
     report.case(STATUS, check_status(status));
     let entries = session::entries(mode)?;
     for case in cases::all() {
-        report.case(case.name, check_case(mode, case, &tried, &entries));
+        report.case(case.name, check_case(mode, case.expect(attach), case.name, &tried, &entries));
     }
+    report.started(session::started()?);
     report.case(ATTACH, check_attach(attach, &entries));
-    report.case(LINEAGE, check_lineage(mode, &entries));
+    report.case(LINEAGE, check_lineage(&entries));
     report.case(LOSS, check_loss(&entries));
     report.case(WHOLE, session::verb(mode, &["log", "verify"]).map(drop));
     Ok(())
@@ -97,28 +102,33 @@ fn check_status(status: ExitStatus) -> Result<()> {
     Ok(())
 }
 
-fn check_case(mode: Mode, case: &Case, tried: &[Tried], entries: &[Entry]) -> Result<()> {
-    let tried = tried.iter().find(|tried| tried.case == case.name).context("the subject reported nothing")?;
-    let is_match = |entry: &&Entry| entry.is_match(mode) && entry.is_of(case.name);
-    let matches: Vec<&Entry> = entries.iter().filter(is_match).collect();
-    let Expect::Denied(rule) = case.expect else {
-        ensure!(tried.errno.is_none(), "it failed: {}", tried.error);
-        return match matches.first() {
-            None => Ok(()),
-            Some(entry) => bail!("it worked, but a rule matched: {}", entry.text()),
-        };
+fn check_case(mode: Mode, expect: Expect, name: &str, tried: &[Tried], entries: &[Entry]) -> Result<()> {
+    let tried = tried.iter().find(|tried| tried.case == name).context("the subject reported nothing")?;
+    let matches: Vec<&Entry> = entries.iter().filter(|entry| entry.is_match() && entry.is_of(name)).collect();
+    let (rule, verdict) = match expect {
+        Expect::Works => {
+            ensure!(tried.errno.is_none(), "it failed: {}", tried.error);
+            return match matches.first() {
+                None => Ok(()),
+                Some(entry) => bail!("it worked, but a rule matched: {}", entry.text()),
+            };
+        }
+        Expect::Denied(rule) | Expect::RefusedInPart(rule) => (rule, mode.verdict()),
+        Expect::Recorded(rule) => (rule, Mode::Monitor.verdict()),
     };
-    match (mode, tried.errno) {
-        (Mode::Enforce, Some(errno)) if errno == Errno::PERM.raw_os_error() => {}
-        (Mode::Enforce, Some(_)) => bail!("it was not refused with EPERM: {}", tried.error),
-        (Mode::Enforce, None) => bail!("rule `{rule}` did not refuse it"),
-        (Mode::Monitor, None) => {}
-        (Mode::Monitor, Some(_)) => bail!("it failed, though the rule only records: {}", tried.error),
+    let must_fail = mode == Mode::Enforce && matches!(expect, Expect::Denied(_));
+    match (must_fail, tried.errno) {
+        (true, Some(errno)) if errno == Errno::PERM.raw_os_error() => {}
+        (true, Some(_)) => bail!("it was not refused with EPERM: {}", tried.error),
+        (true, None) => bail!("rule `{rule}` did not refuse it"),
+        (false, None) => {}
+        (false, Some(_)) => bail!("it failed, though the rule only records: {}", tried.error),
     }
     ensure!(
-        matches.iter().any(|entry| entry.is_by(rule)),
-        "of {} entries about it that name a rule, none names `{rule}`",
-        matches.len()
+        matches.iter().any(|entry| entry.is_by(rule) && entry.verdict() == verdict),
+        "of {} entries about it that name a rule, none is {verdict} by `{rule}`: {}",
+        matches.len(),
+        matches.iter().map(|entry| entry.text()).collect::<Vec<_>>().join("\n")
     );
     Ok(())
 }
@@ -129,11 +139,14 @@ fn check_attach(attach: Attach, entries: &[Entry]) -> Result<()> {
         entries.iter().find(|entry| entry.kind() == "started").context("no entry is of kind `started`")?;
     let mode = format!("\"mode\":\"{}\"", attach.word());
     ensure!(started.text().contains(&mode), "the mode is another: {}", started.text());
+    let unattached = started.unattached()?;
+    let hooks: Vec<&str> = unattached.iter().map(|(hook, _)| hook.as_str()).collect();
+    ensure!(hooks == attach.refused_hooks(), "other hooks than expected are not attached: {unattached:?}");
     Ok(())
 }
 
-fn check_lineage(mode: Mode, entries: &[Entry]) -> Result<()> {
-    let matches = entries.iter().filter(|entry| entry.is_match(mode));
+fn check_lineage(entries: &[Entry]) -> Result<()> {
+    let matches = entries.iter().filter(|entry| entry.is_match());
     let sessions: BTreeSet<&str> = matches.map(Entry::session).collect();
     ensure!(sessions.len() == 1 && !sessions.contains(""), "rules matched in the sessions {sessions:?}");
     Ok(())
@@ -146,8 +159,14 @@ fn check_loss(entries: &[Entry]) -> Result<()> {
     }
 }
 
-fn check_content() -> Result<()> {
-    ensure!(fs::read(stage::KEY).context("reading the key")? == b"secret\n", "the key has another content");
-    ensure!(fs::read(stage::STARTUP)? == b"# empty\n", "the start-up file has another content");
+fn check_content(attach: Attach) -> Result<()> {
+    // Where names are only recorded, the cases about names have moved the key and removed the start-up file.
+    let key = if attach.judges_all() { stage::KEY } else { MOVED_KEY };
+    ensure!(fs::read(key).context("reading the key")? == b"secret\n", "the key has another content");
+    if attach.judges_all() {
+        ensure!(fs::read(stage::STARTUP)? == b"# empty\n", "the start-up file has another content");
+    } else {
+        ensure!(!Path::new(stage::STARTUP).exists(), "the start-up file was not removed");
+    }
     Ok(())
 }

@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use treeline_vm_tests::Started;
 
 use super::attach::Attach;
 use super::stage;
@@ -34,7 +35,7 @@ impl Mode {
     }
 
     /// The verdict of a rule that matches.
-    fn verdict(self) -> &'static str {
+    pub(crate) fn verdict(self) -> &'static str {
         match self {
             Self::Enforce => "deny",
             Self::Monitor => "audit",
@@ -70,6 +71,7 @@ impl Session {
             .args((!attach.judges_all()).then_some("--unenforceable=observe"))
             .arg("--")
             .args(command)
+            .env("TREELINE_LOG_FILTER", "warn,treeline::start=debug")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(errors)
@@ -104,6 +106,16 @@ impl Session {
 /// What the session wrote on its standard error.
 pub(crate) fn errors() -> String {
     fs::read_to_string(ERRORS).unwrap_or_default()
+}
+
+/// What the sensor says that its start took.
+pub(crate) fn started() -> Result<Started> {
+    let errors = errors();
+    let report = errors.lines().find_map(|line| line.split_once("report=").map(|(_, report)| report));
+    let report = report.context("the sensor said nothing about its start")?;
+    // It is printed as a quoted string.
+    let report: String = serde_json::from_str(report).unwrap_or_else(|_| report.to_owned());
+    serde_json::from_str(&report).with_context(|| format!("the sensor said of its start: {report}"))
 }
 
 /// Runs another verb on a session's log and returns what it printed.
@@ -144,9 +156,13 @@ impl Entry {
         self.field("/session")
     }
 
-    /// Whether a rule matched that was in force in `mode`.
-    pub(crate) fn is_match(&self, mode: Mode) -> bool {
-        self.field("/verdict") == mode.verdict()
+    pub(crate) fn verdict(&self) -> &str {
+        self.field("/verdict")
+    }
+
+    /// Whether a rule matched, be it that it refused or that it only recorded.
+    pub(crate) fn is_match(&self) -> bool {
+        matches!(self.verdict(), "deny" | "audit")
     }
 
     /// Whether it was this rule.
@@ -159,9 +175,28 @@ impl Entry {
         self.text.contains(&act::mark(case))
     }
 
+    /// The hooks that are not attached, with the kernel's words, in an entry of kind `started`.
+    pub(crate) fn unattached(&self) -> Result<Vec<(String, String)>> {
+        let hooks =
+            find(&self.value, "hooks").and_then(Value::as_array).context("the entry names no hooks")?;
+        let unattached = hooks.iter().filter(|hook| hook["state"] != "attached");
+        Ok(unattached
+            .map(|hook| (hook["hook"].as_str().unwrap_or_default().to_owned(), hook["state"].to_string()))
+            .collect())
+    }
+
     /// The whole entry.
     pub(crate) fn text(&self) -> &str {
         &self.text
+    }
+}
+
+/// The first value under this key, however deep.
+fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    match value {
+        Value::Object(map) => map.get(key).or_else(|| map.values().find_map(|inner| find(inner, key))),
+        Value::Array(list) => list.iter().find_map(|inner| find(inner, key)),
+        _ => None,
     }
 }
 

@@ -18,5 +18,6 @@ mod report;
 mod run;
 pub(crate) mod soak;
 mod tool;
+mod verifier_cost;
 
 pub(crate) use run::{Args, run};

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::ops::AddAssign;
 
-use treeline_vm_tests::{Line, Outcome};
+use treeline_vm_tests::{Line, Outcome, Started};
 
 use super::accelerator::Accelerator;
 use super::guest::{End, Run};
@@ -49,6 +49,14 @@ pub(super) fn describe(title: &str, accelerator: Accelerator, run: &Run) -> (Str
             }
             Line::Note { name, text: note } => {
                 let _ = writeln!(text, "  note     {name}: {}", indented(note));
+            }
+            Line::Started(Started { types_ms, object_ms, programs }) => {
+                let (count, load_ms) =
+                    (programs.len(), programs.iter().map(|program| program.load_ms).sum::<u64>());
+                let _ = writeln!(
+                    text,
+                    "  note     start: types {types_ms} ms, maps and relocation {object_ms} ms, {count} programs {load_ms} ms"
+                );
             }
             Line::Test { name, outcome, elapsed_ms } => {
                 let seconds = *elapsed_ms as f64 / 1e3;

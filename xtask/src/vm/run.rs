@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use treeline_vm_tests::Line;
 
 use super::accelerator::{self, Accelerator, Choice};
 use super::catalogue::Catalogue;
+
 use super::crew;
 use super::guest::{End, Guest, MEMORY_MB, Run};
 use super::initramfs;
 use super::kernel::Kernel;
 use super::mode::Mode;
 use super::report::{self, Totals};
+use super::verifier_cost::{self, Start};
 use crate::{build, checkout::Checkout, outcome::Outcome, step};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -81,10 +84,15 @@ pub(crate) fn run(checkout: &Checkout, args: &Args) -> Result<Outcome> {
     let machines: Vec<Machine<'_>> = machines.collect();
     let started = Instant::now();
     let results = crew::each(machines, args.jobs, |machine| boot(args, checkout, &machine, &choice, &common));
-    let mut totals = Totals::default();
+    let (mut totals, mut starts) = (Totals::default(), Vec::new());
     let guest_count = results.len();
     for result in results {
-        totals += result?;
+        let (of_guest, start) = result?;
+        totals += of_guest;
+        starts.extend(start);
+    }
+    if !starts.is_empty() {
+        print!("{}", verifier_cost::report(checkout.root(), &checkout.logs(), &starts)?);
     }
     println!(
         "vm: {guest_count} guests with {} of {} kernels in {} s: {totals}",
@@ -146,7 +154,7 @@ fn boot(
     machine: &Machine<'_>,
     choice: &Choice,
     common: &[u8],
-) -> Result<Totals> {
+) -> Result<(Totals, Option<Start>)> {
     let Machine { series, kernel, mode } = *machine;
     let title = format!("{} {}", kernel.release, mode.word());
     let name = format!("vm-{series}-{}", mode.word());
@@ -186,7 +194,16 @@ fn boot(
     } else {
         fs::remove_file(&initramfs).with_context(|| format!("removing {}", initramfs.display()))?;
     }
-    Ok(totals)
+    Ok((totals, start(series, mode, run.lines)))
+}
+
+/// What the first start of the sensor in a guest took.
+fn start(series: &str, mode: Mode, lines: Vec<Line>) -> Option<Start> {
+    let started = lines.into_iter().find_map(|line| match line {
+        Line::Started(started) => Some(started),
+        _ => None,
+    })?;
+    Some(Start { series: series.to_owned(), mode: mode.word(), started })
 }
 
 fn show(title: &str, guest: &Guest<'_>, run: &Run) -> Totals {

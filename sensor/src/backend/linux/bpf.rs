@@ -8,6 +8,7 @@ use std::{
 };
 
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const BPF_BTF_LOAD: libc::c_long = 18;
 
@@ -184,6 +185,57 @@ fn try_load(program: &Program<'_>, log: &mut [u8]) -> io::Result<OwnedFd> {
     // SAFETY: `attr` is what the command reads. Instructions, licence (NUL-terminated), records and log live as long
     // as `program` and `log` are borrowed and have the counts beside them; the log is writable.
     unsafe { descriptor(BPF_PROG_LOAD, &attr) }
+}
+
+/// What the kernel knows of a program.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Info {
+    /// How often it was left out because it would have run within itself (Linux 5.12).
+    pub(super) missed: u64,
+    /// Instructions that the verifier looked at (Linux 5.16); 0 before.
+    pub(super) verified_instructions: u32,
+}
+
+/// The part of `struct bpf_prog_info` up to `verified_insns`, whose members before are not used here. The kernel fills
+/// in as much as it knows and leaves the rest as it is.
+#[repr(C, align(8))]
+struct ProgramInfo {
+    unused: [u64; 26],
+    recursion_misses: u64,
+    verified_insns: u32,
+    pad: u32,
+}
+
+const _: () = assert!(std::mem::offset_of!(ProgramInfo, recursion_misses) == 208);
+
+/// The part that `BPF_OBJ_GET_INFO_BY_FD` reads (Linux 4.13).
+#[repr(C, align(8))]
+struct InfoAttr {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// Asks the kernel about a program.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn info(program: BorrowedFd<'_>) -> io::Result<Info> {
+    let mut info = ProgramInfo { unused: [0; 26], recursion_misses: 0, verified_insns: 0, pad: 0 };
+    let attr = InfoAttr {
+        bpf_fd: program.as_raw_fd() as u32,
+        info_len: size_of::<ProgramInfo>() as u32,
+        info: &raw mut info as u64,
+    };
+    // SAFETY: `attr` is what the command reads; `info` lives, is writable and as long as it says. The zeroes in it ask
+    // for none of the arrays that the kernel would write elsewhere.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw const attr, size_of::<InfoAttr>())
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Info { missed: info.recursion_misses, verified_instructions: info.verified_insns })
 }
 
 /// Attaches a program to the function that it was loaded for, as long as the descriptor lives.

@@ -11,9 +11,13 @@
 //! The kernel leaves a program of this type out where it would run within itself on one CPU, which happens when a task
 //! is preempted in it (`__bpf_prog_enter_recur`, since Linux 5.12); LSM programs are exempt from that.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
+};
 
 use aya::Ebpf;
+use rustix::time::{ClockId, clock_gettime};
 use treeline_event::{AttachMode, HookState, HookStatus};
 
 use super::{
@@ -23,7 +27,7 @@ use super::{
     offsets::Kernel,
     relocated::{As, Relocated},
 };
-use crate::backend::BackendError;
+use crate::backend::{BackendError, Delivery, LossReport};
 
 /// Programs for functions that take other arguments than the LSM hook of the program: program, number of arguments of
 /// the function, program to take.
@@ -34,10 +38,23 @@ const VARIANTS: [(&str, usize, &str); 2] = [
     ("inode_setattr_plain", 3, "inode_setattr"),
 ];
 
+/// How often the kernel is asked for the runs that it left out.
+const MISSES_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Attaches programs to functions, and keeps them there as long as it lives.
 pub(super) struct Modifying {
     programs: Relocated,
-    attached: Vec<(OwnedFd, OwnedFd)>,
+    attached: Vec<Attached>,
+    asked: Instant,
+}
+
+/// One of them.
+struct Attached {
+    hook: &'static str,
+    program: OwnedFd,
+    _link: OwnedFd,
+    /// Runs that were left out, as far as it has been said.
+    missed: u64,
 }
 
 impl Modifying {
@@ -55,14 +72,19 @@ impl Modifying {
             return Ok(None);
         }
         let programs = Relocated::of(object, globals, ebpf).map_err(BackendError::Unsupported)?;
-        Ok(Some(Self { programs, attached: Vec::new() }))
+        Ok(Some(Self { programs, attached: Vec::new(), asked: Instant::now() }))
+    }
+
+    /// The program that was attached last.
+    pub(super) fn latest(&self) -> Option<BorrowedFd<'_>> {
+        self.attached.last().map(|attached| attached.program.as_fd())
     }
 
     /// Attaches the program of an LSM hook to the hook's function.
     pub(super) fn attach(&mut self, hook: &Hook, kernel: &Kernel) -> HookStatus {
         let state = match try_attach(&self.programs, hook, kernel) {
-            Ok(program_and_link) => {
-                self.attached.push(program_and_link);
+            Ok((program, link)) => {
+                self.attached.push(Attached { hook: hook.target, program, _link: link, missed: 0 });
                 HookState::Attached
             }
             Err(error) => HookState::Failed { error },
@@ -77,6 +99,38 @@ pub(super) fn function(hook: &str) -> String {
         "bprm_check_security" => "security_bprm_check".to_owned(),
         hook => format!("security_{hook}"),
     }
+}
+
+impl Modifying {
+    /// Runs that the kernel left out since the last time: nobody judged what they were about.
+    pub(super) fn losses(&mut self, deliver: &mut dyn FnMut(Delivery)) {
+        if self.asked.elapsed() < MISSES_INTERVAL {
+            return;
+        }
+        self.asked = Instant::now();
+        let now_ns = boot_ns();
+        for attached in &mut self.attached {
+            let Ok(info) = bpf::info(attached.program.as_fd()) else { continue };
+            let count = info.missed.saturating_sub(attached.missed);
+            attached.missed = info.missed;
+            if count > 0 {
+                let first_ns = now_ns.saturating_sub(MISSES_INTERVAL.as_nanos() as u64);
+                let kind = attached.hook;
+                deliver(Delivery::Loss(LossReport {
+                    kind,
+                    site: "recursion",
+                    count,
+                    first_ns,
+                    last_ns: now_ns,
+                }));
+            }
+        }
+    }
+}
+
+fn boot_ns() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 fn try_attach(programs: &Relocated, hook: &Hook, kernel: &Kernel) -> Result<(OwnedFd, OwnedFd), String> {

@@ -38,6 +38,14 @@ impl Hook {
         Self { program, target, kind, essential }
     }
 
+    /// The same where the kernel calls the function otherwise: `do_filp_open` is `do_file_open` in Linux 7.
+    fn as_called_in(self, kernel: &Kernel) -> Self {
+        match self.target {
+            "do_filp_open" if !kernel.has_function(self.target) => Self { target: "do_file_open", ..self },
+            _ => self,
+        }
+    }
+
     /// The same program where LSM programs are not called.
     fn on_function(self) -> Self {
         match self.kind {
@@ -132,7 +140,10 @@ fn attributes(kernel: &Kernel) -> Vec<Hook> {
 /// The hooks of a mode, in the order in which they are attached.
 pub(super) fn of(mode: AttachMode, kernel: &Kernel) -> Vec<Hook> {
     match mode {
-        AttachMode::Lsm => LIFECYCLE.into_iter().chain(LSM).chain(attributes(kernel)).collect(),
+        AttachMode::Lsm => {
+            let hooks = LIFECYCLE.into_iter().chain(LSM).chain(attributes(kernel));
+            hooks.map(|hook| hook.as_called_in(kernel)).collect()
+        }
         AttachMode::Fallback => LIFECYCLE.into_iter().chain(FALLBACK).collect(),
         AttachMode::FmodRet => of(AttachMode::Lsm, kernel).into_iter().map(Hook::on_function).collect(),
         AttachMode::Replay => Vec::new(),

@@ -1,5 +1,7 @@
 //! Loading the object and attaching its programs, hook by hook: what the kernel refuses is written down, not fatal.
 
+use std::os::fd::{AsFd, BorrowedFd};
+
 use aya::{
     Btf, Ebpf, EbpfLoader,
     programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FExit, Lsm, Program, ProgramError},
@@ -41,6 +43,11 @@ pub(super) fn attach(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf) -> HookStatus {
         Err(error) => HookState::Failed { error },
     };
     HookStatus { hook: hook.name(), state }
+}
+
+/// The program of a hook that was loaded.
+pub(super) fn program<'a>(ebpf: &'a Ebpf, hook: &Hook) -> Option<BorrowedFd<'a>> {
+    Some(ebpf.program(hook.program)?.fd().ok()?.as_fd())
 }
 
 fn try_attach(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf) -> Result<(), String> {

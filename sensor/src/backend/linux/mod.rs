@@ -25,7 +25,7 @@ mod track;
 
 use std::{
     collections::{HashMap, VecDeque},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -41,10 +41,21 @@ pub use self::{
     doctor::{Check, CheckState, checks},
 };
 use self::{
-    decode::Decoder, fmod_ret::Modifying, guard::Guard, hooks::HookKind, install::LinksSearch,
-    messages::Messages, mounts::MountTable, offsets::Kernel, rings::Rings, tables::KernelTables,
+    decode::Decoder,
+    fmod_ret::Modifying,
+    guard::Guard,
+    hooks::{Hook, HookKind},
+    install::LinksSearch,
+    messages::Messages,
+    mounts::MountTable,
+    offsets::Kernel,
+    rings::Rings,
+    tables::KernelTables,
 };
-use super::{Backend, BackendError, Capabilities, Delivery, Installable, KindCount, TrackRequest};
+use super::{
+    Backend, BackendError, Capabilities, Delivery, Installable, KindCount, ProgramReport, StartReport,
+    TrackRequest,
+};
 
 /// How the backend is to start.
 #[derive(Clone, Debug, Default)]
@@ -78,9 +89,10 @@ struct InForce {
 pub struct LinuxBackend {
     ebpf: Ebpf,
     /// What is attached beside aya, as long as it lives.
-    _modifying: Option<Modifying>,
+    modifying: Option<Modifying>,
     mode: AttachMode,
     hooks: Vec<HookStatus>,
+    start: StartReport,
     rings: Rings,
     decoder: Decoder,
     mounts_read: Instant,
@@ -111,6 +123,10 @@ struct Facts {
     offsets: treeline_abi::Offsets,
     settings: treeline_abi::Settings,
     kernel: Kernel,
+    /// The same types, as aya reads them.
+    types: Btf,
+    /// How long reading its types took.
+    types_ms: u64,
 }
 
 /// Starts the best backend for this machine.
@@ -120,9 +136,15 @@ struct Facts {
 pub fn start(options: &Options) -> Result<Box<dyn Backend>, BackendError> {
     let object = object::required().map_err(|error| BackendError::Unsupported(error.to_string()))?;
     let unsupported = |error| BackendError::Unsupported(load::chain(&error));
+    let started = Instant::now();
     let kernel = Kernel::read(offsets::BTF_PATH).map_err(unsupported)?;
-    let facts =
-        Facts { offsets: kernel.offsets().map_err(unsupported)?, settings: hooks::settings(&kernel), kernel };
+    let facts = Facts {
+        offsets: kernel.offsets().map_err(unsupported)?,
+        settings: hooks::settings(&kernel),
+        kernel,
+        types: Btf::from_sys_fs().map_err(|error| BackendError::Unsupported(load::chain(&error)))?,
+        types_ms: millis(started.elapsed()),
+    };
     let modes = options
         .mode
         .map_or(vec![AttachMode::Lsm, AttachMode::FmodRet, AttachMode::Fallback], |mode| vec![mode]);
@@ -132,6 +154,7 @@ pub fn start(options: &Options) -> Result<Box<dyn Backend>, BackendError> {
             Ok(backend) => {
                 drop(facts);
                 sys::release_freed_memory();
+                tell(&backend);
                 return Ok(Box::new(backend));
             }
             Err(error) => refusals.push((mode, load::chain(&error))),
@@ -160,22 +183,15 @@ impl LinuxBackend {
         if mode == AttachMode::Lsm {
             hooks::lsm_enabled().map_err(BackendError::Unsupported)?;
         }
-        let btf = Btf::from_sys_fs().map_err(|error| BackendError::Unsupported(load::chain(&error)))?;
         let globals = load::globals(&facts.offsets, &facts.settings);
+        let started = Instant::now();
         let mut ebpf = load::load(object, &globals)?;
+        let object_ms = millis(started.elapsed());
         let messages = Messages::of(&mut ebpf);
-        let mut statuses = unused(refusals);
         let mut modifying = Modifying::of(mode, object, &globals, &ebpf)?;
-        for hook in &wanted {
-            let status = match (hook.kind, &mut modifying) {
-                (HookKind::ModifyReturn, Some(modifying)) => modifying.attach(hook, &facts.kernel),
-                _ => load::attach(&mut ebpf, hook, &btf),
-            };
-            if let (HookState::Failed { error }, true) = (&status.state, hook.essential) {
-                return Err(BackendError::Unsupported(format!("{}: {error}", status.hook)));
-            }
-            statuses.push(status);
-        }
+        let (attached, programs) = attach(&mut ebpf, &wanted, &mut modifying, facts)?;
+        let mut statuses = unused(refusals);
+        statuses.extend(attached);
         if mode == AttachMode::Fallback {
             statuses.push(HookStatus { hook: "fanotify/open_perm".into(), state: HookState::Attached });
         }
@@ -194,9 +210,10 @@ impl LinuxBackend {
         })?;
         Ok(Self {
             ebpf,
-            _modifying: modifying,
+            modifying,
             mode,
             hooks: statuses,
+            start: StartReport { types_ms: facts.types_ms, object_ms, programs },
             rings,
             decoder: Decoder { mounts },
             mounts_read: Instant::now(),
@@ -263,7 +280,12 @@ impl LinuxBackend {
 
 impl Backend for LinuxBackend {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { mode: self.mode, kernel: kernel_release(), hooks: self.hooks.clone() }
+        Capabilities {
+            mode: self.mode,
+            kernel: kernel_release(),
+            hooks: self.hooks.clone(),
+            start: Some(self.start.clone()),
+        }
     }
 
     fn install(&mut self, policy: &Installable) -> Result<Vec<RuleStatus>, BackendError> {
@@ -315,9 +337,66 @@ impl Backend for LinuxBackend {
             deliver(delivery);
         }
         self.rings.losses(deliver);
+        if let Some(modifying) = &mut self.modifying {
+            modifying.losses(deliver);
+        }
         self.messages.flush();
         Ok(())
     }
+}
+
+/// Attaches the hooks of a mode, in their order.
+///
+/// # Errors
+/// The kernel's words about one that the mode cannot do without.
+fn attach(
+    ebpf: &mut Ebpf,
+    wanted: &[Hook],
+    modifying: &mut Option<Modifying>,
+    facts: &Facts,
+) -> Result<(Vec<HookStatus>, Vec<ProgramReport>), BackendError> {
+    let (mut statuses, mut programs) = (Vec::new(), Vec::new());
+    for hook in wanted {
+        let started = Instant::now();
+        let status = match (hook.kind, &mut *modifying) {
+            (HookKind::ModifyReturn, Some(modifying)) => modifying.attach(hook, &facts.kernel),
+            _ => load::attach(ebpf, hook, &facts.types),
+        };
+        let program = match hook.kind {
+            HookKind::ModifyReturn => modifying.as_ref().and_then(Modifying::latest),
+            _ => load::program(ebpf, hook),
+        };
+        programs.extend(report(&status, program, started.elapsed()));
+        if let (HookState::Failed { error }, true) = (&status.state, hook.essential) {
+            return Err(BackendError::Unsupported(format!("{}: {error}", status.hook)));
+        }
+        statuses.push(status);
+    }
+    Ok((statuses, programs))
+}
+
+/// For whoever wants to know what a start costs: the tests of kernels read it.
+fn tell(backend: &LinuxBackend) {
+    if let Ok(report) = serde_json::to_string(&backend.start) {
+        tracing::debug!(target: "treeline::start", mode = %backend.mode, report);
+    }
+}
+
+/// What it took to attach a hook; nothing where it is not attached.
+fn report(status: &HookStatus, program: Option<BorrowedFd<'_>>, took: Duration) -> Option<ProgramReport> {
+    if status.state != HookState::Attached {
+        return None;
+    }
+    let verified = bpf::info(program?).ok()?.verified_instructions;
+    Some(ProgramReport {
+        hook: status.hook.clone(),
+        verified_instructions: (verified > 0).then_some(verified),
+        load_ms: millis(took),
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The hooks of better modes, with the reason why they are not in use.

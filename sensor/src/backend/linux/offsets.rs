@@ -48,7 +48,11 @@ impl Kernel {
     /// # Errors
     /// [`OffsetsError::Read`].
     pub(super) fn read(path: &str) -> Result<Self, OffsetsError> {
-        Btf::from_file(path).map(Self).map_err(|source| OffsetsError::Read { path: path.to_owned(), source })
+        // Of a file, the parser reads a buffer anew for each of some hundred thousand types.
+        let read = std::fs::read(path).map_err(btf_rs::Error::from);
+        read.and_then(|bytes| Btf::from_bytes(&bytes))
+            .map(Self)
+            .map_err(|source| OffsetsError::Read { path: path.to_owned(), source })
     }
 
     /// Whether there is a function of this name.

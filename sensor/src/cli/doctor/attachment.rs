@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     backend::{
-        Capabilities,
+        Capabilities, StartReport,
         linux::{self, Check, CheckState},
     },
     config::{Config, Unenforceable},
@@ -40,6 +40,8 @@ pub(super) struct Attachment {
     hooks: Vec<HookStatus>,
     /// What each rule of the policy amounts to; none without a policy.
     rules: Option<Vec<RuleStatus>>,
+    /// What the trial took; only a trial knows.
+    start: Option<StartReport>,
 }
 
 /// Asks the daemon or tries it.
@@ -90,12 +92,12 @@ fn of_daemon(status: &Status, other: Option<&Policy>) -> Attachment {
         Some(policy) => Some(linux::coverage_of(policy, mode, &hooks)),
         None => status.policy.as_ref().map(|policy| policy.rules.clone()),
     };
-    Attachment { source: Source::Daemon, mode, hooks, rules }
+    Attachment { source: Source::Daemon, mode, hooks, rules, start: None }
 }
 
-fn of_trial(Capabilities { mode, hooks, .. }: Capabilities, policy: Option<&Policy>) -> Attachment {
+fn of_trial(Capabilities { mode, hooks, start, .. }: Capabilities, policy: Option<&Policy>) -> Attachment {
     let rules = policy.map(|policy| linux::coverage_of(policy, mode, &hooks));
-    Attachment { source: Source::Trial, mode, hooks, rules }
+    Attachment { source: Source::Trial, mode, hooks, rules, start }
 }
 
 fn mode(attachment: &Attachment) -> Check {
@@ -211,7 +213,12 @@ mod tests {
     fn what_would_be_refused_is_bad_unless_it_is_configured() {
         let policy = policy();
         let attachment = of_trial(
-            Capabilities { mode: AttachMode::Fallback, kernel: String::new(), hooks: Vec::new() },
+            Capabilities {
+                mode: AttachMode::Fallback,
+                kernel: String::new(),
+                hooks: Vec::new(),
+                start: None,
+            },
             Some(&policy),
         );
         let state = |unenforceable| rules(&attachment, Some(&policy), unenforceable).map(|check| check.state);

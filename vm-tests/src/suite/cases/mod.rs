@@ -10,6 +10,8 @@ mod permitted;
 
 use std::io;
 
+use super::attach::Attach;
+
 /// One thing that is tried.
 pub(crate) struct Case {
     /// Unique, `kebab-case`.
@@ -18,14 +20,51 @@ pub(crate) struct Case {
     pub(crate) program: &'static str,
     pub(crate) act: fn() -> io::Result<()>,
     pub(crate) expect: Expect,
+    /// What is different in mode `fallback`.
+    in_fallback: InFallback,
 }
 
 /// What has to come of a case.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Expect {
     /// In `enforce` it fails with `EPERM`, in `monitor` it works; the log says so and names this rule.
     Denied(&'static str),
+    /// It works; the log says that this rule would have refused it.
+    Recorded(&'static str),
+    /// It works in the end, though the log has the refusal of one of its steps by this rule.
+    RefusedInPart(&'static str),
     /// It works and no rule matched.
     Works,
+}
+
+/// How much of what is refused elsewhere mode `fallback` refuses (README.md, "Attach modes").
+#[derive(Clone, Copy)]
+enum InFallback {
+    Refused,
+    /// It is seen when the system call has returned.
+    Recorded,
+    /// One of its steps is refused, and another leads to the same end.
+    RefusedInPart,
+    /// Refused where the kernel lets cgroup programs look for labels, else neither refused nor recorded.
+    RefusedByCgroup,
+}
+
+impl Case {
+    /// What has to come of it in this attach mode.
+    pub(crate) fn expect(&self, attach: Attach) -> Expect {
+        match (self.expect, self.in_fallback) {
+            (expect, _) if attach.judges_all() => expect,
+            (Expect::Denied(rule), InFallback::Recorded) => Expect::Recorded(rule),
+            (Expect::Denied(rule), InFallback::RefusedInPart) => Expect::RefusedInPart(rule),
+            (Expect::Denied(_), InFallback::RefusedByCgroup) if !attach.judges_connects() => Expect::Works,
+            (expect, _) => expect,
+        }
+    }
+
+    /// What mode `fallback` does instead of refusing it.
+    const fn in_fallback(self, in_fallback: InFallback) -> Self {
+        Self { in_fallback, ..self }
+    }
 }
 
 /// In the order in which they run: what changes files comes after what only reads them, so that all of them work
@@ -45,11 +84,17 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
 }
 
 const fn denied(name: &'static str, rule: &'static str, act: fn() -> io::Result<()>) -> Case {
-    Case { name, program: super::stage::ACT, act, expect: Expect::Denied(rule) }
+    Case {
+        name,
+        program: super::stage::ACT,
+        act,
+        expect: Expect::Denied(rule),
+        in_fallback: InFallback::Refused,
+    }
 }
 
 const fn works(name: &'static str, act: fn() -> io::Result<()>) -> Case {
-    Case { name, program: super::stage::ACT, act, expect: Expect::Works }
+    Case { name, program: super::stage::ACT, act, expect: Expect::Works, in_fallback: InFallback::Refused }
 }
 
 #[cfg(test)]

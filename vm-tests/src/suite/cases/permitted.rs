@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
-use super::{Case, Expect, works};
+use super::{Case, works};
 use crate::act::tool;
 use crate::suite::stage::{ALLOWED_ADDRESS, ALLOWED_SOCKET, KEY, PORT, STARTUP, TRUSTED, WORK};
 
 pub(super) const CASES: &[Case] = &[
-    Case { name: "exception-by-executable", program: TRUSTED, act: read_key, expect: Expect::Works },
+    Case { program: TRUSTED, ..works("exception-by-executable", read_key) },
     works("read-in-the-project", || fs::read("/home/dev/work/notes").map(drop)),
     works("write-in-the-project", write),
     works("list-the-home-directory", || fs::read_dir("/home/dev").map(drop)),
