@@ -268,7 +268,7 @@ mod tests {
         check("sokcet = \"/x\"\n", Err("t.toml:1:1: unknown field `sokcet`, expected one of `socket`"));
         check(
             "\n\nmode = \"best\"\n",
-            Err("t.toml:3:8: unknown variant `best`, expected `lsm` or `fallback`"),
+            Err("t.toml:3:8: unknown variant `best`, expected one of `lsm`, `fmod_ret`, `fallback`"),
         );
         check("socket = 3\n", Err("t.toml:1:10: invalid type: integer `3`"));
         check("# é\n  policy = \"policy.yaml\"\n", Err("t.toml:2:3: `policy` must be an absolute path"));
