@@ -6,6 +6,7 @@
 
 use treeline_abi::{
     Header,
+    network::ABSTRACT_WORDS,
     paths::{AliasKey, FileKey, Mask, WORDS},
     record::DATA_LEN_MAX,
 };
@@ -68,6 +69,26 @@ pub(crate) struct Scratch {
     pub(crate) subject: Walked,
     pub(crate) key: FileKey,
     pub(crate) alias: AliasKey,
+    /// An abstract name from its beginning, and aligned to its end.
+    pub(crate) name_head: [u64; ABSTRACT_WORDS],
+    pub(crate) name_tail: [u64; ABSTRACT_WORDS],
+    pub(crate) name_len: u32,
+    pub(crate) pad: u32,
+    pub(crate) sent: SentKey,
+    /// What bounds that the verifier cannot add up may reach.
+    pub(crate) slack: [u64; 32],
+}
+
+/// A process and where it sent a datagram.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct SentKey {
+    pub(crate) start_ns: u64,
+    pub(crate) generation: u64,
+    pub(crate) address: [u8; 16],
+    pub(crate) pid: u32,
+    pub(crate) family: u16,
+    pub(crate) port: u16,
 }
 
 const _: () = assert!(size_of::<Scratch>() <= 32 * 1024);

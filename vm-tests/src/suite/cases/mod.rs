@@ -6,6 +6,7 @@ mod exceptions;
 mod exec;
 mod files;
 mod lineage;
+mod network;
 mod permitted;
 
 use std::io;
@@ -36,6 +37,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         exceptions::CASES,
         exec::CASES,
         connect::CASES,
+        network::CASES,
         lineage::CASES,
         permitted::CASES,
         files::CASES,
