@@ -241,6 +241,36 @@ rules:
   - {id: seen, kind: file, mode: monitor, paths: [~/**], operations: [read], reason: watched}
   - {id: web, kind: connect, to: [10.0.0.0/8], ports: [443], reason: internal}
 ";
+    const EGRESS: &str = "\
+version: 1
+name: t
+rules:
+  - {id: egress, kind: connect, to: [0.0.0.0/0, \"::/0\"], except_to: [{to: [127.0.0.0/8], ports: [80]}], reason: r}
+  - {id: names, kind: connect, mode: monitor, unix: [\"@a*\"], reason: r}
+";
+
+    #[test]
+    fn connects() {
+        let policy = parse("t", EGRESS).expect("valid policy");
+        let check = |object: Object, expect: &[&str]| {
+            let request = Request { subject: Subject::default(), object };
+            let text = explain(&policy, &Host::default(), &request).to_string();
+            for words in expect {
+                assert!(text.contains(words), "{words}: {text}");
+            }
+        };
+        let to =
+            |address: &str, port| Object::Connect { address: address.parse().expect("an address"), port };
+        check(
+            to("127.0.0.1", 80),
+            &["allow: no rule", "`0.0.0.0/0` matches, but `except_to` has `127.0.0.0/8`"],
+        );
+        check(to("0.0.0.0", 81), &["deny by `egress`", "matches `0.0.0.0/0`"]);
+        // `::` can be loopback of either family, and only that of IPv4 is excepted.
+        check(to("::", 80), &["deny by `egress`", "matches `::/0`"]);
+        check(Object::RawSocket, &["deny by `egress`", "matches `to`", "- names no address"]);
+        check(Object::ConnectAbstract { name: b"ab".to_vec() }, &["audit by `names`", "matches `@a*`"]);
+    }
 
     #[track_caller]
     fn check(executable: &str, object: Object, expect: &str) {
