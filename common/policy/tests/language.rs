@@ -155,6 +155,10 @@ fn rules() {
         &["7:10 is loopback | `127.0.0.1`", "7:19 is loopback | `::1`", "8:12 host names cannot | a proxy"],
     );
     check(
+        &rule("id: a\nkind: connect\nreason: r\nto: [10.0.0.1]\nzzz: 1"),
+        &["8:5 unknown key `zzz` | `to`, `ports`, `except_to` and `unix`"],
+    );
+    check(
         &rule("id: a\nkind: connect\nreason: r\nunix: [/x]\nexcept_to: [{ports: [1]}, {to: [x], port: [1]}]"),
         &["8:16 without `to`", "8:17 no `to`", "8:37 not an address", "8:41 unknown key `port` | `ports`?"],
     );

@@ -202,3 +202,29 @@ for name in ["\0treeline-names/\xff\0", "\0treeline-other"]:
     assert!(ran.stderr().contains("cannot enforce the rules names"), "{}", ran.stderr());
     assert_eq!(ran.stdout(), "");
 }
+
+#[test]
+fn exceptions_by_executable_hold_for_addresses() {
+    if !is_permitted("exceptions_by_executable_hold_for_addresses") {
+        return;
+    }
+    let rule = |id: &str, port: u16, except: &str| {
+        format!(
+            "  - id: {id}\n    kind: connect\n    to: [127.0.0.9]\n    ports: [{port}]\n    reason: No.\n{except}"
+        )
+    };
+    let policy = rule("one", 9, "    except: [{executable: /usr/bin/bash}]\n") + &rule("two", 10, "");
+    let script = r#"
+for to in tcp/127.0.0.9/9 udp/127.0.0.9/9 tcp/127.0.0.9/10; do
+  said=$( (echo x > /dev/$to) 2>&1 | grep -oE "Connection refused|Operation not permitted" | head -n 1)
+  echo ${said:-sent}
+done
+python3 -c 'import socket; socket.socket(2, 2).sendto(b"x", ("127.0.0.9", 9))' 2>&1 | grep -o "Operation not permitted"
+"#;
+    let scene = Scene::new();
+    let ran = scene.standalone(&scene.policy(&policy), script);
+    let expect = ["Connection refused", "sent", "Operation not permitted", "Operation not permitted"];
+    assert_eq!(ran.stdout().lines().collect::<Vec<_>>(), expect, "{}", ran.stderr());
+    let rules: Vec<&str> = ran.denials().iter().map(|(_, rule)| rule.rule.as_str()).collect();
+    assert_eq!(rules, ["two", "one"]);
+}

@@ -70,6 +70,8 @@ rules:
     kind: connect
     unix: [\"@forbidden/*\", \"@exactly\"]
     reason: This name is not for agents
+    except:
+      - executable: /usr/local/bin/trusted
   - id: lan
     kind: connect
     to: [127.0.1.0/24]
@@ -77,6 +79,8 @@ rules:
       - to: [127.0.1.7]
         ports: [4242]
     reason: These addresses are not for agents, but for one of them
+    except:
+      - executable: /usr/local/bin/trusted
   - id: loopback
     kind: connect
     to: [127.0.0.1, \"::1\"]

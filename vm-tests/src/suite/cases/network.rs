@@ -14,7 +14,7 @@ use rustix::net::{
 use super::{Case, denied, works};
 use crate::act::tool;
 use crate::suite::stage::{
-    ABSTRACT, ALLOWED_ADDRESS, FORBIDDEN_ADDRESS, FORBIDDEN_DATAGRAMS, LOOPBACK_PORT, PORT,
+    ABSTRACT, ALLOWED_ADDRESS, FORBIDDEN_ADDRESS, FORBIDDEN_DATAGRAMS, LOOPBACK_PORT, PORT, TRUSTED,
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -53,6 +53,13 @@ pub(super) const CASES: &[Case] = &[
     denied("abstract-exactly", "abstract-names", || stream(ABSTRACT[2])),
     works("abstract-longer", || stream(ABSTRACT[3])),
     denied("abstract-datagram", "abstract-names", abstract_datagram),
+    Case { program: TRUSTED, ..works("excepted-address", || TcpStream::connect("127.0.1.6:4242").map(drop)) },
+    Case { program: TRUSTED, ..works("excepted-abstract-name", || stream(ABSTRACT[0])) },
+    // Every rule by address counts, and the others have no exception.
+    Case {
+        program: TRUSTED,
+        ..denied("excepted-raw-socket", "loopback", || raw(AddressFamily::INET, SocketType::RAW))
+    },
     denied("datagram-to-path", "socket", || {
         UnixDatagram::unbound()?.send_to(b"x", FORBIDDEN_DATAGRAMS).map(drop)
     }),
