@@ -17,46 +17,52 @@ use crate::{
     decide::{Decision, active, subject_sets},
     kernel::{GO_ON, STOP, copy, masked, repeat},
     maps::{ABSTRACTS, PREFIXES4, PREFIXES6, RULES},
-    scratch::Scratch,
+    scratch::{Found, Scratch},
 };
 
 /// A rule with exceptions was noted in the first pass.
 const NOTED: u64 = 1 << 63;
 const LOOPBACK4: [u8; 4] = [127, 0, 0, 1];
 
-/// What a pass knows and finds.
+/// What a pass knows, the same in all its rounds. What it finds is in `Scratch::found`, and not here on the stack:
+/// before Linux 6.7 the verifier looks at one round of a loop only, with the values that the stack has at its
+/// beginning, and takes branches out that these rule out.
+#[derive(Clone, Copy)]
 struct Weighing {
-    slot: u32,
+    scratch: *mut Scratch,
     /// Exception sets of the subject, for the second pass.
     sets: u64,
+    slot: u32,
     /// 1 in the first pass, which weighs the rules without exceptions and only notes the others.
     plain: u32,
-    /// 1 when a rule with exceptions was noted.
-    exceptions: u32,
-    decision: Decision,
 }
 
 impl Weighing {
     #[inline(always)]
-    fn new(slot: u32, sets: u64, plain: u32) -> Self {
-        Self { slot, sets, plain, exceptions: 0, decision: Decision::ALLOW }
+    fn new(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> Self {
+        scratch.found = Found { packed: 0, exceptions: 0 };
+        Self { scratch, sets, slot, plain }
     }
 
     /// Weighs a rule that matches.
     #[inline(always)]
-    fn add(&mut self, index: u32, rule: &Rule) {
+    fn add(&self, index: u32, rule: &Rule) {
+        // SAFETY: the pointer was put there by `new` and outlives the loop; the verifier tracks it.
+        let found = unsafe { &mut (*self.scratch).found };
         let plain = rule.exceptions == 0;
         if !plain && self.plain != 0 {
-            self.exceptions = 1;
+            found.exceptions = 1;
         }
         if plain == (self.plain != 0) && rule.exceptions & self.sets == 0 {
-            self.decision.add(index + 1, rule.enforce != 0);
+            let mut decision = Decision::unpack(found.packed, 0);
+            decision.add(index + 1, rule.enforce != 0);
+            found.packed = decision.pack();
         }
     }
 
     /// As [`Self::add`], by the rule's index.
     #[inline(always)]
-    fn add_index(&mut self, index: u32) {
+    fn add_index(&self, index: u32) {
         let index = index & (RULES_MAX - 1);
         if let Some(rule) = RULES.get(self.slot * RULES_MAX + index) {
             self.add(index, rule);
@@ -65,7 +71,9 @@ impl Weighing {
 
     #[inline(always)]
     fn packed(&self) -> u64 {
-        self.decision.pack() | if self.exceptions != 0 { NOTED } else { 0 }
+        // SAFETY: as in `add`.
+        let found = unsafe { &(*self.scratch).found };
+        found.packed | if found.exceptions != 0 { NOTED } else { 0 }
     }
 }
 
@@ -113,7 +121,8 @@ fn weigh_address(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> u64
         }
         PREFIXES6.get(&aya_ebpf::maps::lpm_trie::Key::new(160, Prefix6 { slot, address }))
     };
-    weigh_ports(rules, scratch.header.port, slot, sets, plain)
+    let port = scratch.header.port;
+    weigh_ports(rules, port, Weighing::new(scratch, slot, sets, plain))
 }
 
 /// One pass over the rules of IPv4's loopback, if the destination is `::`: a socket that is bound to a mapped address
@@ -124,15 +133,16 @@ fn weigh_loopback(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> u6
         return 0;
     }
     let rules = PREFIXES4.get(&aya_ebpf::maps::lpm_trie::Key::new(64, Prefix4 { slot, address: LOOPBACK4 }));
-    weigh_ports(rules, scratch.header.port, slot, sets, plain)
+    let port = scratch.header.port;
+    weigh_ports(rules, port, Weighing::new(scratch, slot, sets, plain))
 }
 
 #[inline(always)]
-fn weigh_ports(rules: Option<&PrefixRules>, port: u32, slot: u32, sets: u64, plain: u32) -> u64 {
+fn weigh_ports(rules: Option<&PrefixRules>, port: u32, weighing: Weighing) -> u64 {
     let Some(rules) = rules else {
         return 0;
     };
-    let mut pass = PortPass { rules, port, weighing: Weighing::new(slot, sets, plain) };
+    let mut pass = PortPass { rules, port, weighing };
     repeat(RULES_PER_PREFIX_MAX as u32, weigh_port, &mut pass);
     pass.weighing.packed()
 }
@@ -146,7 +156,7 @@ struct PortPass {
 
 extern "C" fn weigh_port(index: u64, pass: *mut PortPass) -> u64 {
     // SAFETY: the pointers were put there by `weigh_ports` and outlive the loop; the verifier tracks them.
-    let (pass, rules) = unsafe { (&mut *pass, &*(*pass).rules) };
+    let (pass, rules) = unsafe { (&*pass, &*(*pass).rules) };
     let index = index as usize;
     if index >= RULES_PER_PREFIX_MAX || index as u32 >= rules.count {
         return STOP;
@@ -165,24 +175,24 @@ pub(crate) fn judge_raw(scratch: &mut Scratch, label: &Label) -> u64 {
     let Some(active) = active() else {
         return 0;
     };
-    let first = weigh_raw(active.slot, 0, 1);
+    let first = weigh_raw(scratch, active.slot, 0, 1);
     if first & NOTED == 0 {
         return first;
     }
     let sets = subject_sets(scratch, active.table, active.slot, label.flags);
-    severer(first, weigh_raw(active.slot, sets, 0))
+    severer(first, weigh_raw(scratch, active.slot, sets, 0))
 }
 
 #[inline(never)]
-fn weigh_raw(slot: u32, sets: u64, plain: u32) -> u64 {
-    let mut pass = Weighing::new(slot, sets, plain);
+fn weigh_raw(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> u64 {
+    let mut pass = Weighing::new(scratch, slot, sets, plain);
     repeat(RULES_MAX, weigh_by_address, &mut pass);
     pass.packed()
 }
 
 extern "C" fn weigh_by_address(index: u64, pass: *mut Weighing) -> u64 {
     // SAFETY: as in `weigh_port`.
-    let pass = unsafe { &mut *pass };
+    let pass = unsafe { &*pass };
     let index = index as u32 & (RULES_MAX - 1);
     if let Some(rule) = RULES.get(pass.slot * RULES_MAX + index)
         && rule.operations & Rule::BY_ADDRESS != 0
@@ -227,21 +237,15 @@ fn take_name(scratch: &mut Scratch, name: u64, len: u32) {
 
 #[inline(never)]
 fn weigh_name(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> u64 {
-    let mut pass = NamePass { scratch, weighing: Weighing::new(slot, sets, plain) };
+    let mut pass = Weighing::new(scratch, slot, sets, plain);
     repeat(ABSTRACTS_MAX, weigh_pattern, &mut pass);
-    pass.weighing.packed()
+    pass.packed()
 }
 
-/// One pass over the patterns for abstract names.
-struct NamePass {
-    scratch: *const Scratch,
-    weighing: Weighing,
-}
-
-extern "C" fn weigh_pattern(index: u64, pass: *mut NamePass) -> u64 {
-    // SAFETY: as in `weigh_port`.
-    let (pass, scratch) = unsafe { (&mut *pass, &*(*pass).scratch) };
-    let Some(pattern) = ABSTRACTS.get(pass.weighing.slot * ABSTRACTS_MAX + index as u32) else {
+extern "C" fn weigh_pattern(index: u64, pass: *mut Weighing) -> u64 {
+    // SAFETY: as in `weigh_port`; nothing of the scratch memory that is read here is written meanwhile.
+    let (pass, scratch) = unsafe { (&*pass, &*(*pass).scratch) };
+    let Some(pattern) = ABSTRACTS.get(pass.slot * ABSTRACTS_MAX + index as u32) else {
         return STOP;
     };
     let pattern: &AbstractRule = pattern;
@@ -259,7 +263,7 @@ extern "C" fn weigh_pattern(index: u64, pass: *mut NamePass) -> u64 {
             (scratch.name_tail[last + word] & pattern.suffix_mask[last + word]) ^ pattern.suffix[last + word];
     }
     if differs == 0 {
-        pass.weighing.add_index(pattern.rule - 1);
+        pass.add_index(pattern.rule - 1);
     }
     GO_ON
 }

@@ -75,8 +75,17 @@ pub(crate) struct Scratch {
     pub(crate) name_len: u32,
     pub(crate) pad: u32,
     pub(crate) sent: SentKey,
+    pub(crate) found: Found,
     /// What bounds that the verifier cannot add up may reach.
     pub(crate) slack: [u64; 32],
+}
+
+/// What a pass over rules has found so far: a packed decision, and 1 when a rule with exceptions was noted.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Found {
+    pub(crate) packed: u64,
+    pub(crate) exceptions: u64,
 }
 
 /// A process and where it sent a datagram.

@@ -117,8 +117,9 @@ fn check_case(mode: Mode, case: &Case, tried: &[Tried], entries: &[Entry]) -> Re
     }
     ensure!(
         matches.iter().any(|entry| entry.is_by(rule)),
-        "of {} entries about it that name a rule, none names `{rule}`",
-        matches.len()
+        "of {} entries about it that name a rule, none names `{rule}`: {}",
+        matches.len(),
+        matches.first().map_or("", |entry| entry.text())
     );
     Ok(())
 }

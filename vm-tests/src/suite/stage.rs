@@ -86,6 +86,11 @@ rules:
     to: [127.0.0.1, \"::1\"]
     ports: [4343]
     reason: This port is not for agents
+  - id: watched
+    kind: connect
+    mode: monitor
+    to: [127.0.0.2/32]
+    reason: A rule that only records takes nothing from one that refuses, and comes after it
 ";
 
 /// Makes the files, incl. the aliases that existed before any policy, as if nothing had happened before.
