@@ -1,14 +1,19 @@
-//! Connects: the cgroup programs of attach mode `fallback`, and what they share with the LSM hooks.
+//! Connects and datagrams: the cgroup programs of attach mode `fallback`, and what they share with the LSM hooks.
 
-use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use aya_ebpf::{
+    macros::{cgroup_sock, cgroup_sock_addr},
+    programs::{SockAddrContext, SockContext},
+};
 use treeline_abi::{Kind, Label, Offsets, Verdict, label::PendingConnect, record::Flags};
 
 use crate::{
+    address,
     decide::{self, Decision},
     emit,
     kernel::{copy, masked, offset, read},
     lifecycle::subject,
-    scratch::Scratch,
+    maps::SENT,
+    scratch::{Scratch, SentKey},
     tasks,
 };
 
@@ -23,32 +28,104 @@ const REFUSE: i32 = 0;
 pub(crate) fn cgroup_connect4(ctx: SockAddrContext) -> i32 {
     // SAFETY: the context is valid for the run of the program and the fields are readable in connect4.
     let (address, port) = unsafe { ((*ctx.sock_addr).user_ip4, (*ctx.sock_addr).user_port) };
-    on_connect(AF_INET, [address, 0, 0, 0], port)
+    on_address(AF_INET, [address, 0, 0, 0], port, Follows::Result)
 }
 
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn cgroup_connect6(ctx: SockAddrContext) -> i32 {
-    // SAFETY: as above, for connect6; the four words are read one by one as the verifier wants it.
-    let (words, port) = unsafe {
-        let address = &raw const (*ctx.sock_addr).user_ip6;
-        let word = |index: usize| (&raw const (*address)[index]).read_volatile();
-        ([word(0), word(1), word(2), word(3)], (*ctx.sock_addr).user_port)
-    };
-    on_connect(AF_INET6, words, port)
+    let (words, port) = address6(&ctx);
+    on_address(AF_INET6, words, port, Follows::Result)
+}
+
+/// A datagram that names its destination (Linux 4.18); the kernel has told the family of the address.
+#[cgroup_sock_addr(sendmsg4)]
+pub(crate) fn cgroup_sendmsg4(ctx: SockAddrContext) -> i32 {
+    // SAFETY: as for connect4.
+    let (address, port) = unsafe { ((*ctx.sock_addr).user_ip4, (*ctx.sock_addr).user_port) };
+    on_address(AF_INET, [address, 0, 0, 0], port, Follows::More)
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub(crate) fn cgroup_sendmsg6(ctx: SockAddrContext) -> i32 {
+    let (words, port) = address6(&ctx);
+    on_address(AF_INET6, words, port, Follows::More)
 }
 
 #[inline(always)]
-fn on_connect(family: u16, words: [u32; 4], port: u32) -> i32 {
+fn address6(ctx: &SockAddrContext) -> ([u32; 4], u32) {
+    // SAFETY: the context is valid for the run of the program and the fields are readable in connect6 and sendmsg6; the
+    // four words are read one by one as the verifier wants it.
+    unsafe {
+        let address = &raw const (*ctx.sock_addr).user_ip6;
+        let word = |index: usize| (&raw const (*address)[index]).read_volatile();
+        ([word(0), word(1), word(2), word(3)], (*ctx.sock_addr).user_port)
+    }
+}
+
+/// An IPv4 or IPv6 socket that is being made (Linux 4.10).
+#[cgroup_sock(sock_create)]
+pub(crate) fn cgroup_sock_create(ctx: SockContext) -> i32 {
+    // SAFETY: the context is valid for the run of the program and these fields are readable when a socket is made.
+    let (family, kind, protocol) = unsafe { ((*ctx.sock).family, (*ctx.sock).type_, (*ctx.sock).protocol) };
+    if on_socket(family, kind, protocol) { REFUSE } else { PROCEED }
+}
+
+/// Families whose sockets say where they connect or send to in a form that rules can name, or lead nowhere else: unix,
+/// IPv4, IPv6, netlink, the kernel's cryptography (`AF_ALG`).
+const JUDGED_FAMILIES: u64 = 1 << AF_UNIX | 1 << AF_INET | 1 << AF_INET6 | 1 << 16 | 1 << 38;
+const SOCK_RAW: u32 = 3;
+/// SCTP takes further destinations by ways that the hooks of addresses do not see.
+const IPPROTO_SCTP: u32 = 132;
+
+/// Judges the making of a socket; true when it is refused. Only one whose destinations cannot be looked at is recorded,
+/// and refused if a rule in `enforce` names an address.
+#[inline(always)]
+pub(crate) fn on_socket(family: u32, kind: u32, protocol: u32) -> bool {
+    let inet = family == AF_INET as u32 || family == AF_INET6 as u32;
+    let judged = family < 64 && JUDGED_FAMILIES >> (family & 63) & 1 != 0;
+    if judged && !(inet && (kind == SOCK_RAW || protocol == IPPROTO_SCTP)) {
+        return false;
+    }
+    let Some(label) = tasks::current_label() else {
+        return false;
+    };
+    let Some(scratch) = Scratch::take() else {
+        emit::failed(Kind::Connect);
+        return decide::enforcing();
+    };
+    emit::begin(scratch, Kind::Connect, label.session, &subject());
+    let generation = decide::active().map_or(0, |active| active.table.generation);
+    let decision = Decision::unpack(address::judge_raw(scratch, label), generation);
+    scratch.header.detail = (family & 0xffff) | kind << 16;
+    scratch.header.port = protocol;
+    let denied = conclude(scratch, decision);
+    emit::send(scratch, Kind::Connect, 0);
+    scratch.release();
+    denied
+}
+
+/// What comes after a judgement.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Follows {
+    /// The result of the connect.
+    Result,
+    /// Nothing that is seen.
+    Nothing,
+    /// Likely more of the same: only the first of a process to each place is recorded, unless it is refused.
+    More,
+}
+
+#[inline(always)]
+fn on_address(family: u16, words: [u32; 4], port: u32, follows: Follows) -> i32 {
     let Some(label) = tasks::current_label() else {
         return PROCEED;
     };
     let Some(scratch) = Scratch::take() else {
         emit::failed(Kind::Connect);
-        let enforcing = decide::active().is_some_and(|active| active.table.unresolved_rule != 0);
-        return if enforcing { REFUSE } else { PROCEED };
+        return if decide::enforcing() { REFUSE } else { PROCEED };
     };
     begin(scratch, label, family, u16::from_be(port as u16), words);
-    let denied = judge(scratch, label, true);
+    let denied = judge(scratch, label, follows);
     scratch.release();
     if denied { REFUSE } else { PROCEED }
 }
@@ -65,17 +142,47 @@ pub(crate) fn begin(scratch: &mut Scratch, label: &Label, family: u16, port: u16
     }
 }
 
-/// Judges the connect that [`begin`] started; true when it is refused. A refusal is sent at once; with `result_follows`
-/// an allowed one waits in the label for its result.
+/// Puts a decision into the record of something whose result will not be seen; true when it is refused.
 #[inline(always)]
-pub(crate) fn judge(scratch: &mut Scratch, label: &mut Label, result_follows: bool) -> bool {
-    let generation = decide::active().map_or(0, |active| active.table.generation);
-    let decision = Decision::unpack(decide::judge_address(scratch, label), generation);
+fn conclude(scratch: &mut Scratch, decision: Decision) -> bool {
     emit::decided(&mut scratch.header, decision);
     let denied = matches!(decision.verdict, Verdict::Deny);
     if denied {
         scratch.header.result = -1;
-    } else if result_follows {
+    } else {
+        scratch.header.flags |= Flags::RESULT_UNKNOWN;
+    }
+    denied
+}
+
+/// Whether the datagram of the record is the first of its process to its destination under this policy.
+#[inline(always)]
+fn is_first(scratch: &mut Scratch, generation: u64) -> bool {
+    scratch.sent = SentKey {
+        start_ns: scratch.header.start_ns,
+        generation,
+        address: scratch.header.address,
+        pid: scratch.header.pid,
+        family: scratch.header.detail as u16,
+        port: scratch.header.port as u16,
+    };
+    // SAFETY: the value is only looked at for being there.
+    if unsafe { SENT.get(&scratch.sent) }.is_some() {
+        return false;
+    }
+    // Without room it is recorded, and so is the next.
+    let _ = SENT.insert(&scratch.sent, &1, 0);
+    true
+}
+
+/// Judges the connect that [`begin`] started; true when it is refused. A refusal is sent at once; an allowed one whose
+/// result follows waits for it in the label.
+#[inline(always)]
+pub(crate) fn judge(scratch: &mut Scratch, label: &mut Label, follows: Follows) -> bool {
+    let generation = decide::active().map_or(0, |active| active.table.generation);
+    let decision = Decision::unpack(address::judge_address(scratch, label), generation);
+    let denied = conclude(scratch, decision);
+    if !denied && follows == Follows::Result {
         label.pending = PendingConnect {
             family: scratch.header.detail as u16,
             port: scratch.header.port as u16,
@@ -83,10 +190,10 @@ pub(crate) fn judge(scratch: &mut Scratch, label: &mut Label, result_follows: bo
             address: scratch.header.address,
         };
         return false;
-    } else {
-        scratch.header.flags |= Flags::RESULT_UNKNOWN;
     }
-    emit::send(scratch, Kind::Connect, 0);
+    if denied || follows != Follows::More || is_first(scratch, generation) {
+        emit::send(scratch, Kind::Connect, 0);
+    }
     denied
 }
 
@@ -116,20 +223,21 @@ pub(crate) fn report_kept(label: &mut Label, result: Option<i32>) {
     scratch.release();
 }
 
-/// Appends the abstract name of a unix socket as `@name`. Returns the position behind it.
+/// Judges the abstract name of a unix socket and appends it as `@name`. Returns the decision and the position behind
+/// the name. A socket without a name (of a pair, or never bound) has neither.
 #[inline(always)]
-pub(crate) fn append_abstract(scratch: &mut Scratch, sock: u64) -> u32 {
+pub(crate) fn on_abstract(scratch: &mut Scratch, label: &Label, sock: u64) -> (Decision, u32) {
     scratch.header.flags |= Flags::AS_NAMED;
     if offset!(unix_sock_addr) == Offsets::ABSENT as u64
         || offset!(unix_address_name) == Offsets::ABSENT as u64
     {
-        return 0;
+        return (Decision::ALLOW, 0);
     }
     let address: u64 = read(sock + offset!(unix_sock_addr));
     let len: u32 = read(address + offset!(unix_address_len));
     // The name is a `sockaddr_un`: two bytes of family, then a NUL byte in front of an abstract name.
-    if address == 0 || len <= 3 || len > 110 {
-        return 0;
+    if address == 0 || len < 3 || len > 110 {
+        return (Decision::ALLOW, 0);
     }
     let len = masked::<0x7f>(len - 3);
     scratch.data[0] = b'@';
@@ -137,5 +245,7 @@ pub(crate) fn append_abstract(scratch: &mut Scratch, sock: u64) -> u32 {
     // SAFETY: at most 127 bytes behind the first one of the data buffer.
     unsafe { copy(scratch.data.as_mut_ptr().add(1), len, from) };
     scratch.header.parts[0] = len + 1;
-    len + 1
+    let generation = decide::active().map_or(0, |active| active.table.generation);
+    let packed = address::judge_abstract(scratch, label, from, len);
+    (Decision::unpack(packed, generation), len + 1)
 }

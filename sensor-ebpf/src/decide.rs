@@ -2,14 +2,12 @@
 
 use treeline_abi::{
     Label, LabelFlags, Verdict,
-    network::{Prefix4, Prefix6, PrefixRules, RULES_PER_PREFIX_MAX},
     paths::{AliasKey, AliasRules, Operation, RULES_MAX, RULES_PER_ALIAS_MAX, SLOTS, Table, WORDS},
 };
 
 use crate::{
-    cgroup::AF_INET,
     kernel::{GO_ON, STOP, inode, offset, read, repeat},
-    maps::{ACCEPTS, ACTIVE, ALIASES, IMAGES, PREFIXES4, PREFIXES6, RULES, TABLES},
+    maps::{ACCEPTS, ACTIVE, ALIASES, IMAGES, RULES, TABLES},
     scratch::Scratch,
     tasks,
     walk::{self, Active},
@@ -43,7 +41,7 @@ impl Decision {
 
     /// The verdict and rule in one register.
     #[inline(always)]
-    fn pack(self) -> u64 {
+    pub(crate) fn pack(self) -> u64 {
         (self.verdict as u64) << 32 | self.rule as u64
     }
 
@@ -59,7 +57,7 @@ impl Decision {
 
     /// Takes up one more matching rule: the lowest rule of the severest verdict decides.
     #[inline(always)]
-    fn add(&mut self, rule: u32, enforce: bool) {
+    pub(crate) fn add(&mut self, rule: u32, enforce: bool) {
         let severer = enforce && !matches!(self.verdict, Verdict::Deny);
         let same = enforce == matches!(self.verdict, Verdict::Deny);
         if severer || (same && (self.rule == 0 || rule < self.rule)) {
@@ -77,6 +75,12 @@ pub(crate) fn active() -> Option<Active> {
         return None;
     }
     Some(Active { table: TABLES.get(slot)?, slot })
+}
+
+/// Whether the policy in force refuses anything: then what cannot be judged is refused.
+#[inline(always)]
+pub(crate) fn enforcing() -> bool {
+    active().is_some_and(|active| active.table.enforcing != 0)
 }
 
 /// Walks an object and judges an operation on it. The path is in `Scratch::path` afterwards.
@@ -266,7 +270,12 @@ fn take_lowest(scratch: &mut Scratch, word: u32) -> Option<u32> {
 /// The exception sets that the current task's executable belongs to; none when its environment told
 /// it to load other code. Overwrites `Scratch::accepted` and the matcher's state.
 #[inline(always)]
-fn subject_sets(scratch: &mut Scratch, _table: &'static Table, slot: u32, label_flags: u32) -> u64 {
+pub(crate) fn subject_sets(
+    scratch: &mut Scratch,
+    _table: &'static Table,
+    slot: u32,
+    label_flags: u32,
+) -> u64 {
     // SAFETY: a valid reference, used by nobody else meanwhile.
     unsafe { treeline_subject_sets(scratch, slot, label_flags) }
 }
@@ -364,82 +373,6 @@ pub(crate) fn judge_content(
     let mut decision = Decision::ALLOW;
     decision.add(index, rule.enforce != 0);
     decision.pack()
-}
-
-/// Judges the destination in the record's head. The result is packed, see [`judge`].
-#[inline(never)]
-pub(crate) fn judge_address(scratch: &mut Scratch, label: &Label) -> u64 {
-    let Some(active) = active() else {
-        return 0;
-    };
-    let first = weigh_address(scratch, active.slot, 0, 1);
-    if first & NOTED == 0 {
-        return first;
-    }
-    let sets = subject_sets(scratch, active.table, active.slot, label.flags);
-    let second = weigh_address(scratch, active.slot, sets, 0);
-    let first = Decision::unpack(first & !NOTED, 0);
-    first.or(Decision::unpack(second & !NOTED, 0)).pack()
-}
-
-/// A rule with exceptions was noted, see [`Pass::exceptions`].
-const NOTED: u64 = 1 << 63;
-
-/// One pass over the rules of the longest prefix of the destination; an IPv4-mapped IPv6 address counts as IPv4.
-#[inline(never)]
-fn weigh_address(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> u64 {
-    let address = scratch.header.address;
-    let v4 = scratch.header.detail == AF_INET as u32;
-    let mapped = matches!(address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..]);
-    let rules = if v4 || mapped {
-        let at = if v4 { 0 } else { 12 };
-        let address = [address[at], address[at + 1], address[at + 2], address[at + 3]];
-        PREFIXES4.get(&aya_ebpf::maps::lpm_trie::Key::new(64, Prefix4 { slot, address }))
-    } else {
-        PREFIXES6.get(&aya_ebpf::maps::lpm_trie::Key::new(160, Prefix6 { slot, address }))
-    };
-    let Some(rules) = rules else {
-        return 0;
-    };
-    let port = scratch.header.port;
-    let mut pass = PortPass { rules, slot, port, sets, plain, exceptions: 0, decision: Decision::ALLOW };
-    repeat(RULES_PER_PREFIX_MAX as u32, weigh_port, &mut pass);
-    pass.decision.pack() | if pass.exceptions != 0 { NOTED } else { 0 }
-}
-
-/// One pass over the rules of a prefix; see [`Pass`].
-struct PortPass {
-    rules: *const PrefixRules,
-    slot: u32,
-    port: u32,
-    sets: u64,
-    plain: u32,
-    exceptions: u32,
-    decision: Decision,
-}
-
-extern "C" fn weigh_port(index: u64, pass: *mut PortPass) -> u64 {
-    // SAFETY: as in `weigh`.
-    let (pass, rules) = unsafe { (&mut *pass, &*(*pass).rules) };
-    let index = index as usize;
-    if index >= RULES_PER_PREFIX_MAX || index as u32 >= rules.count {
-        return STOP;
-    }
-    let candidate = rules.rules[index];
-    if pass.port < candidate.port_first as u32 || pass.port > candidate.port_last as u32 {
-        return GO_ON;
-    }
-    let Some(rule) = RULES.get(pass.slot * RULES_MAX + (candidate.rule & (RULES_MAX - 1))) else {
-        return GO_ON;
-    };
-    let plain = rule.exceptions == 0;
-    if !plain && pass.plain != 0 {
-        pass.exceptions = 1;
-    }
-    if plain == (pass.plain != 0) && rule.exceptions & pass.sets == 0 {
-        pass.decision.add(candidate.rule + 1, rule.enforce != 0);
-    }
-    GO_ON
 }
 
 /// Keeps the accepting positions of patterns for these operations.

@@ -38,7 +38,6 @@ pub(crate) fn answer(decision: Decision) -> i32 {
 pub(crate) fn scratch_or_refuse(kind: Kind, _label: &Label) -> Result<&'static mut Scratch, i32> {
     Scratch::take().ok_or_else(|| {
         emit::failed(kind);
-        let enforcing = crate::decide::active().is_some_and(|active| active.table.unresolved_rule != 0);
-        if enforcing { REFUSED } else { 0 }
+        if crate::decide::enforcing() { REFUSED } else { 0 }
     })
 }

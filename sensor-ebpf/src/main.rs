@@ -7,6 +7,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod address;
 mod cgroup;
 mod decide;
 mod emit;

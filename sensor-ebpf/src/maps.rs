@@ -2,18 +2,18 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use treeline_abi::{
     Kind, Loss,
-    network::{PREFIXES_MAX, Prefix4, Prefix6, PrefixRules},
+    network::{ABSTRACTS_MAX, AbstractRule, PREFIXES_MAX, Prefix4, Prefix6, PrefixRules},
     paths::{
         ALIASES_MAX, Accept, AliasKey, AliasRules, DEVICES_MAX, DeviceKey, FileKey, ImageRules, Mask,
         NAMES_MAX, RULES_MAX, Rule, SLOTS, Table, WILD_MAX, WORDS, WildWords,
     },
 };
 
-use crate::scratch::{SCRATCH_SLOTS, Scratch};
+use crate::scratch::{SCRATCH_SLOTS, Scratch, SentKey};
 
 /// Process lifecycle, denials and audits. A flood of opens cannot displace them. Room for some 5 000 execs.
 #[map]
@@ -76,3 +76,12 @@ pub(crate) static PREFIXES4: LpmTrie<Prefix4, PrefixRules> =
 #[map]
 pub(crate) static PREFIXES6: LpmTrie<Prefix6, PrefixRules> =
     LpmTrie::with_max_entries(PREFIXES_MAX * SLOTS, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// Patterns for abstract names of unix sockets, by slot and index.
+#[map]
+pub(crate) static ABSTRACTS: Array<AbstractRule> = Array::with_max_entries(ABSTRACTS_MAX * SLOTS, 0);
+
+/// Where processes have sent datagrams, so that the first to each place is recorded and not every one. Some 1 MiB; what
+/// it forgets is recorded again.
+#[map]
+pub(crate) static SENT: LruHashMap<SentKey, u32> = LruHashMap::with_max_entries(8192, 0);

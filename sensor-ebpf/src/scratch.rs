@@ -6,6 +6,7 @@
 
 use treeline_abi::{
     Header,
+    network::ABSTRACT_WORDS,
     paths::{AliasKey, FileKey, Mask, WORDS},
     record::DATA_LEN_MAX,
 };
@@ -93,6 +94,35 @@ pub(crate) struct Scratch {
     pub(crate) operations: u32,
     /// The policy's generation by which an object was judged.
     pub(crate) generation: u64,
+    /// An abstract name from its beginning, and aligned to its end.
+    pub(crate) name_head: [u64; ABSTRACT_WORDS],
+    pub(crate) name_tail: [u64; ABSTRACT_WORDS],
+    pub(crate) abstract_len: u32,
+    pub(crate) pad: u32,
+    pub(crate) sent: SentKey,
+    pub(crate) found: Found,
+    /// What bounds that the verifier cannot add up may reach.
+    pub(crate) slack: [u64; 32],
+}
+
+/// What a pass over rules has found so far: a packed decision, and 1 when a rule with exceptions was noted.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Found {
+    pub(crate) packed: u64,
+    pub(crate) exceptions: u64,
+}
+
+/// A process and where it sent a datagram.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct SentKey {
+    pub(crate) start_ns: u64,
+    pub(crate) generation: u64,
+    pub(crate) address: [u8; 16],
+    pub(crate) pid: u32,
+    pub(crate) family: u16,
+    pub(crate) port: u16,
 }
 
 const _: () = assert!(size_of::<Scratch>() <= 32 * 1024);

@@ -380,15 +380,17 @@ fn unix_peer(scratch: &mut Scratch, label: &Label, sk: u64) -> u32 {
     }
     let peer: u64 = read(sk + offset!(unix_sock_peer));
     let dentry: u64 = read(peer + offset!(unix_sock_path) + offset!(path_dentry));
-    if dentry == 0 {
-        return cgroup::append_abstract(scratch, peer);
-    }
-    let mut decision = decide::judge_dentry(scratch, dentry, 1 << Operation::CONNECT, label);
+    let (mut decision, position) = if dentry == 0 {
+        cgroup::on_abstract(scratch, label, peer)
+    } else {
+        let decision = decide::judge_dentry(scratch, dentry, 1 << Operation::CONNECT, label);
+        (decision, emit::append_walked(scratch, 0, 0))
+    };
     if matches!(decision.verdict, Verdict::Deny) {
         decision.verdict = Verdict::Audit;
     }
     emit::decided(&mut scratch.header, decision);
-    emit::append_walked(scratch, 0, 0)
+    position
 }
 
 /// The address that the caller named, for a connect that failed.

@@ -148,6 +148,14 @@ offsets! {
     sock_family = "required" "sock_common:skc_family",
     /// The protocol part of a socket.
     socket_sk = "required" "socket:sk",
+    /// Kind of a socket's exchange (`SOCK_STREAM`...).
+    socket_type = "required" "socket:type",
+    /// The address that a message is sent to.
+    msg_name = "required" "msghdr:msg_name",
+    /// Length of that address.
+    msg_namelen = "required" "msghdr:msg_namelen",
+    /// `MSG_*` flags.
+    msg_flags = "required" "msghdr:msg_flags",
     /// The file system object of a unix socket.
     unix_sock_path = "optional" "unix_sock:path",
     /// The address of a unix socket.

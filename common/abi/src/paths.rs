@@ -174,8 +174,8 @@ pub struct Table {
     pub wilds: u32,
     /// Rule index + 1 of the rule that denies unresolved objects, or 0 when no rule is in `enforce`.
     pub unresolved_rule: u32,
-    /// Explicit padding.
-    pub pad: u32,
+    /// 1 when any rule is in `enforce`: a hook that has no working memory then refuses.
+    pub enforcing: u32,
     /// State before the first component.
     pub start: Mask,
     /// Positions of `**` tokens.
@@ -216,10 +216,15 @@ pub struct Accept {
 pub struct Rule {
     /// Bit set of the exception sets (see [`Accept::index`]) that lift this rule, 0 for none.
     pub exceptions: u64,
-    /// Bit set over [`Operation`], 0 for connect rules by address.
+    /// Bit set over [`Operation`], and [`Rule::BY_ADDRESS`].
     pub operations: u32,
     /// 1 when a match denies, 0 when it is only recorded (`monitor`).
     pub enforce: u32,
+}
+
+impl Rule {
+    /// Bit of [`Rule::operations`]: a connect rule that names addresses.
+    pub const BY_ADDRESS: u32 = 1 << 31;
 }
 
 /// Key of the `IMAGES` table: an executable or script by identity, for rules by SHA-256.

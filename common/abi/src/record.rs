@@ -43,7 +43,8 @@ pub enum Kind {
     Rename = 7,
     /// A hard link was made. Parts as for rename.
     Link = 8,
-    /// A connect by address or unix path. Parts: unix path or `@` and abstract name.
+    /// A connect by address or unix path, a datagram to an address (the first of a process to it, and every one that is
+    /// refused), or a raw socket that was asked for ([`Header::detail`]). Parts: unix path or `@` and abstract name.
     Connect = 9,
     /// Execution was refused before the image was replaced. Parts: executable path.
     ExecDenied = 10,
@@ -144,7 +145,8 @@ pub struct Header {
     pub result: i32,
     /// The other process: child of a fork.
     pub peer_pid: u32,
-    /// Open flags, wait status, or address family, by kind.
+    /// Open flags, wait status, or address family, by kind. For a socket that was asked for, the upper half is its type
+    /// (`SOCK_RAW`...; 0 for every other connect) and `port` its protocol.
     pub detail: u32,
     /// Creation of the other process, `CLOCK_BOOTTIME` nanoseconds.
     pub peer_start_ns: u64,
@@ -162,7 +164,7 @@ pub struct Header {
     pub mtime_ns: u64,
     /// The object's mode (type and permission bits).
     pub mode: u32,
-    /// Port of a connect, host byte order.
+    /// Port of a connect, host byte order, or protocol of a socket that was asked for.
     pub port: u32,
     /// Address of a connect: IPv4 in the first four bytes, or IPv6, network byte order.
     pub address: [u8; 16],

@@ -1,6 +1,7 @@
 //! What a process did.
 
 use std::{
+    fmt,
     net::{Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
@@ -101,6 +102,43 @@ pub enum Destination {
     Unix(PathBytes),
     /// Unix socket by abstract name.
     Abstract(PathBytes),
+    /// Wherever this socket leads: one was made whose destinations cannot be looked at.
+    Socket(SocketKind),
+}
+
+/// What a socket was asked for as, in the kernel's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketKind {
+    /// Address family (`AF_PACKET`...).
+    pub family: u16,
+    /// How it exchanges (`SOCK_RAW`...).
+    #[serde(rename = "type")]
+    pub kind: u16,
+    /// Protocol within the family.
+    pub protocol: u16,
+}
+
+/// Such as `packet/raw/768`, with numbers for what has no word here.
+impl fmt::Display for SocketKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let families = [
+            (2, "inet"),
+            (10, "inet6"),
+            (15, "key"),
+            (17, "packet"),
+            (29, "can"),
+            (30, "tipc"),
+            (31, "bluetooth"),
+            (40, "vsock"),
+            (44, "xdp"),
+        ];
+        let kinds = [(1, "stream"), (2, "dgram"), (3, "raw"), (5, "seqpacket")];
+        let word = |words: &[(u16, &str)], number: u16| {
+            let found = words.iter().find(|(of, _)| *of == number);
+            found.map_or_else(|| number.to_string(), |(_, word)| (*word).to_owned())
+        };
+        write!(f, "{}/{}/{}", word(&families, self.family), word(&kinds, self.kind), self.protocol)
+    }
 }
 
 /// What a process did. The subject is in [`crate::Event::process`].
@@ -178,7 +216,7 @@ pub enum Action {
         /// How it ended.
         outcome: Outcome,
     },
-    /// A connect.
+    /// A connect, the first datagram of a process to a place, or the making of a socket that hides where it leads.
     Connect {
         /// Where to.
         to: Destination,

@@ -7,7 +7,8 @@ use proptest::{collection::vec, option, prelude::*};
 use treeline_event::{
     Action, AttachMode, Body, Destination, Digest, ENTRY_BYTES_MAX, Entry, Event, FileId, FileRef, HookState,
     HookStatus, Image, Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes, Process, ProcessKey,
-    Program, RuleHit, RuleState, RuleStatus, SessionId, Subject, Timestamp, Verdict, decode, encode,
+    Program, RuleHit, RuleState, RuleStatus, SessionId, SocketKind, Subject, Timestamp, Verdict, decode,
+    encode,
 };
 
 fn path() -> impl Strategy<Value = PathBytes> {
@@ -101,6 +102,9 @@ fn destination() -> impl Strategy<Value = Destination> {
         any::<([u8; 16], u16)>().prop_map(|(ip, port)| Destination::V6(ip.into(), port)),
         path().prop_map(Destination::Unix),
         path().prop_map(Destination::Abstract),
+        any::<[u16; 3]>().prop_map(|[family, kind, protocol]| {
+            Destination::Socket(SocketKind { family, kind, protocol })
+        }),
     ]
 }
 

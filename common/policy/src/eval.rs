@@ -1,14 +1,16 @@
 //! The oracle: what a policy says, by its definition, on paths as text. It shares no step with the compiler.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use treeline_event::{Mode, Verdict};
 
 use crate::{
     glob::Glob,
     host::Host,
-    policy::{Exception, Kind, Policy, Rule},
+    policy::{Exception, Kind, Policy, PortRange, Rule},
     request::{Decision, Object, Request, Subject},
+    source::Spanned,
 };
 
 /// Decides a request: deny if a rule in `enforce` matches and is not lifted, else audit if a rule in `monitor`
@@ -42,16 +44,27 @@ pub fn rule_matches(rule: &Rule, host: &Host, object: &Object) -> bool {
             paths.iter().any(|glob| glob_matches(&glob.value, host, path))
                 || sha256.iter().any(|digest| Some(digest.value) == *content)
         }
-        (Kind::Connect { to, ports, .. }, Object::Connect { address, port }) => {
-            let address = canonical(*address);
-            to.iter().any(|net| net.value.contains(&address))
-                && ports.iter().any(|range| range.contains(*port))
+        (Kind::Connect { to, ports, except_to, .. }, Object::Connect { address, port }) => {
+            destinations(*address).any(|address| {
+                meant(to, ports, address, *port)
+                    && !except_to.iter().any(|except| meant(&except.to, &except.ports, address, *port))
+            })
         }
         (Kind::Connect { unix, .. }, Object::ConnectUnix { path }) => {
             unix.iter().any(|glob| glob_matches(&glob.value, host, path))
         }
+        (Kind::Connect { abstracts, .. }, Object::ConnectAbstract { name }) => {
+            abstracts.iter().any(|glob| glob.value.matches(name))
+        }
+        // Where it leads cannot be looked at, so every address is meant.
+        (Kind::Connect { to, .. }, Object::RawSocket) => !to.is_empty(),
         _ => false,
     }
+}
+
+/// Whether an address is in a block and a port in a range.
+pub(crate) fn meant(to: &[Spanned<IpNet>], ports: &[PortRange], address: IpAddr, port: u16) -> bool {
+    to.iter().any(|net| net.value.contains(&address)) && ports.iter().any(|range| range.contains(port))
 }
 
 /// The exception that lifts a rule for a subject.
@@ -65,16 +78,17 @@ pub fn lifted_by<'a>(rule: &'a Rule, host: &Host, subject: &Subject) -> Option<&
     })
 }
 
-/// An IPv4-mapped IPv6 address is the IPv4 address that the kernel connects to.
-pub(crate) fn canonical(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(v6) => v6_canonical(v6),
-        v4 => v4,
-    }
-}
-
-fn v6_canonical(address: Ipv6Addr) -> IpAddr {
-    address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+/// What the kernel may connect to when this address is named: for an IPv4-mapped IPv6 address the IPv4 one, for
+/// `0.0.0.0` and `::` loopback, for `::` that of IPv4, too.
+pub(crate) fn destinations(address: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let loopback4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let v4 = |v4: Ipv4Addr| if v4.is_unspecified() { loopback4 } else { IpAddr::V4(v4) };
+    let (first, second) = match address {
+        IpAddr::V4(address) => (v4(address), None),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => (IpAddr::V6(Ipv6Addr::LOCALHOST), Some(loopback4)),
+        IpAddr::V6(v6) => (v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), v4), None),
+    };
+    [Some(first), second].into_iter().flatten()
 }
 
 pub(crate) fn glob_matches(glob: &Glob, host: &Host, path: &[u8]) -> bool {

@@ -1,12 +1,13 @@
 //! Why a policy decides as it does: every rule, and what came of it.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
+use ipnet::IpNet;
 use serde::Serialize;
 use treeline_event::{Mode, PathBytes, Verdict};
 
 use crate::{
-    eval::{canonical, eval, glob_matches, lifted_by},
+    eval::{destinations, eval, glob_matches, lifted_by, meant},
     glob::Glob,
     host::Host,
     policy::{Exception, Kind, Policy, PortRange, Rule},
@@ -118,19 +119,44 @@ fn match_by(rule: &Rule, host: &Host, object: &Object) -> Result<String, String>
                 _ => by_path(paths, host, path),
             }
         }
-        (Kind::Connect { to, ports, .. }, Object::Connect { address, port }) => {
-            let address = canonical(*address);
-            let Some(net) = to.iter().find(|net| net.value.contains(&address)) else {
-                return Err("no address block matches".into());
-            };
-            match ports.iter().find(|range| range.contains(*port)) {
-                Some(&PortRange::ALL) => Ok(net.value.to_string()),
-                Some(PortRange { first, last }) => Ok(format!("{} ports {first}-{last}", net.value)),
-                None => Err(format!("`{}` matches, but not port {port}", net.value)),
+        (Kind::Connect { .. }, Object::Connect { address, port }) => {
+            let mut why = "no address block matches".to_owned();
+            for address in destinations(*address) {
+                match by_address(&rule.kind, address, *port) {
+                    Ok(by) => return Ok(by),
+                    Err(more) => why = more,
+                }
             }
+            Err(why)
         }
         (Kind::Connect { unix, .. }, Object::ConnectUnix { path }) => by_path(unix, host, path),
+        (Kind::Connect { abstracts, .. }, Object::ConnectAbstract { name }) => {
+            let matching = abstracts.iter().find(|glob| glob.value.matches(name));
+            matching.map(|glob| glob.value.to_string()).ok_or_else(|| "no abstract name matches".to_owned())
+        }
+        (Kind::Connect { to, .. }, Object::RawSocket) if to.is_empty() => Err("names no address".to_owned()),
+        (Kind::Connect { .. }, Object::RawSocket) => Ok("to".to_owned()),
         (kind, _) => Err(format!("is a rule of kind `{}`", kind.name())),
+    }
+}
+
+/// The part of a connect rule that matches what the kernel connects to.
+fn by_address(kind: &Kind, address: IpAddr, port: u16) -> Result<String, String> {
+    let Kind::Connect { to, ports, except_to, .. } = kind else { return Err("names no address".into()) };
+    let nets = |to: &[Spanned<IpNet>]| {
+        to.iter().find(|net| net.value.contains(&address)).map(|net| net.value.to_string())
+    };
+    let Some(net) = nets(to) else { return Err("no address block matches".into()) };
+    let Some(range) = ports.iter().find(|range| range.contains(port)) else {
+        return Err(format!("`{net}` matches, but not port {port}"));
+    };
+    if let Some(except) = except_to.iter().find(|except| meant(&except.to, &except.ports, address, port)) {
+        let excepted = nets(&except.to).unwrap_or_default();
+        return Err(format!("`{net}` matches, but `except_to` has `{excepted}`"));
+    }
+    match range {
+        &PortRange::ALL => Ok(net),
+        PortRange { first, last } => Ok(format!("{net} ports {first}-{last}")),
     }
 }
 
@@ -196,6 +222,8 @@ impl fmt::Display for Object {
                 write!(f, "connect {}", std::net::SocketAddr::new(*address, *port))
             }
             Self::ConnectUnix { path } => write!(f, "connect unix {}", text(path)),
+            Self::ConnectAbstract { name } => write!(f, "connect unix @{}", text(name)),
+            Self::RawSocket => f.write_str("open a raw socket"),
         }
     }
 }
@@ -213,6 +241,36 @@ rules:
   - {id: seen, kind: file, mode: monitor, paths: [~/**], operations: [read], reason: watched}
   - {id: web, kind: connect, to: [10.0.0.0/8], ports: [443], reason: internal}
 ";
+    const EGRESS: &str = "\
+version: 1
+name: t
+rules:
+  - {id: egress, kind: connect, to: [0.0.0.0/0, \"::/0\"], except_to: [{to: [127.0.0.0/8], ports: [80]}], reason: r}
+  - {id: names, kind: connect, mode: monitor, unix: [\"@a*\"], reason: r}
+";
+
+    #[test]
+    fn connects() {
+        let policy = parse("t", EGRESS).expect("valid policy");
+        let check = |object: Object, expect: &[&str]| {
+            let request = Request { subject: Subject::default(), object };
+            let text = explain(&policy, &Host::default(), &request).to_string();
+            for words in expect {
+                assert!(text.contains(words), "{words}: {text}");
+            }
+        };
+        let to =
+            |address: &str, port| Object::Connect { address: address.parse().expect("an address"), port };
+        check(
+            to("127.0.0.1", 80),
+            &["allow: no rule", "`0.0.0.0/0` matches, but `except_to` has `127.0.0.0/8`"],
+        );
+        check(to("0.0.0.0", 81), &["deny by `egress`", "matches `0.0.0.0/0`"]);
+        // `::` can be loopback of either family, and only that of IPv4 is excepted.
+        check(to("::", 80), &["deny by `egress`", "matches `::/0`"]);
+        check(Object::RawSocket, &["deny by `egress`", "matches `to`", "- names no address"]);
+        check(Object::ConnectAbstract { name: b"ab".to_vec() }, &["audit by `names`", "matches `@a*`"]);
+    }
 
     #[track_caller]
     fn check(executable: &str, object: Object, expect: &str) {

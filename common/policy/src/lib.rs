@@ -5,6 +5,7 @@
 //! [`Matcher`] walks those tables as the kernel does, so that the two can be tested against each other.
 #![forbid(unsafe_code)]
 
+pub mod abstract_name;
 pub mod compile;
 pub mod diagnostic;
 pub mod eval;

@@ -6,12 +6,12 @@ use std::{collections::HashMap, net::IpAddr};
 
 use treeline_abi::{
     name,
-    network::PrefixRules,
-    paths::{Accept, DEPTH_MAX, DeviceKey, Mask, Operation, WORDS, Wild},
+    network::{AbstractRule, PrefixRules},
+    paths::{Accept, DEPTH_MAX, DeviceKey, Mask, Operation, Rule, WORDS, Wild},
 };
 use treeline_event::Verdict;
 
-use crate::{compile::Tables, eval::canonical, glob::split, host::Located, request::Decision};
+use crate::{compile::Tables, eval::destinations, glob::split, host::Located, request::Decision};
 
 /// Tables with the lookups that the kernel's maps have.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl<'t> Matcher<'t> {
     /// Decides a connect to an address.
     #[must_use]
     pub fn decide_connect(&self, sets: u64, address: IpAddr, port: u16) -> Decision {
-        let rules = match canonical(address) {
+        let rules = destinations(address).filter_map(|address| match address {
             IpAddr::V4(v4) => longest(
                 self.tables
                     .prefixes4
@@ -146,12 +146,36 @@ impl<'t> Matcher<'t> {
                     .map(|(len, key, value)| (*len - 32, key.address.as_slice(), value)),
                 &v6.octets(),
             ),
-        };
-        let Some(rules) = rules else { return Decision::ALLOW };
-        let hits = rules.rules.iter().take(rules.count as usize);
+        });
+        let hits = rules.flat_map(|rules| rules.rules.iter().take(rules.count as usize));
         let hits =
             hits.filter(|rule| (rule.port_first..=rule.port_last).contains(&port)).map(|rule| rule.rule);
         self.decide(sets, hits)
+    }
+
+    /// Decides a connect to a unix socket by abstract name, given without `@`.
+    #[must_use]
+    pub fn decide_abstract(&self, sets: u64, name: &[u8]) -> Decision {
+        let [head, tail] = AbstractRule::words_of(name);
+        let differs = |words: &[u64], masks: &[u64], wanted: &[u64]| {
+            words.iter().zip(masks).zip(wanted).any(|((word, mask), wanted)| word & mask != *wanted)
+        };
+        let matches = |entry: &&AbstractRule| {
+            (entry.len_min..=entry.len_max).contains(&(name.len() as u32))
+                && !differs(&head, &entry.prefix_mask, &entry.prefix)
+                && !differs(&tail, &entry.suffix_mask, &entry.suffix)
+        };
+        self.decide(sets, self.tables.abstracts.iter().filter(matches).map(|entry| entry.rule - 1))
+    }
+
+    /// Decides the making of a raw socket.
+    #[must_use]
+    pub fn decide_raw(&self, sets: u64) -> Decision {
+        let rules = self.tables.rules.iter().zip(0u32..);
+        self.decide(
+            sets,
+            rules.filter(|(rule, _)| rule.operations & Rule::BY_ADDRESS != 0).map(|(_, index)| index),
+        )
     }
 
     fn decide(&self, sets: u64, rules: impl IntoIterator<Item = u32>) -> Decision {

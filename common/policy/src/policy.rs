@@ -6,6 +6,7 @@ use treeline_abi::paths;
 pub use treeline_event::Mode;
 
 use crate::{
+    abstract_name::AbstractGlob,
     diagnostic::Diagnostics,
     glob::Glob,
     source::{Source, Span, Spanned},
@@ -72,14 +73,18 @@ pub enum Kind {
         /// SHA-256 of the content.
         sha256: Vec<Spanned<[u8; 32]>>,
     },
-    /// Connects, to an address of `to` on a port of `ports`, or to a unix socket of `unix`.
+    /// Connects, to an address of `to` on a port of `ports`, or to a unix socket of `unix` or `abstracts`.
     Connect {
         /// The addresses.
         to: Vec<Spanned<IpNet>>,
         /// The ports; sorted, disjoint, never empty.
         ports: Vec<PortRange>,
-        /// The unix sockets.
+        /// What of them is not meant.
+        except_to: Vec<AddressException>,
+        /// The unix sockets by path.
         unix: Vec<Spanned<Glob>>,
+        /// The unix sockets by abstract name.
+        abstracts: Vec<Spanned<AbstractGlob>>,
     },
 }
 
@@ -119,14 +124,23 @@ impl Kind {
         match self {
             Self::File { operations, .. } => operations.iter().map(FileOperation::name).collect(),
             Self::Exec { .. } => vec!["exec"],
-            Self::Connect { to, unix, .. } => {
-                [(!to.is_empty(), "connect"), (!unix.is_empty(), "connect-unix")]
+            Self::Connect { to, unix, abstracts, .. } => {
+                [(!to.is_empty(), "connect"), (!unix.is_empty() || !abstracts.is_empty(), "connect-unix")]
                     .into_iter()
                     .filter_map(|(named, word)| named.then_some(word))
                     .collect()
             }
         }
     }
+}
+
+/// Addresses and ports that a connect rule does not hold for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressException {
+    /// The addresses.
+    pub to: Vec<Spanned<IpNet>>,
+    /// The ports; sorted, disjoint, never empty.
+    pub ports: Vec<PortRange>,
 }
 
 /// Who a rule does not hold for: subjects that run this executable. At least one of the two is there; when both
@@ -279,9 +293,45 @@ impl PortRange {
     }
 }
 
+impl PortRange {
+    /// The ports of `ranges` that are not in `without`; both are sorted and disjoint, and so is the result.
+    #[must_use]
+    pub fn difference(ranges: &[Self], without: &[Self]) -> Vec<Self> {
+        let mut left = ranges.to_vec();
+        for cut in without {
+            left = left.iter().flat_map(|range| range.minus(*cut)).collect();
+        }
+        left
+    }
+
+    /// What is before `cut` and what is behind it.
+    fn minus(self, cut: Self) -> impl Iterator<Item = Self> {
+        let last = cut.first.checked_sub(1).map(|last| self.last.min(last));
+        let first = cut.last.checked_add(1).map(|first| self.first.max(first));
+        let before = last.map(|last| Self { first: self.first, last });
+        let behind = first.map(|first| Self { first, last: self.last });
+        [before, behind].into_iter().flatten().filter(|range| range.first <= range.last)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn difference_of_ports() {
+        let ranges = |given: &[(u16, u16)]| {
+            given.iter().map(|&(first, last)| PortRange { first, last }).collect::<Vec<_>>()
+        };
+        let check = |given: &[(u16, u16)], without: &[(u16, u16)], expect: &[(u16, u16)]| {
+            assert_eq!(PortRange::difference(&ranges(given), &ranges(without)), ranges(expect));
+        };
+        check(&[(0, 65535)], &[(443, 443)], &[(0, 442), (444, 65535)]);
+        check(&[(0, 65535)], &[(0, 65535)], &[]);
+        check(&[(0, 65535)], &[(0, 0), (65535, 65535)], &[(1, 65534)]);
+        check(&[(10, 20), (30, 40)], &[(15, 35)], &[(10, 14), (36, 40)]);
+        check(&[(10, 20)], &[(1, 5), (30, 40)], &[(10, 20)]);
+    }
 
     #[test]
     fn words_and_bits_agree() {

@@ -37,16 +37,23 @@ pub enum Object {
     },
     /// A connect to an address.
     Connect {
-        /// The address; an IPv4-mapped one counts as IPv4.
+        /// The address; it counts as what the kernel connects to.
         address: IpAddr,
         /// The port.
         port: u16,
     },
-    /// A connect to a unix socket.
+    /// A connect to a unix socket by path.
     ConnectUnix {
         /// Its own absolute path.
         path: Vec<u8>,
     },
+    /// A connect to a unix socket by abstract name.
+    ConnectAbstract {
+        /// The name, without `@`.
+        name: Vec<u8>,
+    },
+    /// A socket whose destinations cannot be looked at: raw, packet, SCTP, and families that no rule can name.
+    RawSocket,
 }
 
 /// One question.

@@ -69,6 +69,8 @@ fn by_tables(tables: &Tables, request: &Request) -> Verdict {
             matcher.decide_path(sets, &at(path), Operation::EXEC, sha256.as_ref())
         }
         Object::ConnectUnix { path } => matcher.decide_path(sets, &at(path), Operation::CONNECT, None),
+        Object::ConnectAbstract { name } => matcher.decide_abstract(sets, name),
+        Object::RawSocket => matcher.decide_raw(sets),
         Object::Connect { address, port } => matcher.decide_connect(sets, *address, *port),
     };
     decision.verdict

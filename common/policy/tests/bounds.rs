@@ -51,6 +51,13 @@ fn bounds() {
     };
     let address = |index: usize| format!("10.0.{}.{}", index / 256, index % 256);
     check_refused(&connect(&list(1025, address), "80"), "1025 IPv4 blocks");
+    let names = |count| {
+        format!(
+            "  - {{id: names, kind: connect, reason: r, unix: [{}]}}\n",
+            list(count, |index| format!("@{index}"))
+        )
+    };
+    check_refused(&names(65), "65 abstract names");
     check_refused(&connect("10.0.0.0/8", &list(17, |index| format!("{}", index * 2))), "17 port ranges");
 }
 
@@ -65,6 +72,8 @@ fn what_fits_exactly() {
     let tables = fits(&file("names", &list(4096, |index| format!("/n{index}"))));
     assert_eq!((tables.usage().names, tables.usage().words), (4096, 1));
     assert_eq!((tables.table.generation, tables.table.unresolved_rule), (7, 1));
+    let connect = "  - {id: net, kind: connect, reason: r, to: [10.0.0.1]}\n";
+    assert_eq!((fits(connect).table.enforcing, fits(connect).table.unresolved_rule), (1, 0));
     assert_eq!(fits(&file("wilds", &list(16, |index| format!("/a/{index}*")))).usage().wilds, 16);
     assert_eq!(fits("  []\n").usage(), Default::default());
 }

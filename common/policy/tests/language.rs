@@ -151,6 +151,22 @@ fn rules() {
         &["8:13 not a port", "8:20 ends before | `8-9`", "8:25 not a port", "8:29 not a port"],
     );
     check(
+        &rule("id: a\nkind: connect\nreason: r\nto: [0.0.0.0, \"::\"]\nhosts: [example.com]"),
+        &["7:10 is loopback | `127.0.0.1`", "7:19 is loopback | `::1`", "8:12 host names cannot | a proxy"],
+    );
+    check(
+        &rule("id: a\nkind: connect\nreason: r\nto: [10.0.0.1]\nzzz: 1"),
+        &["8:5 unknown key `zzz` | `to`, `ports`, `except_to` and `unix`"],
+    );
+    check(
+        &rule("id: a\nkind: connect\nreason: r\nunix: [/x]\nexcept_to: [{ports: [1]}, {to: [x], port: [1]}]"),
+        &["8:16 without `to`", "8:17 no `to`", "8:37 not an address", "8:41 unknown key `port` | `ports`?"],
+    );
+    check(
+        &rule("id: a\nkind: connect\nreason: r\nunix: [\"@\", \"@a**\", \"@x\", \"@x\"]"),
+        &["7:12 cannot be empty | `@*`", "7:17 more than one", "7:31 twice"],
+    );
+    check(
         "version: 1\nname: t\nrules:\n  - {id: a, kind: file, reason: r, paths: [/x]}\n  - {id: a, kind: file, reason: r, paths: [/x]}\n",
         &["5:10 id of two rules | line 4"],
     );

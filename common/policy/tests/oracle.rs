@@ -76,29 +76,77 @@ fn hex(number: u8) -> String {
     format!("{number:02x}").repeat(32)
 }
 
+/// A list of the language, each item once.
+fn list(items: Vec<String>) -> String {
+    let unique: std::collections::BTreeSet<String> =
+        items.into_iter().map(|item| format!("\"{item}\"")).collect();
+    format!("[{}]", unique.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+/// Some of these as a list.
+fn some_of(items: &[&'static str]) -> impl Strategy<Value = String> + use<> {
+    prop::sample::subsequence(items.to_vec(), 1..4)
+        .prop_map(|items| list(items.into_iter().map(str::to_owned).collect()))
+}
+
+/// `to` and `ports`, with this in front of each line but the first.
+fn addresses(indent: &'static str) -> impl Strategy<Value = String> {
+    let nets = [
+        "0.0.0.0/0",
+        "10.0.0.0/8",
+        "10.1.0.0/16",
+        "10.1.2.3",
+        "127.0.0.0/8",
+        "::/0",
+        "::1",
+        "fd00::/8",
+        "fd00:ec2::254",
+    ];
+    let ports = prop::sample::select(vec!["", "ports: [80]\n", "ports: [80, 79-90, \"1000-2000\"]\n"]);
+    (some_of(&nets), ports).prop_map(move |(to, ports)| {
+        let indent = if ports.is_empty() { "" } else { indent };
+        format!("to: {to}\n{indent}{ports}")
+    })
+}
+
+fn by_address() -> impl Strategy<Value = String> {
+    let except_to = prop::collection::vec(addresses("        "), 0..3).prop_map(|items| {
+        let key = if items.is_empty() { "" } else { "    except_to:\n" };
+        let items = items.iter().map(|item| format!("      - {item}"));
+        format!("{key}{}", items.collect::<String>())
+    });
+    (addresses("    "), except_to)
+        .prop_map(|(addresses, except)| format!("kind: connect\n    {addresses}{except}"))
+}
+
+fn abstracts() -> impl Strategy<Value = String> {
+    some_of(&[
+        "@a",
+        "@ab",
+        "@*",
+        "@a*",
+        "@*b",
+        "@a*b",
+        "@a/b",
+        "@/h/*",
+        "@ab*ba",
+        "@aaaaaaaaa*",
+        "@*bbbbbbbbb",
+    ])
+}
+
 /// One rule's lines without its id.
 fn rule() -> impl Strategy<Value = String> {
-    let list = |items: Vec<String>| {
-        let unique: std::collections::BTreeSet<String> =
-            items.into_iter().map(|item| format!("\"{item}\"")).collect();
-        format!("[{}]", unique.into_iter().collect::<Vec<_>>().join(", "))
-    };
     let globs = move || prop::collection::vec(glob(), 1..4).prop_map(list);
     let operations =
         prop::sample::subsequence(vec!["read", "write", "create", "delete", "rename", "link"], 1..4)
             .prop_map(move |operations| list(operations.into_iter().map(str::to_owned).collect()));
-    let nets = prop::sample::subsequence(
-        vec!["0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "::/0", "fd00::/8", "fd00:ec2::254"],
-        1..4,
-    )
-    .prop_map(move |nets| list(nets.into_iter().map(str::to_owned).collect()));
-    let ports =
-        prop::sample::select(vec!["", "    ports: [80]\n", "    ports: [80, 79-90, \"1000-2000\"]\n"]);
     let body = prop_oneof![
         4 => (globs(), operations).prop_map(|(paths, operations)| format!("kind: file\n    paths: {paths}\n    operations: {operations}\n")),
         1 => globs().prop_map(|paths| format!("kind: file\n    paths: {paths}\n")),
         2 => globs().prop_map(|paths| format!("kind: exec\n    paths: {paths}\n")),
-        2 => (nets, ports).prop_map(|(to, ports)| format!("kind: connect\n    to: {to}\n{ports}")),
+        3 => by_address(),
+        1 => abstracts().prop_map(|unix| format!("kind: connect\n    unix: {unix}\n")),
         1 => globs().prop_map(|unix| format!("kind: connect\n    unix: {unix}\n")),
     ];
     let exception = prop_oneof![
@@ -133,8 +181,20 @@ fn request() -> impl Strategy<Value = Request> {
     let subject =
         subject.prop_map(|(path, sha256)| Subject { executable: path.into_bytes(), sha256, uid: 1000 });
     let operation = prop::sample::select(FileOperation::WORDS.map(|(_, operation)| operation).to_vec());
-    let addresses =
-        ["10.1.2.3", "10.1.9.9", "10.9.9.9", "1.2.3.4", "::1", "fd00::1", "fd00:ec2::254", "::ffff:10.1.2.3"];
+    let addresses = [
+        "10.1.2.3",
+        "10.1.9.9",
+        "10.9.9.9",
+        "1.2.3.4",
+        "127.0.0.1",
+        "0.0.0.0",
+        "::1",
+        "::",
+        "fd00::1",
+        "fd00:ec2::254",
+        "::ffff:10.1.2.3",
+        "::ffff:0.0.0.0",
+    ];
     let address = prop::sample::select(addresses.map(|a| a.parse::<IpAddr>().expect("an address")).to_vec());
     let object = prop_oneof![
         4 => (path(), operation).prop_map(|(path, operation)| Object::File { path: path.into_bytes(), operation }),
@@ -142,8 +202,19 @@ fn request() -> impl Strategy<Value = Request> {
         2 => (address, prop::sample::select(vec![80, 90, 91, 1500, 65535]))
             .prop_map(|(address, port)| Object::Connect { address, port }),
         1 => path().prop_map(|path| Object::ConnectUnix { path: path.into_bytes() }),
+        1 => abstract_name().prop_map(|name| Object::ConnectAbstract { name }),
+        1 => Just(Object::RawSocket),
     ];
     (subject, object).prop_map(|(subject, object)| Request { subject, object })
+}
+
+/// Short names of the letters that patterns have, long ones around the bounds of words, and arbitrary bytes.
+fn abstract_name() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        3 => "[ab/]{0,4}".prop_map(String::into_bytes),
+        2 => "a{0,20}b{0,20}".prop_map(String::into_bytes),
+        1 => prop::collection::vec(any::<u8>(), 0..=107),
+    ]
 }
 
 fn read(text: &str) -> Policy {
@@ -173,6 +244,8 @@ fn decide(tables: &Tables, request: &Request) -> Decision {
             matcher.decide_path(sets, &located(path), Operation::EXEC, sha256.as_ref())
         }
         Object::ConnectUnix { path } => matcher.decide_path(sets, &located(path), Operation::CONNECT, None),
+        Object::ConnectAbstract { name } => matcher.decide_abstract(sets, name),
+        Object::RawSocket => matcher.decide_raw(sets),
         Object::Connect { address, port } => matcher.decide_connect(sets, *address, *port),
     }
 }

@@ -1,14 +1,14 @@
-//! Connects, judged on the address that the kernel has copied in.
+//! Connects and datagrams, judged on the address that the kernel has copied in, and the sockets that name none.
 
 use aya_ebpf::{
     macros::{fexit, lsm},
     programs::{FExitContext, LsmContext},
 };
-use treeline_abi::{Kind, Offsets, Verdict, paths::Operation, record::Flags};
+use treeline_abi::{Kind, Label, Offsets, Verdict, paths::Operation, record::Flags};
 
 use super::{REFUSED, answer, scratch_or_refuse};
 use crate::{
-    cgroup::{self, AF_INET, AF_INET6, AF_UNIX},
+    cgroup::{self, AF_INET, AF_INET6, AF_UNIX, Follows},
     decide, emit,
     kernel::{offset, read, settings},
     lifecycle::subject,
@@ -26,7 +26,43 @@ pub(crate) fn socket_connect(ctx: LsmContext) -> i32 {
     let Some(label) = tasks::current_label() else {
         return 0;
     };
-    let family: u16 = read(address);
+    let follows = if settings().connect_exit != 0 { Follows::Result } else { Follows::Nothing };
+    on_address(label, read(address), address, len, follows)
+}
+
+/// A message that names its destination: a datagram, also by io_uring, or data of a connect that it begins (TCP Fast
+/// Open). The name is in kernel memory. Of those that one `sendmmsg` sends to the same place the first is asked for.
+#[lsm(hook = "socket_sendmsg")]
+pub(crate) fn socket_sendmsg(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(3);
+    if earlier != 0 {
+        return earlier;
+    }
+    let (socket, message): (u64, u64) = (ctx.arg(0), ctx.arg(1));
+    let Some(label) = tasks::current_label() else {
+        return 0;
+    };
+    let address: u64 = read(message + offset!(msg_name));
+    let len: i32 = read(message + offset!(msg_namelen));
+    if address == 0 || len < 2 {
+        return 0;
+    }
+    let own: u16 = read(read::<u64>(socket + offset!(socket_sk)) + offset!(sock_family));
+    // Without a family an address counts as one of the socket's own (`udp_sendmsg`, `raw_sendmsg`, `rawv6_sendmsg`).
+    let named: u16 = read(address);
+    let family = if named == AF_UNSPEC { own } else { named };
+    let connects = read::<u32>(message + offset!(msg_flags)) & MSG_FASTOPEN != 0
+        && read::<u16>(socket + offset!(socket_type)) == SOCK_STREAM;
+    on_address(label, family, address, len, if connects { Follows::Nothing } else { Follows::More })
+}
+
+const AF_UNSPEC: u16 = 0;
+const SOCK_STREAM: u16 = 1;
+const MSG_FASTOPEN: u32 = 0x2000_0000;
+
+/// Judges a `sockaddr` in kernel memory; others than those of IPv4 and IPv6 are judged where their sockets are made.
+#[inline(always)]
+fn on_address(label: &mut Label, family: u16, address: u64, len: i32, follows: Follows) -> i32 {
     let words = if family == AF_INET && len >= 8 {
         [read(address + 4), 0, 0, 0]
     } else if family == AF_INET6 && len >= 24 {
@@ -39,9 +75,24 @@ pub(crate) fn socket_connect(ctx: LsmContext) -> i32 {
         Err(result) => return result,
     };
     cgroup::begin(scratch, label, family, u16::from_be(read(address + 2)), words);
-    let denied = cgroup::judge(scratch, label, settings().connect_exit != 0);
+    let denied = cgroup::judge(scratch, label, follows);
     scratch.release();
     if denied { REFUSED } else { 0 }
+}
+
+/// A socket that is being made.
+#[lsm(hook = "socket_create")]
+pub(crate) fn socket_create(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(4);
+    if earlier != 0 {
+        return earlier;
+    }
+    let (family, kind, protocol, by_kernel): (i32, i32, i32, i32) =
+        (ctx.arg(0), ctx.arg(1), ctx.arg(2), ctx.arg(3));
+    if by_kernel != 0 {
+        return 0;
+    }
+    if cgroup::on_socket(family as u32, kind as u32, protocol as u32) { REFUSED } else { 0 }
 }
 
 /// The result of a connect that was let through.
@@ -93,7 +144,7 @@ fn on_unix(other: u64, record_allowed: bool) -> i32 {
     scratch.header.detail = AF_UNIX as u32;
     let dentry: u64 = read(other + offset!(unix_sock_path) + offset!(path_dentry));
     let (decision, position) = if dentry == 0 {
-        (decide::Decision::ALLOW, cgroup::append_abstract(scratch, other))
+        cgroup::on_abstract(scratch, label, other)
     } else {
         let decision = decide::judge_dentry(scratch, dentry, 1 << Operation::CONNECT, label);
         (decision, emit::append_walked(scratch, 0, 0))

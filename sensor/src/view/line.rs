@@ -100,6 +100,7 @@ fn destination(to: &Destination) -> String {
         Destination::V6(ip, port) => format!("[{ip}]:{port}"),
         Destination::Unix(path) => format!("unix:{path}"),
         Destination::Abstract(name) => format!("unix:@{name}"),
+        Destination::Socket(kind) => format!("socket:{kind}"),
     }
 }
 

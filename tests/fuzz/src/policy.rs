@@ -82,6 +82,8 @@ fn decide(matcher: &Matcher<'_>, request: &Request) -> Option<Decision> {
         Object::Connect { address, port } => return Some(matcher.decide_connect(sets, *address, *port)),
         Object::File { path, operation } => (path, *operation as u32, None),
         Object::Exec { path, sha256 } => (path, Operation::EXEC, sha256.as_ref()),
+        Object::ConnectAbstract { name } => return Some(matcher.decide_abstract(sets, name)),
+        Object::RawSocket => return Some(matcher.decide_raw(sets)),
         Object::ConnectUnix { path } => (path, Operation::CONNECT, None),
     };
     let file = located(path);
@@ -105,8 +107,15 @@ fn objects(rule: &Rule) -> Vec<Object> {
             let content = |digest: [u8; 32]| Object::Exec { path: b"/other".to_vec(), sha256: Some(digest) };
             objects.extend(sha256.iter().map(|digest| content(digest.value)));
         }
-        Kind::Connect { to, ports, .. } => {
-            let addresses = to.iter().flat_map(|net| [net.value.network(), net.value.broadcast()]);
+        Kind::Connect { to, ports, except_to, abstracts, .. } => {
+            objects.push(Object::RawSocket);
+            objects.extend(abstracts.iter().map(|glob| {
+                let suffix = glob.value.suffix.as_deref().unwrap_or_default();
+                Object::ConnectAbstract { name: [&glob.value.prefix, suffix].concat() }
+            }));
+            let excepted = except_to.iter().flat_map(|except| &except.to);
+            let addresses =
+                to.iter().chain(excepted).flat_map(|net| [net.value.network(), net.value.broadcast()]);
             let ports = ports.iter().flat_map(|range| [range.first, range.last, range.last.wrapping_add(1)]);
             let ports: Vec<u16> = ports.take(PORTS_MAX).collect();
             objects.extend(

@@ -32,7 +32,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let named: [&[u8]; 4] = [b"a", b"\x01\0\x80\0/home/u", b"/b", b""];
     let of_kind = |kind: Kind| match kind {
         Kind::Exec => vec![record(kind, &exec, |header| header.flags = Flags::LOADER_ENV)],
-        Kind::Connect => [2, 10, 1].map(|family| record(kind, &[], |header| header.detail = family)).to_vec(),
+        Kind::Connect => {
+            [2, 10, 1, 17 | 3 << 16].map(|family| record(kind, &[], |header| header.detail = family)).to_vec()
+        }
         _ => vec![
             record(kind, &resolved, |header| header.flags = Flags::SYMLINK),
             record(kind, &named, |header| header.flags = Flags::AS_NAMED | Flags::RESULT_UNKNOWN),

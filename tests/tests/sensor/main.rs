@@ -12,4 +12,5 @@ mod events;
 mod hashes;
 mod lineage;
 mod loss;
+mod network;
 mod terminal;

@@ -48,7 +48,7 @@ impl Attach {
         self != Self::Fallback
     }
 
-    /// Whether connects by address are judged. In mode `fallback` programs of the root cgroup do that, which may ask
+    /// Whether connects and datagrams by address are judged. In mode `fallback` programs of the root cgroup do that, which may ask
     /// for a task's label since Linux 6.16 (`bpf_task_storage_get`).
     pub(crate) fn judges_connects(self) -> bool {
         self.judges_all() || release() >= (6, 16)
@@ -59,7 +59,13 @@ impl Attach {
         match self {
             // They are tried first, and the reason is kept.
             Self::FmodRet => &["mode/lsm"],
-            Self::Fallback if !self.judges_connects() => &["cgroup/connect4", "cgroup/connect6"],
+            Self::Fallback if !self.judges_connects() => &[
+                "cgroup/connect4",
+                "cgroup/connect6",
+                "cgroup/sendmsg4",
+                "cgroup/sendmsg6",
+                "cgroup/sock_create",
+            ],
             Self::Lsm | Self::Fallback => &[],
         }
     }

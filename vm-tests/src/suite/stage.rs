@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
 use std::thread;
 
@@ -28,6 +29,12 @@ pub(crate) const ALLOWED_SOCKET: &str = "/run/allowed.sock";
 pub(crate) const FORBIDDEN_ADDRESS: &str = "127.0.0.2";
 pub(crate) const ALLOWED_ADDRESS: &str = "127.0.0.1";
 pub(crate) const PORT: u16 = 4242;
+/// Loopback on this port is denied, too.
+pub(crate) const LOOPBACK_PORT: u16 = 4343;
+
+pub(crate) const FORBIDDEN_DATAGRAMS: &str = "/run/forbidden-datagrams.sock";
+/// Abstract names of sockets; the policy denies all but the last.
+pub(crate) const ABSTRACT: [&[u8]; 4] = [b"forbidden/name", b"forbidden/\xff\0/x", b"exactly", b"exactly\0"];
 
 /// The policy of the sessions in `mode`.
 pub(crate) fn policy(mode: &str) -> String {
@@ -57,8 +64,33 @@ rules:
     reason: This address is not for agents
   - id: socket
     kind: connect
-    unix: [\"/run/forbidden.sock\"]
+    unix: [\"/run/forbidden.sock\", \"/run/forbidden-datagrams.sock\"]
     reason: This socket is not for agents
+  - id: abstract-names
+    kind: connect
+    unix: [\"@forbidden/*\", \"@exactly\"]
+    reason: This name is not for agents
+    except:
+      - executable: /usr/local/bin/trusted
+  - id: lan
+    kind: connect
+    to: [127.0.1.0/24]
+    except_to:
+      - to: [127.0.1.7]
+        ports: [4242]
+    reason: These addresses are not for agents, but for one of them
+    except:
+      - executable: /usr/local/bin/trusted
+  - id: loopback
+    kind: connect
+    to: [127.0.0.1, \"::1\"]
+    ports: [4343]
+    reason: This port is not for agents
+  - id: watched
+    kind: connect
+    mode: monitor
+    to: [127.0.0.2/32]
+    reason: A rule that only records takes nothing from one that refuses, and comes after it
 ";
 
 /// Makes the files, incl. the aliases that existed before any policy, as if nothing had happened before.
@@ -104,8 +136,24 @@ pub(crate) fn listen() -> Result<()> {
         let listener = UnixListener::bind(path).with_context(|| format!("listening on {path}"))?;
         thread::spawn(move || listener.incoming().for_each(drop));
     }
-    let listener =
-        TcpListener::bind(("0.0.0.0", PORT)).with_context(|| format!("listening on port {PORT}"))?;
-    thread::spawn(move || listener.incoming().for_each(drop));
+    for name in ABSTRACT {
+        let address = SocketAddr::from_abstract_name(name).context("making an abstract name")?;
+        let listener = UnixListener::bind_addr(&address).context("listening on an abstract name")?;
+        thread::spawn(move || listener.incoming().for_each(drop));
+    }
+    for port in [PORT, LOOPBACK_PORT] {
+        // Both families: the socket of `::` takes IPv4 as well.
+        let listener =
+            TcpListener::bind(("::", port)).with_context(|| format!("listening on port {port}"))?;
+        thread::spawn(move || listener.incoming().for_each(drop));
+    }
+    let _ = fs::remove_file(FORBIDDEN_DATAGRAMS);
+    let by_path = UnixDatagram::bind(FORBIDDEN_DATAGRAMS).context("binding a datagram socket")?;
+    let address =
+        SocketAddr::from_abstract_name(b"forbidden/datagrams").context("making an abstract name")?;
+    let by_name = UnixDatagram::bind_addr(&address).context("binding a datagram socket to a name")?;
+    for socket in [by_path, by_name] {
+        thread::spawn(move || while socket.recv(&mut [0; 16]).is_ok() {});
+    }
     Ok(())
 }

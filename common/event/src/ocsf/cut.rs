@@ -142,7 +142,7 @@ impl Cut {
             }
             Action::Connect { to, .. } => match to {
                 Destination::Unix(path) | Destination::Abstract(path) => self.path(path),
-                Destination::V4(..) | Destination::V6(..) => {}
+                Destination::V4(..) | Destination::V6(..) | Destination::Socket(_) => {}
             },
         }
     }

@@ -236,6 +236,7 @@ impl From<&Destination> for Endpoint {
             Destination::V6(ip, port) => address((*ip).into(), *port),
             Destination::Unix(path) => named(format!("unix:{path}")),
             Destination::Abstract(name) => named(format!("unix:@{name}")),
+            Destination::Socket(kind) => named(format!("socket:{kind}")),
         }
     }
 }

@@ -1,9 +1,11 @@
-//! Prefix tables of the connect rules.
+//! Prefix tables of the connect rules, and their abstract names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use treeline_abi::network::{PREFIXES_MAX, PortRule, Prefix4, Prefix6, PrefixRules, RULES_PER_PREFIX_MAX};
+use treeline_abi::network::{
+    ABSTRACTS_MAX, AbstractRule, PREFIXES_MAX, PortRule, Prefix4, Prefix6, PrefixRules, RULES_PER_PREFIX_MAX,
+};
 
 use crate::{
     diagnostic::Diagnostics,
@@ -21,26 +23,56 @@ pub(super) struct Prefixes {
     pub(super) v6: Vec<(u32, Prefix6, PrefixRules)>,
 }
 
+/// What a block says by itself: rules, and exceptions of rules, with their ports.
+#[derive(Debug, Default)]
+struct Says<'p> {
+    rules: Vec<(usize, &'p [PortRange])>,
+    exceptions: Vec<(usize, &'p [PortRange])>,
+}
+
+/// The rules of a block and of every larger one that it lies in, less their exceptions there.
+///
+/// Every block that a rule or an exception names is an entry of its own, so an address lies in exactly those blocks
+/// in which the smallest of them lies: what is said of that entry holds for each of its addresses that has no entry
+/// of its own.
+fn covering(blocks: &BTreeMap<IpNet, Says<'_>>, net: &IpNet) -> BTreeSet<(usize, PortRange)> {
+    let mut rules: BTreeMap<usize, Vec<PortRange>> = BTreeMap::new();
+    let covering = || blocks.iter().filter(|(other, _)| other.contains(net)).map(|(_, says)| says);
+    for (index, ports) in covering().flat_map(|says| &says.rules) {
+        rules.entry(*index).or_default().extend_from_slice(ports);
+    }
+    let mut exceptions: BTreeMap<usize, Vec<PortRange>> = BTreeMap::new();
+    for (index, ports) in covering().flat_map(|says| &says.exceptions) {
+        exceptions.entry(*index).or_default().extend_from_slice(ports);
+    }
+    let left = rules.into_iter().flat_map(|(index, ports)| {
+        let without = PortRange::union(exceptions.remove(&index).unwrap_or_default());
+        let left = PortRange::difference(&PortRange::union(ports), &without);
+        left.into_iter().map(move |range| (index, range))
+    });
+    left.collect()
+}
+
 /// Fills the tables; reports what does not fit.
 pub(super) fn prefixes(policy: &Policy, slot: u32, out: &mut Diagnostics) -> Prefixes {
-    let mut ranges: BTreeMap<IpNet, BTreeSet<(usize, PortRange)>> = BTreeMap::new();
+    let mut blocks: BTreeMap<IpNet, Says<'_>> = BTreeMap::new();
     for (index, rule) in policy.rules.iter().enumerate() {
-        let Kind::Connect { to, ports, .. } = &rule.kind else { continue };
+        let Kind::Connect { to, ports, except_to, .. } = &rule.kind else { continue };
         for net in to {
-            ranges.entry(net.value).or_default().extend(ports.iter().map(|range| (index, *range)));
+            blocks.entry(net.value).or_default().rules.push((index, ports));
+        }
+        for except in except_to {
+            for net in &except.to {
+                blocks.entry(net.value).or_default().exceptions.push((index, &except.ports));
+            }
         }
     }
-    if too_many(policy, &ranges, out) {
+    if too_many(policy, &blocks, out) {
         return Prefixes::default();
     }
     let mut tables = Prefixes::default();
-    for net in ranges.keys() {
-        let covering: BTreeSet<(usize, PortRange)> = ranges
-            .iter()
-            .filter(|(other, _)| other.contains(net))
-            .flat_map(|(_, rules)| rules)
-            .copied()
-            .collect();
+    for net in blocks.keys() {
+        let covering = covering(&blocks, net);
         if covering.len() > RULES_PER_PREFIX_MAX {
             let rule = &policy.rules[covering.last().map_or(0, |(index, _)| *index)];
             let message = format!(
@@ -74,7 +106,9 @@ fn too_many<T>(policy: &Policy, blocks: &BTreeMap<IpNet, T>, out: &mut Diagnosti
         return false;
     };
     let largest = policy.rules.iter().max_by_key(|rule| match &rule.kind {
-        Kind::Connect { to, .. } => to.len(),
+        Kind::Connect { to, except_to, .. } => {
+            to.len() + except_to.iter().map(|except| except.to.len()).sum::<usize>()
+        }
         _ => 0,
     });
     let (id, span) = largest.map_or(("", Span::default()), |rule| (rule.id.as_str(), rule.span));
@@ -90,4 +124,28 @@ fn value(rules: &BTreeSet<(usize, PortRange)>) -> PrefixRules {
         *slot = PortRule { port_first: range.first, port_last: range.last, rule: *index as u32 };
     }
     value
+}
+
+/// The entries for abstract names; reports what does not fit.
+pub(super) fn abstracts(policy: &Policy, out: &mut Diagnostics) -> Vec<AbstractRule> {
+    let mut entries = Vec::new();
+    let mut last = None;
+    for (index, rule) in policy.rules.iter().enumerate() {
+        let Kind::Connect { abstracts, .. } = &rule.kind else { continue };
+        for glob in abstracts {
+            let suffix = glob.value.suffix.as_deref();
+            entries.push(AbstractRule::new(&glob.value.prefix, suffix, index as u32 + 1));
+            last = Some((glob.span, &rule.id));
+        }
+    }
+    if let Some((span, id)) = last
+        && entries.len() > ABSTRACTS_MAX as usize
+    {
+        let message =
+            format!("{} abstract names, the last in `{id}`; at most {ABSTRACTS_MAX} fit", entries.len());
+        out.error(span, message, Some("let one `*` stand for several".into()));
+        entries.clear();
+    }
+    entries.sort_by_key(|entry| (entry.rule, entry.prefix, entry.suffix));
+    entries
 }

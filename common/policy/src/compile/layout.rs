@@ -94,7 +94,7 @@ impl Default for Builder {
             words: 0,
             wilds: 0,
             unresolved_rule: 0,
-            pad: 0,
+            enforcing: 0,
             start: Mask::EMPTY,
             star: Mask::EMPTY,
             any: Mask::EMPTY,

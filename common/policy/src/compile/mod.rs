@@ -55,6 +55,7 @@ pub fn compile(
     let sets = exceptions::sets(policy, &mut out);
     let patterns = patterns(policy, &sets, host, resolver, &mut out);
     let prefixes = connect::prefixes(policy, target.slot, &mut out);
+    let abstracts = connect::abstracts(policy, &mut out);
     let hashes = hashes(policy, &sets, &mut out);
     let sizes = sizes(&patterns, policy);
     let layout = layout::lay_out(patterns, target.seed, target.slot);
@@ -70,6 +71,7 @@ pub fn compile(
     table.generation = target.generation;
     table.unresolved_rule =
         policy.rules.iter().position(decides_unresolved).map_or(0, |index| index as u32 + 1);
+    table.enforcing = u32::from(policy.rules.iter().any(|rule| rule.mode == Mode::Enforce));
     Ok(Tables {
         slot: target.slot,
         table,
@@ -80,6 +82,7 @@ pub fn compile(
         rules: policy.rules.iter().enumerate().map(|(index, rule)| kernel_rule(index, rule, &sets)).collect(),
         prefixes4: prefixes.v4,
         prefixes6: prefixes.v6,
+        abstracts,
         hashes,
         info: policy.rules.iter().map(rule_info).collect(),
         host: host.clone(),
@@ -92,14 +95,21 @@ fn decides_unresolved(rule: &Rule) -> bool {
 }
 
 fn kernel_rule(index: usize, rule: &Rule, sets: &[ExceptionSet]) -> paths::Rule {
-    let by_address_only = matches!(&rule.kind, Kind::Connect { unix, .. } if unix.is_empty());
+    let operations = match &rule.kind {
+        Kind::Connect { to, unix, .. } => {
+            let by_address = if to.is_empty() { 0 } else { paths::Rule::BY_ADDRESS };
+            let by_path = if unix.is_empty() { 0 } else { rule.kind.operations() };
+            by_address | by_path
+        }
+        kind => kind.operations(),
+    };
     paths::Rule {
         exceptions: sets
             .iter()
             .enumerate()
             .filter(|(_, set)| set.rules.contains(&index))
             .fold(0, |bits, (number, _)| bits | 1 << number),
-        operations: if by_address_only { 0 } else { rule.kind.operations() },
+        operations,
         enforce: u32::from(rule.mode == Mode::Enforce),
     }
 }

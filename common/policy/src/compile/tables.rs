@@ -1,7 +1,7 @@
 //! The tables of one policy generation, as plain data.
 
 use treeline_abi::{
-    network::{Prefix4, Prefix6, PrefixRules},
+    network::{AbstractRule, Prefix4, Prefix6, PrefixRules},
     paths::{self, Accept, DeviceKey, ImageRules, Mask, NO_RULE, Wild},
 };
 use treeline_event::Mode;
@@ -29,6 +29,8 @@ pub struct Tables {
     pub prefixes4: Vec<(u32, Prefix4, PrefixRules)>,
     /// IPv6 blocks.
     pub prefixes6: Vec<(u32, Prefix6, PrefixRules)>,
+    /// Abstract names of unix sockets.
+    pub abstracts: Vec<AbstractRule>,
     /// What rules and exceptions by SHA-256 say. Ask [`Tables::image_rules`] when a file's content becomes known.
     pub hashes: Vec<HashRules>,
     /// What the agent says about each rule, by rule index.
@@ -82,6 +84,8 @@ pub struct Usage {
     pub rules: usize,
     /// Address blocks of both families.
     pub prefixes: usize,
+    /// Patterns for abstract names, of [`treeline_abi::network::ABSTRACTS_MAX`].
+    pub abstracts: usize,
     /// Contents.
     pub hashes: usize,
 }
@@ -117,6 +121,7 @@ impl Tables {
             devices: self.devices.len(),
             rules: self.rules.len(),
             prefixes: self.prefixes4.len() + self.prefixes6.len(),
+            abstracts: self.abstracts.len(),
             hashes: self.hashes.len(),
         }
     }

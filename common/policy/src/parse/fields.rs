@@ -7,6 +7,9 @@ use crate::{
     yaml::{Node, Value},
 };
 
+/// Keys that are known in order to be refused with a reason.
+const NEVER_OFFERED: [&str; 1] = ["hosts"];
+
 /// The entries of a mapping whose keys have been checked.
 pub(super) struct Fields<'n> {
     /// What the mapping is, such as "a `file` rule".
@@ -23,8 +26,9 @@ impl<'n> Fields<'n> {
         known: &[&str],
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
+        let offered: Vec<&str> = known.iter().copied().filter(|key| !NEVER_OFFERED.contains(key)).collect();
         let Value::Mapping(pairs) = &node.value else {
-            let help = Some(format!("its keys are {}", suggest::list(known).replace(" or ", " and ")));
+            let help = Some(format!("its keys are {}", suggest::list(&offered).replace(" or ", " and ")));
             diagnostics.error(
                 node.span,
                 format!("{what} has to be a mapping, not {}", node.describe()),
@@ -36,8 +40,8 @@ impl<'n> Fields<'n> {
         for (key, value) in pairs {
             let word = key.value.as_str();
             if !known.contains(&word) {
-                let help = suggest::nearest(word, known.iter().copied()).map_or_else(
-                    || format!("its keys are {}", suggest::list(known).replace(" or ", " and ")),
+                let help = suggest::nearest(word, offered.iter().copied()).map_or_else(
+                    || format!("its keys are {}", suggest::list(&offered).replace(" or ", " and ")),
                     |near| format!("did you mean `{near}`?"),
                 );
                 diagnostics.error(key.span, format!("unknown key `{}` in {what}", clip(word)), Some(help));

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use super::{
     fields::{Fields, peek},
-    scalar::{self, MODES},
+    scalar::{self, MODES, UnixGlob},
 };
 use crate::{
     diagnostic::Diagnostics,
     glob::{Component, Glob},
-    policy::{Exception, FileOperation, Kind, Mode, Operations, PortRange, Rule, Severity},
+    policy::{AddressException, Exception, FileOperation, Kind, Mode, Operations, PortRange, Rule, Severity},
+    source::Spanned,
     suggest,
     yaml::{Node, Value},
 };
@@ -24,8 +25,12 @@ const COMMON: [&str; 6] = ["id", "kind", "mode", "severity", "reason", "except"]
 const KINDS: [(&str, &[&str]); 3] = [
     ("file", &["paths", "operations"]),
     ("exec", &["paths", "sha256"]),
-    ("connect", &["to", "ports", "unix"]),
+    ("connect", &["to", "ports", "except_to", "unix", "hosts"]),
 ];
+/// Why there is no rule by host name.
+const HOSTS: &str = "host names cannot be matched: what a name stands for is known only to who resolved it";
+const HOSTS_HELP: &str = "write addresses in `to` or `except_to`, or leave only a proxy that decides by name: \
+                          `to: [0.0.0.0/0, \"::/0\"]` with `except_to: [{to: [ADDRESS], ports: [PORT]}]`";
 /// Programs that run whatever they are told: an exception for one of them is an exception for everything.
 const INTERPRETERS: [&str; 18] = [
     "sh", "bash", "dash", "zsh", "fish", "busybox", "env", "python", "python3", "perl", "ruby", "node",
@@ -125,8 +130,11 @@ fn exec(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
 }
 
 fn connect(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
+    if let Some(node) = fields.optional("hosts") {
+        out.error(node.span, HOSTS, Some(HOSTS_HELP.into()));
+    }
     let to = fields.optional("to").map(|node| scalar::list(node, "`to`", out, scalar::net));
-    let unix = fields.optional("unix").map(|node| scalar::list(node, "`unix`", out, scalar::glob));
+    let unix = fields.optional("unix").map(|node| scalar::list(node, "`unix`", out, scalar::unix));
     let ports = fields.optional("ports");
     if to.is_none() && unix.is_none() {
         let help = match ports {
@@ -139,14 +147,47 @@ fn connect(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
         let help = Some("remove `ports`, or add `to:`".into());
         out.error(node.span, "`ports` says nothing without `to`: unix sockets have none", help);
     }
-    let ports = match ports {
-        None => vec![PortRange::ALL],
-        Some(node) => {
-            let ranges = scalar::list(node, "`ports`", out, scalar::ports);
-            PortRange::union(ranges.into_iter().map(|range| range.value).collect())
+    let except_to = fields.optional("except_to");
+    if let (Some(node), None) = (except_to, &to) {
+        let help = Some("add `to:`, such as `to: [0.0.0.0/0, \"::/0\"]` for every address".into());
+        out.error(node.span, "`except_to` says nothing without `to`", help);
+    }
+    let except_to = except_to.map(|node| address_exceptions(node, out)).unwrap_or_default();
+    let mut paths = Vec::new();
+    let mut abstracts = Vec::new();
+    for Spanned { value, span } in unix.unwrap_or_default() {
+        match value {
+            UnixGlob::Path(value) => paths.push(Spanned { value, span }),
+            UnixGlob::Abstract(value) => abstracts.push(Spanned { value, span }),
         }
+    }
+    let ports = self::ports(ports, out);
+    Some(Kind::Connect { to: to.unwrap_or_default(), ports, except_to, unix: paths, abstracts })
+}
+
+/// The ranges of `ports`; every port without it.
+fn ports(node: Option<&Node>, out: &mut Diagnostics) -> Vec<PortRange> {
+    let Some(node) = node else { return vec![PortRange::ALL] };
+    let ranges = scalar::list(node, "`ports`", out, scalar::ports);
+    PortRange::union(ranges.into_iter().map(|range| range.value).collect())
+}
+
+fn address_exceptions(node: &Node, out: &mut Diagnostics) -> Vec<AddressException> {
+    let Value::Sequence(items) = &node.value else {
+        let help = Some("write `except_to:` and below it `- to: [127.0.0.0/8]`".into());
+        out.error(node.span, format!("`except_to` has to be a list, not {}", node.describe()), help);
+        return Vec::new();
     };
-    Some(Kind::Connect { to: to.unwrap_or_default(), ports, unix: unix.unwrap_or_default() })
+    if items.is_empty() {
+        out.error(node.span, "`except_to` cannot be empty", Some("leave the key out or add an item".into()));
+    }
+    let read = |item: &Node, out: &mut Diagnostics| {
+        let fields = Fields::new(item, "an item of `except_to`", &["to", "ports"], out)?;
+        let to = fields.required("to", out)?;
+        let to = scalar::list(to, "`to`", out, scalar::net);
+        Some(AddressException { to, ports: ports(fields.optional("ports"), out) })
+    };
+    items.iter().filter_map(|item| read(item, out)).collect()
 }
 
 fn exceptions(node: &Node, out: &mut Diagnostics) -> Vec<Exception> {

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::fields::clip;
 use crate::{
+    abstract_name::AbstractGlob,
     diagnostic::Diagnostics,
     glob::Glob,
     policy::{Mode, PortRange},
@@ -135,6 +136,30 @@ pub(super) fn glob(node: &Node, out: &mut Diagnostics) -> Option<Glob> {
     }
 }
 
+/// A unix socket, by path or by abstract name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum UnixGlob {
+    /// By path.
+    Path(Glob),
+    /// By abstract name.
+    Abstract(AbstractGlob),
+}
+
+/// A path glob, or `@` and a pattern for abstract names.
+pub(super) fn unix(node: &Node, out: &mut Diagnostics) -> Option<UnixGlob> {
+    let text = raw(node, "a socket", out)?;
+    if !text.starts_with('@') {
+        return glob(node, out).map(UnixGlob::Path);
+    }
+    match AbstractGlob::parse(text) {
+        Ok(glob) => Some(UnixGlob::Abstract(glob)),
+        Err(error) => {
+            out.error(node.span, error.message, error.help);
+            None
+        }
+    }
+}
+
 /// A SHA-256 in hexadecimal.
 pub(super) fn sha256(node: &Node, out: &mut Diagnostics) -> Option<[u8; 32]> {
     let text = raw(node, "a SHA-256", out)?;
@@ -170,14 +195,24 @@ pub(super) fn net(node: &Node, out: &mut Diagnostics) -> Option<IpNet> {
     let Some(net) = parsed else {
         let name = text.parse::<f64>().is_err()
             && text.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
-        let help =
-            if name { "host names cannot be matched in the kernel; write addresses" } else { help_form };
+        let help = if name {
+            "host names cannot be matched; write addresses, see `docs/policy.md`"
+        } else {
+            help_form
+        };
         out.error(node.span, format!("`{}` is not an address", clip(text)), Some(help.into()));
         return None;
     };
     if net.trunc() != net {
         let message = format!("`{}` has bits beyond its prefix length", clip(text));
         out.error(node.span, message, Some(format!("write `{}` or `{}`", net.trunc(), net.addr())));
+        return None;
+    }
+    if net.addr().is_unspecified() && net.prefix_len() == net.max_prefix_len() {
+        let loopback = if net.addr().is_ipv4() { "127.0.0.1" } else { "::1" };
+        let help =
+            Some(format!("write `{loopback}`, or `{net_all}/0` for every address", net_all = net.addr()));
+        out.error(node.span, format!("`{}` is loopback to who connects to it", clip(text)), help);
         return None;
     }
     if let IpNet::V6(v6) = net

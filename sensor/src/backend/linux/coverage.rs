@@ -57,6 +57,9 @@ fn in_kernel(rule: &Rule) -> Reach {
     for operation in rule.kind.operation_names() {
         reach.enforced.push(operation.to_owned());
     }
+    if matches!(&rule.kind, Kind::Connect { to, .. } if !to.is_empty()) {
+        reach.enforced.extend([DATAGRAMS, RAW_SOCKETS].map(str::to_owned));
+    }
     if let Kind::Exec { sha256: hashes, .. } = &rule.kind
         && !hashes.is_empty()
     {
@@ -64,6 +67,26 @@ fn in_kernel(rule: &Rule) -> Reach {
         reach.reasons.push("a file's hash is computed when it is first seen; from then on it is refused");
     }
     reach
+}
+
+/// What a rule by address covers beside connects.
+const DATAGRAMS: &str = "datagrams";
+const RAW_SOCKETS: &str = "raw sockets";
+/// What no cgroup program is asked for.
+const PACKET_SOCKETS: &str = "packet sockets";
+const PACKETS: &str = "the kernel asks cgroup programs about sockets of IPv4 and IPv6 only";
+
+/// What a rule by address amounts to with these cgroup programs: enforced, and not seen.
+fn addresses(attached: &dyn Fn(&str) -> bool) -> (Vec<&'static str>, Vec<&'static str>) {
+    let parts: [(&str, &[&str]); 3] = [
+        ("connect", &["cgroup/connect4", "cgroup/connect6"]),
+        (DATAGRAMS, &["cgroup/sendmsg4", "cgroup/sendmsg6"]),
+        (RAW_SOCKETS, &["cgroup/sock_create"]),
+    ];
+    let (enforced, unseen): (Vec<_>, Vec<_>) =
+        parts.into_iter().partition(|(_, hooks)| hooks.iter().all(|hook| attached(hook)));
+    let words = |parts: Vec<(&'static str, _)>| parts.into_iter().map(|(word, _)| word).collect();
+    (words(enforced), words(unseen))
 }
 
 fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
@@ -92,12 +115,15 @@ fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
                 reach.reasons.push("a connect to a unix socket is seen when the system call returns");
                 &mut reach.observed
             }
-            (Kind::Connect { .. }, _) if attached("cgroup/connect4") && attached("cgroup/connect6") => {
-                &mut reach.enforced
-            }
             (Kind::Connect { .. }, _) => {
-                reach.reasons.push("the cgroup programs for connect are not attached");
-                &mut reach.unseen
+                let (enforced, unseen) = addresses(&attached);
+                reach.enforced.extend(enforced.into_iter().map(str::to_owned));
+                if !unseen.is_empty() {
+                    reach.reasons.push("not every cgroup program is attached");
+                }
+                reach.reasons.push(PACKETS);
+                reach.unseen.extend(unseen.into_iter().chain([PACKET_SOCKETS]).map(str::to_owned));
+                continue;
             }
         };
         list.push(operation.to_owned());

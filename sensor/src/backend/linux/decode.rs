@@ -8,7 +8,8 @@ use treeline_abi::{
     record::{DEVICE_PREFIX_LEN, Flags, PARTS},
 };
 use treeline_event::{
-    Action, Destination, FileId, FileRef, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, Verdict,
+    Action, Destination, FileId, FileRef, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, SocketKind,
+    Verdict,
 };
 use zerocopy::FromBytes;
 
@@ -178,6 +179,10 @@ impl Decoder {
     fn destination(&self, record: &Parts<'_>) -> Result<Destination, String> {
         let header = &record.header;
         let port = header.port as u16;
+        let (family, kind) = (header.detail as u16, (header.detail >> 16) as u16);
+        if kind != 0 {
+            return Ok(Destination::Socket(SocketKind { family, kind, protocol: port }));
+        }
         let [a, b, c, d, ..] = header.address;
         match header.detail as i32 {
             libc::AF_INET => Ok(Destination::V4(Ipv4Addr::new(a, b, c, d), port)),
@@ -280,6 +285,18 @@ mod tests {
         let record = record(Kind::Open, &[b"\x01\0\0\0/memfd:x"], |_| ());
         let Action::Open { file, .. } = action(&record) else { panic!("an open") };
         assert_eq!(file.path.to_string(), "memfd:x");
+    }
+
+    #[test]
+    fn sockets_that_were_asked_for() {
+        let record = record(Kind::Connect, &[], |header| {
+            header.detail = 17 | 3 << 16;
+            header.port = 0x0300;
+        });
+        let Action::Connect { to: Destination::Socket(kind), .. } = action(&record) else {
+            panic!("a socket")
+        };
+        assert_eq!(kind.to_string(), "packet/raw/768");
     }
 
     #[test]

@@ -16,8 +16,10 @@ pub(super) enum HookKind {
     ModifyReturn,
     /// At the return of a kernel function (Linux 5.5).
     Exit,
-    /// At a connect of the root cgroup (Linux 4.17).
-    CgroupConnect,
+    /// At a connect or a datagram of the root cgroup (Linux 4.17, 4.18).
+    CgroupAddress,
+    /// At the making of an IPv4 or IPv6 socket in the root cgroup (Linux 4.10).
+    CgroupSocket,
 }
 
 /// One program and where it goes.
@@ -61,7 +63,7 @@ impl Hook {
             HookKind::Lsm => "lsm",
             HookKind::ModifyReturn => return format!("fmod_ret/{}", fmod_ret::function(self.target)),
             HookKind::Exit => "fexit",
-            HookKind::CgroupConnect => "cgroup",
+            HookKind::CgroupAddress | HookKind::CgroupSocket => "cgroup",
         };
         format!("{kind}/{}", self.target)
     }
@@ -73,7 +75,7 @@ const LIFECYCLE: [Hook; 3] = [
     Hook::new(HookKind::Tracepoint, "process_exit", "sched_process_exit", true),
 ];
 
-const LSM: [Hook; 15] = [
+const LSM: [Hook; 17] = [
     Hook::new(HookKind::Lsm, "file_open", "file_open", true),
     Hook::new(HookKind::Lsm, "inode_create", "inode_create", true),
     Hook::new(HookKind::Lsm, "inode_mkdir", "inode_mkdir", true),
@@ -85,16 +87,21 @@ const LSM: [Hook; 15] = [
     Hook::new(HookKind::Lsm, "inode_rename", "inode_rename", true),
     Hook::new(HookKind::Lsm, "bprm_check_security", "bprm_check_security", true),
     Hook::new(HookKind::Lsm, "socket_connect", "socket_connect", true),
+    Hook::new(HookKind::Lsm, "socket_sendmsg", "socket_sendmsg", true),
+    Hook::new(HookKind::Lsm, "socket_create", "socket_create", true),
     Hook::new(HookKind::Lsm, "unix_stream_connect", "unix_stream_connect", true),
     Hook::new(HookKind::Lsm, "unix_may_send", "unix_may_send", true),
     Hook::new(HookKind::Exit, "open_exit", "do_filp_open", false),
     Hook::new(HookKind::Exit, "connect_exit", "__sys_connect_file", false),
 ];
 
-const FALLBACK: [Hook; 3] = [
+const FALLBACK: [Hook; 6] = [
     Hook::new(HookKind::Tracepoint, "syscall_exit", "sys_exit", true),
-    Hook::new(HookKind::CgroupConnect, "cgroup_connect4", "connect4", false),
-    Hook::new(HookKind::CgroupConnect, "cgroup_connect6", "connect6", false),
+    Hook::new(HookKind::CgroupAddress, "cgroup_connect4", "connect4", false),
+    Hook::new(HookKind::CgroupAddress, "cgroup_connect6", "connect6", false),
+    Hook::new(HookKind::CgroupAddress, "cgroup_sendmsg4", "sendmsg4", false),
+    Hook::new(HookKind::CgroupAddress, "cgroup_sendmsg6", "sendmsg6", false),
+    Hook::new(HookKind::CgroupSocket, "cgroup_sock_create", "sock_create", false),
 ];
 
 /// Whether the kernel runs BPF LSM programs at all.

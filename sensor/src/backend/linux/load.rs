@@ -4,7 +4,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    programs::{BtfTracePoint, CgroupAttachMode, CgroupSockAddr, FExit, Lsm, Program, ProgramError},
+    programs::{
+        BtfTracePoint, CgroupAttachMode, CgroupSock, CgroupSockAddr, FExit, Lsm, Program, ProgramError,
+    },
 };
 use treeline_abi::{Offsets, Settings};
 use treeline_event::{HookState, HookStatus};
@@ -58,8 +60,9 @@ fn try_attach(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf) -> Result<(), String> {
         HookKind::Tracepoint => attach_tracepoint(program, hook.target, btf),
         HookKind::Lsm => attach_lsm(program, hook.target, btf),
         HookKind::Exit => attach_exit(program, hook.target, btf),
-        HookKind::CgroupConnect => attach_cgroup(program),
         HookKind::ModifyReturn => return Err("aya cannot load this kind of program".to_owned()),
+        HookKind::CgroupAddress => attach_cgroup_address(program),
+        HookKind::CgroupSocket => attach_cgroup_socket(program),
     };
     result.map_err(|error| describe(&error))
 }
@@ -83,12 +86,22 @@ fn attach_exit(program: &mut Program, target: &str, btf: &Btf) -> Result<(), Pro
 }
 
 /// Attaches to the root of the unified hierarchy: the program itself leaves everybody without a label alone.
-fn attach_cgroup(program: &mut Program) -> Result<(), ProgramError> {
+fn attach_cgroup_address(program: &mut Program) -> Result<(), ProgramError> {
     let program: &mut CgroupSockAddr = program.try_into()?;
     program.load()?;
+    program.attach(root_cgroup()?, CgroupAttachMode::Single).map(drop)
+}
+
+/// As above.
+fn attach_cgroup_socket(program: &mut Program) -> Result<(), ProgramError> {
+    let program: &mut CgroupSock = program.try_into()?;
+    program.load()?;
+    program.attach(root_cgroup()?, CgroupAttachMode::Single).map(drop)
+}
+
+fn root_cgroup() -> Result<std::fs::File, ProgramError> {
     let root = super::mounts::cgroup2_root().map_err(ProgramError::IOError)?;
-    let directory = std::fs::File::open(root).map_err(ProgramError::IOError)?;
-    program.attach(directory, CgroupAttachMode::Single).map(drop)
+    std::fs::File::open(root).map_err(ProgramError::IOError)
 }
 
 /// The kernel's own words: the error and, for a refused program, the last lines of the verifier's log.

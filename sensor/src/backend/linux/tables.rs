@@ -6,9 +6,12 @@ use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, LpmTrie, MapData, MapError, lpm_trie},
 };
-use treeline_abi::paths::{
-    self, ALIASES_MAX, Accept, AliasKey, AliasRules, FileKey, ImageRules, Mask, RULES_MAX, Rule, Table,
-    WILD_MAX, WORDS, WildWords,
+use treeline_abi::{
+    network::{ABSTRACTS_MAX, AbstractRule},
+    paths::{
+        self, ALIASES_MAX, Accept, AliasKey, AliasRules, FileKey, ImageRules, Mask, RULES_MAX, Rule, Table,
+        WILD_MAX, WORDS, WildWords,
+    },
 };
 use treeline_policy::compile::Tables;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
@@ -26,6 +29,8 @@ struct Filled {
     devices: Vec<[u8; 8]>,
     prefixes4: Vec<(u32, [u8; 8])>,
     prefixes6: Vec<(u32, [u8; 20])>,
+    /// Rules, from the first on.
+    rules: u32,
 }
 
 /// The kernel's tables.
@@ -53,6 +58,8 @@ impl KernelTables {
         std::thread::sleep(GRACE);
         self.empty(ebpf, slot)?;
         let filled = &mut self.filled[slot as usize];
+        let rules_before = filled.rules;
+        filled.rules = rules_before.max(tables.rules.len() as u32);
         for (hash, mask) in &tables.names {
             filled.names.push(*hash);
             hash_map::<u64, [u8; size_of::<Mask>()]>(ebpf, "MASKS")?
@@ -89,6 +96,15 @@ impl KernelTables {
         let mut rules = array::<{ size_of::<Rule>() }>(ebpf, "RULES")?;
         for (index, rule) in tables.rules.iter().enumerate() {
             rules.set(slot * RULES_MAX + index as u32, bytes::<_, 16>(rule), 0).map_err(io)?;
+        }
+        // A raw socket is judged by all rules of the slot, so none may be left of the policy that it held before.
+        for index in tables.rules.len() as u32..rules_before {
+            rules.set(slot * RULES_MAX + index, [0; 16], 0).map_err(io)?;
+        }
+        let mut abstracts = array::<{ size_of::<AbstractRule>() }>(ebpf, "ABSTRACTS")?;
+        let ends = std::iter::once(&AbstractRule::NONE);
+        for (index, rule) in tables.abstracts.iter().chain(ends).take(ABSTRACTS_MAX as usize).enumerate() {
+            abstracts.set(slot * ABSTRACTS_MAX + index as u32, bytes(rule), 0).map_err(io)?;
         }
         array::<{ size_of::<Table>() }>(ebpf, "TABLES")?.set(slot, bytes(&tables.table), 0).map_err(io)?;
         array::<4>(ebpf, "ACTIVE")?.set(0, (slot + 1).to_ne_bytes(), 0).map_err(io)?;
@@ -156,6 +172,8 @@ impl KernelTables {
 
     fn empty(&mut self, ebpf: &mut Ebpf, slot: u32) -> Result<(), BackendError> {
         let filled = std::mem::take(&mut self.filled[slot as usize]);
+        // Rules are written over, not taken out.
+        self.filled[slot as usize].rules = filled.rules;
         for hash in &filled.names {
             hash_map::<u64, [u8; size_of::<Mask>()]>(ebpf, "MASKS")?.remove(hash).map_err(io)?;
         }

@@ -46,9 +46,12 @@ pub(super) struct Args {
     /// Connect to an address; an IPv6 address in brackets
     #[arg(long, value_name = "ADDRESS:PORT", group = "object")]
     connect: Option<String>,
-    /// Connect to a unix socket
-    #[arg(long, value_name = "PATH", group = "object")]
+    /// Connect to a unix socket, by path or by abstract name
+    #[arg(long, value_name = "PATH|@NAME", group = "object")]
     unix: Option<PathBuf>,
+    /// Make a socket that does not say where it leads: raw, packet, SCTP, vsock...
+    #[arg(long, group = "object")]
+    raw_socket: bool,
     /// SHA-256 of the file that is executed
     #[arg(long, value_name = "HEX", requires = "exec", value_parser = sha256)]
     sha256: Option<Digest>,
@@ -149,7 +152,13 @@ fn object(args: &Args) -> anyhow::Result<Object> {
             sha256: args.sha256.map(|digest| digest.0),
         });
     }
+    if args.raw_socket {
+        return Ok(Object::RawSocket);
+    }
     if let Some(path) = &args.unix {
+        if let Some(name) = path.as_os_str().as_bytes().strip_prefix(b"@") {
+            return Ok(Object::ConnectAbstract { name: name.to_vec() });
+        }
         return Ok(Object::ConnectUnix { path: own_path(path, Follow::Last)? });
     }
     let Some(text) = &args.connect else { bail!("name an operation, such as `--read PATH`") };

@@ -1,0 +1,269 @@
+//! Connect rules: where a subject connects or sends to, judged by address, by abstract name, or, where a socket says
+//! nothing of it, as any address.
+//!
+//! Each judgement is up to two passes: rules without exceptions, and then, when there were others, the subject's
+//! executable is looked at, once, and they are weighed. Results are packed, see [`Decision::pack`].
+
+use treeline_abi::{
+    Label,
+    network::{
+        ABSTRACT_WORDS_USED, ABSTRACTS_MAX, AbstractRule, Prefix4, Prefix6, PrefixRules, RULES_PER_PREFIX_MAX,
+    },
+    paths::{NO_RULE, RULES_MAX, Rule},
+};
+
+use crate::{
+    cgroup::AF_INET,
+    decide::{Decision, active, subject_sets},
+    kernel::{GO_ON, STOP, copy, masked, repeat},
+    maps::{ABSTRACTS, PREFIXES4, PREFIXES6, RULES},
+    scratch::{Found, Scratch},
+};
+
+/// A rule with exceptions was noted in the first pass.
+const NOTED: u64 = 1 << 63;
+const LOOPBACK4: [u8; 4] = [127, 0, 0, 1];
+
+/// What a pass knows, the same in all its rounds. What it finds is in `Scratch::found`, and not here on the stack:
+/// before Linux 6.7 the verifier looks at one round of a loop only, with the values that the stack has at its
+/// beginning, and takes branches out that these rule out.
+#[derive(Clone, Copy)]
+struct Weighing {
+    scratch: *mut Scratch,
+    /// Exception sets of the subject, for the second pass.
+    sets: u64,
+    slot: u32,
+    /// 1 in the first pass, which weighs the rules without exceptions and only notes the others.
+    plain: u32,
+}
+
+impl Weighing {
+    #[inline(always)]
+    fn new(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> Self {
+        scratch.found = Found { packed: 0, exceptions: 0 };
+        Self { scratch, sets, slot, plain }
+    }
+
+    /// Weighs a rule that matches.
+    #[inline(always)]
+    fn add(&self, index: u32, rule: &Rule) {
+        // SAFETY: the pointer was put there by `new` and outlives the loop; the verifier tracks it.
+        let found = unsafe { &mut (*self.scratch).found };
+        let plain = rule.exceptions == 0;
+        if !plain && self.plain != 0 {
+            found.exceptions = 1;
+        }
+        if plain == (self.plain != 0) && rule.exceptions & self.sets == 0 {
+            let mut decision = Decision::unpack(found.packed, 0);
+            decision.add(index + 1, rule.enforce != 0);
+            found.packed = decision.pack();
+        }
+    }
+
+    /// As [`Self::add`], by the rule's index.
+    #[inline(always)]
+    fn add_index(&self, index: u32) {
+        let index = index & (RULES_MAX - 1);
+        if let Some(rule) = RULES.get(self.slot * RULES_MAX + index) {
+            self.add(index, rule);
+        }
+    }
+
+    #[inline(always)]
+    fn packed(&self) -> u64 {
+        // SAFETY: as in `add`.
+        let found = unsafe { &(*self.scratch).found };
+        found.packed | if found.exceptions != 0 { NOTED } else { 0 }
+    }
+}
+
+/// The severer of two passes. Both are of one generation, which is put in later.
+#[inline(always)]
+fn severer(one: u64, other: u64) -> u64 {
+    Decision::unpack(one & !NOTED, 0).or(Decision::unpack(other & !NOTED, 0)).pack()
+}
+
+/// Judges the destination in the record's head.
+#[inline(never)]
+pub(crate) fn judge_address(scratch: &mut Scratch, label: &Label) -> u64 {
+    let Some(active) = active() else {
+        return 0;
+    };
+    let first = weigh_address(scratch, active.slot, 0, 1);
+    let also = weigh_loopback(scratch, active.slot, 0, 1);
+    let plain = severer(first, also);
+    if (first | also) & NOTED == 0 {
+        return plain;
+    }
+    let sets = subject_sets(scratch, active.table, active.slot, label.flags);
+    let first = weigh_address(scratch, active.slot, sets, 0);
+    let also = weigh_loopback(scratch, active.slot, sets, 0);
+    severer(plain, severer(first, also))
+}
+
+/// One pass over the rules of the longest prefix of the destination, as `treeline_abi::network` says it is looked up.
+#[inline(never)]
+fn weigh_address(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> u64 {
+    let address = scratch.header.address;
+    let v4 = scratch.header.detail == AF_INET as u32;
+    let mapped = matches!(address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..]);
+    let rules = if v4 || mapped {
+        let at = if v4 { 0 } else { 12 };
+        let address = match [address[at], address[at + 1], address[at + 2], address[at + 3]] {
+            [0, 0, 0, 0] => LOOPBACK4,
+            address => address,
+        };
+        PREFIXES4.get(&aya_ebpf::maps::lpm_trie::Key::new(64, Prefix4 { slot, address }))
+    } else {
+        let mut address = address;
+        if address == [0; 16] {
+            address[15] = 1;
+        }
+        PREFIXES6.get(&aya_ebpf::maps::lpm_trie::Key::new(160, Prefix6 { slot, address }))
+    };
+    let port = scratch.header.port;
+    weigh_ports(rules, port, Weighing::new(scratch, slot, sets, plain))
+}
+
+/// One pass over the rules of IPv4's loopback, if the destination is `::`: a socket that is bound to a mapped address
+/// connects there.
+#[inline(never)]
+fn weigh_loopback(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> u64 {
+    if scratch.header.detail == AF_INET as u32 || scratch.header.address != [0; 16] {
+        return 0;
+    }
+    let rules = PREFIXES4.get(&aya_ebpf::maps::lpm_trie::Key::new(64, Prefix4 { slot, address: LOOPBACK4 }));
+    let port = scratch.header.port;
+    weigh_ports(rules, port, Weighing::new(scratch, slot, sets, plain))
+}
+
+#[inline(always)]
+fn weigh_ports(rules: Option<&PrefixRules>, port: u32, weighing: Weighing) -> u64 {
+    let Some(rules) = rules else {
+        return 0;
+    };
+    let mut pass = PortPass { rules, port, weighing };
+    repeat(RULES_PER_PREFIX_MAX as u32, weigh_port, &mut pass);
+    pass.weighing.packed()
+}
+
+/// One pass over the rules of a prefix.
+struct PortPass {
+    rules: *const PrefixRules,
+    port: u32,
+    weighing: Weighing,
+}
+
+extern "C" fn weigh_port(index: u64, pass: *mut PortPass) -> u64 {
+    // SAFETY: the pointers were put there by `weigh_ports` and outlive the loop; the verifier tracks them.
+    let (pass, rules) = unsafe { (&*pass, &*(*pass).rules) };
+    let index = index as usize;
+    if index >= RULES_PER_PREFIX_MAX || index as u32 >= rules.count {
+        return STOP;
+    }
+    let candidate = rules.rules[index];
+    if pass.port < candidate.port_first as u32 || pass.port > candidate.port_last as u32 {
+        return GO_ON;
+    }
+    pass.weighing.add_index(candidate.rule);
+    GO_ON
+}
+
+/// Judges a socket whose destinations cannot be looked at: every rule that names an address counts.
+#[inline(never)]
+pub(crate) fn judge_raw(scratch: &mut Scratch, label: &Label) -> u64 {
+    let Some(active) = active() else {
+        return 0;
+    };
+    let first = weigh_raw(scratch, active.slot, 0, 1);
+    if first & NOTED == 0 {
+        return first;
+    }
+    let sets = subject_sets(scratch, active.table, active.slot, label.flags);
+    severer(first, weigh_raw(scratch, active.slot, sets, 0))
+}
+
+#[inline(never)]
+fn weigh_raw(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> u64 {
+    let mut pass = Weighing::new(scratch, slot, sets, plain);
+    repeat(RULES_MAX, weigh_by_address, &mut pass);
+    pass.packed()
+}
+
+extern "C" fn weigh_by_address(index: u64, pass: *mut Weighing) -> u64 {
+    // SAFETY: as in `weigh_port`.
+    let pass = unsafe { &*pass };
+    let index = index as u32 & (RULES_MAX - 1);
+    if let Some(rule) = RULES.get(pass.slot * RULES_MAX + index)
+        && rule.operations & Rule::BY_ADDRESS != 0
+    {
+        pass.add(index, rule);
+    }
+    GO_ON
+}
+
+/// Judges an abstract name of `len` bytes at a kernel address.
+#[inline(never)]
+pub(crate) fn judge_abstract(scratch: &mut Scratch, label: &Label, name: u64, len: u32) -> u64 {
+    let Some(active) = active() else {
+        return 0;
+    };
+    take_name(scratch, name, len);
+    let first = weigh_name(scratch, active.slot, 0, 1);
+    if first & NOTED == 0 {
+        return first;
+    }
+    let sets = subject_sets(scratch, active.table, active.slot, label.flags);
+    severer(first, weigh_name(scratch, active.slot, sets, 0))
+}
+
+/// Copies a name to where it is compared: from its beginning, and aligned to its end.
+#[inline(always)]
+fn take_name(scratch: &mut Scratch, name: u64, len: u32) {
+    let len = masked::<0x7f>(len);
+    for word in 0..scratch.name_head.len() {
+        // SAFETY: within both arrays; volatile, so that it stays word by word.
+        unsafe {
+            (&raw mut scratch.name_head[word]).write_volatile(0);
+            (&raw mut scratch.name_tail[word]).write_volatile(0);
+        }
+    }
+    scratch.abstract_len = len;
+    copy(scratch.name_head.as_mut_ptr().cast(), len, name);
+    let at = masked::<0xff>(size_of_val(&scratch.name_tail) as u32 - len) as usize;
+    // SAFETY: `at` is at most 128 and `len` fills the rest; the fields behind give the verifier's bounds room.
+    copy(unsafe { scratch.name_tail.as_mut_ptr().cast::<u8>().add(at) }, len, name);
+}
+
+#[inline(never)]
+fn weigh_name(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> u64 {
+    let mut pass = Weighing::new(scratch, slot, sets, plain);
+    repeat(ABSTRACTS_MAX, weigh_pattern, &mut pass);
+    pass.packed()
+}
+
+extern "C" fn weigh_pattern(index: u64, pass: *mut Weighing) -> u64 {
+    // SAFETY: as in `weigh_port`; nothing of the scratch memory that is read here is written meanwhile.
+    let (pass, scratch) = unsafe { (&*pass, &*(*pass).scratch) };
+    let Some(pattern) = ABSTRACTS.get(pass.slot * ABSTRACTS_MAX + index as u32) else {
+        return STOP;
+    };
+    let pattern: &AbstractRule = pattern;
+    if pattern.rule == NO_RULE {
+        return STOP;
+    }
+    if scratch.abstract_len < pattern.len_min || scratch.abstract_len > pattern.len_max {
+        return GO_ON;
+    }
+    let last = scratch.name_tail.len() - ABSTRACT_WORDS_USED;
+    let mut differs = 0;
+    for word in 0..ABSTRACT_WORDS_USED {
+        differs |= (scratch.name_head[word] & pattern.prefix_mask[word]) ^ pattern.prefix[word];
+        differs |=
+            (scratch.name_tail[last + word] & pattern.suffix_mask[last + word]) ^ pattern.suffix[last + word];
+    }
+    if differs == 0 {
+        pass.add_index(pattern.rule - 1);
+    }
+    GO_ON
+}
