@@ -43,7 +43,7 @@ impl Decision {
 
     /// The verdict and rule in one register.
     #[inline(always)]
-    fn pack(self) -> u64 {
+    pub(crate) fn pack(self) -> u64 {
         (self.verdict as u64) << 32 | self.rule as u64
     }
 

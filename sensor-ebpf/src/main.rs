@@ -7,6 +7,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod ancestors;
 mod cgroup;
 mod decide;
 mod emit;

@@ -6,7 +6,7 @@
 
 use treeline_abi::{
     Header,
-    paths::{AliasKey, FileKey, Mask, WORDS},
+    paths::{AliasKey, AncestorKey, FileKey, Mask, WORDS},
     record::DATA_LEN_MAX,
 };
 
@@ -68,6 +68,7 @@ pub(crate) struct Scratch {
     pub(crate) subject: Walked,
     pub(crate) key: FileKey,
     pub(crate) alias: AliasKey,
+    pub(crate) ancestor: AncestorKey,
 }
 
 const _: () = assert!(size_of::<Scratch>() <= 32 * 1024);

@@ -7,8 +7,8 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, MapData, MapError, lpm_trie},
 };
 use treeline_abi::paths::{
-    self, ALIASES_MAX, Accept, AliasKey, AliasRules, FileKey, ImageRules, Mask, RULES_MAX, Rule, Table,
-    WILD_MAX, WORDS, WildWords,
+    self, ALIASES_MAX, Accept, AliasKey, AliasRules, AncestorKey, FileKey, ImageRules, Mask, RULES_MAX, Rule,
+    Table, WILD_MAX, WORDS, WildWords,
 };
 use treeline_policy::compile::Tables;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
@@ -24,6 +24,7 @@ const GRACE: Duration = Duration::from_millis(100);
 struct Filled {
     names: Vec<u64>,
     devices: Vec<[u8; 8]>,
+    ancestors: Vec<[u8; size_of::<AncestorKey>()]>,
     prefixes4: Vec<(u32, [u8; 8])>,
     prefixes6: Vec<(u32, [u8; 20])>,
 }
@@ -63,6 +64,11 @@ impl KernelTables {
             filled.devices.push(bytes(key));
             let mut map = hash_map::<[u8; 8], [u8; size_of::<Mask>()]>(ebpf, "DEVICES")?;
             map.insert(bytes::<_, 8>(key), bytes(mask), 0).map_err(io)?;
+        }
+        for (key, rule) in &tables.ancestors {
+            filled.ancestors.push(bytes(key));
+            let mut map = hash_map::<[u8; size_of::<AncestorKey>()], u32>(ebpf, "ANCESTORS")?;
+            map.insert(bytes::<_, 16>(key), rule, 0).map_err(io)?;
         }
         for (len, key, rules) in &tables.prefixes4 {
             filled.prefixes4.push((*len, bytes(key)));
@@ -161,6 +167,10 @@ impl KernelTables {
         }
         for key in &filled.devices {
             hash_map::<[u8; 8], [u8; size_of::<Mask>()]>(ebpf, "DEVICES")?.remove(key).map_err(io)?;
+        }
+        for key in &filled.ancestors {
+            let mut map = hash_map::<[u8; size_of::<AncestorKey>()], u32>(ebpf, "ANCESTORS")?;
+            map.remove(key).map_err(io)?;
         }
         for (len, key) in &filled.prefixes4 {
             lpm::<8>(ebpf, "PREFIXES4")?.remove(&lpm_trie::Key::new(*len, *key)).map_err(io)?;
