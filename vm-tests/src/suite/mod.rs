@@ -6,6 +6,7 @@ pub(crate) mod cases;
 mod control;
 mod cost;
 mod guard;
+mod matrix;
 pub(crate) mod session;
 pub(crate) mod stage;
 
@@ -26,8 +27,15 @@ pub(crate) struct Group {
 }
 
 /// In the order in which they run.
-pub(crate) const GROUPS: &[Group] =
-    &[boot::GROUP, control::GROUP, guard::ENFORCE, guard::MONITOR, adopt::GROUP];
+pub(crate) const GROUPS: &[Group] = &[
+    boot::GROUP,
+    control::GROUP,
+    guard::ENFORCE,
+    guard::MONITOR,
+    adopt::GROUP,
+    matrix::LSM,
+    matrix::FALLBACK,
+];
 
 /// Groups that run only when they are asked for by name: they measure.
 pub(crate) const BY_REQUEST: &[Group] = &[cost::GROUP];

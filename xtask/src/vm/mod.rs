@@ -10,6 +10,7 @@ mod cpio;
 mod guest;
 mod initramfs;
 mod kernel;
+mod matrix;
 mod programs;
 mod report;
 mod run;

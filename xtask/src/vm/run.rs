@@ -11,6 +11,7 @@ use super::catalogue::{Catalogue, Pin};
 use super::guest::{End, Guest, Run};
 use super::initramfs;
 use super::kernel::Kernel;
+use super::matrix::Matrix;
 use super::report::{self, Totals};
 use crate::{build, checkout::Checkout, outcome::Outcome, step};
 
@@ -42,6 +43,9 @@ pub(crate) struct Args {
     /// Leave the sensor out: its tests are skipped by name, those of the guest itself run
     #[arg(long, conflicts_with = "treeline")]
     without_sensor: bool,
+    /// Write what the guests told of the escape matrix into docs/escape-matrix.md
+    #[arg(long)]
+    write_matrix: bool,
     /// How long one guest may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
     timeout_s: u64,
@@ -66,11 +70,13 @@ pub(crate) fn run(checkout: &Checkout, args: &Args) -> Result<Outcome> {
     println!("vm: guests run under {}: {}", choice.accelerator, choice.reason);
     let common = common_archive(args, checkout)?;
     let mut totals = Totals::default();
+    let mut matrix = Matrix::default();
     for pin in &pins {
-        totals += boot(args, checkout, &cache, pin, &choice, &common)?;
+        totals += boot(args, checkout, &cache, pin, &choice, &common, &mut matrix)?;
     }
     println!("vm: {} of {} kernels booted: {totals}", pins.len(), catalogue.all().len());
-    Ok(Outcome::from_count(totals.failed_count))
+    let differing_count = matrix.settle(checkout.root(), args.write_matrix)?;
+    Ok(Outcome::from_count(totals.failed_count + differing_count))
 }
 
 fn list(catalogue: &Catalogue, cache: &Path) {
@@ -114,6 +120,7 @@ fn boot(
     pin: &Pin,
     choice: &Choice,
     common: &[u8],
+    matrix: &mut Matrix,
 ) -> Result<Totals> {
     let kernel = Kernel::open(cache, pin)?;
     let logs = checkout.logs();
@@ -141,6 +148,7 @@ fn boot(
         guest.accelerator = Accelerator::Tcg;
         run = guest.run()?;
     }
+    matrix.add(&pin.series, &run.lines);
     let totals = show(&kernel.release, &guest, &run);
     if args.keep {
         let words: Vec<String> =
