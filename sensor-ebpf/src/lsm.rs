@@ -3,8 +3,11 @@
 //! A hook that comes after a refusal of another security module keeps that refusal. Tasks without a label pay for the
 //! look at their task storage and nothing else.
 
+mod above;
+mod descriptors;
 mod exec;
 mod files;
+mod mounts;
 mod sockets;
 
 use treeline_abi::{Kind, Label, Verdict};

@@ -8,8 +8,8 @@ use treeline_abi::{
     Kind, Loss,
     network::{ABSTRACTS_MAX, AbstractRule, PREFIXES_MAX, Prefix4, Prefix6, PrefixRules},
     paths::{
-        ALIASES_MAX, Accept, AliasKey, AliasRules, DEVICES_MAX, DeviceKey, FileKey, ImageRules, Mask,
-        NAMES_MAX, RULES_MAX, Rule, SLOTS, Table, WILD_MAX, WORDS, WildWords,
+        ALIASES_MAX, ANCESTORS_MAX, Accept, AliasKey, AliasRules, AncestorKey, DEVICES_MAX, DeviceKey,
+        FileKey, ImageRules, Mask, NAMES_MAX, RULES_MAX, Rule, SLOTS, Table, WILD_MAX, WORDS, WildWords,
     },
 };
 
@@ -66,6 +66,10 @@ pub(crate) static IMAGES: HashMap<FileKey, ImageRules> = HashMap::with_max_entri
 /// Protected files with several names, by identity.
 #[map]
 pub(crate) static ALIASES: HashMap<AliasKey, AliasRules> = HashMap::with_max_entries(ALIASES_MAX * SLOTS, 0);
+
+/// Directories above protected places, and the rule that protects something there.
+#[map]
+pub(crate) static ANCESTORS: HashMap<AncestorKey, u32> = HashMap::with_max_entries(ANCESTORS_MAX * SLOTS, 0);
 
 /// Connect rules by IPv4 prefix.
 #[map]

@@ -7,7 +7,7 @@
 use treeline_abi::{
     Header,
     network::ABSTRACT_WORDS,
-    paths::{AliasKey, FileKey, Mask, WORDS},
+    paths::{AliasKey, AncestorKey, FileKey, Mask, WORDS},
     record::DATA_LEN_MAX,
 };
 
@@ -94,6 +94,7 @@ pub(crate) struct Scratch {
     pub(crate) operations: u32,
     /// The policy's generation by which an object was judged.
     pub(crate) generation: u64,
+    pub(crate) ancestor: AncestorKey,
     /// An abstract name from its beginning, and aligned to its end.
     pub(crate) name_head: [u64; ABSTRACT_WORDS],
     pub(crate) name_tail: [u64; ABSTRACT_WORDS],

@@ -93,6 +93,9 @@ extern "C" fn step<const KEEP: bool, const MATCH: bool>(depth: u64, walk: *mut W
     let at = if KEEP { scratch.walked.at } else { scratch.subject.at };
     let parent: u64 = read(at + offset!(dentry_parent));
     if parent == at {
+        if !is_root(at) {
+            return STOP;
+        }
         if KEEP {
             scratch.walked.flags |= Walked::RESOLVED;
         } else {
@@ -120,9 +123,20 @@ extern "C" fn step<const KEEP: bool, const MATCH: bool>(depth: u64, walk: *mut W
     GO_ON
 }
 
+/// Whether a dentry that is its own parent is where a path begins: the root of a filesystem, or an object that never
+/// had a directory.
+///
+/// A file that was opened by handle and whose directory the kernel has not looked up is neither: its path exists, and
+/// is not known here. (`DCACHE_DISCONNECTED` is bit 5 at least from Linux 2.6.37 to 7.3.)
+#[inline(always)]
+pub(crate) fn is_root(dentry: u64) -> bool {
+    const DCACHE_DISCONNECTED: u32 = 1 << 5;
+    dentry != 0 && read::<u32>(dentry + offset!(dentry_flags)) & DCACHE_DISCONNECTED == 0
+}
+
 /// Copies the name of a dentry to `Scratch::name`, the last word zero-padded. Its length, or 0 when it is unreadable.
 #[inline(always)]
-fn read_name(scratch: &mut Scratch, dentry: u64) -> u32 {
+pub(crate) fn read_name(scratch: &mut Scratch, dentry: u64) -> u32 {
     let len: u32 = read(dentry + offset!(dentry_name_len));
     let name: u64 = read(dentry + offset!(dentry_name));
     let len = masked::<0xff>(len);
@@ -175,10 +189,10 @@ fn detached_name(scratch: &mut Scratch) {
     }
 }
 
-/// One step of the matcher, see `treeline_abi::paths`.
+/// `treeline_abi::name::hash` of the name in `Scratch::name`.
 #[inline(always)]
-fn advance(scratch: &mut Scratch, len: u32, table: &'static Table, slot: u32) {
-    let mut hash = name::mix(table.seed, len as u64);
+pub(crate) fn hash_name(scratch: &Scratch, len: u32, seed: u64) -> u64 {
+    let mut hash = name::mix(seed, len as u64);
     let words = (len as usize).div_ceil(8);
     for index in 0..NAME_WORDS - 1 {
         if index >= words {
@@ -190,7 +204,13 @@ fn advance(scratch: &mut Scratch, len: u32, table: &'static Table, slot: u32) {
         }
         hash = name::mix(hash, word);
     }
-    hash = name::mix(hash, 0);
+    name::mix(hash, 0)
+}
+
+/// One step of the matcher, see `treeline_abi::paths`.
+#[inline(always)]
+fn advance(scratch: &mut Scratch, len: u32, table: &'static Table, slot: u32) {
+    let hash = hash_name(scratch, len, table.seed);
     let len = forget_name_len(scratch);
     // SAFETY: the value stays in place while the program runs (RCU), at worst it is that of a generation that was
     // replaced meanwhile.

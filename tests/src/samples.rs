@@ -65,6 +65,8 @@ pub fn actions() -> Vec<Action> {
         Action::Rename { from: file("/home/dev/a"), to: file("/home/dev/b"), outcome },
         Action::Link { from: file("/home/dev/a"), to: file("/home/dev/b"), outcome },
         Action::Modify { file: file("/home/dev/a"), outcome },
+        Action::Mount { at: file("/home/dev/m"), source: "tmpfs".into(), outcome },
+        Action::Receive { file: file("/home/dev/a"), flags: OpenFlags(2), outcome },
         Action::Connect { to: Destination::V4([127, 0, 0, 1].into(), 443), outcome: refused },
         Action::Connect { to: Destination::V6([0; 16].into(), 443), outcome: Outcome::Errno(115) },
         Action::Connect { to: Destination::Unix("/run/docker.sock".into()), outcome },

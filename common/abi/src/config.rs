@@ -122,6 +122,10 @@ offsets! {
     dentry_name = "required" "dentry:d_name.name",
     /// Inode, null for a negative dentry.
     dentry_inode = "required" "dentry:d_inode",
+    /// `DCACHE_*` flags.
+    dentry_flags = "required" "dentry:d_flags",
+    /// Its place in the list of names of the inode.
+    dentry_alias = "optional" "dentry:d_u.d_alias|dentry:d_alias",
     /// Superblock.
     dentry_sb = "required" "dentry:d_sb",
     /// Device number.
@@ -134,6 +138,8 @@ offsets! {
     inode_mode = "required" "inode:i_mode",
     /// Names of the inode.
     inode_nlink = "required" "inode:i_nlink",
+    /// The names of the inode that the kernel knows, first of all the latest.
+    inode_aliases = "optional" "inode:i_dentry.first",
     /// Superblock.
     inode_sb = "required" "inode:i_sb",
     /// Modification time, seconds (`i_mtime` before 6.7, `__i_mtime` before 6.11).

@@ -255,6 +255,42 @@ pub struct ImageRules {
     pub pad: u32,
 }
 
+/// Directories above what rules protect, by slot.
+pub const ANCESTORS_MAX: u32 = 4096;
+
+/// Key of the `ANCESTORS` table: a directory above a protected place, or the root of its filesystem. Its value is the
+/// rule index + 1 of one rule that protects something below.
+///
+/// Who moves such a directory away, puts another in its place or mounts over it changes what the rule's paths mean. It
+/// is found by [`crate::name::hash`] of each name up to the root, folded with [`crate::name::mix`] from 0 in the order
+/// in which the kernel walks; the root itself is 0.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct AncestorKey {
+    /// Slot of the table in force.
+    pub slot: u32,
+    /// `s_dev` as the kernel encodes it.
+    pub device: u32,
+    /// The names, folded.
+    pub names: u64,
+}
+
+const _: () = assert!(size_of::<AncestorKey>() == 16);
+
 /// Objects with several names that rules protect under one of them.
 pub const ALIASES_MAX: u32 = 8192;
 /// Rules of one such object; the agent keeps those that refuse when there are more.

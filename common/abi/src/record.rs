@@ -50,13 +50,17 @@ pub enum Kind {
     ExecDenied = 10,
     /// The content of an object was changed by name or its attributes were (truncate, chmod, chown). Parts: path, base.
     Modify = 11,
+    /// Something was mounted, or the root directory was changed. Parts: the place, nothing, the source as it was named.
+    Mount = 12,
+    /// A descriptor was received from another process. Parts: path.
+    Receive = 13,
 }
 
 impl Kind {
     /// Size of the counter tables: one more than the largest kind.
-    pub const COUNT: usize = 12;
+    pub const COUNT: usize = 14;
     /// Every kind, in numerical order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Fork,
         Self::Exec,
         Self::Exit,
@@ -68,6 +72,8 @@ impl Kind {
         Self::Connect,
         Self::ExecDenied,
         Self::Modify,
+        Self::Mount,
+        Self::Receive,
     ];
 
     /// The kind with this number.

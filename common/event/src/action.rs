@@ -216,6 +216,24 @@ pub enum Action {
         /// How it ended.
         outcome: Outcome,
     },
+    /// Something was mounted, or the root directory was changed for another (pivot_root).
+    Mount {
+        /// The place; of a changed root directory, the new one.
+        at: FileRef,
+        /// What was mounted, as the caller named it; empty where the kernel was given no name.
+        source: PathBytes,
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// A descriptor of this file was received from another process.
+    Receive {
+        /// The file.
+        file: FileRef,
+        /// How the descriptor was opened.
+        flags: OpenFlags,
+        /// How it ended.
+        outcome: Outcome,
+    },
     /// A connect, the first datagram of a process to a place, or the making of a socket that hides where it leads.
     Connect {
         /// Where to.

@@ -3,7 +3,7 @@
 use crate::{Action, Body, Notice};
 
 /// Every kind, actions first.
-pub const KINDS: [&str; 20] = [
+pub const KINDS: [&str; 22] = [
     "fork",
     "exec",
     "exec_denied",
@@ -14,6 +14,8 @@ pub const KINDS: [&str; 20] = [
     "rename",
     "link",
     "modify",
+    "mount",
+    "receive",
     "connect",
     "started",
     "stopped",
@@ -41,6 +43,8 @@ impl Action {
             Self::Rename { .. } => "rename",
             Self::Link { .. } => "link",
             Self::Modify { .. } => "modify",
+            Self::Mount { .. } => "mount",
+            Self::Receive { .. } => "receive",
             Self::Connect { .. } => "connect",
         }
     }

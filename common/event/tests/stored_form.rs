@@ -127,6 +127,12 @@ fn action() -> impl Strategy<Value = Action> {
         files().prop_map(|(from, to, outcome)| Action::Rename { from, to, outcome }),
         files().prop_map(|(from, to, outcome)| Action::Link { from, to, outcome }),
         (file(), outcome()).prop_map(|(file, outcome)| Action::Modify { file, outcome }),
+        (file(), path(), outcome()).prop_map(|(at, source, outcome)| Action::Mount { at, source, outcome }),
+        (file(), any::<u32>(), outcome()).prop_map(|(file, flags, outcome)| Action::Receive {
+            file,
+            flags: OpenFlags(flags),
+            outcome
+        }),
         (destination(), outcome()).prop_map(|(to, outcome)| Action::Connect { to, outcome }),
     ]
 }

@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::{fexit, lsm},
     programs::{FExitContext, LsmContext},
 };
-use treeline_abi::{Kind, Label, LabelFlags, Verdict, paths::Operation, record::Flags};
+use treeline_abi::{Kind, Label, LabelFlags, Offsets, Verdict, paths::Operation, record::Flags};
 
 use super::{REFUSED, answer, scratch_or_refuse};
 use crate::{
@@ -38,18 +38,9 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
         Ok(scratch) => scratch,
         Err(result) => return result,
     };
-    let mode: u32 = read(file + offset!(file_mode));
     let flags: u32 = read(file + offset!(file_flags));
-    let mut operations = 0;
-    if mode & FMODE_READ != 0 || flags & FMODE_EXEC != 0 {
-        operations |= 1 << Operation::READ;
-    }
-    if mode & FMODE_WRITE != 0 || flags & O_TRUNC != 0 {
-        operations |= 1 << Operation::WRITE;
-    }
     emit::begin(scratch, Kind::Open, label.session, &subject());
-    let dentry: u64 = read(file + offset!(file_path) + offset!(path_dentry));
-    let decision = decide::judge_dentry(scratch, dentry, operations, label);
+    let decision = decide::judge_dentry(scratch, dentry_of(file), operations_of(file), label);
     if flags & FMODE_EXEC == 0 || !matches!(decision.verdict, Verdict::Allow) {
         emit::decided(&mut scratch.header, decision);
         emit::object(&mut scratch.header, &inode(read(file + offset!(file_inode))));
@@ -63,6 +54,39 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
     }
     scratch.release();
     answer(decision)
+}
+
+/// What a descriptor of the file can do.
+#[inline(always)]
+pub(super) fn operations_of(file: u64) -> u32 {
+    let mode: u32 = read(file + offset!(file_mode));
+    let flags: u32 = read(file + offset!(file_flags));
+    let mut operations = 0;
+    if mode & FMODE_READ != 0 || flags & FMODE_EXEC != 0 {
+        operations |= 1 << Operation::READ;
+    }
+    if mode & FMODE_WRITE != 0 || flags & O_TRUNC != 0 {
+        operations |= 1 << Operation::WRITE;
+    }
+    operations
+}
+
+/// The name by which the file is judged; 0, which counts as unresolved, when the kernel knows none.
+///
+/// An overlay opens the file behind its own with its own path in `f_path` (up to Linux 6.6; since then it is the path
+/// of the file behind). The inode is that of the file behind in all of them.
+#[inline(always)]
+pub(super) fn dentry_of(file: u64) -> u64 {
+    let dentry: u64 = read(file + offset!(file_path) + offset!(path_dentry));
+    let node: u64 = read(file + offset!(file_inode));
+    if node == 0 || read::<u64>(dentry + offset!(dentry_inode)) == node {
+        return dentry;
+    }
+    if offset!(inode_aliases) == Offsets::ABSENT as u64 || offset!(dentry_alias) == Offsets::ABSENT as u64 {
+        return 0;
+    }
+    let first: u64 = read(node + offset!(inode_aliases));
+    if first == 0 { 0 } else { first.wrapping_sub(offset!(dentry_alias)) }
 }
 
 /// Opens that failed: `file_open` did not run, or refused and has reported it.
@@ -119,7 +143,7 @@ fn on_name(kind: Kind, operation: u32, dentry: u64, extra_flags: u32, target: u6
 }
 
 #[inline(always)]
-fn finish_head(scratch: &mut Scratch, decision: Decision, dentry: u64, extra_flags: u32) {
+pub(super) fn finish_head(scratch: &mut Scratch, decision: Decision, dentry: u64, extra_flags: u32) {
     emit::decided(&mut scratch.header, decision);
     let node: u64 = read(dentry + offset!(dentry_inode));
     if node != 0 {

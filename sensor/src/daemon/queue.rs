@@ -151,6 +151,8 @@ pub fn kind_of_action(action: &Action) -> &'static str {
         Action::Rename { .. } => "rename",
         Action::Link { .. } => "link",
         Action::Modify { .. } => "modify",
+        Action::Mount { .. } => "mount",
+        Action::Receive { .. } => "receive",
         Action::Connect { .. } => "connect",
     }
 }

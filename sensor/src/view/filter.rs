@@ -101,7 +101,9 @@ fn of_action<'a>(process: &'a Process, action: &'a Action) -> [Option<&'a PathBy
         | Action::Open { file, .. }
         | Action::Create { file, .. }
         | Action::Delete { file, .. }
-        | Action::Modify { file, .. } => [Some(&file.path), None],
+        | Action::Modify { file, .. }
+        | Action::Receive { file, .. } => [Some(&file.path), None],
+        Action::Mount { at, source, .. } => [Some(&at.path), Some(source)],
         Action::Rename { from, to, .. } | Action::Link { from, to, .. } => [Some(&from.path), Some(&to.path)],
         Action::Connect { to: Destination::Unix(path), .. } => [Some(path), None],
         Action::Connect { .. } => [None, None],

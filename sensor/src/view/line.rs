@@ -80,6 +80,10 @@ pub(super) fn object(process: &Process, action: &Action) -> String {
             let count = if *count > 1 { format!(" x{count}") } else { String::new() };
             format!("{} {}{count}{}", file.path, flags.names(), failure(*outcome))
         }
+        Action::Receive { file, flags, outcome } => {
+            format!("{} {}{}", file.path, flags.names(), failure(*outcome))
+        }
+        Action::Mount { at, source, outcome } => format!("{source} at {}{}", at.path, failure(*outcome)),
         Action::ExecDenied { file } => file.path.to_string(),
         Action::Create { file, target: Some(target), outcome } => {
             format!("{} -> {target}{}", file.path, failure(*outcome))

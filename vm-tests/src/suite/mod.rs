@@ -8,6 +8,7 @@ mod control;
 mod cost;
 mod daemon;
 mod guard;
+mod matrix;
 pub(crate) mod session;
 mod soak;
 pub(crate) mod stage;
@@ -42,7 +43,7 @@ impl Group {
 
 /// In the order in which they run.
 pub(crate) const GROUPS: &[Group] =
-    &[boot::GROUP, control::GROUP, guard::ENFORCE, guard::MONITOR, adopt::GROUP];
+    &[boot::GROUP, control::GROUP, guard::ENFORCE, guard::MONITOR, adopt::GROUP, matrix::GROUP];
 
 /// Groups that run only when they are asked for by name: they measure.
 pub(crate) const BY_REQUEST: &[Group] = &[cost::GROUP, soak::GROUP];

@@ -120,9 +120,13 @@ pub(crate) fn started() -> Result<Started> {
 
 /// Runs another verb on a session's log and returns what it printed.
 pub(crate) fn verb(mode: Mode, words: &[&str]) -> Result<String> {
+    verb_on(&mode.log(), words)
+}
+
+fn verb_on(log: &str, words: &[&str]) -> Result<String> {
     let output = Command::new(TREELINE)
         .args(words)
-        .args(["--log", &mode.log()])
+        .args(["--log", log])
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("starting {TREELINE}"))?;
@@ -170,6 +174,13 @@ impl Entry {
         self.field("/rule/rule") == rule
     }
 
+    /// Whether this process is its subject.
+    pub(crate) fn is_of_process(&self, pid: u32) -> bool {
+        let process = self.value.pointer("/unmapped/treeline/process/key");
+        process.is_some_and(|key| key.to_string().trim_matches('"').starts_with(&format!("{pid}:")))
+            || process.and_then(|key| key.pointer("/pid")?.as_u64()) == Some(u64::from(pid))
+    }
+
     /// Whether its subject is, or descends from, the process that tried `case`.
     pub(crate) fn is_of(&self, case: &str) -> bool {
         self.text.contains(&act::mark(case))
@@ -202,7 +213,12 @@ fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
 
 /// Every entry of the log, oldest first.
 pub(crate) fn entries(mode: Mode) -> Result<Vec<Entry>> {
-    let text = verb(mode, &["log", "cat"])?;
+    entries_of(&mode.log())
+}
+
+/// Every entry of the log at a path, oldest first.
+pub(crate) fn entries_of(log: &str) -> Result<Vec<Entry>> {
+    let text = verb_on(log, &["log", "cat"])?;
     let read = |line: &str| -> Result<Entry> {
         let value = serde_json::from_str(line).with_context(|| format!("`log cat` printed {line}"))?;
         Ok(Entry { text: line.to_owned(), value })

@@ -12,6 +12,7 @@ mod debs;
 mod guest;
 mod initramfs;
 mod kernel;
+mod matrix;
 mod mode;
 mod programs;
 mod report;

@@ -14,6 +14,7 @@ use super::crew;
 use super::guest::{End, Guest, MEMORY_MB, Run};
 use super::initramfs;
 use super::kernel::Kernel;
+use super::matrix::Matrix;
 use super::mode::Mode;
 use super::report::{self, Totals};
 use super::verifier_cost::{self, Start};
@@ -53,6 +54,9 @@ pub(crate) struct Args {
     /// Leave the sensor out: its tests are skipped by name, those of the guest itself run
     #[arg(long, conflicts_with = "treeline")]
     without_sensor: bool,
+    /// Write what the guests told of the escape matrix into docs/escape-matrix.md
+    #[arg(long)]
+    write_matrix: bool,
     /// How long one guest may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 1200)]
     timeout_s: u64,
@@ -84,12 +88,13 @@ pub(crate) fn run(checkout: &Checkout, args: &Args) -> Result<Outcome> {
     let machines: Vec<Machine<'_>> = machines.collect();
     let started = Instant::now();
     let results = crew::each(machines, args.jobs, |machine| boot(args, checkout, &machine, &choice, &common));
-    let (mut totals, mut starts) = (Totals::default(), Vec::new());
+    let (mut totals, mut starts, mut matrix) = (Totals::default(), Vec::new(), Matrix::default());
     let guest_count = results.len();
     for result in results {
-        let (of_guest, start) = result?;
-        totals += of_guest;
-        starts.extend(start);
+        let told = result?;
+        totals += told.totals;
+        matrix.add(&told.series, &told.lines);
+        starts.extend(told.start());
     }
     if !starts.is_empty() {
         print!("{}", verifier_cost::report(checkout.root(), &checkout.logs(), &starts)?);
@@ -100,7 +105,8 @@ pub(crate) fn run(checkout: &Checkout, args: &Args) -> Result<Outcome> {
         catalogue.all().len(),
         started.elapsed().as_secs()
     );
-    Ok(Outcome::from_count(totals.failed_count))
+    let differing_count = matrix.settle(checkout.root(), args.write_matrix)?;
+    Ok(Outcome::from_count(totals.failed_count + differing_count))
 }
 
 /// What one guest is booted for.
@@ -154,7 +160,7 @@ fn boot(
     machine: &Machine<'_>,
     choice: &Choice,
     common: &[u8],
-) -> Result<(Totals, Option<Start>)> {
+) -> Result<Told> {
     let Machine { series, kernel, mode } = *machine;
     let title = format!("{} {}", kernel.release, mode.word());
     let name = format!("vm-{series}-{}", mode.word());
@@ -194,16 +200,26 @@ fn boot(
     } else {
         fs::remove_file(&initramfs).with_context(|| format!("removing {}", initramfs.display()))?;
     }
-    Ok((totals, start(series, mode, run.lines)))
+    Ok(Told { series: series.to_owned(), mode, totals, lines: run.lines })
 }
 
-/// What the first start of the sensor in a guest took.
-fn start(series: &str, mode: Mode, lines: Vec<Line>) -> Option<Start> {
-    let started = lines.into_iter().find_map(|line| match line {
-        Line::Started(started) => Some(started),
-        _ => None,
-    })?;
-    Some(Start { series: series.to_owned(), mode: mode.word(), started })
+/// What a guest told.
+struct Told {
+    series: String,
+    mode: Mode,
+    totals: Totals,
+    lines: Vec<Line>,
+}
+
+impl Told {
+    /// What the first start of the sensor took.
+    fn start(&self) -> Option<Start> {
+        let started = self.lines.iter().find_map(|line| match line {
+            Line::Started(started) => Some(started.clone()),
+            _ => None,
+        })?;
+        Some(Start { series: self.series.clone(), mode: self.mode.word(), started })
+    }
 }
 
 fn show(title: &str, guest: &Guest<'_>, run: &Run) -> Totals {

@@ -63,6 +63,8 @@ impl Class {
             Action::Rename { .. } => (FILE, 5, None),
             Action::Modify { .. } => (FILE, 3, None),
             Action::Link { .. } => (FILE, OTHER, Some("Link")),
+            Action::Mount { .. } => (FILE, 12, None),
+            Action::Receive { .. } => (FILE, OTHER, Some("Receive")),
             Action::Connect { outcome: Outcome::Errno(errno), .. } if verdict != Verdict::Deny => {
                 (NETWORK, if *errno == EINPROGRESS { 1 } else { 4 }, None)
             }
@@ -117,6 +119,8 @@ fn outcome(action: &Action) -> Outcome {
         | Action::Rename { outcome, .. }
         | Action::Link { outcome, .. }
         | Action::Modify { outcome, .. }
+        | Action::Mount { outcome, .. }
+        | Action::Receive { outcome, .. }
         | Action::Connect { outcome, .. } => *outcome,
     }
 }

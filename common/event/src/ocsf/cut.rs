@@ -129,7 +129,12 @@ impl Cut {
             Action::ExecDenied { file }
             | Action::Open { file, .. }
             | Action::Delete { file, .. }
-            | Action::Modify { file, .. } => self.file(file),
+            | Action::Modify { file, .. }
+            | Action::Receive { file, .. } => self.file(file),
+            Action::Mount { at, source, .. } => {
+                self.file(at);
+                self.path(source);
+            }
             Action::Create { file, target, .. } => {
                 self.file(file);
                 if let Some(target) = target {

@@ -378,9 +378,11 @@ impl<'a> What<'a> {
             Action::Open { file, count, .. } => {
                 Self { file: Some(File::reference(file)), count: Some(*count), ..by(known()) }
             }
-            Action::Create { file, .. } | Action::Delete { file, .. } | Action::Modify { file, .. } => {
-                Self { file: Some(File::reference(file)), ..by(known()) }
-            }
+            Action::Create { file, .. }
+            | Action::Delete { file, .. }
+            | Action::Modify { file, .. }
+            | Action::Mount { at: file, .. }
+            | Action::Receive { file, .. } => Self { file: Some(File::reference(file)), ..by(known()) },
             Action::Rename { from, to, .. } | Action::Link { from, to, .. } => {
                 let (file, file_result) = (Some(File::reference(from)), Some(File::reference(to)));
                 Self { file, file_result, ..by(known()) }

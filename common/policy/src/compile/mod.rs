@@ -1,5 +1,6 @@
 //! From a checked policy to the tables of `treeline_abi`.
 
+mod ancestors;
 mod connect;
 mod exceptions;
 mod layout;
@@ -54,6 +55,7 @@ pub fn compile(
     let mut out = Diagnostics::new(policy.source.clone());
     let sets = exceptions::sets(policy, &mut out);
     let patterns = patterns(policy, &sets, host, resolver, &mut out);
+    let ancestors = ancestors::ancestors(policy, host, resolver, target, &mut out);
     let prefixes = connect::prefixes(policy, target.slot, &mut out);
     let abstracts = connect::abstracts(policy, &mut out);
     let hashes = hashes(policy, &sets, &mut out);
@@ -79,6 +81,7 @@ pub fn compile(
         wilds,
         devices,
         accepts,
+        ancestors,
         rules: policy.rules.iter().enumerate().map(|(index, rule)| kernel_rule(index, rule, &sets)).collect(),
         prefixes4: prefixes.v4,
         prefixes6: prefixes.v6,

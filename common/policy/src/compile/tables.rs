@@ -2,7 +2,7 @@
 
 use treeline_abi::{
     network::{AbstractRule, Prefix4, Prefix6, PrefixRules},
-    paths::{self, Accept, DeviceKey, ImageRules, Mask, NO_RULE, Wild},
+    paths::{self, Accept, AncestorKey, DeviceKey, ImageRules, Mask, NO_RULE, Wild},
 };
 use treeline_event::Mode;
 
@@ -23,6 +23,8 @@ pub struct Tables {
     pub devices: Vec<(DeviceKey, Mask)>,
     /// What accepting positions mean, sorted by position (`word * 64 + bit`).
     pub accepts: Vec<(u32, Accept)>,
+    /// Directories above protected places with rule index + 1, sorted by key.
+    pub ancestors: Vec<(AncestorKey, u32)>,
     /// Rules by rule index.
     pub rules: Vec<paths::Rule>,
     /// IPv4 blocks: prefix length (the 32 bits of the slot included), key, value.

@@ -90,6 +90,13 @@ impl Decoder {
             },
             Kind::Delete => Action::Delete { file: self.object(record)?, outcome },
             Kind::Modify => Action::Modify { file: self.object(record)?, outcome },
+            Kind::Mount => {
+                let source = record.parts[2].into();
+                Action::Mount { at: self.object(record)?, source, outcome }
+            }
+            Kind::Receive => {
+                Action::Receive { file: self.object(record)?, flags: OpenFlags(header.detail), outcome }
+            }
             Kind::Rename => Action::Rename { from: self.object(record)?, to: self.second(record)?, outcome },
             Kind::Link => Action::Link { from: self.object(record)?, to: self.second(record)?, outcome },
             Kind::Connect => Action::Connect { to: self.destination(record)?, outcome },
@@ -321,7 +328,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_heads_never_panic(kind in 0u16..14, flags: u32, detail: u32, lens: [u8; PARTS], data: Vec<u8>) {
+        fn arbitrary_heads_never_panic(kind in 0u16..20, flags: u32, detail: u32, lens: [u8; PARTS], data: Vec<u8>) {
             let mut bytes = record(Kind::Exit, &[], |header| {
                 header.kind = kind;
                 header.flags = flags;

@@ -31,9 +31,10 @@ use crate::backend::{BackendError, Delivery, LossReport};
 
 /// Programs for functions that take other arguments than the LSM hook of the program: program, number of arguments of
 /// the function, program to take.
-const VARIANTS: [(&str, usize, &str); 2] = [
+const VARIANTS: [(&str, usize, &str); 3] = [
     // `flags` comes last; the hook is called twice for an exchange instead.
     ("inode_rename", 5, "inode_rename_flags"),
+    ("inode_rename_above", 5, "inode_rename_above_flags"),
     // The function has the mount's id map since Linux 6.0, the hook since 6.9.
     ("inode_setattr_plain", 3, "inode_setattr"),
 ];

@@ -75,16 +75,22 @@ const LIFECYCLE: [Hook; 3] = [
     Hook::new(HookKind::Tracepoint, "process_exit", "sched_process_exit", true),
 ];
 
-const LSM: [Hook; 17] = [
+const LSM: [Hook; 23] = [
     Hook::new(HookKind::Lsm, "file_open", "file_open", true),
     Hook::new(HookKind::Lsm, "inode_create", "inode_create", true),
     Hook::new(HookKind::Lsm, "inode_mkdir", "inode_mkdir", true),
     Hook::new(HookKind::Lsm, "inode_mknod", "inode_mknod", true),
+    Hook::new(HookKind::Lsm, "inode_symlink_above", "inode_symlink", true),
     Hook::new(HookKind::Lsm, "inode_symlink", "inode_symlink", true),
     Hook::new(HookKind::Lsm, "inode_link", "inode_link", true),
     Hook::new(HookKind::Lsm, "inode_unlink", "inode_unlink", true),
     Hook::new(HookKind::Lsm, "inode_rmdir", "inode_rmdir", true),
+    Hook::new(HookKind::Lsm, "inode_rename_above", "inode_rename", true),
     Hook::new(HookKind::Lsm, "inode_rename", "inode_rename", true),
+    Hook::new(HookKind::Lsm, "file_receive", "file_receive", true),
+    Hook::new(HookKind::Lsm, "sb_mount", "sb_mount", true),
+    Hook::new(HookKind::Lsm, "move_mount", "move_mount", true),
+    Hook::new(HookKind::Lsm, "sb_pivotroot", "sb_pivotroot", true),
     Hook::new(HookKind::Lsm, "bprm_check_security", "bprm_check_security", true),
     Hook::new(HookKind::Lsm, "socket_connect", "socket_connect", true),
     Hook::new(HookKind::Lsm, "socket_sendmsg", "socket_sendmsg", true),

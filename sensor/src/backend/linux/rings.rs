@@ -181,6 +181,8 @@ pub(super) fn name(kind: Kind) -> &'static str {
         Kind::Delete => "delete",
         Kind::Rename => "rename",
         Kind::Link => "link",
+        Kind::Mount => "mount",
+        Kind::Receive => "receive",
         Kind::Connect => "connect",
         Kind::ExecDenied => "exec_denied",
         Kind::Modify => "modify",

@@ -9,8 +9,8 @@ use aya::{
 use treeline_abi::{
     network::{ABSTRACTS_MAX, AbstractRule},
     paths::{
-        self, ALIASES_MAX, Accept, AliasKey, AliasRules, FileKey, ImageRules, Mask, RULES_MAX, Rule, Table,
-        WILD_MAX, WORDS, WildWords,
+        self, ALIASES_MAX, Accept, AliasKey, AliasRules, AncestorKey, FileKey, ImageRules, Mask, RULES_MAX,
+        Rule, Table, WILD_MAX, WORDS, WildWords,
     },
 };
 use treeline_policy::compile::Tables;
@@ -27,6 +27,7 @@ const GRACE: Duration = Duration::from_millis(100);
 struct Filled {
     names: Vec<u64>,
     devices: Vec<[u8; 8]>,
+    ancestors: Vec<[u8; size_of::<AncestorKey>()]>,
     prefixes4: Vec<(u32, [u8; 8])>,
     prefixes6: Vec<(u32, [u8; 20])>,
     /// Rules, from the first on.
@@ -70,6 +71,11 @@ impl KernelTables {
             filled.devices.push(bytes(key));
             let mut map = hash_map::<[u8; 8], [u8; size_of::<Mask>()]>(ebpf, "DEVICES")?;
             map.insert(bytes::<_, 8>(key), bytes(mask), 0).map_err(io)?;
+        }
+        for (key, rule) in &tables.ancestors {
+            filled.ancestors.push(bytes(key));
+            let mut map = hash_map::<[u8; size_of::<AncestorKey>()], u32>(ebpf, "ANCESTORS")?;
+            map.insert(bytes::<_, 16>(key), rule, 0).map_err(io)?;
         }
         for (len, key, rules) in &tables.prefixes4 {
             filled.prefixes4.push((*len, bytes(key)));
@@ -179,6 +185,10 @@ impl KernelTables {
         }
         for key in &filled.devices {
             hash_map::<[u8; 8], [u8; size_of::<Mask>()]>(ebpf, "DEVICES")?.remove(key).map_err(io)?;
+        }
+        for key in &filled.ancestors {
+            let mut map = hash_map::<[u8; size_of::<AncestorKey>()], u32>(ebpf, "ANCESTORS")?;
+            map.remove(key).map_err(io)?;
         }
         for (len, key) in &filled.prefixes4 {
             lpm::<8>(ebpf, "PREFIXES4")?.remove(&lpm_trie::Key::new(*len, *key)).map_err(io)?;

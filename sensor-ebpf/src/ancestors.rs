@@ -1,0 +1,74 @@
+//! Directories above what rules protect: moving one away, putting another in its place or mounting over it would
+//! change what the rules' paths mean.
+
+use treeline_abi::{
+    Verdict, name,
+    paths::{AncestorKey, DEPTH_MAX, RULES_MAX},
+};
+
+use crate::{
+    decide::{self, Decision},
+    kernel::{GO_ON, STOP, offset, read, repeat},
+    maps::{ANCESTORS, RULES},
+    scratch::{Scratch, Walked},
+    walk,
+};
+
+/// What a round of the walk needs. What it finds is in the working memory, see [`Walked`].
+struct Climb {
+    scratch: *mut Scratch,
+    seed: u64,
+}
+
+/// Judges a dentry as a directory above protected places. Exceptions of rules do not count: the paths of others change
+/// with it. The path of the walk before stays. The result is packed, see `Decision::pack`.
+#[inline(never)]
+pub(crate) fn judge_above(scratch: &mut Scratch, dentry: u64) -> u64 {
+    let Some(active) = decide::active() else {
+        return 0;
+    };
+    let sb: u64 = read(dentry + offset!(dentry_sb));
+    scratch.ancestor = AncestorKey { slot: active.slot, device: read(sb + offset!(sb_dev)), names: 0 };
+    scratch.subject.flags = 0;
+    scratch.subject.at = dentry;
+    let mut climb = Climb { scratch, seed: active.table.seed };
+    repeat(DEPTH_MAX as u32, step, &mut climb);
+    let mut decision = Decision::ALLOW;
+    if !scratch.subject.resolved() {
+        if active.table.unresolved_rule != 0 {
+            decision = Decision { verdict: Verdict::Deny, rule: active.table.unresolved_rule, generation: 0 };
+        }
+        return decision.pack();
+    }
+    // SAFETY: the value stays in place while the program runs (RCU).
+    let number = unsafe { ANCESTORS.get(&scratch.ancestor) }.copied().unwrap_or(0);
+    if number == 0 {
+        return 0;
+    }
+    if let Some(rule) = RULES.get(active.slot * RULES_MAX + ((number - 1) & (RULES_MAX - 1))) {
+        let verdict = if rule.enforce != 0 { Verdict::Deny } else { Verdict::Audit };
+        decision = Decision { verdict, rule: number, generation: 0 };
+    }
+    decision.pack()
+}
+
+extern "C" fn step(_depth: u64, climb: *mut Climb) -> u64 {
+    // SAFETY: the pointers were put there by `judge_above` and outlive the loop; the verifier tracks them.
+    let (climb, scratch) = unsafe { (&*climb, &mut *(*climb).scratch) };
+    let at = scratch.subject.at;
+    let parent: u64 = read(at + offset!(dentry_parent));
+    if parent == at {
+        if walk::is_root(at) {
+            scratch.subject.flags |= Walked::RESOLVED;
+        }
+        return STOP;
+    }
+    let len = walk::read_name(scratch, at);
+    if len == 0 {
+        return STOP;
+    }
+    scratch.subject.at = parent;
+    let hash = walk::hash_name(scratch, len, climb.seed);
+    scratch.ancestor.names = name::mix(scratch.ancestor.names, hash);
+    GO_ON
+}

@@ -1,0 +1,89 @@
+//! Renames of directories above protected places, and links put in their stead.
+//!
+//! Programs of their own on hooks that `files` has as well: the verifier's bound is for each program. They come first,
+//! so that a refusal is recorded once.
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use treeline_abi::{Kind, Verdict, record::Flags};
+
+use super::{answer, files::finish_head, scratch_or_refuse};
+use crate::{
+    ancestors,
+    decide::Decision,
+    emit,
+    kernel::{offset, read},
+    lifecycle::subject,
+    tasks, walk,
+};
+
+#[lsm(hook = "inode_rename")]
+pub(crate) fn inode_rename_above(ctx: LsmContext) -> i32 {
+    rename_above(ctx.arg(4), ctx.arg(1), ctx.arg(3))
+}
+
+/// `security_inode_rename` has one argument more, the flags; an exchange goes through it once, not twice as through the
+/// hook. Both names are judged in either order.
+#[lsm(hook = "inode_rename")]
+pub(crate) fn inode_rename_above_flags(ctx: LsmContext) -> i32 {
+    rename_above(ctx.arg(5), ctx.arg(1), ctx.arg(3))
+}
+
+#[inline(always)]
+fn rename_above(earlier: i32, from: u64, to: u64) -> i32 {
+    if earlier != 0 {
+        return earlier;
+    }
+    if !has_paths_below(from) && !has_paths_below(to) {
+        return 0;
+    }
+    on_ancestor(Kind::Rename, from, to, 0)
+}
+
+/// A link in the place of a directory above a protected one leads its path elsewhere. `security_inode_symlink` has the
+/// same arguments.
+#[lsm(hook = "inode_symlink")]
+pub(crate) fn inode_symlink_above(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(3);
+    if earlier != 0 {
+        return earlier;
+    }
+    on_ancestor(Kind::Create, ctx.arg(1), 0, Flags::SYMLINK)
+}
+
+/// Judges one or two names as directories above protected places; what is allowed is recorded by the other program.
+#[inline(always)]
+fn on_ancestor(kind: Kind, first: u64, second: u64, extra_flags: u32) -> i32 {
+    let Some(label) = tasks::current_label() else {
+        return 0;
+    };
+    let scratch = match scratch_or_refuse(kind, label) {
+        Ok(scratch) => scratch,
+        Err(result) => return result,
+    };
+    let mut decision = Decision::unpack(ancestors::judge_above(scratch, first), 0);
+    if second != 0 {
+        decision = decision.or(Decision::unpack(ancestors::judge_above(scratch, second), 0));
+    }
+    if !matches!(decision.verdict, Verdict::Allow) {
+        decision.generation = crate::decide::active().map_or(0, |active| active.table.generation);
+        emit::begin(scratch, kind, label.session, &subject());
+        walk::walk_path(scratch, first);
+        let mut position = emit::append_walked(scratch, 0, 0);
+        if second != 0 {
+            walk::walk_path(scratch, second);
+            position = emit::append_walked(scratch, 2, position);
+        }
+        finish_head(scratch, decision, first, extra_flags);
+        emit::send(scratch, kind, position);
+    }
+    scratch.release();
+    answer(decision)
+}
+
+/// Whether a rename of it changes the paths of other objects: a directory, or a link that stands for one.
+#[inline(always)]
+fn has_paths_below(dentry: u64) -> bool {
+    let node: u64 = read(dentry + offset!(dentry_inode));
+    let kind = read::<u16>(node + offset!(inode_mode)) & 0o170_000;
+    node != 0 && (kind == 0o040_000 || kind == 0o120_000)
+}

@@ -1,0 +1,50 @@
+//! Descriptors that come from another process: by a unix socket (`SCM_RIGHTS`), by `pidfd_getfd`, by a seccomp
+//! supervisor. No open was judged for the one who gets them.
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use treeline_abi::{Kind, Verdict};
+
+use super::{REFUSED, answer, files, scratch_or_refuse};
+use crate::{
+    decide, emit,
+    kernel::{inode, offset, read},
+    lifecycle::subject,
+    tasks,
+};
+
+const S_IFMT: u32 = 0o170_000;
+const S_IFREG: u32 = 0o100_000;
+const S_IFDIR: u32 = 0o040_000;
+
+/// A refused descriptor is not put into the table; of several in one message, those before it are.
+/// `security_file_receive` has the same argument.
+#[lsm(hook = "file_receive")]
+pub(crate) fn file_receive(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(1);
+    if earlier != 0 {
+        return earlier;
+    }
+    let file: u64 = ctx.arg(0);
+    let Some(label) = tasks::current_label() else {
+        return 0;
+    };
+    let scratch = match scratch_or_refuse(Kind::Receive, label) {
+        Ok(scratch) => scratch,
+        Err(result) => return result,
+    };
+    emit::begin(scratch, Kind::Receive, label.session, &subject());
+    let decision = decide::judge_dentry(scratch, files::dentry_of(file), files::operations_of(file), label);
+    let object = inode(read(file + offset!(file_inode)));
+    let has_content = matches!(object.mode & S_IFMT, S_IFREG | S_IFDIR);
+    // Sockets and pipes go to and fro by the thousand and are judged when they are made.
+    if has_content || !matches!(decision.verdict, Verdict::Allow) {
+        emit::decided(&mut scratch.header, decision);
+        emit::object(&mut scratch.header, &object);
+        scratch.header.detail = read(file + offset!(file_flags));
+        scratch.header.result = if matches!(decision.verdict, Verdict::Deny) { REFUSED } else { 0 };
+        let position = emit::append_walked(scratch, 0, 0);
+        emit::send(scratch, Kind::Receive, position);
+    }
+    scratch.release();
+    answer(decision)
+}

@@ -1,0 +1,163 @@
+//! Every alias of a protected file with every operation: what of it is stopped, what recorded, what not seen.
+//!
+//! Each cell is tried twice, by a Python program that makes system calls which no library has: without the sensor,
+//! to know that it works on this kernel at all, and inside a session. The oracle is the result: the content that was
+//! had, or the file, its names and its attributes as somebody outside of the session finds them afterwards.
+
+mod cell;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use self::cell::{Cell, Fate};
+use super::Group;
+use super::attach::Attach;
+use super::session::{self, Entry, Mode};
+use crate::guest::group::Report;
+
+const PROGRAM: &str = concat!(include_str!("matrix/calls.py"), include_str!("matrix/matrix.py"));
+const PROGRAM_PATH: &str = "/run/matrix.py";
+/// What every alias but one comes to in modes `lsm` and `fmod_ret`.
+const STOPPED: &str = "everything-is-stopped-or-known";
+/// Every cell has to have an outcome.
+const OUTCOME: &str = "every-cell-has-an-outcome";
+/// The protected file that the session's command has as its standard input.
+const INHERITED: &str = "/home/dev/.ssh/inherited-descriptor.read";
+
+/// Aliases that neither mode stops, which THREATS.md says.
+const KNOWN: &[&str] = &["inherited-descriptor"];
+
+pub(super) const GROUP: Group = Group {
+    name: "matrix",
+    cases: || [OUTCOME, STOPPED].map(str::to_owned).into(),
+    run: |report| {
+        let attach = Attach::of_guest()?;
+        let fates = run(report, attach)?;
+        report.case(OUTCOME, if fates.is_empty() { Err(anyhow!("there are no cells")) } else { Ok(()) });
+        // In mode `fallback` the document is all that is expected.
+        report.case(STOPPED, if attach.judges_all() { check(&fates) } else { Ok(()) });
+        Ok(())
+    },
+    needs_sensor: true,
+    timeout_s: 900,
+};
+
+fn check(fates: &BTreeMap<Cell, Fate>) -> Result<()> {
+    let holes: Vec<String> = fates
+        .iter()
+        .filter(|(cell, fate)| !fate.is_stopped() && !KNOWN.contains(&cell.alias.as_str()))
+        .map(|(cell, fate)| format!("{} {}: {fate}", cell.alias, cell.operation))
+        .collect();
+    ensure!(holes.is_empty(), "{}", holes.join("\n"));
+    Ok(())
+}
+
+fn run(report: &Report, attach: Attach) -> Result<BTreeMap<Cell, Fate>> {
+    fs::write(PROGRAM_PATH, PROGRAM).with_context(|| format!("writing {PROGRAM_PATH}"))?;
+    python(&["prepare"])?;
+    let _server = Server::start()?;
+    let free = attempts(python_command("try").stdin(File::open(INHERITED)?))?;
+    let changed = changed()?;
+    let works: BTreeSet<Cell> = free
+        .iter()
+        .filter(|(cell, tried)| tried.works(cell, &changed))
+        .map(|(cell, _)| cell.clone())
+        .collect();
+
+    python(&["prepare"])?;
+    let log = "/var/lib/treeline-guest-matrix";
+    let tried = attempts(&mut session_command(attach, log)?)?;
+    let changed = self::changed()?;
+    let entries = session::entries_of(log)?;
+    let mut fates = BTreeMap::new();
+    for (cell, tried) in &tried {
+        let fate = if works.contains(cell) {
+            fate(cell, tried, &changed, &entries)
+        } else {
+            Fate::NotApplicable(free.get(cell).map_or(0, |free| free.status))
+        };
+        fates.insert(cell.clone(), fate);
+    }
+    for (alias, text) in cell::rows(&fates) {
+        report.note(&format!("matrix {} {alias}", attach.word()), text);
+    }
+    Ok(fates)
+}
+
+fn fate(cell: &Cell, tried: &cell::Tried, changed: &BTreeSet<Cell>, entries: &[Entry]) -> Fate {
+    let of_cell = |entry: &&Entry| {
+        let name = format!("{}.{}", cell.alias, cell.operation);
+        entry.is_by("keys") && (entry.is_of_process(tried.pid) || entry.text().contains(&name))
+    };
+    let about: Vec<&Entry> = entries.iter().filter(of_cell).collect();
+    if !tried.works(cell, changed) && !changed.contains(cell) {
+        return if about.iter().any(|entry| entry.is_match()) {
+            Fate::Stopped
+        } else {
+            Fate::Silent(tried.status)
+        };
+    }
+    if about.is_empty() { Fate::NotSeen } else { Fate::Recorded }
+}
+
+fn session_command(attach: Attach, log: &str) -> Result<Command> {
+    let policy = session::write_policy(Mode::Enforce)?;
+    let mut command = Command::new(session::TREELINE);
+    command.args(["run", "--standalone", "--policy", policy, "--log", log]);
+    command.args(attach.asked().iter().flat_map(|mode| ["--mode", mode]));
+    command.args(["--unenforceable", "observe", "--", "/usr/bin/python3", "-I", "-S", PROGRAM_PATH, "try"]);
+    command.stdin(File::open(INHERITED).with_context(|| format!("opening {INHERITED}"))?);
+    Ok(command)
+}
+
+fn python_command(verb: &str) -> Command {
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-I", "-S", PROGRAM_PATH, verb]).stdin(Stdio::null());
+    command
+}
+
+fn python(words: &[&str]) -> Result<String> {
+    let output = python_command(words[0]).stderr(Stdio::inherit()).output().context("starting python3")?;
+    ensure!(output.status.success(), "matrix.py {} ended with {}", words.join(" "), output.status);
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn attempts(command: &mut Command) -> Result<BTreeMap<Cell, cell::Tried>> {
+    let output = command.stderr(Stdio::inherit()).output().context("starting the subject")?;
+    ensure!(output.status.success(), "the subject ended with {}", output.status);
+    let tried = cell::tried(&String::from_utf8_lossy(&output.stdout));
+    ensure!(!tried.is_empty(), "the subject tried nothing");
+    Ok(tried)
+}
+
+fn changed() -> Result<BTreeSet<Cell>> {
+    Ok(cell::changed(&python(&["check"])?))
+}
+
+/// Sends descriptors of protected files, outside of the session.
+struct Server(Child);
+
+impl Server {
+    fn start() -> Result<Self> {
+        let mut child =
+            python_command("serve").stdout(Stdio::piped()).spawn().context("starting the server")?;
+        let output = child.stdout.take().context("the server's output is piped")?;
+        let server = Self(child);
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).context("waiting for the server")?;
+        ensure!(line == "ready\n", "the server said {line:?}");
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the cells then show.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

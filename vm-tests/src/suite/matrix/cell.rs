@@ -1,0 +1,136 @@
+//! One alias with one operation, what was tried and what came of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Operations that take the content, or give another one to whoever shares the mounts: the subject itself compares what
+/// it had, and nothing is left behind.
+const READS: &[&str] = &["copy_file_range", "mmap", "mmap-exec", "mount-over", "read", "sendfile", "splice"];
+
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Cell {
+    pub(super) alias: String,
+    pub(super) operation: String,
+}
+
+/// What the subject says of a cell.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Tried {
+    pub(super) pid: u32,
+    /// 0, or an errno.
+    pub(super) status: u32,
+}
+
+impl Tried {
+    /// Whether the content was had, or what was to be changed has changed.
+    pub(super) fn works(self, cell: &Cell, changed: &BTreeSet<Cell>) -> bool {
+        let is_read = READS.contains(&cell.operation.as_str());
+        self.status == 0 && (is_read || changed.contains(cell))
+    }
+}
+
+/// What came of a cell inside the session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Fate {
+    /// It had no effect, and the log says that the rule refused it.
+    Stopped,
+    /// It had no effect, with this errno, and no entry names the rule.
+    Silent(u32),
+    /// It had its effect, and an entry names the rule.
+    Recorded,
+    /// It had its effect, and no entry names the rule.
+    NotSeen,
+    /// It does not work on this kernel without the sensor either, with this errno.
+    NotApplicable(u32),
+}
+
+impl Fate {
+    pub(super) fn is_stopped(self) -> bool {
+        matches!(self, Self::Stopped | Self::NotApplicable(_))
+    }
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Stopped => "stopped",
+            Self::Silent(_) => "stopped, not recorded",
+            Self::Recorded => "recorded",
+            Self::NotSeen => "not seen",
+            Self::NotApplicable(_) => "not applicable",
+        })
+    }
+}
+
+/// What the subject printed.
+pub(super) fn tried(text: &str) -> BTreeMap<Cell, Tried> {
+    let read = |line: &str| {
+        let mut words = line.strip_prefix("cell: ")?.split(' ');
+        let cell = cell(&mut words)?;
+        Some((cell, Tried { pid: words.next()?.parse().ok()?, status: words.next()?.parse().ok()? }))
+    };
+    text.lines().filter_map(read).collect()
+}
+
+/// The cells whose file is not as it was.
+pub(super) fn changed(text: &str) -> BTreeSet<Cell> {
+    text.lines().filter_map(|line| cell(&mut line.strip_prefix("changed: ")?.split(' '))).collect()
+}
+
+fn cell<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Cell> {
+    Some(Cell { alias: words.next()?.to_owned(), operation: words.next()?.to_owned() })
+}
+
+/// A line for each alias: fates with their operations, `stopped: read, write; not seen: link`.
+pub(super) fn rows(fates: &BTreeMap<Cell, Fate>) -> BTreeMap<&str, String> {
+    let mut aliases: BTreeMap<&str, BTreeMap<String, Vec<&str>>> = BTreeMap::new();
+    for (cell, fate) in fates {
+        let row = aliases.entry(&cell.alias).or_default();
+        row.entry(fate.to_string()).or_default().push(&cell.operation);
+    }
+    let text = |row: BTreeMap<String, Vec<&str>>| {
+        let parts: Vec<String> =
+            row.iter().map(|(fate, names)| format!("{fate}: {}", names.join(", "))).collect();
+        parts.join("; ")
+    };
+    aliases.into_iter().map(|(alias, row)| (alias, text(row))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_subject() {
+        let found = tried("cell: dots read 12 0\nnoise\ncell: dots link 13 1\ncell: broken\n");
+        let expect = |operation: &str| Cell { alias: "dots".into(), operation: operation.into() };
+        assert_eq!(found.get(&expect("read")), Some(&Tried { pid: 12, status: 0 }));
+        assert_eq!(found.get(&expect("link")), Some(&Tried { pid: 13, status: 1 }));
+        assert_eq!(found.len(), 2);
+        assert_eq!(changed("changed: dots link\nnoise\n"), BTreeSet::from([expect("link")]));
+    }
+
+    #[test]
+    fn what_changes_nothing_did_not_work() {
+        let check = |operation: &str, status, is_changed, expect| {
+            let cell = Cell { alias: "dots".into(), operation: operation.into() };
+            let changed = if is_changed { BTreeSet::from([cell.clone()]) } else { BTreeSet::new() };
+            assert_eq!(Tried { pid: 1, status }.works(&cell, &changed), expect, "{operation}");
+        };
+        check("read", 0, false, true);
+        check("read", 1, false, false);
+        check("write", 0, true, true);
+        check("write", 0, false, false);
+    }
+
+    #[test]
+    fn rows_gather_operations() {
+        let cell = |operation: &str| Cell { alias: "dots".into(), operation: operation.into() };
+        let fates = BTreeMap::from([
+            (cell("read"), Fate::Stopped),
+            (cell("link"), Fate::NotSeen),
+            (cell("write"), Fate::Stopped),
+        ]);
+        assert_eq!(rows(&fates)["dots"], "not seen: link; stopped: read, write");
+    }
+}
