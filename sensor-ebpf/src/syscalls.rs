@@ -125,9 +125,10 @@ const AT_REMOVEDIR: u64 = 0x200;
 /// One member of a shape, as a number that the verifier does not know.
 macro_rules! shape {
     ($number:expr, $field:ident) => {{
-        let index = ($number & 511) as usize;
-        // SAFETY: the index is below 512; volatile, so that the table is read and not compiled into branches.
-        unsafe { (&raw const SHAPES[index].$field).read_volatile() }
+        let index = masked::<0x1ff>($number as u32) as usize;
+        // SAFETY: the index is below 512, which the verifier sees and the compiler does not; volatile, so that the
+        // table is read and not compiled into branches.
+        unsafe { (&raw const (*SHAPES.as_ptr().add(index)).$field).read_volatile() }
     }};
 }
 
