@@ -115,6 +115,9 @@ pub(crate) enum Follows {
     More,
 }
 
+/// A kernel thread that works for a process (Linux 5.12).
+const PF_IO_WORKER: u32 = 0x10;
+
 #[inline(always)]
 fn on_address(family: u16, words: [u32; 4], port: u32, follows: Follows) -> i32 {
     let Some(label) = tasks::current_label() else {
@@ -125,6 +128,9 @@ fn on_address(family: u16, words: [u32; 4], port: u32, follows: Follows) -> i32 
         return if decide::enforcing() { REFUSE } else { PROCEED };
     };
     begin(scratch, label, family, u16::from_be(port as u16), words);
+    // The thread that polls a submission queue of io_uring makes no system call whose return would be seen.
+    let flags: u32 = read(tasks::current() as u64 + offset!(task_flags));
+    let follows = if flags & PF_IO_WORKER == 0 { follows } else { Follows::Nothing };
     let denied = judge(scratch, label, follows);
     scratch.release();
     if denied { REFUSE } else { PROCEED }

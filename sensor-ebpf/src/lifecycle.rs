@@ -24,30 +24,43 @@ const GROUP_EXIT: u32 = 1 << 2;
 /// A task was created and does not run yet: the label is there before its first instruction.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub(crate) fn process_fork(ctx: BtfTracePointContext) -> i32 {
-    let parent: *mut task_struct = ctx.arg(0);
-    let child: *mut task_struct = ctx.arg(1);
+    on_created(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+/// The same task a moment later, when it is put on a run queue. Attached where the kernel may have left the program above
+/// out for it.
+#[btf_tracepoint(function = "sched_wakeup_new")]
+pub(crate) fn process_created(ctx: BtfTracePointContext) -> i32 {
+    let child: *mut task_struct = ctx.arg(0);
+    if tasks::label_of(child).is_none() {
+        on_created(tasks::current(), child);
+    }
+    0
+}
+
+#[inline(always)]
+fn on_created(parent: *mut task_struct, child: *mut task_struct) {
     let Some(label) = tasks::current_label() else {
-        return 0;
+        return;
     };
     if tasks::inherit(child, label).is_none() {
         emit::failed(Kind::Fork);
-        return 0;
+        return;
     }
     let peer = tasks::ids(child as u64);
     if peer.pid != peer.tid {
-        return 0;
+        return;
     }
-    note!(&ctx, "session {:x}: process {} created", label.session, peer.pid);
     let Some(scratch) = Scratch::take() else {
         emit::failed(Kind::Fork);
-        return 0;
+        return;
     };
     emit::begin(scratch, Kind::Fork, label.session, &tasks::ids(parent as u64));
     scratch.header.peer_pid = peer.pid;
     scratch.header.peer_start_ns = peer.start_ns;
     emit::send(scratch, Kind::Fork, 0);
     scratch.release();
-    0
 }
 
 /// The image of a process was replaced.

@@ -196,6 +196,12 @@ impl Entry {
             .collect())
     }
 
+    /// How many runs of a program the kernel left out, where the entry says that.
+    pub(crate) fn left_out(&self) -> u64 {
+        let Some(lost) = self.value.pointer("/unmapped/treeline/notice/lost") else { return 0 };
+        if lost["site"] == "recursion" { lost["count"].as_u64().unwrap_or(0) } else { 0 }
+    }
+
     /// The whole entry.
     pub(crate) fn text(&self) -> &str {
         &self.text

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{hooks, kernel_release, load, mounts, object, offsets};
+use super::{hooks, load, mounts, object, offsets, release};
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -48,7 +48,7 @@ impl Check {
 #[must_use]
 pub fn checks() -> Vec<Check> {
     vec![
-        Check::ok("kernel", kernel_release()),
+        Check::ok("kernel", release::text()),
         privileges(),
         programs(),
         types(),

@@ -8,16 +8,12 @@
 //! of trampoline (`BPF_TRAMP_MODIFY_RETURN`). A program finds it by the number of the arguments, which must
 //! therefore be right.
 //!
-//! The kernel leaves a program of this type out where it would run within itself on one CPU, which happens when a task
-//! is preempted in it (`__bpf_prog_enter_recur`, since Linux 5.12); LSM programs are exempt from that.
+//! The kernel leaves a program of this type out where it would run within itself on one CPU (`missed.rs`); LSM programs
+//! are exempt from that.
 
-use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    time::{Duration, Instant},
-};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aya::Ebpf;
-use rustix::time::{ClockId, clock_gettime};
 use treeline_event::{AttachMode, HookState, HookStatus};
 
 use super::{
@@ -27,7 +23,7 @@ use super::{
     offsets::Kernel,
     relocated::{As, Relocated},
 };
-use crate::backend::{BackendError, Delivery, LossReport};
+use crate::backend::BackendError;
 
 /// Programs for functions that take other arguments than the LSM hook of the program: program, number of arguments of
 /// the function, program to take.
@@ -39,23 +35,16 @@ const VARIANTS: [(&str, usize, &str); 3] = [
     ("inode_setattr_plain", 3, "inode_setattr"),
 ];
 
-/// How often the kernel is asked for the runs that it left out.
-const MISSES_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Attaches programs to functions, and keeps them there as long as it lives.
 pub(super) struct Modifying {
     programs: Relocated,
     attached: Vec<Attached>,
-    asked: Instant,
 }
 
 /// One of them.
 struct Attached {
-    hook: &'static str,
     program: OwnedFd,
     _link: OwnedFd,
-    /// Runs that were left out, as far as it has been said.
-    missed: u64,
 }
 
 impl Modifying {
@@ -73,7 +62,7 @@ impl Modifying {
             return Ok(None);
         }
         let programs = Relocated::of(object, globals, ebpf).map_err(BackendError::Unsupported)?;
-        Ok(Some(Self { programs, attached: Vec::new(), asked: Instant::now() }))
+        Ok(Some(Self { programs, attached: Vec::new() }))
     }
 
     /// The program that was attached last.
@@ -85,7 +74,7 @@ impl Modifying {
     pub(super) fn attach(&mut self, hook: &Hook, kernel: &Kernel) -> HookStatus {
         let state = match try_attach(&self.programs, hook, kernel) {
             Ok((program, link)) => {
-                self.attached.push(Attached { hook: hook.target, program, _link: link, missed: 0 });
+                self.attached.push(Attached { program, _link: link });
                 HookState::Attached
             }
             Err(error) => HookState::Failed { error },
@@ -100,38 +89,6 @@ pub(super) fn function(hook: &str) -> String {
         "bprm_check_security" => "security_bprm_check".to_owned(),
         hook => format!("security_{hook}"),
     }
-}
-
-impl Modifying {
-    /// Runs that the kernel left out since the last time: nobody judged what they were about.
-    pub(super) fn losses(&mut self, deliver: &mut dyn FnMut(Delivery)) {
-        if self.asked.elapsed() < MISSES_INTERVAL {
-            return;
-        }
-        self.asked = Instant::now();
-        let now_ns = boot_ns();
-        for attached in &mut self.attached {
-            let Ok(info) = bpf::info(attached.program.as_fd()) else { continue };
-            let count = info.missed.saturating_sub(attached.missed);
-            attached.missed = info.missed;
-            if count > 0 {
-                let first_ns = now_ns.saturating_sub(MISSES_INTERVAL.as_nanos() as u64);
-                let kind = attached.hook;
-                deliver(Delivery::Loss(LossReport {
-                    kind,
-                    site: "recursion",
-                    count,
-                    first_ns,
-                    last_ns: now_ns,
-                }));
-            }
-        }
-    }
-}
-
-fn boot_ns() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 fn try_attach(programs: &Relocated, hook: &Hook, kernel: &Kernel) -> Result<(OwnedFd, OwnedFd), String> {

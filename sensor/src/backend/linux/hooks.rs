@@ -3,7 +3,7 @@
 use treeline_abi::Settings;
 use treeline_event::AttachMode;
 
-use super::{fmod_ret, offsets::Kernel};
+use super::{fmod_ret, offsets::Kernel, release};
 
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,18 @@ impl Hook {
         Self { program, target, kind, essential }
     }
 
+    /// Whether something goes unseen when the kernel leaves a run of it out, see `missed.rs`. Not where another one
+    /// makes up for it.
+    pub(super) fn can_be_left_out(&self, all: &[Self]) -> bool {
+        match self.kind {
+            HookKind::Tracepoint => {
+                self.target != "sched_process_fork" || all.iter().all(|hook| hook.target != CREATED.target)
+            }
+            HookKind::ModifyReturn | HookKind::Exit => true,
+            HookKind::Lsm | HookKind::CgroupAddress | HookKind::CgroupSocket => false,
+        }
+    }
+
     /// The same where the kernel calls the function otherwise: `do_filp_open` is `do_file_open` in Linux 7.
     fn as_called_in(self, kernel: &Kernel) -> Self {
         match self.target {
@@ -74,6 +86,17 @@ const LIFECYCLE: [Hook; 3] = [
     Hook::new(HookKind::Tracepoint, "process_exec", "sched_process_exec", true),
     Hook::new(HookKind::Tracepoint, "process_exit", "sched_process_exit", true),
 ];
+
+/// Makes up for `sched_process_fork` where that can be left out: since Linux 7.0 tracepoints can be preempted. This one
+/// cannot, since the run queue is locked; and it must not be used where memory for a label cannot be had in that state
+/// (before Linux 6.4).
+const CREATED: Hook = Hook::new(HookKind::Tracepoint, "process_created", "sched_wakeup_new", true);
+
+/// The hooks of processes on this kernel.
+fn lifecycle() -> impl Iterator<Item = Hook> {
+    let created = release::numbers() >= (7, 0);
+    LIFECYCLE.into_iter().chain(created.then_some(CREATED))
+}
 
 const LSM: [Hook; 23] = [
     Hook::new(HookKind::Lsm, "file_open", "file_open", true),
@@ -154,10 +177,10 @@ fn attributes(kernel: &Kernel) -> Vec<Hook> {
 pub(super) fn of(mode: AttachMode, kernel: &Kernel) -> Vec<Hook> {
     match mode {
         AttachMode::Lsm => {
-            let hooks = LIFECYCLE.into_iter().chain(LSM).chain(attributes(kernel));
+            let hooks = lifecycle().chain(LSM).chain(attributes(kernel));
             hooks.map(|hook| hook.as_called_in(kernel)).collect()
         }
-        AttachMode::Fallback => LIFECYCLE.into_iter().chain(FALLBACK).collect(),
+        AttachMode::Fallback => lifecycle().chain(FALLBACK).collect(),
         AttachMode::FmodRet => of(AttachMode::Lsm, kernel).into_iter().map(Hook::on_function).collect(),
         AttachMode::Replay => Vec::new(),
     }

@@ -12,10 +12,12 @@ mod install;
 mod links;
 mod load;
 mod messages;
+mod missed;
 pub(crate) mod mounts;
 mod named;
 mod object;
 mod offsets;
+mod release;
 mod relocated;
 mod resolve;
 mod rings;
@@ -47,6 +49,7 @@ use self::{
     hooks::{Hook, HookKind},
     install::LinksSearch,
     messages::Messages,
+    missed::Missed,
     mounts::MountTable,
     offsets::Kernel,
     rings::Rings,
@@ -89,7 +92,8 @@ struct InForce {
 pub struct LinuxBackend {
     ebpf: Ebpf,
     /// What is attached beside aya, as long as it lives.
-    modifying: Option<Modifying>,
+    _modifying: Option<Modifying>,
+    missed: Missed,
     mode: AttachMode,
     hooks: Vec<HookStatus>,
     start: StartReport,
@@ -189,7 +193,8 @@ impl LinuxBackend {
         let object_ms = millis(started.elapsed());
         let messages = Messages::of(&mut ebpf);
         let mut modifying = Modifying::of(mode, object, &globals, &ebpf)?;
-        let (attached, programs) = attach(&mut ebpf, &wanted, &mut modifying, facts)?;
+        let mut missed = Missed::new();
+        let (attached, programs) = attach(&mut ebpf, &wanted, &mut modifying, &mut missed, facts)?;
         let mut statuses = unused(refusals);
         statuses.extend(attached);
         if mode == AttachMode::Fallback {
@@ -210,7 +215,8 @@ impl LinuxBackend {
         })?;
         Ok(Self {
             ebpf,
-            modifying,
+            _modifying: modifying,
+            missed,
             mode,
             hooks: statuses,
             start: StartReport { types_ms: facts.types_ms, object_ms, programs },
@@ -282,7 +288,7 @@ impl Backend for LinuxBackend {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             mode: self.mode,
-            kernel: kernel_release(),
+            kernel: release::text(),
             hooks: self.hooks.clone(),
             start: Some(self.start.clone()),
         }
@@ -337,9 +343,7 @@ impl Backend for LinuxBackend {
             deliver(delivery);
         }
         self.rings.losses(deliver);
-        if let Some(modifying) = &mut self.modifying {
-            modifying.losses(deliver);
-        }
+        self.missed.losses(deliver);
         self.messages.flush();
         Ok(())
     }
@@ -353,6 +357,7 @@ fn attach(
     ebpf: &mut Ebpf,
     wanted: &[Hook],
     modifying: &mut Option<Modifying>,
+    missed: &mut Missed,
     facts: &Facts,
 ) -> Result<(Vec<HookStatus>, Vec<ProgramReport>), BackendError> {
     let (mut statuses, mut programs) = (Vec::new(), Vec::new());
@@ -366,6 +371,11 @@ fn attach(
             HookKind::ModifyReturn => modifying.as_ref().and_then(Modifying::latest),
             _ => load::program(ebpf, hook),
         };
+        if let (HookState::Attached, true, Some(program)) =
+            (&status.state, hook.can_be_left_out(wanted), program)
+        {
+            missed.watch(hook.target, program);
+        }
         programs.extend(report(&status, program, started.elapsed()));
         if let (HookState::Failed { error }, true) = (&status.state, hook.essential) {
             return Err(BackendError::Unsupported(format!("{}: {error}", status.hook)));
@@ -441,9 +451,4 @@ fn random_seed() -> Result<u64, BackendError> {
         BackendError::Unsupported("the system has no random bytes (getrandom failed)".to_owned())
     })?;
     Ok(u64::from_ne_bytes(seed))
-}
-
-/// As `uname -r`.
-fn kernel_release() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
 }

@@ -29,8 +29,8 @@ impl Tried {
     }
 }
 
-/// What came of a cell inside the session.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What came of a cell inside the session, from the sensor doing the most to it having nothing to do.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Fate {
     /// It had no effect, and the log says that the rule refused it.
     Stopped,
