@@ -44,7 +44,7 @@ fn on_created(parent: *mut task_struct, child: *mut task_struct) {
     let Some(label) = tasks::current_label() else {
         return;
     };
-    if tasks::inherit(child, label).is_none() {
+    if !tasks::bestow(child, label) {
         emit::failed(Kind::Fork);
         return;
     }

@@ -6,6 +6,7 @@ use aya_ebpf::{
 };
 use treeline_abi::{
     Kind, Loss,
+    label::{TaskKey, WAITING_MAX, Waiting},
     network::{ABSTRACTS_MAX, AbstractRule, PREFIXES_MAX, Prefix4, Prefix6, PrefixRules},
     paths::{
         ALIASES_MAX, ANCESTORS_MAX, Accept, AliasKey, AliasRules, AncestorKey, DEVICES_MAX, DeviceKey,
@@ -89,3 +90,12 @@ pub(crate) static ABSTRACTS: Array<AbstractRule> = Array::with_max_entries(ABSTR
 /// it forgets is recorded again.
 #[map]
 pub(crate) static SENT: LruHashMap<SentKey, u32> = LruHashMap::with_max_entries(8192, 0);
+
+/// Labels that could not be put on new tasks. More than can be created between a task's creation and its first hook, on
+/// machines of a thousand CPUs.
+#[map]
+pub(crate) static WAITING: HashMap<TaskKey, Waiting> = HashMap::with_max_entries(WAITING_MAX, 0);
+
+/// How many there are, so that whoever has no label need not look for one.
+#[map]
+pub(crate) static WAITING_COUNT: Array<u64> = Array::with_max_entries(1, 0);

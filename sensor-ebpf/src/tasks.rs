@@ -6,9 +6,15 @@ use aya_ebpf::{
     bindings::task_struct,
     helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get},
 };
-use treeline_abi::{Label, LabelFlags};
+use treeline_abi::{
+    Label, LabelFlags,
+    label::{TaskKey, Waiting},
+};
 
-use crate::kernel::{offset, read};
+use crate::{
+    kernel::{add, offset, read},
+    maps::{WAITING, WAITING_COUNT},
+};
 
 /// `BPF_MAP_TYPE_TASK_STORAGE` (Linux 5.11).
 const TYPE: usize = 29;
@@ -79,11 +85,61 @@ pub(crate) fn current_label() -> Option<&'static mut Label> {
     // SAFETY: the offset is that of a `struct task_struct *`.
     let leader: *mut task_struct = unsafe { member(task, offset!(task_group_leader)) };
     if leader == task {
-        return None;
+        return claim(task);
     }
-    let label = label_of(leader)?;
+    let Some(label) = label_of(leader) else {
+        return claim(task);
+    };
     // Without memory for a copy the leader's own decides.
     Some(inherit(task, label).unwrap_or(label))
+}
+
+/// Gives a new task a copy of its creator's label, or leaves it for the task's first hook. False when neither can be
+/// done: the task has no label then.
+#[inline(always)]
+pub(crate) fn bestow(task: *mut task_struct, label: &Label) -> bool {
+    if inherit(task, label).is_some() {
+        return true;
+    }
+    let waiting = Waiting { session: label.session, flags: label.flags & LabelFlags::LOADER_ENV, pad: 0 };
+    if WAITING.insert(&key(task as u64), &waiting, 0).is_err() {
+        return false;
+    }
+    count_waiting(1);
+    true
+}
+
+/// Puts the label on the current task that waits for it. Nearly always there is none for anybody.
+#[inline(always)]
+fn claim(task: *mut task_struct) -> Option<&'static mut Label> {
+    if *WAITING_COUNT.get(0)? == 0 {
+        return None;
+    }
+    let key = key(task as u64);
+    // SAFETY: the value is copied at once; entries are never changed.
+    let waiting = unsafe { WAITING.get(&key) }?;
+    let label = Label { session: waiting.session, flags: waiting.flags, ..Label::default() };
+    let label = inherit(task, &label)?;
+    if WAITING.remove(&key).is_ok() {
+        count_waiting(u64::MAX);
+    }
+    Some(label)
+}
+
+#[inline(always)]
+fn count_waiting(by: u64) {
+    if let Some(count) = WAITING_COUNT.get_ptr_mut(0) {
+        add(count, by);
+    }
+}
+
+#[inline(always)]
+fn key(task: u64) -> TaskKey {
+    TaskKey {
+        tid: read(task + offset!(task_pid)),
+        pad: 0,
+        start_ns: read(task + offset!(task_start_boottime)),
+    }
 }
 
 /// Gives a task a copy of another's label, unless it has one. Returns the one that it then has, or nothing when there

@@ -34,6 +34,35 @@ pub struct PendingConnect {
     pub address: [u8; 16],
 }
 
+/// Labels that wait for their tasks: see [`Waiting`].
+pub const WAITING_MAX: u32 = 4096;
+
+/// Key of the `WAITING` table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct TaskKey {
+    /// The thread's id, as the kernel counts it.
+    pub tid: u32,
+    /// Explicit padding.
+    pub pad: u32,
+    /// The thread's creation, `CLOCK_BOOTTIME` nanoseconds.
+    pub start_ns: u64,
+}
+
+/// A label that could not be put on a new task, and is put on it at its first hook: there was no memory, or a task was
+/// preempted on that CPU within task storage, which tracepoints then find busy (`bpf_task_storage_get_recur`, since
+/// Linux 6.2; before, every program does).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Waiting {
+    /// [`Label::session`].
+    pub session: u64,
+    /// [`LabelFlags`].
+    pub flags: u32,
+    /// Explicit padding.
+    pub pad: u32,
+}
+
 /// Bits of [`Label::flags`].
 pub struct LabelFlags;
 
@@ -49,5 +78,7 @@ impl LabelFlags {
     pub const OPEN_REPORTED: u32 = 1 << 3;
 }
 
+const _: () = assert!(size_of::<TaskKey>() == 16);
+const _: () = assert!(size_of::<Waiting>() == 16);
 const _: () = assert!(size_of::<PendingConnect>() == 24);
 const _: () = assert!(size_of::<Label>() == 40);
