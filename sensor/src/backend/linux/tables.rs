@@ -6,6 +6,7 @@ use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, LpmTrie, MapData, MapError, lpm_trie},
 };
+use rustix::thread::{MembarrierCommand, membarrier};
 use treeline_abi::{
     network::{ABSTRACTS_MAX, AbstractRule},
     paths::{
@@ -18,9 +19,18 @@ use zerocopy::{FromZeros, Immutable, IntoBytes};
 
 use crate::backend::BackendError;
 
-/// How long a hook may still look at a slot after another one was put in force, with a wide margin: hooks run without
-/// sleeping. The slot is only refilled after that.
-const GRACE: Duration = Duration::from_millis(100);
+/// How long a hook may still look at a slot after another one was put in force, where the kernel cannot be asked to wait
+/// for those that do: hooks run without sleeping, but can be preempted. The slot is only refilled after that.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Waits until no hook looks at a slot that is not in force any more. Programs run as RCU readers, and this command
+/// waits for all of them (Linux 4.3); not with a single CPU or where CPUs run without a tick.
+fn wait_for_hooks() {
+    let cpu_count = std::thread::available_parallelism().map_or(1, usize::from);
+    if cpu_count < 2 || membarrier(MembarrierCommand::Global).is_err() {
+        std::thread::sleep(GRACE);
+    }
+}
 
 /// What the kernel holds of one slot, so that it can be taken out again.
 #[derive(Default)]
@@ -56,7 +66,7 @@ impl KernelTables {
     /// [`BackendError::Io`] when the kernel refuses an entry; the slot in force is untouched then.
     pub(super) fn install(&mut self, ebpf: &mut Ebpf, tables: &Tables) -> Result<(), BackendError> {
         let slot = tables.slot;
-        std::thread::sleep(GRACE);
+        wait_for_hooks();
         self.empty(ebpf, slot)?;
         let filled = &mut self.filled[slot as usize];
         let rules_before = filled.rules;
