@@ -74,7 +74,7 @@ fn run(report: &Report, attach: Attach) -> Result<BTreeMap<Cell, Fate>> {
 
     let mut fates: BTreeMap<Cell, Fate> = BTreeMap::new();
     for session in 1..=SESSIONS_MAX {
-        let (of_session, left_out) = guarded(attach, session, &free, &works)?;
+        let (of_session, left_out) = guarded(report, attach, session, &free, &works)?;
         for (cell, fate) in of_session {
             fates.entry(cell).and_modify(|other| *other = fate.min(*other)).or_insert(fate);
         }
@@ -91,6 +91,7 @@ fn run(report: &Report, attach: Attach) -> Result<BTreeMap<Cell, Fate>> {
 
 /// What came of the cells in a session, and how many runs of programs the kernel left out meanwhile (THREATS.md).
 fn guarded(
+    report: &Report,
     attach: Attach,
     session: usize,
     free: &BTreeMap<Cell, cell::Tried>,
@@ -108,9 +109,19 @@ fn guarded(
         } else {
             Fate::NotApplicable(free.get(cell).map_or(0, |free| free.status))
         };
+        if attach.judges_all() && !fate.is_stopped() && !KNOWN.contains(&cell.alias.as_str()) {
+            report.note(&format!("{} {}", cell.alias, cell.operation), evidence(tried, &entries));
+        }
         fates.insert(cell.clone(), fate);
     }
     Ok((fates, entries.iter().map(Entry::left_out).sum()))
+}
+
+/// What the log has of a cell's process, and what was lost: for whoever asks why it was not stopped.
+fn evidence(tried: &cell::Tried, entries: &[Entry]) -> String {
+    let about = entries.iter().filter(|entry| entry.is_of_process(tried.pid) || entry.kind() == "lost");
+    let about: Vec<&str> = about.map(Entry::text).collect();
+    format!("process {}: {}", tried.pid, about.join("\n"))
 }
 
 fn fate(cell: &Cell, tried: &cell::Tried, changed: &BTreeSet<Cell>, entries: &[Entry]) -> Fate {
