@@ -2,7 +2,7 @@
 //! nothing of it, as any address.
 //!
 //! Each judgement is up to two passes: rules without exceptions, and then, when there were others, the subject's
-//! executable is looked at, once, and they are weighed. Results are packed, see [`Decision::pack`].
+//! executable is looked at, once, and they are weighed. Results are packed, see `Decision::pack`.
 
 use treeline_abi::{
     Label,
@@ -14,7 +14,7 @@ use treeline_abi::{
 
 use crate::{
     cgroup::AF_INET,
-    decide::{Decision, active, subject_sets},
+    decide::{self, active, subject_sets},
     kernel::{GO_ON, STOP, copy, masked, repeat},
     maps::{ABSTRACTS, PREFIXES4, PREFIXES6, RULES},
     scratch::{Found, Scratch},
@@ -24,9 +24,7 @@ use crate::{
 const NOTED: u64 = 1 << 63;
 const LOOPBACK4: [u8; 4] = [127, 0, 0, 1];
 
-/// What a pass knows, the same in all its rounds. What it finds is in `Scratch::found`, and not here on the stack:
-/// before Linux 6.7 the verifier looks at one round of a loop only, with the values that the stack has at its
-/// beginning, and takes branches out that these rule out.
+/// What a pass knows, the same in all its rounds. What it finds is in `Scratch::found`, see there.
 #[derive(Clone, Copy)]
 struct Weighing {
     scratch: *mut Scratch,
@@ -40,7 +38,7 @@ struct Weighing {
 impl Weighing {
     #[inline(always)]
     fn new(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> Self {
-        scratch.found = Found { packed: 0, exceptions: 0 };
+        scratch.found = Found::default();
         Self { scratch, sets, slot, plain }
     }
 
@@ -54,9 +52,7 @@ impl Weighing {
             found.exceptions = 1;
         }
         if plain == (self.plain != 0) && rule.exceptions & self.sets == 0 {
-            let mut decision = Decision::unpack(found.packed, 0);
-            decision.add(index + 1, rule.enforce != 0);
-            found.packed = decision.pack();
+            decide::add(found, index + 1, rule.enforce);
         }
     }
 
@@ -79,8 +75,8 @@ impl Weighing {
 
 /// The severer of two passes. Both are of one generation, which is put in later.
 #[inline(always)]
-fn severer(one: u64, other: u64) -> u64 {
-    Decision::unpack(one & !NOTED, 0).or(Decision::unpack(other & !NOTED, 0)).pack()
+fn severer(scratch: &mut Scratch, one: u64, other: u64) -> u64 {
+    decide::severer(scratch, one & !NOTED, other & !NOTED)
 }
 
 /// Judges the destination in the record's head.
@@ -91,14 +87,15 @@ pub(crate) fn judge_address(scratch: &mut Scratch, label: &Label) -> u64 {
     };
     let first = weigh_address(scratch, active.slot, 0, 1);
     let also = weigh_loopback(scratch, active.slot, 0, 1);
-    let plain = severer(first, also);
+    let plain = severer(scratch, first, also);
     if (first | also) & NOTED == 0 {
         return plain;
     }
     let sets = subject_sets(scratch, active.table, active.slot, label.flags);
     let first = weigh_address(scratch, active.slot, sets, 0);
     let also = weigh_loopback(scratch, active.slot, sets, 0);
-    severer(plain, severer(first, also))
+    let second = severer(scratch, first, also);
+    severer(scratch, plain, second)
 }
 
 /// One pass over the rules of the longest prefix of the destination, as `treeline_abi::network` says it is looked up.
@@ -180,7 +177,8 @@ pub(crate) fn judge_raw(scratch: &mut Scratch, label: &Label) -> u64 {
         return first;
     }
     let sets = subject_sets(scratch, active.table, active.slot, label.flags);
-    severer(first, weigh_raw(scratch, active.slot, sets, 0))
+    let second = weigh_raw(scratch, active.slot, sets, 0);
+    severer(scratch, first, second)
 }
 
 #[inline(never)]
@@ -214,7 +212,8 @@ pub(crate) fn judge_abstract(scratch: &mut Scratch, label: &Label, name: u64, le
         return first;
     }
     let sets = subject_sets(scratch, active.table, active.slot, label.flags);
-    severer(first, weigh_name(scratch, active.slot, sets, 0))
+    let second = weigh_name(scratch, active.slot, sets, 0);
+    severer(scratch, first, second)
 }
 
 /// Copies a name to where it is compared: from its beginning, and aligned to its end.

@@ -2,7 +2,7 @@
 //! change what the rules' paths mean.
 
 use treeline_abi::{
-    Verdict, name,
+    name,
     paths::{AncestorKey, DEPTH_MAX, RULES_MAX},
 };
 
@@ -33,23 +33,21 @@ pub(crate) fn judge_above(scratch: &mut Scratch, dentry: u64) -> u64 {
     scratch.subject.at = dentry;
     let mut climb = Climb { scratch, seed: active.table.seed };
     repeat(DEPTH_MAX as u32, step, &mut climb);
-    let mut decision = Decision::ALLOW;
     if !scratch.subject.resolved() {
-        if active.table.unresolved_rule != 0 {
-            decision = Decision { verdict: Verdict::Deny, rule: active.table.unresolved_rule, generation: 0 };
-        }
-        return decision.pack();
+        return match active.table.unresolved_rule {
+            0 => 0,
+            rule => Decision::of(rule, 1).pack(),
+        };
     }
     // SAFETY: the value stays in place while the program runs (RCU).
     let number = unsafe { ANCESTORS.get(&scratch.ancestor) }.copied().unwrap_or(0);
     if number == 0 {
         return 0;
     }
-    if let Some(rule) = RULES.get(active.slot * RULES_MAX + ((number - 1) & (RULES_MAX - 1))) {
-        let verdict = if rule.enforce != 0 { Verdict::Deny } else { Verdict::Audit };
-        decision = Decision { verdict, rule: number, generation: 0 };
+    match RULES.get(active.slot * RULES_MAX + ((number - 1) & (RULES_MAX - 1))) {
+        Some(rule) => Decision::of(number, rule.enforce).pack(),
+        None => 0,
     }
-    decision.pack()
 }
 
 extern "C" fn step(_depth: u64, climb: *mut Climb) -> u64 {

@@ -95,7 +95,8 @@ pub(crate) fn on_socket(family: u32, kind: u32, protocol: u32) -> bool {
     };
     emit::begin(scratch, Kind::Connect, label.session, &subject());
     let generation = decide::active().map_or(0, |active| active.table.generation);
-    let decision = Decision::unpack(address::judge_raw(scratch, label), generation);
+    let packed = address::judge_raw(scratch, label);
+    let decision = Decision::unpack(scratch, packed, generation);
     scratch.header.detail = (family & 0xffff) | kind << 16;
     scratch.header.port = protocol;
     let denied = conclude(scratch, decision);
@@ -152,7 +153,7 @@ pub(crate) fn begin(scratch: &mut Scratch, label: &Label, family: u16, port: u16
 #[inline(always)]
 fn conclude(scratch: &mut Scratch, decision: Decision) -> bool {
     emit::decided(&mut scratch.header, decision);
-    let denied = matches!(decision.verdict, Verdict::Deny);
+    let denied = decision.is_deny();
     if denied {
         scratch.header.result = -1;
     } else {
@@ -186,7 +187,8 @@ fn is_first(scratch: &mut Scratch, generation: u64) -> bool {
 #[inline(always)]
 pub(crate) fn judge(scratch: &mut Scratch, label: &mut Label, follows: Follows) -> bool {
     let generation = decide::active().map_or(0, |active| active.table.generation);
-    let decision = Decision::unpack(address::judge_address(scratch, label), generation);
+    let packed = address::judge_address(scratch, label);
+    let decision = Decision::unpack(scratch, packed, generation);
     let denied = conclude(scratch, decision);
     if !denied && follows == Follows::Result {
         label.pending = PendingConnect {
@@ -253,5 +255,5 @@ pub(crate) fn on_abstract(scratch: &mut Scratch, label: &Label, sock: u64) -> (D
     scratch.header.parts[0] = len + 1;
     let generation = decide::active().map_or(0, |active| active.table.generation);
     let packed = address::judge_abstract(scratch, label, from, len);
-    (Decision::unpack(packed, generation), len + 1)
+    (Decision::unpack(scratch, packed, generation), len + 1)
 }

@@ -6,9 +6,9 @@ use treeline_abi::{
 };
 
 use crate::{
-    kernel::{GO_ON, STOP, inode, offset, read, repeat},
+    kernel::{GO_ON, STOP, inode, masked, offset, read, repeat},
     maps::{ACCEPTS, ACTIVE, ALIASES, IMAGES, RULES, TABLES},
-    scratch::Scratch,
+    scratch::{Found, Scratch, Sets},
     tasks,
     walk::{self, Active},
 };
@@ -18,53 +18,90 @@ const ACCEPTED_MAX: usize = 16;
 const BITS: u32 = (WORDS * 64) as u32;
 
 /// What a hook does with an object.
+///
+/// The verdict is a number that comes from memory or from a global function, so that the verifier knows nothing of it.
+/// Of constants on a hook's ways it keeps track, and loses it: that of Linux 6.1 took ways for the same that differed
+/// in the verdict alone, looked at one of them, and made the branch on the verdict unconditional.
 #[derive(Clone, Copy)]
 pub(crate) struct Decision {
-    pub(crate) verdict: Verdict,
+    /// [`Verdict`]; the severer is the higher.
+    verdict: u64,
     /// Rule index + 1, or 0.
     pub(crate) rule: u32,
     pub(crate) generation: u64,
 }
 
 impl Decision {
-    pub(crate) const ALLOW: Self = Self { verdict: Verdict::Allow, rule: 0, generation: 0 };
+    pub(crate) const ALLOW: Self = Self { verdict: Verdict::Allow as u64, rule: 0, generation: 0 };
+
+    /// That of one rule: refuses, if `enforce` is 1, or records, if it is 0.
+    #[inline(always)]
+    pub(crate) fn of(rule: u32, enforce: u32) -> Self {
+        Self { verdict: Verdict::Audit as u64 + masked::<1>(enforce) as u64, rule, generation: 0 }
+    }
 
     /// The severer of two decisions; the lower rule of two that are equally severe.
     #[inline(always)]
     pub(crate) fn or(self, other: Self) -> Self {
-        let mut both = self;
-        if other.rule != 0 {
-            both.add(other.rule, matches!(other.verdict, Verdict::Deny));
-        }
-        both
+        let is_severer = other.verdict > self.verdict;
+        let is_first = other.verdict == self.verdict && other.rule < self.rule;
+        let winner = if is_severer || is_first { other } else { self };
+        Self { generation: self.generation, ..winner }
     }
 
-    /// The verdict and rule in one register.
+    /// The verdict and rule in one register: subprograms return one.
     #[inline(always)]
     pub(crate) fn pack(self) -> u64 {
-        (self.verdict as u64) << 32 | self.rule as u64
+        self.verdict << 32 | self.rule as u64
     }
 
+    /// From [`Self::pack`], by way of memory.
     #[inline(always)]
-    pub(crate) fn unpack(packed: u64, generation: u64) -> Self {
-        let verdict = match packed >> 32 {
-            0 => Verdict::Allow,
-            1 => Verdict::Audit,
-            _ => Verdict::Deny,
+    pub(crate) fn unpack(scratch: &mut Scratch, packed: u64, generation: u64) -> Self {
+        let place = &raw mut scratch.packed;
+        // SAFETY: a field of a valid reference; volatile, so that the verifier sees both.
+        let packed = unsafe {
+            place.write_volatile(packed);
+            place.read_volatile()
         };
-        Self { verdict, rule: packed as u32, generation }
+        Self { verdict: packed >> 32, rule: packed as u32, generation }
     }
 
-    /// Takes up one more matching rule: the lowest rule of the severest verdict decides.
+    /// [`Verdict`] as a number.
     #[inline(always)]
-    pub(crate) fn add(&mut self, rule: u32, enforce: bool) {
-        let severer = enforce && !matches!(self.verdict, Verdict::Deny);
-        let same = enforce == matches!(self.verdict, Verdict::Deny);
-        if severer || (same && (self.rule == 0 || rule < self.rule)) {
-            self.verdict = if enforce { Verdict::Deny } else { Verdict::Audit };
-            self.rule = rule;
-        }
+    pub(crate) fn verdict(self) -> u64 {
+        self.verdict
     }
+
+    #[inline(always)]
+    pub(crate) fn is_deny(self) -> bool {
+        self.verdict == Verdict::Deny as u64
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_allow(self) -> bool {
+        self.verdict == Verdict::Allow as u64
+    }
+
+    /// None, by the same policy.
+    #[inline(always)]
+    pub(crate) fn lifted(self) -> Self {
+        Self { generation: self.generation, ..Self::ALLOW }
+    }
+
+    /// The same where nothing can be refused any more.
+    #[inline(always)]
+    pub(crate) fn only_recorded(self) -> Self {
+        Self { verdict: (self.rule != 0) as u64 * Verdict::Audit as u64, ..self }
+    }
+}
+
+/// Adds one rule to what a pass has found.
+#[inline(always)]
+pub(crate) fn add(found: &mut Found, rule: u32, enforce: u32) {
+    let packed = found.packed;
+    let before = Decision { verdict: packed >> 32, rule: packed as u32, generation: 0 };
+    found.packed = before.or(Decision::of(rule, enforce)).pack();
 }
 
 /// The tables in force, or nothing before the first policy.
@@ -89,7 +126,8 @@ pub(crate) fn judge_dentry(scratch: &mut Scratch, dentry: u64, operations: u32, 
     scratch.object = dentry;
     // SAFETY: a valid reference, used by nobody else meanwhile.
     let packed = unsafe { treeline_judge_dentry(scratch, operations, label.flags) };
-    Decision::unpack(packed, scratch.generation)
+    let generation = scratch.generation;
+    Decision::unpack(scratch, packed, generation)
 }
 
 /// [`judge_dentry`] as a global function: the verifier walks it once a program, whoever calls it and how often. The
@@ -121,7 +159,14 @@ unsafe extern "C" fn treeline_judge_dentry(scratch: *mut Scratch, operations: u3
     scratch.alias =
         AliasKey { slot: active.slot, device: scratch.walked.device, inode: read(node + offset!(inode_ino)) };
     let alias = judge_alias(scratch, active.table, active.slot, operations, label_flags);
-    Decision::unpack(packed, 0).or(Decision::unpack(alias, 0)).pack()
+    severer(scratch, packed, alias)
+}
+
+/// The severer of two packed decisions.
+#[inline(always)]
+pub(crate) fn severer(scratch: &mut Scratch, one: u64, other: u64) -> u64 {
+    let one = Decision::unpack(scratch, one, 0);
+    one.or(Decision::unpack(scratch, other, 0)).pack()
 }
 
 /// Judges the object in `Scratch::alias` by identity. The result is packed, see [`judge`].
@@ -139,31 +184,30 @@ fn judge_alias(
     let Some(alias) = (unsafe { ALIASES.get(&key) }) else {
         return 0;
     };
-    let mut pass =
-        AliasPass { alias, slot, operations, sets: 0, plain: 1, exceptions: 0, decision: Decision::ALLOW };
+    scratch.found = Found::default();
+    let mut pass = AliasPass { scratch, alias, slot, operations, sets: 0, plain: 1 };
     repeat(RULES_PER_ALIAS_MAX as u32, weigh_alias, &mut pass);
-    if pass.exceptions != 0 {
-        pass.sets = subject_sets(scratch, table, slot, label_flags);
-        pass.plain = 0;
+    if scratch.found.exceptions != 0 {
+        let sets = subject_sets(scratch, table, slot, label_flags);
+        pass = AliasPass { scratch, alias, slot, operations, sets, plain: 0 };
         repeat(RULES_PER_ALIAS_MAX as u32, weigh_alias, &mut pass);
     }
-    pass.decision.pack()
+    scratch.found.packed
 }
 
 /// One pass over the rules of an alias; see [`Pass`].
 struct AliasPass {
+    scratch: *mut Scratch,
     alias: *const AliasRules,
     slot: u32,
     operations: u32,
     sets: u64,
     plain: u32,
-    exceptions: u32,
-    decision: Decision,
 }
 
 extern "C" fn weigh_alias(index: u64, pass: *mut AliasPass) -> u64 {
     // SAFETY: as in `weigh`.
-    let (pass, alias) = unsafe { (&mut *pass, &*(*pass).alias) };
+    let (pass, alias, found) = unsafe { (&*pass, &*(*pass).alias, &mut (*(*pass).scratch).found) };
     let number = alias.rules[index as usize & (RULES_PER_ALIAS_MAX - 1)];
     if number == 0 {
         return STOP;
@@ -176,67 +220,70 @@ extern "C" fn weigh_alias(index: u64, pass: *mut AliasPass) -> u64 {
     }
     let plain = rule.exceptions == 0;
     if !plain && pass.plain != 0 {
-        pass.exceptions = 1;
+        found.exceptions = 1;
     }
     if plain == (pass.plain != 0) && rule.exceptions & pass.sets == 0 {
-        pass.decision.add(number, rule.enforce != 0);
+        add(found, number, rule.enforce);
     }
     GO_ON
 }
 
-/// Judges the object that was just walked. The result is a packed [`Decision`]: subprograms return one register.
+/// Judges the object that was just walked. The result is a packed [`Decision`].
 #[inline(never)]
 fn judge(scratch: &mut Scratch, table: &'static Table, slot: u32, operations: u32, label_flags: u32) -> u64 {
-    let mut decision = Decision::ALLOW;
+    scratch.found = Found::default();
     if !scratch.walked.resolved() {
-        if table.unresolved_rule != 0 {
-            decision.add(table.unresolved_rule, true);
-        }
-        return decision.pack();
+        return unresolved(scratch, table);
     }
     restrict(scratch, table, operations);
     scratch.keep_accepted();
-    let mut pass = Pass { scratch, slot, word: 0, sets: 0, plain: 1, exceptions: 0, decision };
+    let mut pass = Pass { scratch, slot, plain: 1, sets: 0 };
     repeat(ROUNDS_MAX, weigh, &mut pass);
-    if pass.exceptions != 0 && pass.word >= WORDS as u32 {
+    if scratch.found.exceptions != 0 && scratch.found.word >= WORDS as u32 {
         // Only now, and once, is the subject's executable looked at.
         let sets = subject_sets(scratch, table, slot, label_flags);
         scratch.restore_accepted();
-        pass = Pass { scratch, slot, word: 0, sets, plain: 0, exceptions: 0, decision: pass.decision };
+        scratch.found.word = 0;
+        pass = Pass { scratch, slot, plain: 0, sets };
         repeat(ROUNDS_MAX, weigh, &mut pass);
     }
-    if pass.word < WORDS as u32 && table.unresolved_rule != 0 {
-        pass.decision.add(table.unresolved_rule, true);
+    if scratch.found.word < WORDS as u32 {
+        return unresolved(scratch, table);
     }
-    pass.decision.pack()
+    scratch.found.packed
+}
+
+/// What was found, with the refusal of what could not be looked at to its end. Packed.
+#[inline(always)]
+fn unresolved(scratch: &mut Scratch, table: &Table) -> u64 {
+    if table.unresolved_rule != 0 {
+        add(&mut scratch.found, table.unresolved_rule, 1);
+    }
+    scratch.found.packed
 }
 
 /// Rounds of a pass: every word once, and every position that is looked at.
 const ROUNDS_MAX: u32 = (ACCEPTED_MAX + WORDS) as u32;
 
-/// One pass over accepting positions.
+/// One pass over accepting positions. What changes from round to round is in `Scratch::found`, see there.
 struct Pass {
     scratch: *mut Scratch,
     slot: u32,
-    /// The word that is being looked at; [`WORDS`] when the pass is complete.
-    word: u32,
-    /// Exception sets of the subject, for the second pass.
-    sets: u64,
     /// 1 in the first pass, which weighs the rules without exceptions and only notes the others.
     plain: u32,
-    /// 1 when a rule with exceptions was noted.
-    exceptions: u32,
-    decision: Decision,
+    /// Exception sets of the subject, for the second pass.
+    sets: u64,
 }
 
 extern "C" fn weigh(_round: u64, pass: *mut Pass) -> u64 {
     // SAFETY: the pointers were put there by `judge` and outlive the loop; the verifier tracks them.
-    let (pass, scratch) = unsafe { (&mut *pass, &mut *(*pass).scratch) };
-    if pass.word >= WORDS as u32 {
+    let (pass, scratch) = unsafe { (&*pass, &mut *(*pass).scratch) };
+    let word = scratch.found.word;
+    if word >= WORDS as u32 {
         return STOP;
     }
-    let Some(index) = take_lowest(scratch, pass.word) else {
-        pass.word += 1;
+    let Some(index) = take_lowest(scratch, word) else {
+        scratch.found.word = word + 1;
         return GO_ON;
     };
     let Some(accept) = ACCEPTS.get(pass.slot * BITS + index) else {
@@ -247,10 +294,10 @@ extern "C" fn weigh(_round: u64, pass: *mut Pass) -> u64 {
     };
     let plain = rule.exceptions == 0;
     if !plain && pass.plain != 0 {
-        pass.exceptions = 1;
+        scratch.found.exceptions = 1;
     }
     if plain == (pass.plain != 0) && rule.exceptions & pass.sets == 0 {
-        pass.decision.add(accept.index + 1, rule.enforce != 0);
+        add(&mut scratch.found, accept.index + 1, rule.enforce);
     }
     GO_ON
 }
@@ -299,16 +346,15 @@ unsafe extern "C" fn treeline_subject_sets(scratch: *mut Scratch, slot: u32, lab
         return 0;
     }
     let file: u64 = read(mm + offset!(mm_exe_file));
-    let sets = sets_by_content(scratch, read(file + offset!(file_inode)));
-    let mut subject = SubjectPass { scratch, slot, word: 0, sets };
+    scratch.sets = Sets { found: sets_by_content(scratch, read(file + offset!(file_inode))), word: 0 };
     walk::walk_subject(scratch, read(file + offset!(file_path) + offset!(path_dentry)), table, slot);
     if scratch.subject.resolved() {
         for word in 0..WORDS {
             scratch.accepted.words[word] &= table.operation[Operation::SUBJECT as usize].words[word];
         }
-        repeat(ROUNDS_MAX, add_set, &mut subject);
+        repeat(ROUNDS_MAX, add_set, &mut SubjectPass { scratch, slot });
     }
-    subject.sets
+    scratch.sets.found
 }
 
 /// The exception sets that an executable's content belongs to, when it is known. A function of its own to keep its
@@ -322,25 +368,24 @@ fn sets_by_content(scratch: &mut Scratch, address: u64) -> u64 {
     unsafe { IMAGES.get(&key) }.map_or(0, |image| image.exceptions)
 }
 
-/// One pass over the subject's accepting positions.
+/// One pass over the subject's accepting positions; what it finds is in `Scratch::sets`.
 struct SubjectPass {
     scratch: *mut Scratch,
     slot: u32,
-    word: u32,
-    sets: u64,
 }
 
 extern "C" fn add_set(_round: u64, pass: *mut SubjectPass) -> u64 {
     // SAFETY: as in `weigh`.
-    let (pass, scratch) = unsafe { (&mut *pass, &mut *(*pass).scratch) };
-    if pass.word >= WORDS as u32 {
+    let (pass, scratch) = unsafe { (&*pass, &mut *(*pass).scratch) };
+    let word = masked::<0xffff>(scratch.sets.word as u32);
+    if word >= WORDS as u32 {
         return STOP;
     }
-    match take_lowest(scratch, pass.word) {
-        None => pass.word += 1,
+    match take_lowest(scratch, word) {
+        None => scratch.sets.word = word as u64 + 1,
         Some(index) => {
             if let Some(accept) = ACCEPTS.get(pass.slot * BITS + index) {
-                pass.sets |= 1 << (accept.index & 63);
+                scratch.sets.found |= 1 << (accept.index & 63);
             }
         }
     }
@@ -370,9 +415,7 @@ pub(crate) fn judge_content(
     if rule.exceptions != 0 && rule.exceptions & subject_sets(scratch, table, slot, label_flags) != 0 {
         return 0;
     }
-    let mut decision = Decision::ALLOW;
-    decision.add(index, rule.enforce != 0);
-    decision.pack()
+    Decision::of(index, rule.enforce).pack()
 }
 
 /// Keeps the accepting positions of patterns for these operations.

@@ -33,7 +33,7 @@ pub(crate) fn begin(scratch: &mut Scratch, kind: Kind, session: u64, subject: &T
 /// Puts a decision into the record.
 #[inline(always)]
 pub(crate) fn decided(header: &mut Header, decision: Decision) {
-    header.verdict = decision.verdict as u8;
+    header.verdict = decision.verdict() as u8;
     header.rule = decision.rule;
     header.generation = decision.generation;
 }

@@ -20,16 +20,16 @@ pub(crate) const REFUSED: i32 = -1;
 /// What the hook returns for a decision.
 #[inline(always)]
 pub(crate) fn answer(decision: Decision) -> i32 {
-    let denied = matches!(decision.verdict, Verdict::Deny) as u64;
     let mut result = 0;
     // SAFETY: a branch over one assignment. The compiler would make a negation of it, of whose result the verifier knows
     // nothing, and it wants to know that LSM programs return 0 or an error (Linux 6.12).
     unsafe {
         core::arch::asm!(
-            "if {denied} == 0 goto +1",
+            "if {verdict} != {deny} goto +1",
             "{result} = {refused}",
-            denied = in(reg) denied,
+            verdict = in(reg) decision.verdict(),
             result = inout(reg) result,
+            deny = const Verdict::Deny as i32,
             refused = const REFUSED,
         );
     }

@@ -102,16 +102,34 @@ pub(crate) struct Scratch {
     pub(crate) pad: u32,
     pub(crate) sent: SentKey,
     pub(crate) found: Found,
+    pub(crate) sets: Sets,
+    /// A decision on its way from one function to another, see `Decision::unpack`.
+    pub(crate) packed: u64,
     /// What bounds that the verifier cannot add up may reach.
     pub(crate) slack: [u64; 32],
 }
 
-/// What a pass over rules has found so far: a packed decision, and 1 when a rule with exceptions was noted.
-#[derive(Clone, Copy)]
+/// Where a pass over rules is, and what it has found so far.
+///
+/// Here and not on the stack: before Linux 6.7 the verifier looks at one round of a loop only, with the values that the
+/// stack has at its beginning, and takes branches out that these rule out.
+#[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub(crate) struct Found {
+    /// See `Decision::pack`.
     pub(crate) packed: u64,
-    pub(crate) exceptions: u64,
+    /// 1 when a rule with exceptions was noted.
+    pub(crate) exceptions: u32,
+    /// The word of accepting positions that is being looked at; their number when the pass is complete.
+    pub(crate) word: u32,
+}
+
+/// As [`Found`], for the exception sets that a subject belongs to.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(crate) struct Sets {
+    pub(crate) found: u64,
+    pub(crate) word: u64,
 }
 
 /// A process and where it sent a datagram.

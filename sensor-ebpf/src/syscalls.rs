@@ -6,7 +6,7 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use treeline_abi::{
-    Kind, Label, Offsets, Verdict,
+    Kind, Label, Offsets,
     paths::Operation,
     record::{DATA_LEN_MAX, Flags},
 };
@@ -302,12 +302,9 @@ fn opened(scratch: &mut Scratch, label: &Label, file: u64) -> u32 {
         operations = 0;
     }
     let dentry: u64 = read(file + offset!(file_path) + offset!(path_dentry));
-    let mut decision = decide::judge_dentry(scratch, dentry, operations, label);
+    let decision = decide::judge_dentry(scratch, dentry, operations, label);
     // This hook runs after the open: what reaches it was not stopped.
-    if matches!(decision.verdict, Verdict::Deny) {
-        decision.verdict = Verdict::Audit;
-    }
-    emit::decided(&mut scratch.header, decision);
+    emit::decided(&mut scratch.header, decision.only_recorded());
     emit::object(&mut scratch.header, &inode(read(file + offset!(file_inode))));
     emit::append_walked(scratch, 0, 0)
 }
@@ -381,16 +378,13 @@ fn unix_peer(scratch: &mut Scratch, label: &Label, sk: u64) -> u32 {
     }
     let peer: u64 = read(sk + offset!(unix_sock_peer));
     let dentry: u64 = read(peer + offset!(unix_sock_path) + offset!(path_dentry));
-    let (mut decision, position) = if dentry == 0 {
+    let (decision, position) = if dentry == 0 {
         cgroup::on_abstract(scratch, label, peer)
     } else {
         let decision = decide::judge_dentry(scratch, dentry, 1 << Operation::CONNECT, label);
         (decision, emit::append_walked(scratch, 0, 0))
     };
-    if matches!(decision.verdict, Verdict::Deny) {
-        decision.verdict = Verdict::Audit;
-    }
-    emit::decided(&mut scratch.header, decision);
+    emit::decided(&mut scratch.header, decision.only_recorded());
     position
 }
 

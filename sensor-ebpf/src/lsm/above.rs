@@ -4,7 +4,7 @@
 //! so that a refusal is recorded once.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
-use treeline_abi::{Kind, Verdict, record::Flags};
+use treeline_abi::{Kind, record::Flags};
 
 use super::{answer, files::finish_head, scratch_or_refuse};
 use crate::{
@@ -60,11 +60,13 @@ fn on_ancestor(kind: Kind, first: u64, second: u64, extra_flags: u32) -> i32 {
         Ok(scratch) => scratch,
         Err(result) => return result,
     };
-    let mut decision = Decision::unpack(ancestors::judge_above(scratch, first), 0);
+    let above = ancestors::judge_above(scratch, first);
+    let mut decision = Decision::unpack(scratch, above, 0);
     if second != 0 {
-        decision = decision.or(Decision::unpack(ancestors::judge_above(scratch, second), 0));
+        let above = ancestors::judge_above(scratch, second);
+        decision = decision.or(Decision::unpack(scratch, above, 0));
     }
-    if !matches!(decision.verdict, Verdict::Allow) {
+    if !decision.is_allow() {
         decision.generation = crate::decide::active().map_or(0, |active| active.table.generation);
         emit::begin(scratch, kind, label.session, &subject());
         walk::walk_path(scratch, first);

@@ -2,7 +2,7 @@
 //! supervisor. No open was judged for the one who gets them.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
-use treeline_abi::{Kind, Verdict};
+use treeline_abi::Kind;
 
 use super::{REFUSED, answer, files, scratch_or_refuse};
 use crate::{
@@ -37,11 +37,11 @@ pub(crate) fn file_receive(ctx: LsmContext) -> i32 {
     let object = inode(read(file + offset!(file_inode)));
     let has_content = matches!(object.mode & S_IFMT, S_IFREG | S_IFDIR);
     // Sockets and pipes go to and fro by the thousand and are judged when they are made.
-    if has_content || !matches!(decision.verdict, Verdict::Allow) {
+    if has_content || !decision.is_allow() {
         emit::decided(&mut scratch.header, decision);
         emit::object(&mut scratch.header, &object);
         scratch.header.detail = read(file + offset!(file_flags));
-        scratch.header.result = if matches!(decision.verdict, Verdict::Deny) { REFUSED } else { 0 };
+        scratch.header.result = if decision.is_deny() { REFUSED } else { 0 };
         let position = emit::append_walked(scratch, 0, 0);
         emit::send(scratch, Kind::Receive, position);
     }

@@ -1,7 +1,7 @@
 //! Execution, judged for every file that takes part: the script, its interpreter, the binary.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
-use treeline_abi::{Kind, Verdict, paths::Operation};
+use treeline_abi::{Kind, paths::Operation};
 
 use super::{answer, scratch_or_refuse};
 use crate::{
@@ -34,9 +34,9 @@ pub(crate) fn bprm_check_security(ctx: LsmContext) -> i32 {
     if let Some(active) = decide::active() {
         scratch.key = executable.key;
         let packed = decide::judge_content(scratch, active.table, active.slot, label.flags);
-        decision = decision.or(Decision::unpack(packed, active.table.generation));
+        decision = decision.or(Decision::unpack(scratch, packed, active.table.generation));
     }
-    if !matches!(decision.verdict, Verdict::Allow) {
+    if !decision.is_allow() {
         emit::decided(&mut scratch.header, decision);
         emit::object(&mut scratch.header, &executable);
         scratch.header.result = answer(decision);

@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::{fexit, lsm},
     programs::{FExitContext, LsmContext},
 };
-use treeline_abi::{Kind, Label, LabelFlags, Offsets, Verdict, paths::Operation, record::Flags};
+use treeline_abi::{Kind, Label, LabelFlags, Offsets, paths::Operation, record::Flags};
 
 use super::{REFUSED, answer, scratch_or_refuse};
 use crate::{
@@ -41,7 +41,7 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
     let flags: u32 = read(file + offset!(file_flags));
     emit::begin(scratch, Kind::Open, label.session, &subject());
     let decision = decide::judge_dentry(scratch, dentry_of(file), operations_of(file), label);
-    if flags & FMODE_EXEC == 0 || !matches!(decision.verdict, Verdict::Allow) {
+    if flags & FMODE_EXEC == 0 || !decision.is_allow() {
         emit::decided(&mut scratch.header, decision);
         emit::object(&mut scratch.header, &inode(read(file + offset!(file_inode))));
         scratch.header.detail = flags;
@@ -49,7 +49,7 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
         let position = emit::append_walked(scratch, 0, 0);
         emit::send(scratch, Kind::Open, position);
     }
-    if matches!(decision.verdict, Verdict::Deny) {
+    if decision.is_deny() {
         label.flags |= LabelFlags::OPEN_REPORTED;
     }
     scratch.release();
@@ -150,7 +150,7 @@ pub(super) fn finish_head(scratch: &mut Scratch, decision: Decision, dentry: u64
         emit::object(&mut scratch.header, &inode(node));
     }
     scratch.header.flags |= extra_flags;
-    if matches!(decision.verdict, Verdict::Deny) {
+    if decision.is_deny() {
         scratch.header.result = REFUSED;
     } else {
         scratch.header.flags |= Flags::RESULT_UNKNOWN;

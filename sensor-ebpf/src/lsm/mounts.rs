@@ -3,7 +3,7 @@
 //! filesystem, wherever that is mounted.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
-use treeline_abi::{Kind, Verdict, paths::Operation, record::Flags};
+use treeline_abi::{Kind, paths::Operation, record::Flags};
 
 use super::{REFUSED, answer, scratch_or_refuse};
 use crate::{
@@ -78,13 +78,13 @@ fn on_mount(path: u64, source: u64, operations: u32) -> i32 {
     let mut decision = decide::judge_dentry(scratch, dentry, operations, label);
     if operations != 0 {
         let above = ancestors::judge_above(scratch, dentry);
-        decision = decision.or(Decision::unpack(above, 0));
+        decision = decision.or(Decision::unpack(scratch, above, 0));
     } else {
-        decision = Decision { verdict: Verdict::Allow, rule: 0, ..decision };
+        decision = decision.lifted();
     }
     emit::decided(&mut scratch.header, decision);
     emit::object(&mut scratch.header, &inode(read(dentry + offset!(dentry_inode))));
-    if matches!(decision.verdict, Verdict::Deny) {
+    if decision.is_deny() {
         scratch.header.result = REFUSED;
     } else {
         scratch.header.flags |= Flags::RESULT_UNKNOWN;

@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::{fexit, lsm},
     programs::{FExitContext, LsmContext},
 };
-use treeline_abi::{Kind, Label, Offsets, Verdict, paths::Operation, record::Flags};
+use treeline_abi::{Kind, Label, Offsets, paths::Operation, record::Flags};
 
 use super::{REFUSED, answer, scratch_or_refuse};
 use crate::{
@@ -150,12 +150,12 @@ fn on_unix(other: u64, record_allowed: bool) -> i32 {
         (decision, emit::append_walked(scratch, 0, 0))
     };
     emit::decided(&mut scratch.header, decision);
-    if matches!(decision.verdict, Verdict::Deny) {
+    if decision.is_deny() {
         scratch.header.result = REFUSED;
     } else {
         scratch.header.flags |= Flags::RESULT_UNKNOWN;
     }
-    if record_allowed || !matches!(decision.verdict, Verdict::Allow) {
+    if record_allowed || !decision.is_allow() {
         emit::send(scratch, Kind::Connect, position);
     }
     scratch.release();

@@ -148,15 +148,21 @@ fn check_case(mode: Mode, expect: Expect, name: &str, tried: &[Tried], entries: 
         (true, Some(_)) => bail!("it was not refused with EPERM: {}", tried.error),
         (true, None) => bail!("rule `{rule}` did not refuse it"),
         (false, None) => {}
-        (false, Some(_)) => bail!("it failed, though the rule only records: {}", tried.error),
+        (false, Some(_)) => {
+            bail!("it failed, though the rule only records: {}; {}", tried.error, texts(&matches))
+        }
     }
     ensure!(
         matches.iter().any(|entry| entry.is_by(rule) && entry.verdict() == verdict),
-        "of {} entries about it that name a rule, none is {verdict} by `{rule}`: {}",
-        matches.len(),
-        matches.iter().map(|entry| entry.text()).collect::<Vec<_>>().join("\n")
+        "none is {verdict} by `{rule}`; {}",
+        texts(&matches)
     );
     Ok(())
+}
+
+fn texts(matches: &[&Entry]) -> String {
+    let texts: Vec<&str> = matches.iter().map(|entry| entry.text()).collect();
+    format!("{} entries about it name a rule: {}", texts.len(), texts.join("\n"))
 }
 
 /// The sensor found the mode by itself, or was asked for it, and no hook of it is missing.
