@@ -10,9 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::time::{ClockId, clock_gettime};
-
-use super::bpf;
+use super::{bpf, rings::boot_ns};
 use crate::backend::{Delivery, LossReport};
 
 /// How often the kernel is asked.
@@ -60,9 +58,4 @@ impl Missed {
             }
         }
     }
-}
-
-fn boot_ns() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
