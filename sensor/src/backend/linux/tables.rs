@@ -66,7 +66,10 @@ impl KernelTables {
     /// [`BackendError::Io`] when the kernel refuses an entry; the slot in force is untouched then.
     pub(super) fn install(&mut self, ebpf: &mut Ebpf, tables: &Tables) -> Result<(), BackendError> {
         let slot = tables.slot;
-        wait_for_hooks();
+        // Before the first policy no slot was ever in force.
+        if self.active.is_some() {
+            wait_for_hooks();
+        }
         self.empty(ebpf, slot)?;
         let filled = &mut self.filled[slot as usize];
         let rules_before = filled.rules;
