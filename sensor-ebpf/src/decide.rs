@@ -2,19 +2,23 @@
 
 use treeline_abi::{
     Label, LabelFlags, Verdict,
-    paths::{AliasKey, AliasRules, Operation, RULES_MAX, RULES_PER_ALIAS_MAX, SLOTS, Table, WORDS},
+    paths::{
+        Accept, AliasKey, AliasRules, LISTED_MAX, LISTS_MAX, Operation, RULES_MAX, RULES_PER_ALIAS_MAX,
+        SLOTS, Table, WORDS,
+    },
 };
 
 use crate::{
     kernel::{GO_ON, STOP, inode, masked, offset, read, repeat},
-    maps::{ACCEPTS, ACTIVE, ALIASES, IMAGES, RULES, TABLES},
-    scratch::{Found, Scratch, Sets},
+    maps::{ACCEPTS, ACTIVE, ALIASES, IMAGES, LISTS, RULES, TABLES},
+    scratch::{Found, Listed, Scratch, Sets},
     tasks,
     walk::{self, Active},
 };
 
-/// Accepting positions of one object that are looked at one by one; an object under more counts as unresolved.
-const ACCEPTED_MAX: usize = 16;
+/// Positions and entries of lists that are looked at for one object: more than there are rules several times over. An
+/// object under more counts as unresolved.
+const ACCEPTED_MAX: usize = 16_384;
 const BITS: u32 = (WORDS * 64) as u32;
 
 /// What a hook does with an object.
@@ -150,7 +154,7 @@ unsafe extern "C" fn treeline_judge_dentry(scratch: *mut Scratch, operations: u3
     };
     scratch.generation = active.table.generation;
     walk::walk_object(scratch, dentry, active.table, active.slot);
-    let packed = judge(scratch, active.table, active.slot, operations, label_flags);
+    let packed = judge::<false>(scratch, active.table, active.slot, operations, label_flags);
     let node: u64 = read(dentry + offset!(dentry_inode));
     if node == 0 || read::<u32>(node + offset!(inode_nlink)) < 2 {
         return packed;
@@ -229,25 +233,34 @@ extern "C" fn weigh_alias(index: u64, pass: *mut AliasPass) -> u64 {
 }
 
 /// Judges the object that was just walked. The result is a packed [`Decision`].
+///
+/// With `GIVEN` the subject's sets are in `Scratch::given_sets`: the program that is not a hook has no subject.
 #[inline(never)]
-fn judge(scratch: &mut Scratch, table: &'static Table, slot: u32, operations: u32, label_flags: u32) -> u64 {
+pub(crate) fn judge<const GIVEN: bool>(
+    scratch: &mut Scratch,
+    table: &'static Table,
+    slot: u32,
+    operations: u32,
+    label_flags: u32,
+) -> u64 {
     scratch.found = Found::default();
     if !scratch.walked.resolved() {
         return unresolved(scratch, table);
     }
     restrict(scratch, table, operations);
     scratch.keep_accepted();
-    let mut pass = Pass { scratch, slot, plain: 1, sets: 0 };
+    let mut pass = Pass { scratch, slot, operations, plain: 1, sets: 0 };
     repeat(ROUNDS_MAX, weigh, &mut pass);
-    if scratch.found.exceptions != 0 && scratch.found.word >= WORDS as u32 {
+    if scratch.found.exceptions != 0 && scratch.found.word > WORDS as u32 {
         // Only now, and once, is the subject's executable looked at.
-        let sets = subject_sets(scratch, table, slot, label_flags);
+        let sets = if GIVEN { scratch.given_sets } else { subject_sets(scratch, table, slot, label_flags) };
         scratch.restore_accepted();
+        scratch.lists.rewind();
         scratch.found.word = 0;
-        pass = Pass { scratch, slot, plain: 0, sets };
+        pass = Pass { scratch, slot, operations, plain: 0, sets };
         repeat(ROUNDS_MAX, weigh, &mut pass);
     }
-    if scratch.found.word < WORDS as u32 {
+    if scratch.found.word <= WORDS as u32 {
         return unresolved(scratch, table);
     }
     scratch.found.packed
@@ -269,6 +282,7 @@ const ROUNDS_MAX: u32 = (ACCEPTED_MAX + WORDS) as u32;
 struct Pass {
     scratch: *mut Scratch,
     slot: u32,
+    operations: u32,
     /// 1 in the first pass, which weighs the rules without exceptions and only notes the others.
     plain: u32,
     /// Exception sets of the subject, for the second pass.
@@ -279,17 +293,18 @@ extern "C" fn weigh(_round: u64, pass: *mut Pass) -> u64 {
     // SAFETY: the pointers were put there by `judge` and outlive the loop; the verifier tracks them.
     let (pass, scratch) = unsafe { (&*pass, &mut *(*pass).scratch) };
     let word = scratch.found.word;
-    if word >= WORDS as u32 {
+    if word > WORDS as u32 {
         return STOP;
     }
-    let Some(index) = take_lowest(scratch, word) else {
-        scratch.found.word = word + 1;
-        return GO_ON;
+    let index = match next(scratch, word, pass.slot, pass.operations, true) {
+        Next::Accepted(index) => index,
+        Next::None => return GO_ON,
+        Next::Word => {
+            scratch.found.word = word + 1;
+            return GO_ON;
+        }
     };
-    let Some(accept) = ACCEPTS.get(pass.slot * BITS + index) else {
-        return GO_ON;
-    };
-    let Some(rule) = RULES.get(pass.slot * RULES_MAX + (accept.index & (RULES_MAX - 1))) else {
+    let Some(rule) = RULES.get(pass.slot * RULES_MAX + (index & (RULES_MAX - 1))) else {
         return GO_ON;
     };
     let plain = rule.exceptions == 0;
@@ -297,9 +312,56 @@ extern "C" fn weigh(_round: u64, pass: *mut Pass) -> u64 {
         scratch.found.exceptions = 1;
     }
     if plain == (pass.plain != 0) && rule.exceptions & pass.sets == 0 {
-        add(&mut scratch.found, accept.index + 1, rule.enforce);
+        add(&mut scratch.found, index + 1, rule.enforce);
     }
     GO_ON
+}
+
+/// What a round of a pass finds.
+enum Next {
+    /// The index of an [`Accept`].
+    Accepted(u32),
+    /// Nothing, but there may be more.
+    None,
+    /// This word, or the lists, have nothing more.
+    Word,
+}
+
+/// Takes one accepting position of a word away or, when there are no more words, one entry of the lists.
+#[inline(always)]
+fn next(scratch: &mut Scratch, word: u32, slot: u32, operations: u32, object: bool) -> Next {
+    if word < WORDS as u32 {
+        return match take_lowest(scratch, word) {
+            None => Next::Word,
+            Some(position) => match ACCEPTS.get(slot * BITS + position) {
+                Some(accept) => Next::Accepted(accept.index),
+                None => Next::None,
+            },
+        };
+    }
+    let lists = if object { &mut scratch.lists } else { &mut scratch.subject_lists };
+    match take_entry(lists, slot) {
+        None => Next::Word,
+        Some(accept) if accept.operations & operations != 0 => Next::Accepted(accept.index),
+        Some(_) => Next::None,
+    }
+}
+
+/// The next entry of the lists.
+#[inline(always)]
+fn take_entry(lists: &mut Listed, slot: u32) -> Option<&'static Accept> {
+    if lists.entry == 0 {
+        if lists.at >= lists.count {
+            return None;
+        }
+        let at = masked::<{ LISTED_MAX as i32 - 1 }>(lists.at) as usize;
+        // SAFETY: below LISTED_MAX by the mask, which the verifier sees.
+        lists.entry = unsafe { (&raw const lists.numbers).cast::<u32>().add(at).read_volatile() };
+        lists.at += 1;
+    }
+    let accept = LISTS.get(slot * LISTS_MAX + ((lists.entry - 1) & (LISTS_MAX - 1)))?;
+    lists.entry = if accept.operations & Accept::LAST != 0 { 0 } else { lists.entry + 1 };
+    Some(accept)
 }
 
 /// Takes the lowest accepting position of a word away and returns its index over all words.
@@ -346,14 +408,20 @@ unsafe extern "C" fn treeline_subject_sets(scratch: *mut Scratch, slot: u32, lab
         return 0;
     }
     let file: u64 = read(mm + offset!(mm_exe_file));
-    scratch.sets = Sets { found: sets_by_content(scratch, read(file + offset!(file_inode))), word: 0 };
+    let content = sets_by_content(scratch, read(file + offset!(file_inode)));
     walk::walk_subject(scratch, read(file + offset!(file_path) + offset!(path_dentry)), table, slot);
-    if scratch.subject.resolved() {
-        for word in 0..WORDS {
-            scratch.accepted.words[word] &= table.operation[Operation::SUBJECT as usize].words[word];
-        }
-        repeat(ROUNDS_MAX, add_set, &mut SubjectPass { scratch, slot });
+    if !scratch.subject.resolved() {
+        return content;
     }
+    content | walked_sets(scratch, table, slot)
+}
+
+/// The exception sets that the subject's walk has led to.
+#[inline(always)]
+pub(crate) fn walked_sets(scratch: &mut Scratch, table: &'static Table, slot: u32) -> u64 {
+    restrict(scratch, table, 1 << Operation::SUBJECT);
+    scratch.sets = Sets::default();
+    repeat(ROUNDS_MAX, add_set, &mut SubjectPass { scratch, slot });
     scratch.sets.found
 }
 
@@ -378,16 +446,13 @@ extern "C" fn add_set(_round: u64, pass: *mut SubjectPass) -> u64 {
     // SAFETY: as in `weigh`.
     let (pass, scratch) = unsafe { (&*pass, &mut *(*pass).scratch) };
     let word = masked::<0xffff>(scratch.sets.word as u32);
-    if word >= WORDS as u32 {
+    if word > WORDS as u32 {
         return STOP;
     }
-    match take_lowest(scratch, word) {
-        None => scratch.sets.word = word as u64 + 1,
-        Some(index) => {
-            if let Some(accept) = ACCEPTS.get(pass.slot * BITS + index) {
-                scratch.sets.found |= 1 << (accept.index & 63);
-            }
-        }
+    match next(scratch, word, pass.slot, 1 << Operation::SUBJECT, false) {
+        Next::Accepted(set) => scratch.sets.found |= 1 << (set & 63),
+        Next::None => {}
+        Next::Word => scratch.sets.word = word as u64 + 1,
     }
     GO_ON
 }
@@ -440,7 +505,7 @@ fn restrict(scratch: &mut Scratch, table: &Table, operations: u32) {
 /// Number of the lowest set bit, by multiplication with a de Bruijn sequence: the target has no count instruction,
 /// and branches on each bit would multiply the verifier's work.
 #[inline(always)]
-fn lowest(bits: u64) -> u32 {
+pub(crate) fn lowest(bits: u64) -> u32 {
     const SEQUENCE: u64 = 0x03f7_9d71_b4cb_0a89;
     static POSITIONS: [u8; 64] = {
         let mut table = [0u8; 64];

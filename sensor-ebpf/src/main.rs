@@ -17,6 +17,7 @@ mod lifecycle;
 mod log;
 mod lsm;
 mod maps;
+mod parity;
 mod scratch;
 mod syscalls;
 mod tasks;

@@ -9,8 +9,9 @@ use treeline_abi::{
     label::{TaskKey, WAITING_MAX, Waiting},
     network::{ABSTRACTS_MAX, AbstractRule, PREFIXES_MAX, Prefix4, Prefix6, PrefixRules},
     paths::{
-        ALIASES_MAX, ANCESTORS_MAX, Accept, AliasKey, AliasRules, AncestorKey, DEVICES_MAX, DeviceKey,
-        FileKey, ImageRules, Mask, NAMES_MAX, RULES_MAX, Rule, SLOTS, Table, WILD_MAX, WORDS, WildWords,
+        ALIASES_MAX, ANCESTORS_MAX, Accept, AliasKey, AliasRules, AncestorKey, DEVICES_MAX, Device, DeviceKey,
+        EDGES_MAX, Edge, EdgeKey, FileKey, ImageRules, LISTS_MAX, NAMES_MAX, Name, RULES_MAX, Rule, SLOTS, Table,
+        WILD_MAX, WORDS, WildWords,
     },
 };
 
@@ -40,17 +41,25 @@ pub(crate) static ACTIVE: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static TABLES: Array<Table> = Array::with_max_entries(SLOTS, 0);
 
-/// Token positions by hash of a name. Both slots share it: their seeds differ.
+/// What names mean, by hash. Both slots share it: their seeds differ.
 #[map]
-pub(crate) static MASKS: HashMap<u64, Mask> = HashMap::with_max_entries(NAMES_MAX * SLOTS, 0);
+pub(crate) static NAMES: HashMap<u64, Name> = HashMap::with_max_entries(NAMES_MAX * SLOTS, 0);
 
 /// Component globs, by slot and index.
 #[map]
 pub(crate) static WILDS: Array<WildWords> = Array::with_max_entries(WILD_MAX as u32 * SLOTS, 0);
 
-/// Accepting positions by filesystem.
+/// The tree: names after each distinct beginning of a path.
 #[map]
-pub(crate) static DEVICES: HashMap<DeviceKey, Mask> = HashMap::with_max_entries(DEVICES_MAX * SLOTS, 0);
+pub(crate) static EDGES: HashMap<EdgeKey, Edge> = HashMap::with_max_entries(EDGES_MAX * SLOTS, 0);
+
+/// What names and the tree lead to, by slot and entry.
+#[map]
+pub(crate) static LISTS: Array<Accept> = Array::with_max_entries(LISTS_MAX * SLOTS, 0);
+
+/// Accepting positions and the root of the tree by filesystem.
+#[map]
+pub(crate) static DEVICES: HashMap<DeviceKey, Device> = HashMap::with_max_entries(DEVICES_MAX * SLOTS, 0);
 
 /// What accepting positions mean, by slot and position.
 #[map]

@@ -7,11 +7,14 @@
 use treeline_abi::{
     Header,
     network::ABSTRACT_WORDS,
-    paths::{AliasKey, AncestorKey, FileKey, Mask, WORDS},
+    paths::{AliasKey, AncestorKey, DEPTH_MAX, Edge, FileKey, LISTED_MAX, Mask, NO_LIST, WORDS},
     record::DATA_LEN_MAX,
 };
 
-use crate::{kernel::add, maps::SCRATCH};
+use crate::{
+    kernel::{add, masked},
+    maps::SCRATCH,
+};
 
 /// Slots of one CPU: nesting is at most one hook within another plus a few preempted tasks.
 pub(crate) const SCRATCH_SLOTS: u32 = 8;
@@ -33,7 +36,8 @@ pub(crate) struct Walked {
     pub(crate) start: u32,
     /// Bits of [`Walked::RESOLVED`] and others.
     pub(crate) flags: u32,
-    pub(crate) pad: u32,
+    /// Components so far.
+    pub(crate) depth: u32,
     /// The dentry that comes next.
     pub(crate) at: u64,
 }
@@ -67,6 +71,54 @@ pub(crate) struct Environment {
     pub(crate) pad: u32,
 }
 
+/// Lists that a walk has led to.
+#[repr(C)]
+pub(crate) struct Listed {
+    pub(crate) numbers: [u32; LISTED_MAX],
+    pub(crate) count: u32,
+    /// The next number to look at.
+    pub(crate) at: u32,
+    /// The next entry of the list that is being looked at, plus 1; 0 before each list.
+    pub(crate) entry: u32,
+    pub(crate) pad: u32,
+}
+
+impl Listed {
+    /// Adds a list, unless there is none.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, list: u32) {
+        if list != NO_LIST {
+            let at = masked::<{ LISTED_MAX as i32 - 1 }>(self.count) as usize;
+            // SAFETY: below LISTED_MAX by the mask, which the verifier sees.
+            unsafe { (&raw mut self.numbers).cast::<u32>().add(at).write_volatile(list) };
+            self.count += 1;
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        self.count = 0;
+        self.rewind();
+    }
+
+    /// Back to the first entry of the first list.
+    #[inline(always)]
+    pub(crate) fn rewind(&mut self) {
+        self.at = 0;
+        self.entry = 0;
+    }
+}
+
+/// A walk down the tree, kept here for the same reason as [`Found`].
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Descent {
+    pub(crate) edge: Edge,
+    /// Components that are still to come.
+    pub(crate) left: u32,
+    pub(crate) pad: u32,
+}
+
 /// A hook's working memory. `header` and `data` are contiguous: together they are the record.
 #[repr(C)]
 pub(crate) struct Scratch {
@@ -80,6 +132,18 @@ pub(crate) struct Scratch {
     pub(crate) step: Mask,
     pub(crate) accepted: Mask,
     pub(crate) kept: Mask,
+    /// Hashes of the components, the object's own first.
+    pub(crate) hashes: [u64; DEPTH_MAX],
+    /// What the object's names and the tree lead to.
+    pub(crate) lists: Listed,
+    /// The same for the subject's executable.
+    pub(crate) subject_lists: Listed,
+    /// Globs of components that are still to be tried with a name, as bits.
+    pub(crate) candidates: u64,
+    /// Where the walk down the tree is.
+    pub(crate) descent: Descent,
+    /// The subject's exception sets where they are given, see `parity`.
+    pub(crate) given_sets: u64,
     pub(crate) walked: Walked,
     pub(crate) subject: Walked,
     pub(crate) key: FileKey,

@@ -2,13 +2,14 @@
 
 use treeline_abi::{
     name,
-    paths::{DEPTH_MAX, DeviceKey, Table, WILD_MAX, WORDS},
+    paths::{ANY_STATE, DEPTH_MAX, DeviceKey, EdgeKey, NO_LIST, Table, WILD_MAX, WORDS},
 };
 
 use crate::{
+    decide::lowest,
     kernel::{GO_ON, STOP, copy, masked, offset, read, repeat},
-    maps::{DEVICES, MASKS, WILDS},
-    scratch::{NAME_WORDS, PATH_BUFFER_LEN, Scratch, Walked, copy_mask},
+    maps::{DEVICES, EDGES, NAMES, WILDS},
+    scratch::{Descent, Listed, NAME_WORDS, PATH_BUFFER_LEN, Scratch, Walked, copy_mask},
 };
 
 /// Which table a walk runs over.
@@ -56,11 +57,10 @@ unsafe extern "C" fn treeline_walk_path(scratch: *mut Scratch) -> u32 {
 #[inline(never)]
 pub(crate) fn walk_object(scratch: &mut Scratch, dentry: u64, table: &'static Table, slot: u32) -> u32 {
     start(&mut scratch.walked, dentry);
-    copy_mask(&mut scratch.state, &table.start);
+    clear::<true>(scratch, table);
     let mut walk = Walk { scratch, table, slot };
     repeat(DEPTH_MAX as u32, step::<true, true>, &mut walk);
-    let device = scratch.walked.device;
-    accept(scratch, device, table, slot);
+    accept::<true>(scratch, table, slot);
     0
 }
 
@@ -68,12 +68,18 @@ pub(crate) fn walk_object(scratch: &mut Scratch, dentry: u64, table: &'static Ta
 #[inline(never)]
 pub(crate) fn walk_subject(scratch: &mut Scratch, dentry: u64, table: &'static Table, slot: u32) -> u32 {
     start(&mut scratch.subject, dentry);
-    copy_mask(&mut scratch.state, &table.start);
+    clear::<false>(scratch, table);
     let mut walk = Walk { scratch, table, slot };
     repeat(DEPTH_MAX as u32, step::<false, true>, &mut walk);
-    let device = scratch.subject.device;
-    accept(scratch, device, table, slot);
+    accept::<false>(scratch, table, slot);
     0
+}
+
+/// Puts the matcher in its first state.
+#[inline(always)]
+pub(crate) fn clear<const KEEP: bool>(scratch: &mut Scratch, table: &'static Table) {
+    copy_mask(&mut scratch.state, &table.start);
+    listed::<KEEP>(scratch).clear();
 }
 
 #[inline(always)]
@@ -82,6 +88,7 @@ fn start(walked: &mut Walked, dentry: u64) {
     walked.device = read(sb + offset!(sb_dev));
     walked.start = PATH_BUFFER_LEN as u32;
     walked.flags = 0;
+    walked.depth = 0;
     walked.at = dentry;
 }
 
@@ -118,7 +125,8 @@ extern "C" fn step<const KEEP: bool, const MATCH: bool>(depth: u64, walk: *mut W
     }
     if MATCH {
         // SAFETY: as above.
-        advance(scratch, len, unsafe { &*walk.table }, walk.slot);
+        advance::<KEEP>(scratch, len, unsafe { &*walk.table }, walk.slot, depth as u32);
+        walked::<KEEP>(scratch).depth = depth as u32 + 1;
     }
     GO_ON
 }
@@ -207,15 +215,28 @@ pub(crate) fn hash_name(scratch: &Scratch, len: u32, seed: u64) -> u64 {
     name::mix(hash, 0)
 }
 
-/// One step of the matcher, see `treeline_abi::paths`.
+/// One step of the matcher, see `treeline_abi::paths`. `depth` components were before it.
 #[inline(always)]
-fn advance(scratch: &mut Scratch, len: u32, table: &'static Table, slot: u32) {
+pub(crate) fn advance<const KEEP: bool>(
+    scratch: &mut Scratch,
+    len: u32,
+    table: &'static Table,
+    slot: u32,
+    depth: u32,
+) {
     let hash = hash_name(scratch, len, table.seed);
     let len = forget_name_len(scratch);
+    scratch.hashes[masked::<{ DEPTH_MAX as i32 - 1 }>(depth) as usize & (DEPTH_MAX - 1)] = hash;
     // SAFETY: the value stays in place while the program runs (RCU), at worst it is that of a generation that was
     // replaced meanwhile.
-    match unsafe { MASKS.get(&hash) } {
-        Some(mask) => copy_mask(&mut scratch.step, mask),
+    match unsafe { NAMES.get(&hash) } {
+        Some(name) => {
+            copy_mask(&mut scratch.step, &name.mask);
+            let last = if depth == 0 { name.last } else { NO_LIST };
+            let lists = listed::<KEEP>(scratch);
+            lists.push(last);
+            lists.push(name.inner);
+        }
         None => {
             copy_mask(&mut scratch.step, &table.any);
             if table.wilds > 0 {
@@ -231,11 +252,22 @@ fn advance(scratch: &mut Scratch, len: u32, table: &'static Table, slot: u32) {
     }
 }
 
+/// The walk of the object or, without `KEEP`, of the subject.
+#[inline(always)]
+pub(crate) fn walked<const KEEP: bool>(scratch: &mut Scratch) -> &mut Walked {
+    if KEEP { &mut scratch.walked } else { &mut scratch.subject }
+}
+
+/// The lists of the object or, without `KEEP`, of the subject.
+#[inline(always)]
+fn listed<const KEEP: bool>(scratch: &mut Scratch) -> &mut Listed {
+    if KEEP { &mut scratch.lists } else { &mut scratch.subject_lists }
+}
+
 /// What [`try_wild`] needs.
 struct Wilds {
     scratch: *mut Scratch,
     base: u32,
-    count: u32,
     len: u32,
 }
 
@@ -243,6 +275,15 @@ struct Wilds {
 #[inline(always)]
 fn add_wilds(scratch: &mut Scratch, len: u32, table: &'static Table, slot: u32) {
     let name = scratch.name.as_ptr() as u64;
+    // SAFETY: `len` is 1 to 255 and the name buffer has 264 bytes.
+    let (first, last) = unsafe {
+        let bytes = scratch.name.as_ptr().cast::<u8>();
+        (*bytes, *bytes.add(masked::<0xff>(len - 1) as usize))
+    };
+    let candidates = table.wilds_by_first[first as usize] & table.wilds_by_last[last as usize];
+    if candidates == 0 {
+        return;
+    }
     scratch.tail = [0; 4];
     if len >= 32 {
         copy(scratch.tail.as_mut_ptr().cast(), 32, name + (len as u64 - 32));
@@ -251,20 +292,23 @@ fn add_wilds(scratch: &mut Scratch, len: u32, table: &'static Table, slot: u32) 
         let to = unsafe { scratch.tail.as_mut_ptr().cast::<u8>().add((32 - len) as usize & 31) };
         copy(to, len & 31, name);
     }
-    let mut wilds = Wilds { scratch, base: slot * WILD_MAX as u32, count: table.wilds, len };
+    scratch.candidates = candidates;
+    let mut wilds = Wilds { scratch, base: slot * WILD_MAX as u32, len };
     repeat(WILD_MAX as u32, try_wild, &mut wilds);
 }
 
-extern "C" fn try_wild(index: u64, wilds: *mut Wilds) -> u64 {
+extern "C" fn try_wild(_round: u64, wilds: *mut Wilds) -> u64 {
     // SAFETY: as in `step`.
     let (wilds, scratch) = unsafe { (&*wilds, &mut *(*wilds).scratch) };
-    if index as u32 >= wilds.count {
+    let candidates = scratch.candidates;
+    if candidates == 0 {
         return STOP;
     }
-    let Some(wild) = WILDS.get(wilds.base + index as u32) else {
+    scratch.candidates = candidates & (candidates - 1);
+    let Some(wild) = WILDS.get(wilds.base + lowest(candidates)) else {
         return STOP;
     };
-    if wilds.len < wild.len_min {
+    if wilds.len < wild.len_min || wilds.len > wild.len_max {
         return GO_ON;
     }
     let mut differs = 0;
@@ -280,13 +324,55 @@ extern "C" fn try_wild(index: u64, wilds: *mut Wilds) -> u64 {
     GO_ON
 }
 
-/// Keeps the accepting positions that hold on this filesystem.
+/// Keeps the accepting positions that hold on this filesystem, and runs the tree over the hashes of the components.
 #[inline(always)]
-fn accept(scratch: &mut Scratch, device: u32, table: &'static Table, slot: u32) {
+pub(crate) fn accept<const KEEP: bool>(scratch: &mut Scratch, table: &'static Table, slot: u32) {
+    let Walked { device, depth, .. } = *walked::<KEEP>(scratch);
     let key = DeviceKey { slot, device };
-    // SAFETY: as for MASKS in `advance`.
-    let mask = unsafe { DEVICES.get(&key) }.unwrap_or(&table.any_device);
+    // SAFETY: as for NAMES in `advance`.
+    let device = unsafe { DEVICES.get(&key) };
+    let mask = device.map_or(&table.any_device, |device| &device.mask);
     for word in 0..WORDS {
         scratch.accepted.words[word] = scratch.state.words[word] & mask.words[word];
     }
+    if let Some(device) = device {
+        listed::<KEEP>(scratch).push(device.root.below);
+        scratch.descent = Descent { edge: device.root, left: depth, pad: 0 };
+        repeat(DEPTH_MAX as u32, descend::<KEEP>, &mut Down { scratch, slot });
+        if scratch.descent.left == 0 {
+            let here = scratch.descent.edge.here;
+            listed::<KEEP>(scratch).push(here);
+        }
+    }
+}
+
+/// What a round of the walk down the tree needs.
+struct Down {
+    scratch: *mut Scratch,
+    slot: u32,
+}
+
+extern "C" fn descend<const KEEP: bool>(_round: u64, down: *mut Down) -> u64 {
+    // SAFETY: as in `step`.
+    let (down, scratch) = unsafe { (&*down, &mut *(*down).scratch) };
+    let Descent { edge, left, .. } = scratch.descent;
+    if left == 0 || edge.next == 0 {
+        return STOP;
+    }
+    let at = masked::<{ DEPTH_MAX as i32 - 1 }>(left - 1) as usize & (DEPTH_MAX - 1);
+    let mut key = EdgeKey { slot: down.slot, state: edge.next, hash: scratch.hashes[at] };
+    // SAFETY: as for NAMES in `advance`.
+    let mut found = unsafe { EDGES.get(&key) };
+    if found.is_none() && edge.any != 0 {
+        key.state |= ANY_STATE;
+        key.hash = 0;
+        // SAFETY: as above.
+        found = unsafe { EDGES.get(&key) };
+    }
+    let Some(edge) = found else {
+        return STOP;
+    };
+    scratch.descent = Descent { edge: *edge, left: left - 1, pad: 0 };
+    listed::<KEEP>(scratch).push(edge.below);
+    GO_ON
 }

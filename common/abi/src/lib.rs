@@ -11,6 +11,7 @@ pub mod environment;
 pub mod label;
 pub mod name;
 pub mod network;
+pub mod parity;
 pub mod paths;
 pub mod record;
 

@@ -1,4 +1,24 @@
-//! Path rules as a bit-parallel matcher that the kernel runs over the components of a dentry chain.
+//! Path rules as two matchers that the kernel runs over the components of a dentry chain: a tree for patterns that are
+//! literal but for `*` components and a final `**`, of which there may be thousands, and a bit-parallel machine for the
+//! rest.
+//!
+//! # The tree
+//!
+//! It runs from the root down, over the hashes of the names that the walk up has left. A state is what is left to
+//! match; an [`Edge`] leads from a state by one name to the next and says which rules end there. What ends with `**`
+//! holds for everything below as well, so it is noted on the way and needs no state. One lookup per name, or two where
+//! the state has an edge for any name.
+//!
+//! ```text
+//! edge = DEVICES[s_dev of the superblock].root
+//! for each component, from the child of the root to the file's own name:
+//!     edge  = EDGES[edge.next, name::hash(seed, component)]   or, if edge.any: EDGES[edge.next | ANY_STATE, 0]
+//!     lists += edge.below                                      of the root's edge, too
+//! lists += edge.here                                           only at the last name
+//! ```
+//!
+//! A list is a row of [`Accept`] entries in the `LISTS` table. Patterns of one literal name that hold everywhere
+//! (`**/.env`, `**/.git/**`) need no machine: the entry of a name in `NAMES` says which lists it leads to.
 //!
 //! # The machine
 //!
@@ -10,7 +30,7 @@
 //! ```text
 //! state    = table.start                                   start bits, and `**` tokens that directly follow one
 //! for each component, from the file's own name up to the child of the root:
-//!     mask   = MASKS[name::hash(seed, component)]          or: table.any | the masks of the wild globs that match it
+//!     mask   = NAMES[name::hash(seed, component)].mask     or: table.any | the masks of the wild globs that match it
 //!     state  = ((state << 1) & mask) | (state & table.star)    per word: patterns never cross a word
 //!     state |= (state << 1) & table.star                       `**` may match nothing
 //! accepted = state & DEVICES[s_dev of the superblock]      (absent: table.any_device) & table.operation[op]
@@ -33,12 +53,22 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const WORDS: usize = 16;
 /// Components that the kernel walks before it calls a path unresolved.
 pub const DEPTH_MAX: usize = 64;
-/// Distinct component globs other than `*` (such as `*.pem`), each tried against names that are in no rule.
-pub const WILD_MAX: usize = 16;
-/// Literal bytes of a component glob.
+/// Distinct component globs other than `*` (such as `*.pem`): the bits of a word. Only those that allow a name's first
+/// and last byte are tried.
+pub const WILD_MAX: usize = 64;
+/// Bytes of a component glob on each side of its `*`.
 pub const WILD_LEN_MAX: usize = 32;
-/// Entries of the `MASKS` table: distinct literal component names over all rules.
+/// Entries of the `NAMES` table: distinct literal component names of patterns that the tree cannot hold.
 pub const NAMES_MAX: u32 = 4096;
+/// Entries of the `EDGES` table: names after each distinct beginning of the patterns in the tree.
+pub const EDGES_MAX: u32 = 32_768;
+/// Entries of the `LISTS` table, over all distinct lists.
+pub const LISTS_MAX: u32 = 16_384;
+/// Lists that one walk can lead to: each of [`DEPTH_MAX`] components gives at most one of the tree and one of its name,
+/// the last one of each more, and the root one.
+pub const LISTED_MAX: usize = 256;
+/// With a state in [`EdgeKey::state`]: its edge for any name.
+pub const ANY_STATE: u32 = 1 << 31;
 /// Entries of the `DEVICES` table: distinct filesystems that rules name.
 pub const DEVICES_MAX: u32 = 256;
 /// Rules of one policy.
@@ -94,7 +124,7 @@ impl Operation {
     pub const COUNT: usize = 9;
 }
 
-/// Component glob with at most one `*`: `prefix*suffix`. Others are compiled to several or refused.
+/// Component glob with at most one `*`: `prefix*suffix`. `?` is any one byte on either side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Wild {
@@ -106,9 +136,16 @@ pub struct Wild {
     pub prefix: [u8; WILD_LEN_MAX],
     /// The name ends with these bytes, and is at least `prefix_len + suffix_len` long.
     pub suffix: [u8; WILD_LEN_MAX],
+    /// 1 when there is a `*` between the two; else the name is exactly that long.
+    pub gap: u32,
+    /// Explicit padding.
+    pub pad: u32,
     /// Token positions that such a name matches (without those of [`Table::any`]).
     pub mask: Mask,
 }
+
+/// In a [`Wild`]: any byte. No pattern can spell this byte.
+pub const ANY_BYTE: u8 = b'?';
 
 /// A [`Wild`] as the kernel programs compare it: eight bytes at a time, under masks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -124,8 +161,8 @@ pub struct WildWords {
     pub suffix_mask: [u64; WILD_LEN_MAX / 8],
     /// Shortest matching name in bytes.
     pub len_min: u32,
-    /// Explicit padding.
-    pub pad: u32,
+    /// Longest matching name in bytes.
+    pub len_max: u32,
     /// Token positions that such a name matches.
     pub mask: Mask,
 }
@@ -135,10 +172,14 @@ impl From<&Wild> for WildWords {
         let prefix_len = (wild.prefix_len as usize).min(WILD_LEN_MAX);
         let suffix_len = (wild.suffix_len as usize).min(WILD_LEN_MAX);
         let mut bytes = [[0u8; WILD_LEN_MAX]; 4];
-        bytes[0][..prefix_len].copy_from_slice(&wild.prefix[..prefix_len]);
-        bytes[1][..prefix_len].fill(0xff);
-        bytes[2][WILD_LEN_MAX - suffix_len..].copy_from_slice(&wild.suffix[..suffix_len]);
-        bytes[3][WILD_LEN_MAX - suffix_len..].fill(0xff);
+        let sides =
+            [(0, &wild.prefix[..prefix_len]), (WILD_LEN_MAX - suffix_len, &wild.suffix[..suffix_len])];
+        for (side, (start, text)) in sides.into_iter().enumerate() {
+            for (at, byte) in text.iter().enumerate().filter(|(_, byte)| **byte != ANY_BYTE) {
+                bytes[side * 2][start + at] = *byte;
+                bytes[side * 2 + 1][start + at] = 0xff;
+            }
+        }
         let words = bytes.map(|row| {
             let mut out = [0u64; WILD_LEN_MAX / 8];
             for (word, chunk) in out.iter_mut().zip(row.chunks_exact(8)) {
@@ -154,7 +195,7 @@ impl From<&Wild> for WildWords {
             suffix: words[2],
             suffix_mask: words[3],
             len_min: wild.prefix_len + wild.suffix_len,
-            pad: 0,
+            len_max: if wild.gap == 0 { wild.prefix_len + wild.suffix_len } else { u32::MAX },
             mask: wild.mask,
         }
     }
@@ -186,10 +227,92 @@ pub struct Table {
     pub any_device: Mask,
     /// Accepting positions by [`Operation`].
     pub operation: [Mask; Operation::COUNT],
+    /// Component globs, as bits, that a name with this first byte can match.
+    pub wilds_by_first: [u64; 256],
+    /// The same for its last byte.
+    pub wilds_by_last: [u64; 256],
 }
 
-/// Key of the `DEVICES` table; its value is the [`Mask`] of patterns that may accept on this filesystem, those of
-/// [`Table::any_device`] included.
+/// Value of the `NAMES` table: what a name means that a pattern spells out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Name {
+    /// Token positions that it matches, those of [`Table::any`] and of every matching [`Wild`] included.
+    pub mask: Mask,
+    /// List of the patterns that a path with this last name matches, everywhere, or [`NO_LIST`].
+    pub last: u32,
+    /// List of the patterns that a path with this name anywhere in it matches, or [`NO_LIST`].
+    pub inner: u32,
+}
+
+/// No list; also "index of the first entry in `LISTS` + 1" is 0.
+pub const NO_LIST: u32 = 0;
+
+/// Key of the `EDGES` table.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct EdgeKey {
+    /// Slot of the table in force.
+    pub slot: u32,
+    /// The state, from 1, or with [`ANY_STATE`].
+    pub state: u32,
+    /// [`crate::name::hash`] of the name, 0 with [`ANY_STATE`].
+    pub hash: u64,
+}
+
+/// Value of the `EDGES` table: where a name leads in the tree.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct Edge {
+    /// The state that follows, or 0 when nothing below can match.
+    pub next: u32,
+    /// 1 when that state has an edge for any name.
+    pub any: u32,
+    /// List of the patterns that end with this name, or [`NO_LIST`].
+    pub here: u32,
+    /// List of the patterns that hold for this object and everything below it, or [`NO_LIST`].
+    pub below: u32,
+}
+
+/// Value of the `DEVICES` table: what holds on a filesystem.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Device {
+    /// Patterns of the machine that may accept here, those of [`Table::any_device`] included.
+    pub mask: Mask,
+    /// Where the tree begins; what it says of the root is in `here` and `below`.
+    pub root: Edge,
+}
+
+/// Key of the `DEVICES` table; its value is a [`Device`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct DeviceKey {
@@ -206,8 +329,13 @@ pub struct Accept {
     /// For operations up to [`Operation::CONNECT`]: the rule's index in `RULES`. For [`Operation::SUBJECT`]: the
     /// number of an exception set, 0 to 63.
     pub index: u32,
-    /// Explicit padding.
-    pub pad: u32,
+    /// In a list: bits over [`Operation`] that it is for, and [`Accept::LAST`]. At a position: 0.
+    pub operations: u32,
+}
+
+impl Accept {
+    /// The list ends with this entry.
+    pub const LAST: u32 = 1 << 31;
 }
 
 /// One rule, whatever table leads to it.
@@ -256,7 +384,7 @@ pub struct ImageRules {
 }
 
 /// Directories above what rules protect, by slot.
-pub const ANCESTORS_MAX: u32 = 4096;
+pub const ANCESTORS_MAX: u32 = 32_768;
 
 /// Key of the `ANCESTORS` table: a directory above a protected place, or the root of its filesystem. Its value is the
 /// rule index + 1 of one rule that protects something below.
@@ -319,9 +447,14 @@ pub struct AliasRules {
 const _: () = assert!(size_of::<AliasKey>() == 16);
 const _: () = assert!(size_of::<AliasRules>() == 16);
 const _: () = assert!(size_of::<Mask>() == 128);
-const _: () = assert!(size_of::<Wild>() == 200);
+const _: () = assert!(size_of::<Name>() == 136);
+const _: () = assert!(size_of::<Edge>() == 16);
+const _: () = assert!(size_of::<EdgeKey>() == 16);
+const _: () = assert!(size_of::<Device>() == 144);
+const _: () = assert!(LISTED_MAX >= 2 * DEPTH_MAX + 4);
+const _: () = assert!(size_of::<Wild>() == 208);
 const _: () = assert!(size_of::<WildWords>() == 264);
-const _: () = assert!(size_of::<Table>() == 32 + 128 * 4 + 128 * Operation::COUNT);
+const _: () = assert!(size_of::<Table>() == 32 + 128 * 4 + 128 * Operation::COUNT + 2 * 256 * 8);
 const _: () = assert!(size_of::<Accept>() == 8);
 const _: () = assert!(size_of::<Rule>() == 16);
 const _: () = assert!(size_of::<FileKey>() == 32);

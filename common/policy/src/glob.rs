@@ -1,7 +1,7 @@
 //! Path globs.
 //!
-//! A glob is a list of components: a literal name, `*`, a name with one `*` in it, or `**` for zero or more
-//! components. It is absolute, begins with `~/` (the home of every user), or begins with `**/` (everywhere).
+//! A glob is a list of components: a literal name, `*`, a name with one `*` or with `?` in it, or `**` for zero or more
+//! components. Names are bytes to the kernel, so `?` is one byte: a character beyond ASCII takes several. It is absolute, begins with `~/` (the home of every user), or begins with `**/` (everywhere).
 //!
 //! [`Glob::matches`] works on paths as text and is part of the oracle; the compiler does not use it.
 
@@ -9,7 +9,7 @@ use std::fmt;
 
 use treeline_abi::{
     name::NAME_LEN_MAX,
-    paths::{DEPTH_MAX, WILD_LEN_MAX},
+    paths::{ANY_BYTE, DEPTH_MAX, WILD_LEN_MAX},
 };
 
 /// One component of a glob.
@@ -19,15 +19,50 @@ pub enum Component {
     Literal(Vec<u8>),
     /// `*`: any name.
     Any,
-    /// `prefix*suffix`.
-    Wild {
-        /// What the name begins with.
-        prefix: Vec<u8>,
-        /// What the name ends with; it does not overlap the prefix.
-        suffix: Vec<u8>,
-    },
+    /// `prefix*suffix`, or a name with `?` in it.
+    Wild(Wild),
     /// `**`: zero or more components.
     Globstar,
+}
+
+/// A name with one `*` in it, or with any number of `?`, or both.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Wild {
+    /// What the name begins with; `?` is any byte.
+    pub prefix: Vec<u8>,
+    /// What the name ends with; it does not overlap the prefix.
+    pub suffix: Vec<u8>,
+    /// Whether there is a `*` between the two.
+    pub gap: bool,
+}
+
+impl Wild {
+    /// Whether a name matches.
+    #[must_use]
+    pub fn matches(&self, name: &[u8]) -> bool {
+        let len = self.prefix.len() + self.suffix.len();
+        let fits = |part: &[u8], bytes: &[u8]| {
+            part.iter().zip(bytes).all(|(want, byte)| *want == ANY_BYTE || want == byte)
+        };
+        let long_enough = if self.gap { name.len() >= len } else { name.len() == len };
+        long_enough && fits(&self.prefix, name) && fits(&self.suffix, &name[name.len() - self.suffix.len()..])
+    }
+
+    /// A name that matches.
+    #[must_use]
+    pub fn example(&self) -> Vec<u8> {
+        let gap = if self.gap { b"x".as_slice() } else { b"" };
+        let name = [self.prefix.as_slice(), gap, &self.suffix].concat();
+        name.into_iter().map(|byte| if byte == ANY_BYTE { b'y' } else { byte }).collect()
+    }
+}
+
+impl fmt::Display for Wild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gap = if self.gap { "*" } else { "" };
+        let text = String::from_utf8_lossy;
+        write!(f, "{}{gap}{}", text(&self.prefix), text(&self.suffix))
+    }
 }
 
 impl Component {
@@ -37,11 +72,7 @@ impl Component {
         match self {
             Self::Literal(literal) => literal == name,
             Self::Any | Self::Globstar => true,
-            Self::Wild { prefix, suffix } => {
-                name.len() >= prefix.len() + suffix.len()
-                    && name.starts_with(prefix)
-                    && name.ends_with(suffix)
-            }
+            Self::Wild(wild) => wild.matches(name),
         }
     }
 }
@@ -81,7 +112,7 @@ impl Glob {
     ///
     /// # Errors
     /// A relative path, an empty, `.` or `..` component, more than one `*` in a component, a character that other
-    /// tools give a meaning (`?`, `[`, `]`, `{`, `}`, `\`), a control character, or more than the kernel can hold.
+    /// tools give a meaning (`[`, `]`, `{`, `}`, `\`), a control character, or more than the kernel can hold.
     pub fn parse(text: &str) -> Result<Self, GlobError> {
         let whole = (0, text.len());
         let fail = |range, message: String, help: Option<&str>| {
@@ -177,10 +208,10 @@ fn component(part: &str, range: (usize, usize), text: &str) -> Result<Component,
     if let Some(bad) = part.chars().find(|c| c.is_control()) {
         return fail(format!("control character U+{:04X} in a path", u32::from(bad)), None);
     }
-    if let Some(bad) = part.chars().find(|c| "?[]{}\\".contains(*c)) {
+    if let Some(bad) = part.chars().find(|c| "[]{}\\".contains(*c)) {
         let help = match bad {
             '{' | '}' => "list the alternatives as patterns of their own",
-            _ => "a component is a name, `*`, a name with one `*` in it, or `**`",
+            _ => "a component is a name, `*`, a name with one `*` or with `?` in it, or `**`",
         };
         return fail(format!("`{bad}` cannot be used in a pattern"), Some(help.into()));
     }
@@ -190,10 +221,22 @@ fn component(part: &str, range: (usize, usize), text: &str) -> Result<Component,
             None,
         );
     }
+    if part == "**" {
+        return Ok(Component::Globstar);
+    }
+    if part == "*" {
+        return Ok(Component::Any);
+    }
     match part.split_once('*') {
-        None => Ok(Component::Literal(part.into())),
-        Some(("", "")) => Ok(Component::Any),
-        Some(("", "*")) => Ok(Component::Globstar),
+        None if !part.contains(char::from(ANY_BYTE)) => Ok(Component::Literal(part.into())),
+        None if part.len() > 2 * WILD_LEN_MAX => fail(
+            format!("more than {} bytes in a name with `?`", 2 * WILD_LEN_MAX),
+            Some("shorten it".into()),
+        ),
+        None => {
+            let (prefix, suffix) = part.as_bytes().split_at(part.len().min(WILD_LEN_MAX));
+            Ok(Component::Wild(Wild { prefix: prefix.into(), suffix: suffix.into(), gap: false }))
+        }
         Some((_, suffix)) if suffix.contains('*') => fail(
             format!("`{part}` has more than one `*`"),
             Some("one `*` per component can be matched in the kernel; split it into several patterns".into()),
@@ -201,7 +244,9 @@ fn component(part: &str, range: (usize, usize), text: &str) -> Result<Component,
         Some((prefix, suffix)) if prefix.len() > WILD_LEN_MAX || suffix.len() > WILD_LEN_MAX => {
             fail(format!("more than {WILD_LEN_MAX} bytes beside `*`"), Some("shorten it".into()))
         }
-        Some((prefix, suffix)) => Ok(Component::Wild { prefix: prefix.into(), suffix: suffix.into() }),
+        Some((prefix, suffix)) => {
+            Ok(Component::Wild(Wild { prefix: prefix.into(), suffix: suffix.into(), gap: true }))
+        }
     }
 }
 
@@ -241,9 +286,7 @@ impl fmt::Display for Glob {
             match component {
                 Component::Literal(name) => write!(f, "/{}", String::from_utf8_lossy(name))?,
                 Component::Any => f.write_str("/*")?,
-                Component::Wild { prefix, suffix } => {
-                    write!(f, "/{}*{}", String::from_utf8_lossy(prefix), String::from_utf8_lossy(suffix))?;
-                }
+                Component::Wild(wild) => write!(f, "/{wild}")?,
                 Component::Globstar => f.write_str("/**")?,
             }
         }
@@ -295,6 +338,17 @@ mod tests {
         check("/a/id_*.pub", "/a/id_x.pub", true);
         check("/a/ab*ba", "/a/aba", false);
         check("/a/ab*ba", "/a/abba", true);
+        check("/a/b?", "/a/bc", true);
+        check("/a/b?", "/a/b", false);
+        check("/a/b?", "/a/bcd", false);
+        check("/a/?*", "/a/b", true);
+        check("/a/id_?*.pub", "/a/id_.pub", false);
+        check("/a/id_?*.pub", "/a/id_x.pub", true);
+        // One byte, not one character.
+        check("/a/?", "/a/\u{e9}", false);
+        check("/a/??", "/a/\u{e9}", true);
+        check(&format!("/a/{}?b", "x".repeat(40)), &format!("/a/{}ab", "x".repeat(40)), true);
+        check(&format!("/a/{}?b", "x".repeat(40)), &format!("/a/{}aa", "x".repeat(40)), false);
     }
 
     #[track_caller]
@@ -314,7 +368,8 @@ mod tests {
         check_refused("~/", (2, 2), "cannot end");
         check_refused("/a//b", (3, 3), "empty path component");
         check_refused("/a/../b", (3, 5), "no meaning");
-        check_refused("/a/b?", (3, 5), "`?`");
+        check_refused("/a/b[c]", (3, 7), "`[`");
+        check_refused(&format!("/?{}", "x".repeat(64)), (1, 66), "64 bytes in a name with `?`");
         check_refused("/a/{b,c}", (3, 8), "`{`");
         check_refused("/a/x*y*z", (3, 8), "more than one");
         check_refused("/a/**b", (3, 6), "more than one");
@@ -326,7 +381,7 @@ mod tests {
 
     #[test]
     fn display_is_the_text() {
-        for text in ["/etc/shadow", "~/.ssh/**", "~", "/home/*/a*b/**/x"] {
+        for text in ["/etc/shadow", "~/.ssh/**", "~", "/home/*/a*b/**/x", "/a/b?c/?*"] {
             assert_eq!(Glob::parse(text).expect("valid glob").to_string(), text);
         }
         assert_eq!(Glob::parse("**/x/**/**/y").expect("valid glob").to_string(), "/**/x/**/y");

@@ -7,7 +7,10 @@ use std::{collections::HashMap, net::IpAddr};
 use treeline_abi::{
     name,
     network::{AbstractRule, PrefixRules},
-    paths::{Accept, DEPTH_MAX, DeviceKey, Mask, Operation, Rule, WORDS, Wild},
+    paths::{
+        ANY_BYTE, ANY_STATE, Accept, DEPTH_MAX, Device, DeviceKey, Edge, EdgeKey, NO_LIST, Name, Operation,
+        Rule, WORDS, Wild,
+    },
 };
 use treeline_event::Verdict;
 
@@ -17,9 +20,10 @@ use crate::{compile::Tables, eval::destinations, glob::split, host::Located, req
 #[derive(Debug)]
 pub struct Matcher<'t> {
     tables: &'t Tables,
-    names: HashMap<u64, Mask>,
-    devices: HashMap<DeviceKey, Mask>,
+    names: HashMap<u64, Name>,
+    devices: HashMap<DeviceKey, Device>,
     accepts: HashMap<u32, Accept>,
+    edges: HashMap<EdgeKey, Edge>,
 }
 
 /// The path is deeper than the kernel walks.
@@ -42,6 +46,7 @@ impl<'t> Matcher<'t> {
             names: tables.names.iter().copied().collect(),
             devices: tables.devices.iter().copied().collect(),
             accepts: tables.accepts.iter().copied().collect(),
+            edges: tables.edges.iter().copied().collect(),
         }
     }
 
@@ -57,8 +62,10 @@ impl<'t> Matcher<'t> {
         if names.len() >= DEPTH_MAX {
             return Err(Unresolved);
         }
-        for name in names.into_iter().rev() {
-            let mask = self.mask(name);
+        let mut lists = Vec::new();
+        for (depth, name) in names.iter().rev().enumerate() {
+            let Name { mask, last, inner } = self.name(name);
+            lists.extend([if depth == 0 { last } else { NO_LIST }, inner]);
             for word in 0..table.words as usize {
                 let before = state.words[word];
                 let star = table.star.words[word];
@@ -67,33 +74,68 @@ impl<'t> Matcher<'t> {
             }
         }
         let key = DeviceKey { slot: self.tables.slot, device: file.device };
-        let device = self.devices.get(&key).unwrap_or(&table.any_device);
+        let none = Device { mask: table.any_device, root: Edge::default() };
+        let device = self.devices.get(&key).unwrap_or(&none);
+        self.descend(&names, device.root, &mut lists);
         let mut indices = Vec::new();
         for word in 0..WORDS.min(table.words as usize) {
             let mut accepted =
-                state.words[word] & device.words[word] & table.operation[operation as usize].words[word];
+                state.words[word] & device.mask.words[word] & table.operation[operation as usize].words[word];
             while accepted != 0 {
                 let position = word as u32 * 64 + accepted.trailing_zeros();
                 accepted &= accepted - 1;
                 indices.extend(self.accepts.get(&position).map(|accept| accept.index));
             }
         }
+        for list in lists.into_iter().filter(|list| *list != NO_LIST) {
+            for entry in &self.tables.lists[list as usize - 1..] {
+                if entry.operations & 1 << operation != 0 {
+                    indices.push(entry.index);
+                }
+                if entry.operations & Accept::LAST != 0 {
+                    break;
+                }
+            }
+        }
         Ok(indices)
     }
 
-    fn mask(&self, component: &[u8]) -> Mask {
-        if let Some(mask) = self.names.get(&name::hash(self.tables.table.seed, component)) {
-            return *mask;
+    /// From the root down through the tree.
+    fn descend(&self, names: &[&[u8]], root: Edge, lists: &mut Vec<u32>) {
+        let (slot, seed) = (self.tables.slot, self.tables.table.seed);
+        let mut edge = root;
+        lists.push(edge.below);
+        for name in names {
+            let key = EdgeKey { slot, state: edge.next, hash: name::hash(seed, name) };
+            let any = EdgeKey { slot, state: edge.next | ANY_STATE, hash: 0 };
+            let Some(next) = self.edges.get(&key).or_else(|| self.edges.get(&any).filter(|_| edge.any == 1))
+            else {
+                return;
+            };
+            edge = *next;
+            lists.push(edge.below);
         }
-        let mut mask = self.tables.table.any;
-        for wild in self.tables.wilds.iter().take(self.tables.table.wilds as usize) {
+        lists.push(edge.here);
+    }
+
+    fn name(&self, component: &[u8]) -> Name {
+        let table = &self.tables.table;
+        if let Some(name) = self.names.get(&name::hash(table.seed, component)) {
+            return *name;
+        }
+        let mut mask = table.any;
+        let ends = component.first().zip(component.last());
+        let candidates = ends.map_or(0, |(first, last)| {
+            table.wilds_by_first[usize::from(*first)] & table.wilds_by_last[usize::from(*last)]
+        });
+        for (_, wild) in self.tables.wilds.iter().enumerate().filter(|(bit, _)| candidates & 1 << bit != 0) {
             if wild_matches(wild, component) {
                 for (word, more) in mask.words.iter_mut().zip(wild.mask.words) {
                     *word |= more;
                 }
             }
         }
-        mask
+        Name { mask, last: NO_LIST, inner: NO_LIST }
     }
 
     /// The exception sets of a subject. `path` is the executable's own absolute path, for exceptions that name both.
@@ -200,7 +242,13 @@ impl<'t> Matcher<'t> {
 fn wild_matches(wild: &Wild, name: &[u8]) -> bool {
     let prefix = &wild.prefix[..wild.prefix_len as usize];
     let suffix = &wild.suffix[..wild.suffix_len as usize];
-    name.len() >= prefix.len() + suffix.len() && name.starts_with(prefix) && name.ends_with(suffix)
+    let fits = |part: &[u8], bytes: &[u8]| {
+        part.iter().zip(bytes).all(|(want, byte)| *want == ANY_BYTE || want == byte)
+    };
+    let len = prefix.len() + suffix.len();
+    (name.len() == len || (wild.gap == 1 && name.len() > len))
+        && fits(prefix, name)
+        && fits(suffix, &name[name.len() - suffix.len()..])
 }
 
 /// The value of the longest prefix that covers an address, as a trie map finds it.

@@ -64,7 +64,7 @@ fn literal_root(components: &[Component]) -> LiteralRoot {
     let (directory, shape) = match (&components[names.len()..], names.split_last()) {
         ([], Some((name, directory))) => (directory, Shape::Name(name.to_vec())),
         ([Component::Globstar], _) => (names.as_slice(), Shape::Subtree),
-        ([one @ (Component::Any | Component::Wild { .. })], _) => {
+        ([one @ (Component::Any | Component::Wild(_))], _) => {
             (names.as_slice(), Shape::Wildcard(one.clone()))
         }
         (rest, _) => (names.as_slice(), Shape::Deep(rest.to_vec())),

@@ -29,10 +29,17 @@ fn file(id: &str, paths: &str) -> String {
 
 #[test]
 fn bounds() {
-    let no_merge = |index: usize| format!("/a{index}/b{index}/c/**");
+    let no_merge = |index: usize| format!("/a{index}/**/b{index}/c/**");
     check_refused(&file("big", &list(300, no_merge)), "1024 positions");
-    check_refused(&file("names", &list(4097, |index| format!("/n{index}"))), "4097 different names");
-    check_refused(&file("wilds", &list(17, |index| format!("/a/{index}*"))), "17 different names with `*`");
+    check_refused(&file("names", &list(4097, |index| format!("**/n{index}"))), "4097 different names");
+    check_refused(&file("wilds", &list(65, |index| format!("/a/{index}*"))), "65 different names with `*`");
+    check_refused(&file("tree", &list(40_000, |index| format!("/n{index}"))), "more than 32768 entries");
+    // What each of two names at each of fifteen depths leads to is a state of its own.
+    let halves = |index: usize| {
+        let name = |depth: usize| if depth == index { "/x" } else { "/*" };
+        (0..15).map(name).chain([format!("/e{index}").as_str()]).collect::<String>()
+    };
+    check_refused(&file("states", &list(15, halves)), "more than 32768 entries");
     check_refused(&file("deep", &format!("\"~{}\"", "/a".repeat(63))), "`deep` has 64 components");
 
     let except = |index: usize| {
@@ -69,13 +76,33 @@ fn what_fits_exactly() {
         compile(&read(rules), &host, &MountTable::single(1), target)
             .unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
     };
-    let tables = fits(&file("names", &list(4096, |index| format!("/n{index}"))));
-    assert_eq!((tables.usage().names, tables.usage().words), (4096, 1));
+    let tables = fits(&file("names", &list(4096, |index| format!("**/n{index}"))));
+    assert_eq!((tables.usage().names, tables.usage().words, tables.usage().lists), (4096, 0, 1));
+    assert_eq!(fits(&file("tree", &list(32_768, |index| format!("/n{index}")))).usage().edges, 32_768);
     assert_eq!((tables.table.generation, tables.table.unresolved_rule), (7, 1));
     let connect = "  - {id: net, kind: connect, reason: r, to: [10.0.0.1]}\n";
     assert_eq!((fits(connect).table.enforcing, fits(connect).table.unresolved_rule), (1, 0));
-    assert_eq!(fits(&file("wilds", &list(16, |index| format!("/a/{index}*")))).usage().wilds, 16);
+    assert_eq!(fits(&file("wilds", &list(64, |index| format!("/a/{index}*")))).usage().wilds, 64);
     assert_eq!(fits("  []\n").usage(), Default::default());
+}
+
+#[test]
+fn five_hundred_rules_for_ten_users() {
+    let homes =
+        (0..10).map(|user| Home { uid: 1000 + user, path: format!("/home/user-{user}").into_bytes() });
+    let host = Host { homes: homes.chain([Home { uid: 0, path: b"/root".to_vec() }]).collect() };
+    let rule = |index: usize| {
+        let paths = format!("\"~/.tool-{index}/**\", \"~/work/*/secret-{index}/**\", \"**/.env-{index}\"");
+        file(&format!("r-{index}"), &paths)
+    };
+    let policy = read(&(0..500).map(rule).collect::<String>());
+    let target = Target { seed: 1, generation: 1, slot: 0 };
+    let usage = compile(&policy, &host, &MountTable::single(1), target)
+        .unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
+        .usage();
+    assert_eq!((usage.rules, usage.words, usage.names), (500, 0, 500));
+    // The homes share what is below them.
+    assert!(usage.edges < 2_000 && usage.lists <= 1_500, "{usage:?}");
 }
 
 #[test]

@@ -97,13 +97,13 @@ fn the_head() {
 fn every_error_is_reported() {
     check(
         &rule(
-            "id: Bad_Id\nkind: file\npathes: [/x]\npaths: [x, /a/?]\noperations: [raed, read, read]\nreason: ''\nexcept: [{}]",
+            "id: Bad_Id\nkind: file\npathes: [/x]\npaths: [x, \"/a/[b]\"]\noperations: [raed, read, read]\nreason: ''\nexcept: [{}]",
         ),
         &[
             "4:9 not an id | `bad-id`",
             "6:5 unknown key `pathes` | `paths`?",
             "7:13 not absolute | begin with",
-            "7:19 `?` cannot be used | a component is",
+            "7:16 `[` cannot be used | a component is",
             "8:18 unknown operation `raed` | `read`?",
             "8:30 twice",
             "9:13 cannot be empty",

@@ -45,7 +45,7 @@ fn component() -> impl Strategy<Value = String> {
         6 => name(),
         2 => Just("*".to_owned()),
         2 => Just("**".to_owned()),
-        1 => prop::sample::select(vec!["a*", "*b", "b*c", "c*", "*.a", "ab*ba"]).prop_map(str::to_owned),
+        1 => prop::sample::select(vec!["a*", "*b", "b*c", "c*", "*.a", "ab*ba", "?", "a?", "?b*", "*?c", "b?.", "???"]).prop_map(str::to_owned),
     ]
 }
 

@@ -13,6 +13,7 @@ pub mod gate;
 pub mod log;
 pub mod man;
 pub mod output;
+pub mod parity;
 pub mod policy;
 pub mod reload;
 pub mod run;
@@ -65,6 +66,9 @@ enum Verb {
     Status(status::Args),
     /// Check whether this machine is ready, and say what to do
     Doctor(doctor::Args),
+    /// Compare what this kernel decides with what random policies say
+    #[command(hide = true)]
+    Parity(parity::Args),
     /// Have the daemon read its policy again
     Reload(reload::Args),
     /// Show events, stored and live
@@ -119,6 +123,7 @@ fn dispatch(Cli { globals, verb }: Cli) -> Result<ExitCode> {
         Verb::Adopt(args) => adopt::run(&args, &globals),
         Verb::Status(args) => status::run(&args, &globals),
         Verb::Doctor(args) => doctor::run(&args, &globals),
+        Verb::Parity(args) => parity::run(&args),
         Verb::Reload(args) => reload::run(&args, &globals),
         Verb::Events(asked) => asked.run(&globals, events::Args::follows, |args, source, out| {
             events::run(args, source, out, output::is_coloured(&std::io::stdout()))

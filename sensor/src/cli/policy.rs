@@ -128,12 +128,16 @@ fn report(
             let enforce = policy.rules.iter().filter(|rule| rule.mode == Mode::Enforce).count();
             writeln!(
                 out,
-                "{name}: valid; policy `{}`, {} rules ({enforce} enforce, {} monitor), {} of {} words for {homes} homes",
+                "{name}: valid; policy `{}`, {} rules ({enforce} enforce, {} monitor), {} of {} words, {} of {} tree entries, {} of {} names for {homes} homes",
                 policy.name,
                 policy.rules.len(),
                 policy.rules.len() - enforce,
                 usage.words,
                 treeline_abi::paths::WORDS,
+                usage.edges,
+                treeline_abi::paths::EDGES_MAX,
+                usage.names,
+                treeline_abi::paths::NAMES_MAX,
             )?;
         }
         Err(diagnostics) => {

@@ -139,7 +139,7 @@ fn witness(glob: &Glob) -> Vec<u8> {
         let name = match component {
             Component::Literal(name) => name.clone(),
             Component::Any => b"any".to_vec(),
-            Component::Wild { prefix, suffix } => [prefix.as_slice(), b"x", suffix].concat(),
+            Component::Wild(wild) => wild.example(),
             Component::Globstar => continue,
         };
         path.push(b'/');

@@ -9,6 +9,7 @@ mod cost;
 mod daemon;
 mod guard;
 mod matrix;
+mod parity;
 pub(crate) mod session;
 mod soak;
 pub(crate) mod stage;
@@ -42,8 +43,15 @@ impl Group {
 }
 
 /// In the order in which they run.
-pub(crate) const GROUPS: &[Group] =
-    &[boot::GROUP, control::GROUP, guard::ENFORCE, guard::MONITOR, adopt::GROUP, matrix::GROUP];
+pub(crate) const GROUPS: &[Group] = &[
+    boot::GROUP,
+    control::GROUP,
+    guard::ENFORCE,
+    guard::MONITOR,
+    adopt::GROUP,
+    matrix::GROUP,
+    parity::GROUP,
+];
 
 /// Groups that run only when they are asked for by name: they measure.
 pub(crate) const BY_REQUEST: &[Group] = &[cost::GROUP, soak::GROUP];

@@ -36,9 +36,19 @@ pub(crate) const FORBIDDEN_DATAGRAMS: &str = "/run/forbidden-datagrams.sock";
 /// Abstract names of sockets; the policy denies all but the last.
 pub(crate) const ABSTRACT: [&[u8]; 4] = [b"forbidden/name", b"forbidden/\xff\0/x", b"exactly", b"exactly\0"];
 
+/// Rules about files that do not exist, before the ones that matter: a policy is as large as that of an organisation.
+const FILLERS: usize = 299;
+
 /// The policy of the sessions in `mode`.
 pub(crate) fn policy(mode: &str) -> String {
-    format!("version: 1\nname: guest\nmode: {mode}\n{RULES}")
+    let mut text = format!("version: 1\nname: guest\nmode: {mode}\n{RULES}");
+    for number in 0..FILLERS {
+        text.push_str(&format!(
+            "  - {{id: filler-{number}, kind: file, reason: r, paths: \
+             [\"~/.filler-{number}/**\", \"~/work/*/.filler-{number}/**\", \"**/filler-{number}.key\"]}}\n"
+        ));
+    }
+    text
 }
 
 pub(crate) const RULES: &str = "\
@@ -86,6 +96,20 @@ rules:
     to: [127.0.0.1, \"::1\"]
     ports: [4343]
     reason: This port is not for agents
+  - id: globs
+    kind: file
+    paths:
+      - /home/dev/work/*/secrets/**
+      - \"**/.env\"
+      - \"**/.env.*\"
+      - /home/dev/work/*.pem
+      - /home/dev/work/backup-*.tar
+      - /home/dev/work/report-??.txt
+    reason: What projects keep secret
+  - id: one-of-hundreds
+    kind: file
+    paths: [\"/home/dev/work/*/.filler-299\"]
+    reason: As the last of many
   - id: watched
     kind: connect
     mode: monitor
@@ -112,6 +136,12 @@ pub(crate) fn prepare() -> Result<()> {
     fs::write(STARTUP, "# empty\n").context("writing the start-up file")?;
     for name in ["into", "movable", "notes", "old", "over", "unwanted"] {
         fs::write(format!("{WORK}/{name}"), "mine\n").context("writing a file of the project")?;
+    }
+    for name in super::cases::globs::FILES {
+        let path = format!("{WORK}/{name}");
+        let directory = Path::new(&path).parent().context("a file without a directory")?;
+        fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
+        fs::write(&path, "mine\n").with_context(|| format!("writing {path}"))?;
     }
     symlink(KEY, format!("{WORK}/soft")).context("linking to the key")?;
     symlink(KEYS, format!("{WORK}/soft-directory")).context("linking to the keys' directory")?;

@@ -1,17 +1,21 @@
-//! Patterns onto bits.
+//! Patterns onto the tree, onto names, and the rest onto bits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use treeline_abi::{
     name,
     paths::{
-        Accept, DEVICES_MAX, DeviceKey, Mask, NAMES_MAX, Operation, Table, WILD_LEN_MAX, WILD_MAX, WORDS,
-        Wild,
+        ANY_BYTE, Accept, DEVICES_MAX, Device, DeviceKey, EDGES_MAX, Edge, EdgeKey, LISTS_MAX, Mask,
+        NAMES_MAX, Name, Operation, Table, WILD_LEN_MAX, WILD_MAX, WORDS, Wild as KernelWild,
     },
 };
 
-use super::pattern::{Devices, Pattern, Token};
-use crate::glob::Component;
+use super::{
+    lists::Lists,
+    pattern::{Devices, Pattern, Token},
+    tree::{self, Tree},
+};
+use crate::glob::Wild;
 
 /// Bits of a word, and so the longest pattern with its start bit.
 pub(super) const WORD_BITS: usize = 64;
@@ -29,6 +33,8 @@ pub(super) struct Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     Words,
+    Edges,
+    Lists(usize),
     Names(usize),
     Wilds(usize),
     Devices(usize),
@@ -41,11 +47,17 @@ impl Full {
             Self::Words => {
                 format!("its patterns need more than the {} positions of the matcher", WORDS * WORD_BITS)
             }
+            Self::Edges => {
+                format!("the tree of its patterns needs more than {EDGES_MAX} entries")
+            }
+            Self::Lists(count) => {
+                format!("what its patterns lead to needs {count} entries; at most {LISTS_MAX} fit")
+            }
             Self::Names(count) => {
                 format!("it has {count} different names of path components; at most {NAMES_MAX} fit")
             }
             Self::Wilds(count) => {
-                format!("it has {count} different names with `*` in them; at most {WILD_MAX} fit")
+                format!("it has {count} different names with `*` or `?` in them; at most {WILD_MAX} fit")
             }
             Self::Devices(count) => {
                 format!("its paths are on {count} filesystems; at most {DEVICES_MAX} fit")
@@ -58,22 +70,57 @@ impl Full {
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) table: Table,
-    pub(super) names: Vec<(u64, Mask)>,
-    pub(super) wilds: Vec<Wild>,
-    pub(super) devices: Vec<(DeviceKey, Mask)>,
+    pub(super) names: Vec<(u64, Name)>,
+    pub(super) wilds: Vec<KernelWild>,
+    pub(super) devices: Vec<(DeviceKey, Device)>,
     pub(super) accepts: Vec<(u32, Accept)>,
+    pub(super) edges: Vec<(EdgeKey, Edge)>,
+    pub(super) lists: Vec<Accept>,
 }
 
-/// Lays patterns out, each within one word.
+/// Lays patterns out: in the tree or with the names where that is possible, else each within one word.
 pub(super) fn lay_out(mut patterns: Vec<(Owner, Pattern)>, seed: u64, slot: u32) -> Result<Layout, Full> {
     // Longest first wastes the least; the rest of the order makes the result independent of the text.
     patterns.sort_by(|left, right| right.1.bits().cmp(&left.1.bits()).then_with(|| left.cmp(right)));
     let mut builder = Builder::default();
     for (owner, pattern) in &patterns {
-        let first = builder.room(pattern.bits()).ok_or(Full::Words)?;
-        builder.pattern(first, *owner, pattern);
+        if let Some(devices) = tree::devices(pattern) {
+            builder.tree.add(*owner, pattern, devices);
+        } else if let Some((literals, inner)) = everywhere(pattern) {
+            for literal in literals {
+                let ends = builder.ends.entry(literal.clone()).or_default();
+                let owners = if inner { &mut ends.inner } else { &mut ends.last };
+                owners.insert(*owner);
+            }
+        } else {
+            let first = builder.room(pattern.bits()).ok_or(Full::Words)?;
+            builder.pattern(first, *owner, pattern);
+        }
     }
     builder.finish(seed, slot)
+}
+
+/// Whether a pattern is `**/NAME` or `**/NAME/**`: its names, and whether it is the latter.
+fn everywhere(pattern: &Pattern) -> Option<(&BTreeSet<Vec<u8>>, bool)> {
+    if pattern.devices != Devices::Everywhere {
+        return None;
+    }
+    let (names, inner) = match pattern.tokens.as_slice() {
+        [names, Token::Globstar] => (names, false),
+        [Token::Globstar, names, Token::Globstar] => (names, true),
+        _ => return None,
+    };
+    match names {
+        Token::Names { literals, wilds } if wilds.is_empty() => Some((literals, inner)),
+        _ => None,
+    }
+}
+
+/// What ends with a name, wherever it is met.
+#[derive(Default)]
+struct Ends {
+    last: BTreeSet<Owner>,
+    inner: BTreeSet<Owner>,
 }
 
 struct Builder {
@@ -81,9 +128,11 @@ struct Builder {
     taken: [usize; WORDS],
     table: Table,
     names: BTreeMap<Vec<u8>, Mask>,
-    wilds: BTreeMap<(Vec<u8>, Vec<u8>), Mask>,
+    ends: BTreeMap<Vec<u8>, Ends>,
+    wilds: BTreeMap<Wild, Mask>,
     devices: BTreeMap<u32, Mask>,
     accepts: BTreeMap<u32, Accept>,
+    tree: Tree,
 }
 
 impl Default for Builder {
@@ -100,14 +149,18 @@ impl Default for Builder {
             any: Mask::EMPTY,
             any_device: Mask::EMPTY,
             operation: [Mask::EMPTY; Operation::COUNT],
+            wilds_by_first: [0; 256],
+            wilds_by_last: [0; 256],
         };
         Self {
             taken: [0; WORDS],
             table,
             names: BTreeMap::new(),
+            ends: BTreeMap::new(),
             wilds: BTreeMap::new(),
             devices: BTreeMap::new(),
             accepts: BTreeMap::new(),
+            tree: Tree::default(),
         }
     }
 }
@@ -158,65 +211,107 @@ impl Builder {
                 }
             }
         }
-        self.accepts.insert(accept as u32, Accept { index: owner.index, pad: 0 });
+        self.accepts.insert(accept as u32, Accept { index: owner.index, operations: 0 });
     }
 
     fn finish(mut self, seed: u64, slot: u32) -> Result<Layout, Full> {
         if self.wilds.len() > WILD_MAX {
             return Err(Full::Wilds(self.wilds.len()));
         }
-        if self.devices.len() > DEVICES_MAX as usize {
-            return Err(Full::Devices(self.devices.len()));
+        let mut lists = Lists::default();
+        let names = self.names(seed, &mut lists)?;
+        let tree = std::mem::take(&mut self.tree).finish(seed, slot, &mut lists)?;
+        if lists.len() > LISTS_MAX as usize {
+            return Err(Full::Lists(lists.len()));
         }
-        // The kernel asks either the table of names or the globs, so a name carries what the globs say of it.
-        // Names whose hashes collide share an entry: that can only match more.
-        let mut names: BTreeMap<u64, Mask> = BTreeMap::new();
-        for (literal, mask) in &self.names {
-            let entry = names.entry(name::hash(seed, literal)).or_default();
-            add(entry, mask);
-            add(entry, &self.table.any);
-            for ((prefix, suffix), mask) in &self.wilds {
-                let wild = Component::Wild { prefix: prefix.clone(), suffix: suffix.clone() };
-                if wild.matches(literal) {
-                    add(entry, mask);
-                }
-            }
+        let mut devices: BTreeMap<u32, Device> = BTreeMap::new();
+        for (device, mask) in &self.devices {
+            add(&mut devices.entry(*device).or_default().mask, mask);
         }
-        if names.len() > NAMES_MAX as usize {
-            return Err(Full::Names(names.len()));
+        for (device, root) in tree.roots {
+            devices.entry(device).or_default().root = root;
         }
-        for mask in self.devices.values_mut() {
-            add(mask, &self.table.any_device);
+        if devices.len() > DEVICES_MAX as usize {
+            return Err(Full::Devices(devices.len()));
+        }
+        for device in devices.values_mut() {
+            add(&mut device.mask, &self.table.any_device);
         }
         self.table.seed = seed;
         self.table.words = self.taken.iter().filter(|taken| **taken > 0).count() as u32;
         self.table.wilds = self.wilds.len() as u32;
+        self.index_wilds();
         Ok(Layout {
             table: self.table,
             names: names.into_iter().collect(),
-            wilds: self.wilds.iter().map(|((prefix, suffix), mask)| wild(prefix, suffix, *mask)).collect(),
-            devices: self
-                .devices
-                .into_iter()
-                .map(|(device, mask)| (DeviceKey { slot, device }, mask))
-                .collect(),
+            wilds: self.wilds.iter().map(|(wild, mask)| kernel_wild(wild, *mask)).collect(),
+            devices: devices.into_iter().map(|(device, value)| (DeviceKey { slot, device }, value)).collect(),
             accepts: self.accepts.into_iter().collect(),
+            edges: tree.edges,
+            lists: lists.into_entries(),
         })
+    }
+
+    /// What each name means. The kernel asks either the table of names or the globs, so a name carries what the globs
+    /// say of it. Names whose hashes collide share an entry: that can only match more.
+    fn names(&self, seed: u64, lists: &mut Lists) -> Result<BTreeMap<u64, Name>, Full> {
+        let none = (Mask::EMPTY, Ends::default());
+        let mut sums: BTreeMap<u64, (Mask, Ends)> = BTreeMap::new();
+        for literal in self.names.keys().chain(self.ends.keys()) {
+            let (sum, _) = sums.entry(name::hash(seed, literal)).or_insert_with(|| (none.0, Ends::default()));
+            add(sum, &self.table.any);
+            add(sum, self.names.get(literal).unwrap_or(&none.0));
+            for (_, mask) in self.wilds.iter().filter(|(wild, _)| wild.matches(literal)) {
+                add(sum, mask);
+            }
+        }
+        for (literal, ends) in &self.ends {
+            if let Some((_, sum)) = sums.get_mut(&name::hash(seed, literal)) {
+                sum.last.extend(&ends.last);
+                sum.inner.extend(&ends.inner);
+            }
+        }
+        if sums.len() > NAMES_MAX as usize {
+            return Err(Full::Names(sums.len()));
+        }
+        let name = |(mask, ends): (Mask, Ends), lists: &mut Lists| Name {
+            mask,
+            last: lists.number(&ends.last),
+            inner: lists.number(&ends.inner),
+        };
+        Ok(sums.into_iter().map(|(hash, sum)| (hash, name(sum, lists))).collect())
+    }
+
+    /// Which globs a name can match, by its first and last byte.
+    fn index_wilds(&mut self) {
+        for (number, wild) in self.wilds.keys().enumerate() {
+            let first = wild.prefix.first().or_else(|| wild.suffix.first().filter(|_| !wild.gap));
+            let last = wild.suffix.last().or_else(|| wild.prefix.last().filter(|_| !wild.gap));
+            let tables = [(&mut self.table.wilds_by_first, first), (&mut self.table.wilds_by_last, last)];
+            for (table, byte) in tables {
+                match byte.filter(|byte| **byte != ANY_BYTE) {
+                    Some(byte) => table[usize::from(*byte)] |= 1 << number,
+                    None => table.iter_mut().for_each(|globs| *globs |= 1 << number),
+                }
+            }
+        }
     }
 }
 
-fn wild(prefix: &[u8], suffix: &[u8], mask: Mask) -> Wild {
+fn kernel_wild(wild: &Wild, mask: Mask) -> KernelWild {
     // `Glob::parse` refuses longer ones.
     let pad = |text: &[u8]| {
         let mut bytes = [0; WILD_LEN_MAX];
         bytes[..text.len()].copy_from_slice(text);
         bytes
     };
-    Wild {
-        prefix_len: prefix.len() as u32,
-        suffix_len: suffix.len() as u32,
-        prefix: pad(prefix),
-        suffix: pad(suffix),
+    KernelWild {
+        prefix_len: wild.prefix.len() as u32,
+        suffix_len: wild.suffix.len() as u32,
+        prefix: pad(&wild.prefix),
+        suffix: pad(&wild.suffix),
+        gap: u32::from(wild.gap),
+        pad: 0,
         mask,
     }
 }

@@ -4,9 +4,11 @@ mod ancestors;
 mod connect;
 mod exceptions;
 mod layout;
+mod lists;
 mod pattern;
 pub(crate) mod place;
 mod tables;
+mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,7 +71,7 @@ pub fn compile(
             return Err(out);
         }
     };
-    let Layout { mut table, names, wilds, devices, accepts } = layout;
+    let Layout { mut table, names, wilds, devices, accepts, edges, lists } = layout;
     table.generation = target.generation;
     table.unresolved_rule =
         policy.rules.iter().position(decides_unresolved).map_or(0, |index| index as u32 + 1);
@@ -82,6 +84,8 @@ pub fn compile(
         devices,
         accepts,
         ancestors,
+        edges,
+        lists,
         rules: policy.rules.iter().enumerate().map(|(index, rule)| kernel_rule(index, rule, &sets)).collect(),
         prefixes4: prefixes.v4,
         prefixes6: prefixes.v6,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::place::{Placed, Where};
-use crate::glob::Component;
+use crate::glob::{Component, Wild};
 
 /// What one position of a pattern matches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +17,7 @@ pub(super) enum Token {
     /// `*`.
     Any,
     /// One of these names, or a name that one of these globs matches.
-    Names { literals: BTreeSet<Vec<u8>>, wilds: BTreeSet<(Vec<u8>, Vec<u8>)> },
+    Names { literals: BTreeSet<Vec<u8>>, wilds: BTreeSet<Wild> },
 }
 
 impl From<Component> for Token {
@@ -28,9 +28,7 @@ impl From<Component> for Token {
             Component::Literal(name) => {
                 Self::Names { literals: BTreeSet::from([name]), wilds: BTreeSet::new() }
             }
-            Component::Wild { prefix, suffix } => {
-                Self::Names { literals: BTreeSet::new(), wilds: BTreeSet::from([(prefix, suffix)]) }
-            }
+            Component::Wild(wild) => Self::Names { literals: BTreeSet::new(), wilds: BTreeSet::from([wild]) },
         }
     }
 }

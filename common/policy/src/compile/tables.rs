@@ -2,7 +2,7 @@
 
 use treeline_abi::{
     network::{AbstractRule, Prefix4, Prefix6, PrefixRules},
-    paths::{self, Accept, AncestorKey, DeviceKey, ImageRules, Mask, NO_RULE, Wild},
+    paths::{self, Accept, AncestorKey, Device, DeviceKey, Edge, EdgeKey, ImageRules, NO_RULE, Name, Wild},
 };
 use treeline_event::Mode;
 
@@ -15,16 +15,20 @@ pub struct Tables {
     pub slot: u32,
     /// Head of the path tables.
     pub table: paths::Table,
-    /// Masks of literal component names by hash, sorted by hash.
-    pub names: Vec<(u64, Mask)>,
+    /// Literal component names by hash, sorted by hash.
+    pub names: Vec<(u64, Name)>,
     /// Component globs.
     pub wilds: Vec<Wild>,
     /// Filesystems, sorted by device.
-    pub devices: Vec<(DeviceKey, Mask)>,
+    pub devices: Vec<(DeviceKey, Device)>,
     /// What accepting positions mean, sorted by position (`word * 64 + bit`).
     pub accepts: Vec<(u32, Accept)>,
     /// Directories above protected places with rule index + 1, sorted by key.
     pub ancestors: Vec<(AncestorKey, u32)>,
+    /// The tree.
+    pub edges: Vec<(EdgeKey, Edge)>,
+    /// What names and the tree lead to: list `n` begins at entry `n - 1`.
+    pub lists: Vec<Accept>,
     /// Rules by rule index.
     pub rules: Vec<paths::Rule>,
     /// IPv4 blocks: prefix length (the 32 bits of the slot included), key, value.
@@ -74,9 +78,13 @@ pub struct RuleInfo {
 pub struct Usage {
     /// Words of each mask, of [`paths::WORDS`].
     pub words: usize,
-    /// Patterns.
+    /// Patterns that take positions in those words.
     pub patterns: usize,
-    /// Literal component names, of [`paths::NAMES_MAX`].
+    /// Entries of the tree, of [`paths::EDGES_MAX`].
+    pub edges: usize,
+    /// Entries of lists, of [`paths::LISTS_MAX`].
+    pub lists: usize,
+    /// Literal names of components that are not in the tree, of [`paths::NAMES_MAX`].
     pub names: usize,
     /// Component globs, of [`paths::WILD_MAX`].
     pub wilds: usize,
@@ -118,6 +126,8 @@ impl Tables {
         Usage {
             words: self.table.words as usize,
             patterns: self.accepts.len(),
+            edges: self.edges.len(),
+            lists: self.lists.len(),
             names: self.names.len(),
             wilds: self.wilds.len(),
             devices: self.devices.len(),

@@ -17,6 +17,7 @@ pub(crate) mod mounts;
 mod named;
 mod object;
 mod offsets;
+mod parity;
 mod release;
 mod relocated;
 mod resolve;
@@ -41,6 +42,7 @@ pub(crate) use self::sys::pass_on_broken_pipes;
 pub use self::{
     coverage::coverage_of,
     doctor::{Check, CheckState, checks},
+    parity::parity,
 };
 use self::{
     decode::Decoder,

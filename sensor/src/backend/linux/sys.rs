@@ -1,5 +1,8 @@
 //! The system and library calls that no safe crate wraps. The only file of the sensor with `unsafe` code.
-#![expect(unsafe_code, reason = "bpf(2) on a map type that aya does not wrap; malloc_trim(3); SIGPIPE")]
+#![expect(
+    unsafe_code,
+    reason = "bpf(2) on a map type and for a command that aya does not wrap; malloc_trim(3); SIGPIPE"
+)]
 
 use std::{
     io,
@@ -16,6 +19,7 @@ use zerocopy::{FromZeros, IntoBytes};
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
 
 /// The part of `union bpf_attr` that element commands read (include/uapi/linux/bpf.h, since Linux 3.19).
 #[repr(C, align(8))]
@@ -62,6 +66,40 @@ pub(super) fn set_label(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, label: &Labe
     let mut label = *label;
     debug_assert_eq!(label.as_bytes().len(), size_of::<Label>());
     element(BPF_MAP_UPDATE_ELEM, map, &pidfd.as_raw_fd(), &raw mut label)
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_TEST_RUN` reads (include/uapi/linux/bpf.h).
+#[repr(C, align(8))]
+#[derive(Default)]
+struct RunAttr {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    pad: u32,
+}
+
+/// Runs a raw tracepoint program once, without arguments, and returns what it returned (Linux 5.10).
+///
+/// # Errors
+/// The kernel does not allow it.
+pub(super) fn run_program(program: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut attr = RunAttr { prog_fd: program.as_raw_fd() as u32, ..RunAttr::default() };
+    // SAFETY: `attr` is initialised, writable and as long as the size says; it points to no other memory.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size_of::<RunAttr>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(attr.retval) }
 }
 
 /// Gives freed memory back to the machine: what starting needs, the kernel's type information above all, is some

@@ -10,8 +10,8 @@ use rustix::thread::{MembarrierCommand, membarrier};
 use treeline_abi::{
     network::{ABSTRACTS_MAX, AbstractRule},
     paths::{
-        self, ALIASES_MAX, Accept, AliasKey, AliasRules, AncestorKey, FileKey, ImageRules, Mask, RULES_MAX,
-        Rule, Table, WILD_MAX, WORDS, WildWords,
+        self, ALIASES_MAX, Accept, AliasKey, AliasRules, AncestorKey, Device, Edge, EdgeKey, FileKey,
+        ImageRules, LISTS_MAX, Name, RULES_MAX, Rule, Table, WILD_MAX, WORDS, WildWords,
     },
 };
 use treeline_policy::compile::Tables;
@@ -38,6 +38,7 @@ struct Filled {
     names: Vec<u64>,
     devices: Vec<[u8; 8]>,
     ancestors: Vec<[u8; size_of::<AncestorKey>()]>,
+    edges: Vec<[u8; size_of::<EdgeKey>()]>,
     prefixes4: Vec<(u32, [u8; 8])>,
     prefixes6: Vec<(u32, [u8; 20])>,
     /// Rules, from the first on.
@@ -74,16 +75,24 @@ impl KernelTables {
         let filled = &mut self.filled[slot as usize];
         let rules_before = filled.rules;
         filled.rules = rules_before.max(tables.rules.len() as u32);
-        for (hash, mask) in &tables.names {
+        let mut names = hash_map::<u64, [u8; size_of::<Name>()]>(ebpf, "NAMES")?;
+        for (hash, name) in &tables.names {
             filled.names.push(*hash);
-            hash_map::<u64, [u8; size_of::<Mask>()]>(ebpf, "MASKS")?
-                .insert(hash, bytes(mask), 0)
-                .map_err(io)?;
+            names.insert(hash, bytes(name), 0).map_err(io)?;
         }
-        for (key, mask) in &tables.devices {
+        let mut edges = edge_map(ebpf)?;
+        for (key, edge) in &tables.edges {
+            filled.edges.push(bytes(key));
+            edges.insert(bytes::<_, 16>(key), bytes::<_, 16>(edge), 0).map_err(io)?;
+        }
+        let mut lists = array::<{ size_of::<Accept>() }>(ebpf, "LISTS")?;
+        for (index, entry) in tables.lists.iter().enumerate() {
+            lists.set(slot * LISTS_MAX + index as u32, bytes::<_, 8>(entry), 0).map_err(io)?;
+        }
+        for (key, device) in &tables.devices {
             filled.devices.push(bytes(key));
-            let mut map = hash_map::<[u8; 8], [u8; size_of::<Mask>()]>(ebpf, "DEVICES")?;
-            map.insert(bytes::<_, 8>(key), bytes(mask), 0).map_err(io)?;
+            let mut map = hash_map::<[u8; 8], [u8; size_of::<Device>()]>(ebpf, "DEVICES")?;
+            map.insert(bytes::<_, 8>(key), bytes(device), 0).map_err(io)?;
         }
         for (key, rule) in &tables.ancestors {
             filled.ancestors.push(bytes(key));
@@ -105,7 +114,11 @@ impl KernelTables {
         let mut wilds = array::<{ size_of::<WildWords>() }>(ebpf, "WILDS")?;
         for (index, wild) in tables.wilds.iter().enumerate() {
             wilds
-                .set(slot * WILD_MAX as u32 + index as u32, bytes::<_, 264>(&WildWords::from(wild)), 0)
+                .set(
+                    slot * WILD_MAX as u32 + index as u32,
+                    bytes::<_, { size_of::<WildWords>() }>(&WildWords::from(wild)),
+                    0,
+                )
                 .map_err(io)?;
         }
         let mut accepts = array::<{ size_of::<Accept>() }>(ebpf, "ACCEPTS")?;
@@ -194,10 +207,14 @@ impl KernelTables {
         // Rules are written over, not taken out.
         self.filled[slot as usize].rules = filled.rules;
         for hash in &filled.names {
-            hash_map::<u64, [u8; size_of::<Mask>()]>(ebpf, "MASKS")?.remove(hash).map_err(io)?;
+            hash_map::<u64, [u8; size_of::<Name>()]>(ebpf, "NAMES")?.remove(hash).map_err(io)?;
+        }
+        let mut edges = edge_map(ebpf)?;
+        for key in &filled.edges {
+            edges.remove(key).map_err(io)?;
         }
         for key in &filled.devices {
-            hash_map::<[u8; 8], [u8; size_of::<Mask>()]>(ebpf, "DEVICES")?.remove(key).map_err(io)?;
+            hash_map::<[u8; 8], [u8; size_of::<Device>()]>(ebpf, "DEVICES")?.remove(key).map_err(io)?;
         }
         for key in &filled.ancestors {
             let mut map = hash_map::<[u8; size_of::<AncestorKey>()], u32>(ebpf, "ANCESTORS")?;
@@ -220,6 +237,12 @@ fn hash_map<'e, K: Pod, V: Pod>(
     name: &'static str,
 ) -> Result<HashMap<&'e mut MapData, K, V>, BackendError> {
     HashMap::try_from(ebpf.map_mut(name).ok_or_else(|| missing(name))?).map_err(io)
+}
+
+type Edges<'e> = HashMap<&'e mut MapData, [u8; size_of::<EdgeKey>()], [u8; size_of::<Edge>()]>;
+
+fn edge_map(ebpf: &mut Ebpf) -> Result<Edges<'_>, BackendError> {
+    hash_map(ebpf, "EDGES")
 }
 
 type Aliases<'e> = HashMap<&'e mut MapData, [u8; size_of::<AliasKey>()], [u8; size_of::<AliasRules>()]>;

@@ -5,6 +5,7 @@ mod connect;
 mod exceptions;
 mod exec;
 mod files;
+pub(crate) mod globs;
 mod lineage;
 mod network;
 mod permitted;
@@ -82,6 +83,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         network::CASES,
         lineage::CASES,
         permitted::CASES,
+        globs::CASES,
         files::CASES,
     ]
     .into_iter()

@@ -1,0 +1,168 @@
+//! Policies and cases by chance. Names are few, so that what is asked for often is what a rule is about.
+
+use treeline_policy::{
+    Home, Host, Located, Mount, MountTable, Object, Request, Subject, policy::FileOperation,
+};
+
+const NAMES: [&[u8]; 12] = [
+    b"a",
+    b"b",
+    b"c",
+    b"h",
+    b"r",
+    b"ab",
+    b"b.pem",
+    b".env",
+    b".env.local",
+    b"id_a",
+    b"id_\xff\xfe",
+    b"aa-bb-cc-dd-ee",
+];
+const GLOBS: [&str; 20] = [
+    "a",
+    "b",
+    "c",
+    "h",
+    "ab",
+    "b.pem",
+    ".env",
+    "aa-bb-cc-dd-ee",
+    "*",
+    "*",
+    "**",
+    "**",
+    "*.pem",
+    ".env*",
+    "id_?",
+    "id_*",
+    "a?",
+    "?",
+    "a*e",
+    "??*",
+];
+const ANCHORS: [&str; 7] = ["/", "/", "~/", "~/", "**/", "/h/", "/a/b/"];
+const ROOTS: [&[u8]; 7] = [b"", b"", b"/h/a", b"/h/b", b"/r", b"/a/b", b"/a/b/c"];
+const OPERATIONS: [&str; 6] = ["read", "write", "create", "delete", "rename", "link"];
+
+/// A machine with homes in three places and several filesystems.
+///
+/// What a mount shows ends as the filesystem's own path does: else `**/NAME` in the kernel would be about a name that
+/// [`treeline_policy::eval`] is not told (docs/policy.md).
+pub(super) fn machine() -> (Host, MountTable) {
+    let home = |uid, path: &str| Home { uid, path: path.into() };
+    let mount = |point: &str, device, inner: &str| Mount {
+        point: point.into(),
+        root: Located { device, inner: inner.into() },
+    };
+    let host = Host { homes: vec![home(0, "/r"), home(1, "/h/a"), home(2, "/h/b"), home(3, "/h/c")] };
+    let mounts =
+        vec![mount("/", 1, "/"), mount("/h", 2, "/"), mount("/h/b", 3, "/b"), mount("/a/b/c", 4, "/")];
+    (host, MountTable { mounts })
+}
+
+/// splitmix64.
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0xd134_2543_de82_ef95))
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, count: usize) -> usize {
+        (self.next() % count as u64) as usize
+    }
+
+    fn one<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    fn glob(&mut self) -> String {
+        let mut glob = self.one(&ANCHORS).to_owned();
+        let rest: Vec<&str> = (0..=self.below(4)).map(|_| self.one(&GLOBS)).collect();
+        glob.push_str(&rest.join("/"));
+        // They mean the same, and the same pattern twice in a list is an error.
+        while glob.contains("**/**") {
+            glob = glob.replace("**/**", "**");
+        }
+        if glob.starts_with("/**") { glob[1..].to_owned() } else { glob }
+    }
+
+    fn globs(&mut self) -> String {
+        let mut globs: Vec<String> = (0..=self.below(3)).map(|_| format!("\"{}\"", self.glob())).collect();
+        globs.sort();
+        globs.dedup();
+        globs.join(", ")
+    }
+
+    /// Mostly few rules, so that each decides something; sometimes hundreds.
+    pub(super) fn policy(&mut self) -> String {
+        let rules = match self.below(8) {
+            0 => 40,
+            _ => 1 + self.below(6),
+        };
+        let rules: String = (0..rules).map(|number| self.rule(number)).collect();
+        format!("version: 1\nname: random\nrules:\n{rules}")
+    }
+
+    fn rule(&mut self, number: usize) -> String {
+        let globs = self.globs();
+        let kind = match self.below(8) {
+            0 => format!("kind: exec, paths: [{globs}]"),
+            1 => format!("kind: connect, unix: [{globs}]"),
+            2 => format!("kind: file, paths: [{globs}], operations: [{}]", self.one(&OPERATIONS)),
+            _ => format!("kind: file, paths: [{globs}]"),
+        };
+        let mode = self.one(&["monitor", "enforce"]);
+        let except = match self.below(4) {
+            0 => format!(", except: [{{executable: \"{}\"}}]", self.glob()),
+            1 => format!(", except: [{{sha256: \"{}\"}}]", format!("{:02x}", self.below(3)).repeat(32)),
+            2 if self.below(2) == 0 => {
+                let digest = format!("{:02x}", self.below(3)).repeat(32);
+                format!(", except: [{{executable: \"{}\", sha256: \"{digest}\"}}]", self.glob())
+            }
+            _ => String::new(),
+        };
+        format!("  - {{id: r-{number}, {kind}, mode: {mode}, reason: because{except}}}\n")
+    }
+
+    fn path(&mut self) -> Vec<u8> {
+        let mut path = self.one(&ROOTS).to_vec();
+        for _ in 0..self.below(6) {
+            path.push(b'/');
+            match self.below(10) {
+                // Names that no rule spells, of any bytes and of many lengths.
+                0 => {
+                    for _ in 0..=self.below(68) {
+                        let byte = (self.next() as u8).max(1);
+                        path.push(if byte == b'/' { b'x' } else { byte });
+                    }
+                }
+                _ => path.extend(self.one(&NAMES)),
+            }
+        }
+        if path.is_empty() { b"/".to_vec() } else { path }
+    }
+
+    pub(super) fn request(&mut self) -> Request {
+        let sha256 = (self.below(2) == 0).then(|| [self.below(4) as u8; 32]);
+        let subject = Subject { executable: self.path(), sha256, uid: 1000 };
+        let path = self.path();
+        let object = match self.below(6) {
+            0 => Object::Exec { path, sha256: None },
+            1 => Object::ConnectUnix { path },
+            _ => {
+                let operations = FileOperation::WORDS.map(|(_, operation)| operation);
+                Object::File { path, operation: self.one(&operations) }
+            }
+        };
+        Request { subject, object }
+    }
+}

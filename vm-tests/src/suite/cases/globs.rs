@@ -1,0 +1,51 @@
+//! What patterns are about: names in the middle, name prefixes and suffixes, any directory, and near misses.
+
+use std::fs;
+use std::io;
+
+use super::InFallback::Recorded;
+use super::{Case, denied, works};
+
+pub(super) const CASES: &[Case] = &[
+    denied("glob-directory-in-the-middle", "globs", || read("project/secrets/deep/token")),
+    denied("glob-name-everywhere", "globs", || read("project/.env")).in_fallback(Recorded),
+    denied("glob-name-prefix-everywhere", "globs", || read("project/deep/er/.env.local"))
+        .in_fallback(Recorded),
+    denied("glob-name-suffix", "globs", || read("server.pem")),
+    denied("glob-prefix-and-suffix", "globs", || read("backup-2026.tar")),
+    denied("glob-any-byte", "globs", || read("report-07.txt")),
+    denied("glob-one-of-hundreds", "one-of-hundreds", || read("project/.filler-299")),
+    denied("glob-directory-made-later", "globs", made_later).in_fallback(Recorded),
+    works("glob-other-directory-in-the-middle", || read("project/secret/token")),
+    works("glob-one-level-less", || read("secrets/token")),
+    works("glob-other-name", || read("project/.environment")),
+    works("glob-any-byte-is-one", || read("report-007.txt")),
+    works("glob-prefix-without-suffix", || read("backup-2026")),
+];
+
+/// What [`crate::suite::stage`] has to make below the project.
+pub(crate) const FILES: &[&str] = &[
+    "project/secrets/deep/token",
+    "project/.env",
+    "project/deep/er/.env.local",
+    "server.pem",
+    "backup-2026.tar",
+    "report-07.txt",
+    "project/.filler-299",
+    "project/secret/token",
+    "secrets/token",
+    "project/.environment",
+    "report-007.txt",
+    "backup-2026",
+];
+
+fn read(name: &str) -> io::Result<()> {
+    fs::read(format!("{}/{name}", crate::suite::stage::WORK)).map(drop)
+}
+
+/// A directory that did not exist when the policy was put in force.
+fn made_later() -> io::Result<()> {
+    let directory = format!("{}/later", crate::suite::stage::WORK);
+    fs::create_dir_all(&directory)?;
+    fs::write(format!("{directory}/.env.production"), "TOKEN=secret\n")
+}
