@@ -88,6 +88,19 @@ pub struct KindCount {
     pub lost: u64,
 }
 
+/// Runs of one attached program since it was attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramRuns {
+    /// Where it is attached, as in [`treeline_event::HookStatus`].
+    pub hook: String,
+    /// Runs while the kernel measured them.
+    pub runs: u64,
+    /// How long these took in all, nanoseconds.
+    pub run_ns: u64,
+    /// Runs that the kernel left out.
+    pub left_out: u64,
+}
+
 /// What a poll brings.
 #[derive(Clone, Debug)]
 pub enum Delivery {
@@ -160,6 +173,11 @@ pub trait Backend: Send {
 
     /// Counts by kind; of kinds that were seen only.
     fn counts(&self) -> Vec<KindCount> {
+        Vec::new()
+    }
+
+    /// Runs by program.
+    fn runs(&self) -> Vec<ProgramRuns> {
         Vec::new()
     }
 

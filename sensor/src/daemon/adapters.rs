@@ -132,6 +132,7 @@ pub fn status_of_log(dir: &Path) -> Result<Option<Status>, ReadError> {
                     loss: Vec::new(),
                     queued: 0,
                     records: Vec::new(),
+                    programs: Vec::new(),
                 }));
             }
             Some(EntryBody::Notice(notice)) => {

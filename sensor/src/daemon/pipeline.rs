@@ -361,6 +361,7 @@ mod tests {
             loss: Vec::new(),
             queued: 0,
             records: Vec::new(),
+            programs: Vec::new(),
         }))
     }
 

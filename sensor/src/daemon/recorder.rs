@@ -258,6 +258,7 @@ mod tests {
             loss: Vec::new(),
             queued: 0,
             records: Vec::new(),
+            programs: Vec::new(),
         }))
     }
 

@@ -161,6 +161,7 @@ impl Sensor {
             loss: Vec::new(),
             queued: 0,
             records: Vec::new(),
+            programs: Vec::new(),
         }));
         let (queue_in, queue_out) = queue();
         let (source, source_commands) = bounded(COMMANDS_MAX);

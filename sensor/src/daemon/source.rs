@@ -49,7 +49,8 @@ pub fn run(
         if counted.is_none_or(|at: Instant| at.elapsed() >= COUNT_INTERVAL) {
             counted = Some(Instant::now());
             let records = backend.counts().into_iter().map(Into::into).collect();
-            board.update(|status| status.records = records);
+            let programs = backend.runs().into_iter().map(Into::into).collect();
+            board.update(|status| (status.records, status.programs) = (records, programs));
         }
         for command in commands.try_iter() {
             match command {

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use treeline_event::{AttachMode, HookStatus, ProcessKey, RuleStatus, SessionId};
 
-use crate::backend::KindCount;
+use crate::backend::{KindCount, ProgramRuns};
 
 /// The state of a running sensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct Status {
     pub queued: usize,
     /// Records of the kernel programs since the start, by kind. `created = read + lost` once nothing is on its way.
     pub records: Vec<RecordCount>,
+    /// Runs of the kernel programs, counted and timed while the kernel does it (`sysctl kernel.bpf_stats_enabled=1`).
+    #[serde(default)]
+    pub programs: Vec<ProgramRunCount>,
 }
 
 /// A policy in force.
@@ -102,6 +105,25 @@ pub struct RecordCount {
 impl From<KindCount> for RecordCount {
     fn from(KindCount { kind, created, read, lost }: KindCount) -> Self {
         Self { kind: kind.to_owned(), created, read, lost }
+    }
+}
+
+/// How often a kernel program ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramRunCount {
+    /// Where it is attached.
+    pub hook: String,
+    /// Runs while the kernel measured them.
+    pub runs: u64,
+    /// How long these took in all, nanoseconds.
+    pub run_ns: u64,
+    /// Runs that the kernel left out.
+    pub left_out: u64,
+}
+
+impl From<ProgramRuns> for ProgramRunCount {
+    fn from(ProgramRuns { hook, runs, run_ns, left_out }: ProgramRuns) -> Self {
+        Self { hook, runs, run_ns, left_out }
     }
 }
 

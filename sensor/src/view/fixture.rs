@@ -130,5 +130,6 @@ pub(crate) fn status() -> Status {
         loss: vec![LossCount { site: "ring".to_owned(), kind: "open".to_owned(), count: 9 }],
         queued: 0,
         records: vec![RecordCount { kind: "open".to_owned(), created: 12, read: 3, lost: 9 }],
+        programs: Vec::new(),
     }
 }

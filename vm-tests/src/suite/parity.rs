@@ -5,7 +5,6 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use super::{Group, session};
-use crate::guest::group::Report;
 
 const CASE: &str = "100000-random-cases-as-the-policy-says";
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::{
-    launch, live, log_rates,
+    hooks, launch, live, log_rates,
     report::{Machine, Report},
     rounds,
     scene::Scene,
@@ -29,6 +29,8 @@ pub(super) fn measure(plan: &Plan) -> Result<Report> {
     let scene = Scene::make(&plan.policy)?;
     let before = Machine::now();
     let rounds = rounds::measure(plan, &scene)?;
+    eprintln!("hooks");
+    let hooks = hooks::measure(plan, &scene)?;
     eprintln!("launches");
     let launch = launch::measure(plan, &scene)?;
     eprintln!("log");
@@ -36,5 +38,5 @@ pub(super) fn measure(plan: &Plan) -> Result<Report> {
     let paced = log_rates::measure_paced(plan, &scene)?;
     eprintln!("memory");
     let live = live::measure(plan, &scene)?;
-    Ok(Report { load_before: before.load, machine: Machine::now(), rounds, launch, log, paced, live })
+    Ok(Report { load_before: before.load, machine: Machine::now(), rounds, hooks, launch, log, paced, live })
 }

@@ -8,6 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    hooks::{HookCost, Mean},
     launch::Launch,
     live::Live,
     log_rates::{LogRates, Paced},
@@ -23,6 +24,7 @@ pub(super) struct Report {
     pub(super) load_before: f64,
     pub(super) machine: Machine,
     pub(super) rounds: Rounds,
+    pub(super) hooks: Vec<HookCost>,
     pub(super) launch: Launch,
     pub(super) log: LogRates,
     pub(super) paced: Vec<Paced>,
@@ -72,6 +74,10 @@ impl Display for Report {
             row(f, comparison.workload, "clock", &comparison.wall)?;
             row(f, "", "CPU", &comparison.cpu)?;
         }
+        writeln!(f, "\n{:<40} {:>22}  inside", "per run of a hook, by the kernel's clock", "outside")?;
+        for HookCost { hook, outside, inside } in &self.hooks {
+            writeln!(f, "{hook:<40} {:>22}  {}", mean(*outside), mean(*inside))?;
+        }
         writeln!(f, "\nsensor start: {} ms", tenths(&self.rounds.sensor_start_ms))?;
         writeln!(f, "launch, plain: {} ms", tenths(&self.launch.plain_ms))?;
         writeln!(f, "launch, through `treeline run`: {} ms", tenths(&self.launch.through_treeline_ms))?;
@@ -101,6 +107,10 @@ fn row(f: &mut Formatter<'_>, name: &str, clock: &str, three: &Three) -> fmt::Re
         ratio(&three.outside_ratio),
         ratio(&three.inside_ratio)
     )
+}
+
+fn mean(mean: Mean) -> String {
+    mean.ns.map_or_else(|| "no run".to_owned(), |ns| format!("{ns:.0} ns ({} runs)", mean.runs))
 }
 
 fn ratio(spread: &Spread) -> String {

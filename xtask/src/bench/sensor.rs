@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::scene::Scene;
 
@@ -43,6 +43,14 @@ pub(super) struct Recorded {
     pub(super) entries: u64,
     /// Lost events as its log says, by site and kind.
     pub(super) lost: BTreeMap<String, u64>,
+}
+
+/// How often a kernel program ran, and for how long in all.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Runs {
+    pub(super) hook: String,
+    pub(super) runs: u64,
+    pub(super) run_ns: u64,
 }
 
 /// Memory of a daemon.
@@ -97,6 +105,23 @@ impl Sensor {
         command.arg("--config").arg(self.dir.join("treeline.toml"));
         command.args(["run", "--socket"]).arg(self.dir.join("socket")).arg("--");
         command
+    }
+
+    /// Runs of its kernel programs, as far as it has asked the kernel.
+    pub(super) fn runs(&self) -> Result<Vec<Runs>> {
+        #[derive(Deserialize)]
+        struct Status {
+            programs: Vec<Runs>,
+        }
+        let output = Command::new(&self.treeline)
+            .args(["status", "--json", "--socket"])
+            .arg(self.dir.join("socket"))
+            .output()
+            .context("cannot ask the daemon")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let status: Status = serde_json::from_str(&text)
+            .with_context(|| format!("the daemon's status is not understood: `{}`", text.trim()))?;
+        Ok(status.programs)
     }
 
     /// Its memory now.

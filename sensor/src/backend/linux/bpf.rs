@@ -190,6 +190,10 @@ fn try_load(program: &Program<'_>, log: &mut [u8]) -> io::Result<OwnedFd> {
 /// What the kernel knows of a program.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Info {
+    /// How often it ran, while the kernel counted (`kernel.bpf_stats_enabled`, Linux 5.1).
+    pub(super) runs: u64,
+    /// How long these runs took in all, nanoseconds.
+    pub(super) run_ns: u64,
     /// How often it was left out because it would have run within itself (Linux 5.12).
     pub(super) missed: u64,
     /// Instructions that the verifier looked at (Linux 5.16); 0 before.
@@ -200,7 +204,9 @@ pub(super) struct Info {
 /// in as much as it knows and leaves the rest as it is.
 #[repr(C, align(8))]
 struct ProgramInfo {
-    unused: [u64; 26],
+    unused: [u64; 24],
+    run_time_ns: u64,
+    run_cnt: u64,
     recursion_misses: u64,
     verified_insns: u32,
     pad: u32,
@@ -221,7 +227,14 @@ struct InfoAttr {
 /// # Errors
 /// The kernel's.
 pub(super) fn info(program: BorrowedFd<'_>) -> io::Result<Info> {
-    let mut info = ProgramInfo { unused: [0; 26], recursion_misses: 0, verified_insns: 0, pad: 0 };
+    let mut info = ProgramInfo {
+        unused: [0; 24],
+        run_time_ns: 0,
+        run_cnt: 0,
+        recursion_misses: 0,
+        verified_insns: 0,
+        pad: 0,
+    };
     let attr = InfoAttr {
         bpf_fd: program.as_raw_fd() as u32,
         info_len: size_of::<ProgramInfo>() as u32,
@@ -235,7 +248,12 @@ pub(super) fn info(program: BorrowedFd<'_>) -> io::Result<Info> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(Info { missed: info.recursion_misses, verified_instructions: info.verified_insns })
+    Ok(Info {
+        runs: info.run_cnt,
+        run_ns: info.run_time_ns,
+        missed: info.recursion_misses,
+        verified_instructions: info.verified_insns,
+    })
 }
 
 /// Attaches a program to the function that it was loaded for, as long as the descriptor lives.

@@ -8,7 +8,7 @@
 //! of trampoline (`BPF_TRAMP_MODIFY_RETURN`). A program finds it by the number of the arguments, which must
 //! therefore be right.
 //!
-//! The kernel leaves a program of this type out where it would run within itself on one CPU (`missed.rs`); LSM programs
+//! The kernel leaves a program of this type out where it would run within itself on one CPU (`programs.rs`); LSM programs
 //! are exempt from that.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -40,7 +40,7 @@ impl Hook {
         Self { program, target, kind, essential }
     }
 
-    /// Whether something goes unseen when the kernel leaves a run of it out, see `missed.rs`. Not where another one
+    /// Whether something goes unseen when the kernel leaves a run of it out, see `programs.rs`. Not where another one
     /// makes up for it.
     pub(super) fn can_be_left_out(&self, all: &[Self]) -> bool {
         match self.kind {

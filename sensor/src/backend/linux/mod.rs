@@ -12,12 +12,12 @@ mod install;
 mod links;
 mod load;
 mod messages;
-mod missed;
 pub(crate) mod mounts;
 mod named;
 mod object;
 mod offsets;
 mod parity;
+mod programs;
 mod release;
 mod relocated;
 mod resolve;
@@ -51,15 +51,15 @@ use self::{
     hooks::{Hook, HookKind},
     install::LinksSearch,
     messages::Messages,
-    missed::Missed,
     mounts::MountTable,
     offsets::Kernel,
+    programs::Programs,
     rings::Rings,
     tables::KernelTables,
 };
 use super::{
-    Backend, BackendError, Capabilities, Delivery, Installable, KindCount, ProgramReport, StartReport,
-    TrackRequest,
+    Backend, BackendError, Capabilities, Delivery, Installable, KindCount, ProgramReport, ProgramRuns,
+    StartReport, TrackRequest,
 };
 
 /// How the backend is to start.
@@ -95,7 +95,7 @@ pub struct LinuxBackend {
     ebpf: Ebpf,
     /// What is attached beside aya, as long as it lives.
     _modifying: Option<Modifying>,
-    missed: Missed,
+    programs: Programs,
     mode: AttachMode,
     hooks: Vec<HookStatus>,
     start: StartReport,
@@ -195,8 +195,8 @@ impl LinuxBackend {
         let object_ms = millis(started.elapsed());
         let messages = Messages::of(&mut ebpf);
         let mut modifying = Modifying::of(mode, object, &globals, &ebpf)?;
-        let mut missed = Missed::new();
-        let (attached, programs) = attach(&mut ebpf, &wanted, &mut modifying, &mut missed, facts)?;
+        let mut running = Programs::new();
+        let (attached, programs) = attach(&mut ebpf, &wanted, &mut modifying, &mut running, facts)?;
         let mut statuses = unused(refusals);
         statuses.extend(attached);
         if mode == AttachMode::Fallback {
@@ -218,7 +218,7 @@ impl LinuxBackend {
         Ok(Self {
             ebpf,
             _modifying: modifying,
-            missed,
+            programs: running,
             mode,
             hooks: statuses,
             start: StartReport { types_ms: facts.types_ms, object_ms, programs },
@@ -326,6 +326,10 @@ impl Backend for LinuxBackend {
         self.rings.counts()
     }
 
+    fn runs(&self) -> Vec<ProgramRuns> {
+        self.programs.runs()
+    }
+
     fn poll(&mut self, timeout: Duration, deliver: &mut dyn FnMut(Delivery)) -> Result<(), BackendError> {
         self.refresh_mounts();
         if self.collected.is_empty() && self.later.is_empty() {
@@ -345,7 +349,7 @@ impl Backend for LinuxBackend {
             deliver(delivery);
         }
         self.rings.losses(deliver);
-        self.missed.losses(deliver);
+        self.programs.losses(deliver);
         self.messages.flush();
         Ok(())
     }
@@ -359,7 +363,7 @@ fn attach(
     ebpf: &mut Ebpf,
     wanted: &[Hook],
     modifying: &mut Option<Modifying>,
-    missed: &mut Missed,
+    running: &mut Programs,
     facts: &Facts,
 ) -> Result<(Vec<HookStatus>, Vec<ProgramReport>), BackendError> {
     let (mut statuses, mut programs) = (Vec::new(), Vec::new());
@@ -373,10 +377,8 @@ fn attach(
             HookKind::ModifyReturn => modifying.as_ref().and_then(Modifying::latest),
             _ => load::program(ebpf, hook),
         };
-        if let (HookState::Attached, true, Some(program)) =
-            (&status.state, hook.can_be_left_out(wanted), program)
-        {
-            missed.watch(hook.target, program);
+        if let (HookState::Attached, Some(program)) = (&status.state, program) {
+            running.watch(hook, hook.can_be_left_out(wanted), program);
         }
         programs.extend(report(&status, program, started.elapsed()));
         if let (HookState::Failed { error }, true) = (&status.state, hook.essential) {

@@ -1,0 +1,79 @@
+//! Runs of the attached programs: how many, how long they took, and those that the kernel left out.
+//!
+//! How long they take is only known while somebody has the kernel measure it (`kernel.bpf_stats_enabled`), which costs
+//! each run a little.
+//!
+//! A program that would run within itself on one CPU is left out and counted (`bpf_prog_info.recursion_misses`, since
+//! Linux 5.12), which happens when a task is preempted in it and another one on that CPU comes to the same hook. LSM
+//! programs are exempt; tracepoints could not be preempted before Linux 7.0, and other programs only on kernels that
+//! preempt themselves (`preempt=full` or `lazy`).
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use super::{bpf, hooks::Hook, rings::boot_ns};
+use crate::backend::{Delivery, LossReport, ProgramRuns};
+
+/// How often the kernel is asked.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The attached programs, and how often they were left out, as far as it has been said.
+pub(super) struct Programs {
+    programs: Vec<Watched>,
+    asked: Instant,
+}
+
+struct Watched {
+    /// As in [`treeline_event::HookStatus`].
+    name: String,
+    target: &'static str,
+    program: OwnedFd,
+    /// Whether something goes unseen with a run that is left out.
+    matters: bool,
+    left_out: u64,
+}
+
+impl Programs {
+    pub(super) fn new() -> Self {
+        Self { programs: Vec::new(), asked: Instant::now() }
+    }
+
+    /// Counts for a program from now on. One whose descriptor cannot be duplicated is not counted for.
+    pub(super) fn watch(&mut self, hook: &Hook, matters: bool, program: BorrowedFd<'_>) {
+        if let Ok(program) = program.try_clone_to_owned() {
+            let (name, target) = (hook.name(), hook.target);
+            self.programs.push(Watched { name, target, program, matters, left_out: 0 });
+        }
+    }
+
+    /// What the kernel has counted so far, in the order of attachment.
+    pub(super) fn runs(&self) -> Vec<ProgramRuns> {
+        let of = |watched: &Watched| {
+            let info = bpf::info(watched.program.as_fd()).ok()?;
+            let hook = watched.name.clone();
+            Some(ProgramRuns { hook, runs: info.runs, run_ns: info.run_ns, left_out: info.missed })
+        };
+        self.programs.iter().filter_map(of).collect()
+    }
+
+    /// Says what was left out since the last time: nobody saw or judged what it was about.
+    pub(super) fn losses(&mut self, deliver: &mut dyn FnMut(Delivery)) {
+        if self.asked.elapsed() < INTERVAL {
+            return;
+        }
+        self.asked = Instant::now();
+        let last_ns = boot_ns();
+        let first_ns = last_ns.saturating_sub(INTERVAL.as_nanos() as u64);
+        for watched in self.programs.iter_mut().filter(|watched| watched.matters) {
+            let Ok(info) = bpf::info(watched.program.as_fd()) else { continue };
+            let count = info.missed.saturating_sub(watched.left_out);
+            watched.left_out = info.missed;
+            if count > 0 {
+                let kind = watched.target;
+                deliver(Delivery::Loss(LossReport { kind, site: "recursion", count, first_ns, last_ns }));
+            }
+        }
+    }
+}
