@@ -400,7 +400,7 @@ unsafe extern "C" fn treeline_subject_sets(scratch: *mut Scratch, slot: u32, lab
     let (Some(scratch), Some(table)) = (unsafe { scratch.as_mut() }, TABLES.get(slot)) else {
         return 0;
     };
-    if label_flags & LabelFlags::LOADER_ENV != 0 {
+    if label_flags & LabelFlags::LOADER_ENV != 0 || !tasks::has_its_image() {
         return 0;
     }
     let mm: u64 = read(tasks::current() as u64 + offset!(task_mm));

@@ -71,6 +71,7 @@ pub(crate) fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let Some(label) = tasks::current_label() else {
         return 0;
     };
+    label.image = tasks::image(task as u64);
     let Some(scratch) = Scratch::take() else {
         label.flags |= LabelFlags::LOADER_ENV;
         emit::failed(Kind::Exec);

@@ -7,6 +7,7 @@ mod above;
 mod descriptors;
 mod exec;
 mod files;
+mod maps;
 mod mounts;
 mod sockets;
 

@@ -9,9 +9,9 @@ use treeline_abi::{
     label::{TaskKey, WAITING_MAX, Waiting},
     network::{ABSTRACTS_MAX, AbstractRule, PREFIXES_MAX, Prefix4, Prefix6, PrefixRules},
     paths::{
-        ALIASES_MAX, ANCESTORS_MAX, Accept, AliasKey, AliasRules, AncestorKey, DEVICES_MAX, Device, DeviceKey,
-        EDGES_MAX, Edge, EdgeKey, FileKey, ImageRules, LISTS_MAX, NAMES_MAX, Name, RULES_MAX, Rule, SLOTS, Table,
-        WILD_MAX, WORDS, WildWords,
+        ALIASES_MAX, ANCESTORS_MAX, Accept, AliasKey, AliasRules, AncestorKey, DEVICES_MAX, Device,
+        DeviceKey, EDGES_MAX, Edge, EdgeKey, FileKey, ImageRules, LISTS_MAX, NAMES_MAX, Name, RULES_MAX,
+        Rule, SLOTS, Table, WILD_MAX, WORDS, WildWords,
     },
 };
 

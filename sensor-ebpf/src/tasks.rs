@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use treeline_abi::{
     Label, LabelFlags,
-    label::{TaskKey, Waiting},
+    label::{Image, TaskKey, Waiting},
 };
 
 use crate::{
@@ -151,6 +151,7 @@ pub(crate) fn inherit(task: *mut task_struct, label: &Label) -> Option<&'static 
         session: label.session,
         pending_rule: 0,
         pending: Default::default(),
+        image: label.image,
     };
     // SAFETY: as for `label_of`; the initial value is copied by the helper.
     unsafe {
@@ -184,6 +185,43 @@ pub(crate) fn bequeath(task: *mut task_struct, label: &Label) {
 unsafe fn member<S, T>(structure: *mut S, at: u64) -> *mut T {
     // SAFETY: a direct load at a constant offset of a BTF pointer, which keeps its type; checked by the verifier.
     unsafe { core::ptr::read_volatile(structure.byte_add(at as usize).cast()) }
+}
+
+/// Address of the inode of the file that a task executes; 0 for a task without memory.
+#[inline(always)]
+pub(crate) fn image_inode(task: u64) -> u64 {
+    let mm: u64 = read(task + offset!(task_mm));
+    if mm == 0 {
+        return 0;
+    }
+    let file: u64 = read(mm + offset!(mm_exe_file));
+    read(file + offset!(file_inode))
+}
+
+/// The file that a task executes, as the kernel has it now; zeroes for a task without memory.
+#[inline(always)]
+pub(crate) fn image(task: u64) -> Image {
+    let node = image_inode(task);
+    if node == 0 {
+        return Image::default();
+    }
+    let sb: u64 = read(node + offset!(inode_sb));
+    Image { device: read(sb + offset!(sb_dev)), pad: 0, inode: read(node + offset!(inode_ino)) }
+}
+
+/// Whether the current task still executes what it did at its exec. Its label is the task's own by now: the hook has
+/// asked [`current_label`] before, whose search takes more stack than there is here. A function of its own, so that its locals are not on the stack while
+/// the executable's path is walked.
+#[inline(never)]
+pub(crate) fn has_its_image() -> bool {
+    let Some(label) = label_of(current()) else {
+        return false;
+    };
+    let now = image(current() as u64);
+    if label.image.inode == 0 {
+        label.image = now;
+    }
+    now.inode != 0 && now.inode == label.image.inode && now.device == label.image.device
 }
 
 /// What records say of a task.

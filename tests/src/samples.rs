@@ -56,6 +56,7 @@ pub fn actions() -> Vec<Action> {
         Action::Fork { creator: ProcessKey { pid: 9, start_ticks: 90 } },
         Action::Exec,
         Action::ExecDenied { file: file("/tmp/tool") },
+        Action::Map { file: file("/tmp/lib.so"), outcome: Outcome::Errno(1) },
         Action::Exit { code: Some(3), signal: None },
         Action::Exit { code: None, signal: Some(9) },
         Action::Open { file: file("/home/dev/a"), flags: OpenFlags(0o101), outcome, count: 3 },

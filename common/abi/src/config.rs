@@ -150,6 +150,8 @@ offsets! {
     inode_ctime_sec = "required" "inode:i_ctime_sec|inode:__i_ctime.tv_sec|inode:i_ctime.tv_sec",
     /// Change time, nanoseconds.
     inode_ctime_nsec = "required" "inode:i_ctime_nsec|inode:__i_ctime.tv_nsec|inode:i_ctime.tv_nsec",
+    /// The file behind a mapping.
+    vma_file = "required" "vm_area_struct:vm_file",
     /// Address family of a socket.
     sock_family = "required" "sock_common:skc_family",
     /// The protocol part of a socket.

@@ -18,6 +18,21 @@ pub struct Label {
     pub pending_rule: u32,
     /// The address that a connect in progress was judged on.
     pub pending: PendingConnect,
+    /// The file that it executes, as the kernel had it at the exec: what `/proc/PID/exe` shows can be changed since
+    /// (`PR_SET_MM`). Both are 0 when no exec was seen; the first look at the executable then fills them in.
+    pub image: Image,
+}
+
+/// A file, as long as it lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Image {
+    /// `s_dev` of the superblock, as the kernel encodes it (`major << 20 | minor`).
+    pub device: u32,
+    /// Explicit padding.
+    pub pad: u32,
+    /// Inode number, never 0.
+    pub inode: u64,
 }
 
 /// The address of a connect whose result is not known yet, as the kernel (not the caller's memory) has it.
@@ -81,4 +96,5 @@ impl LabelFlags {
 const _: () = assert!(size_of::<TaskKey>() == 16);
 const _: () = assert!(size_of::<Waiting>() == 16);
 const _: () = assert!(size_of::<PendingConnect>() == 24);
-const _: () = assert!(size_of::<Label>() == 40);
+const _: () = assert!(size_of::<Image>() == 16);
+const _: () = assert!(size_of::<Label>() == 56);

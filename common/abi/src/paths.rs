@@ -217,6 +217,10 @@ pub struct Table {
     pub unresolved_rule: u32,
     /// 1 when any rule is in `enforce`: a hook that has no working memory then refuses.
     pub enforcing: u32,
+    /// 1 when some rule is about execution: executable mappings are then judged, too.
+    pub judges_mappings: u32,
+    /// Explicit padding.
+    pub pad: u32,
     /// State before the first component.
     pub start: Mask,
     /// Positions of `**` tokens.
@@ -454,7 +458,7 @@ const _: () = assert!(size_of::<Device>() == 144);
 const _: () = assert!(LISTED_MAX >= 2 * DEPTH_MAX + 4);
 const _: () = assert!(size_of::<Wild>() == 208);
 const _: () = assert!(size_of::<WildWords>() == 264);
-const _: () = assert!(size_of::<Table>() == 32 + 128 * 4 + 128 * Operation::COUNT + 2 * 256 * 8);
+const _: () = assert!(size_of::<Table>() == 40 + 128 * 4 + 128 * Operation::COUNT + 2 * 256 * 8);
 const _: () = assert!(size_of::<Accept>() == 8);
 const _: () = assert!(size_of::<Rule>() == 16);
 const _: () = assert!(size_of::<FileKey>() == 32);

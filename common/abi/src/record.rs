@@ -54,13 +54,15 @@ pub enum Kind {
     Mount = 12,
     /// A descriptor was received from another process. Parts: path.
     Receive = 13,
+    /// A file was to be mapped as executable memory; only what a rule matched is sent. Parts: path.
+    Map = 14,
 }
 
 impl Kind {
     /// Size of the counter tables: one more than the largest kind.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 15;
     /// Every kind, in numerical order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Fork,
         Self::Exec,
         Self::Exit,
@@ -74,6 +76,7 @@ impl Kind {
         Self::Modify,
         Self::Mount,
         Self::Receive,
+        Self::Map,
     ];
 
     /// The kind with this number.

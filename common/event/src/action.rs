@@ -157,6 +157,13 @@ pub enum Action {
         /// The file.
         file: FileRef,
     },
+    /// A file was to be mapped as executable memory: a library, or a program by the dynamic loader.
+    Map {
+        /// The file.
+        file: FileRef,
+        /// How it ended.
+        outcome: Outcome,
+    },
     /// The subject ended.
     Exit {
         /// Exit code, when it ended by itself.

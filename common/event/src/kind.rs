@@ -3,10 +3,11 @@
 use crate::{Action, Body, Notice};
 
 /// Every kind, actions first.
-pub const KINDS: [&str; 22] = [
+pub const KINDS: [&str; 23] = [
     "fork",
     "exec",
     "exec_denied",
+    "map",
     "exit",
     "open",
     "create",
@@ -36,6 +37,7 @@ impl Action {
             Self::Fork { .. } => "fork",
             Self::Exec => "exec",
             Self::ExecDenied { .. } => "exec_denied",
+            Self::Map { .. } => "map",
             Self::Exit { .. } => "exit",
             Self::Open { .. } => "open",
             Self::Create { .. } => "create",

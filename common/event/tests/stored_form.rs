@@ -114,6 +114,7 @@ fn action() -> impl Strategy<Value = Action> {
         key().prop_map(|creator| Action::Fork { creator }),
         Just(Action::Exec),
         file().prop_map(|file| Action::ExecDenied { file }),
+        (file(), outcome()).prop_map(|(file, outcome)| Action::Map { file, outcome }),
         any::<(Option<i32>, Option<i32>)>().prop_map(|(code, signal)| Action::Exit { code, signal }),
         (file(), any::<(u32, u64)>(), outcome()).prop_map(|(file, (flags, count), outcome)| {
             Action::Open { file, flags: OpenFlags(flags), outcome, count }

@@ -223,7 +223,7 @@ mod tests {
         let (code, out) = check_text(VALID.as_bytes(), false).expect("a readable file");
         assert_eq!(code, ExitCode::SUCCESS);
         assert!(
-            out.starts_with("FILE: valid; policy `t`, 1 rules (1 enforce, 0 monitor), 1 of 16 words"),
+            out.starts_with("FILE: valid; policy `t`, 1 rules (1 enforce, 0 monitor), 0 of 16 words, "),
             "{out}"
         );
     }

@@ -144,6 +144,7 @@ pub fn kind_of_action(action: &Action) -> &'static str {
         Action::Fork { .. } => "fork",
         Action::Exec => "exec",
         Action::ExecDenied { .. } => "exec_denied",
+        Action::Map { .. } => "map",
         Action::Exit { .. } => "exit",
         Action::Open { .. } => "open",
         Action::Create { .. } => "create",

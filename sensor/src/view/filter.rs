@@ -98,6 +98,7 @@ fn of_action<'a>(process: &'a Process, action: &'a Action) -> [Option<&'a PathBy
             [Some(&process.program.image.path), script.map(|script| &script.path)]
         }
         Action::ExecDenied { file }
+        | Action::Map { file, .. }
         | Action::Open { file, .. }
         | Action::Create { file, .. }
         | Action::Delete { file, .. }

@@ -7,7 +7,9 @@ use treeline_event::{
     Origin, Process, ProcessKey, Program, RuleHit, RuleState, RuleStatus, SessionId, Timestamp, Verdict,
 };
 
-use crate::daemon::status::{LogStatus, LossCount, PolicyStatus, RecordCount, SessionStatus, Status};
+use crate::daemon::status::{
+    LogStatus, LossCount, PolicyStatus, ProgramRunCount, RecordCount, SessionStatus, Status,
+};
 
 pub(crate) fn key(pid: u32) -> ProcessKey {
     ProcessKey { pid, start_ticks: 1 }
@@ -130,6 +132,11 @@ pub(crate) fn status() -> Status {
         loss: vec![LossCount { site: "ring".to_owned(), kind: "open".to_owned(), count: 9 }],
         queued: 0,
         records: vec![RecordCount { kind: "open".to_owned(), created: 12, read: 3, lost: 9 }],
-        programs: Vec::new(),
+        programs: vec![ProgramRunCount {
+            hook: "lsm/file_open".to_owned(),
+            runs: 100,
+            run_ns: 41_000,
+            left_out: 0,
+        }],
     }
 }

@@ -89,6 +89,7 @@ pub(super) fn object(process: &Process, action: &Action) -> String {
             format!("{} -> {target}{}", file.path, failure(*outcome))
         }
         Action::Create { file, outcome, .. }
+        | Action::Map { file, outcome }
         | Action::Delete { file, outcome }
         | Action::Modify { file, outcome } => format!("{}{}", file.path, failure(*outcome)),
         Action::Rename { from, to, outcome } | Action::Link { from, to, outcome } => {

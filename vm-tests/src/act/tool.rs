@@ -23,10 +23,12 @@ pub(crate) fn tool(words: &[&str]) -> io::Result<()> {
 }
 
 /// Whether a program's words mean `EPERM`. mount(8) has words of its own for it; coreutils say "Permission
-/// denied", with a capital, for `EACCES`, which is no refusal of ours.
+/// denied", with a capital, for `EACCES`, which is no refusal of ours. The dynamic loader does not say why it cannot map
+/// a file; whether a rule is the reason is in the log.
 fn is_refusal(said: &str) -> bool {
     said.contains("Operation not permitted")
         || said.contains("mount: ") && said.contains(": permission denied.")
+        || said.contains("failed to map segment from shared object")
 }
 
 #[cfg(test)]

@@ -170,8 +170,8 @@ fn check_attach(attach: Attach, entries: &[Entry]) -> Result<()> {
     let started =
         entries.iter().find(|entry| entry.kind() == "started").context("no entry is of kind `started`")?;
     let mode = format!("\"mode\":\"{}\"", attach.word());
-    ensure!(started.text().contains(&mode), "the mode is another: {}", started.text());
     let unattached = started.unattached()?;
+    ensure!(started.text().contains(&mode), "the mode is another; not attached: {unattached:?}");
     let hooks: Vec<&str> = unattached.iter().map(|(hook, _)| hook.as_str()).collect();
     ensure!(hooks == attach.refused_hooks(), "other hooks than expected are not attached: {unattached:?}");
     Ok(())

@@ -120,8 +120,10 @@ fn guarded(
 /// What the log has of a cell's process, and what was lost: for whoever asks why it was not stopped.
 fn evidence(tried: &cell::Tried, entries: &[Entry]) -> String {
     let about = entries.iter().filter(|entry| entry.is_of_process(tried.pid) || entry.kind() == "lost");
-    let about: Vec<&str> = about.map(Entry::text).collect();
-    format!("process {}: {}", tried.pid, about.join("\n"))
+    let about: Vec<String> = about
+        .map(|entry| format!("{} {} {}", entry.kind(), entry.verdict(), entry.field("/rule/rule")))
+        .collect();
+    format!("process {}: {}", tried.pid, about.join(", "))
 }
 
 fn fate(cell: &Cell, tried: &cell::Tried, changed: &BTreeSet<Cell>, entries: &[Entry]) -> Fate {

@@ -145,7 +145,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    fn field(&self, pointer: &str) -> &str {
+    pub(crate) fn field(&self, pointer: &str) -> &str {
         self.value
             .pointer("/unmapped/treeline")
             .and_then(|own| own.pointer(pointer)?.as_str())

@@ -37,6 +37,7 @@ pub(crate) const FORBIDDEN_DATAGRAMS: &str = "/run/forbidden-datagrams.sock";
 pub(crate) const ABSTRACT: [&[u8]; 4] = [b"forbidden/name", b"forbidden/\xff\0/x", b"exactly", b"exactly\0"];
 
 /// Rules about files that do not exist, before the ones that matter: a policy is as large as that of an organisation.
+/// (The first file rule by name is that which refuses what cannot be resolved: `keys`.)
 const FILLERS: usize = 299;
 
 /// The policy of the sessions in `mode`.
@@ -44,7 +45,7 @@ pub(crate) fn policy(mode: &str) -> String {
     let mut text = format!("version: 1\nname: guest\nmode: {mode}\n{RULES}");
     for number in 0..FILLERS {
         text.push_str(&format!(
-            "  - {{id: filler-{number}, kind: file, reason: r, paths: \
+            "  - {{id: zz-filler-{number}, kind: file, reason: r, paths: \
              [\"~/.filler-{number}/**\", \"~/work/*/.filler-{number}/**\", \"**/filler-{number}.key\"]}}\n"
         ));
     }
@@ -96,7 +97,7 @@ rules:
     to: [127.0.0.1, \"::1\"]
     ports: [4343]
     reason: This port is not for agents
-  - id: globs
+  - id: patterns
     kind: file
     paths:
       - /home/dev/work/*/secrets/**

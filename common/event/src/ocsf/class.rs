@@ -55,6 +55,7 @@ impl Class {
     fn act(action: &Action, verdict: Verdict) -> Self {
         let (class_uid, activity_id, activity_name) = match action {
             Action::Exec | Action::ExecDenied { .. } => (PROCESS, 1, None),
+            Action::Map { .. } => (FILE, OTHER, Some("Map")),
             Action::Exit { .. } => (PROCESS, 2, None),
             Action::Fork { .. } => (PROCESS, OTHER, Some("Fork")),
             Action::Open { .. } => (FILE, 14, None),
@@ -113,7 +114,8 @@ fn outcome(action: &Action) -> Outcome {
     match action {
         Action::Fork { .. } | Action::Exec | Action::Exit { .. } => Outcome::Ok,
         Action::ExecDenied { .. } => Outcome::Unknown,
-        Action::Open { outcome, .. }
+        Action::Map { outcome, .. }
+        | Action::Open { outcome, .. }
         | Action::Create { outcome, .. }
         | Action::Delete { outcome, .. }
         | Action::Rename { outcome, .. }

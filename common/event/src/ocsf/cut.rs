@@ -127,6 +127,7 @@ impl Cut {
         match action {
             Action::Fork { .. } | Action::Exec | Action::Exit { .. } => {}
             Action::ExecDenied { file }
+            | Action::Map { file, .. }
             | Action::Open { file, .. }
             | Action::Delete { file, .. }
             | Action::Modify { file, .. }

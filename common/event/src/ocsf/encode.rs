@@ -378,7 +378,8 @@ impl<'a> What<'a> {
             Action::Open { file, count, .. } => {
                 Self { file: Some(File::reference(file)), count: Some(*count), ..by(known()) }
             }
-            Action::Create { file, .. }
+            Action::Map { file, .. }
+            | Action::Create { file, .. }
             | Action::Delete { file, .. }
             | Action::Modify { file, .. }
             | Action::Mount { at: file, .. }

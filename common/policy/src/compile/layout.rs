@@ -144,6 +144,8 @@ impl Default for Builder {
             wilds: 0,
             unresolved_rule: 0,
             enforcing: 0,
+            judges_mappings: 0,
+            pad: 0,
             start: Mask::EMPTY,
             star: Mask::EMPTY,
             any: Mask::EMPTY,

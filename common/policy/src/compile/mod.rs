@@ -73,6 +73,7 @@ pub fn compile(
     };
     let Layout { mut table, names, wilds, devices, accepts, edges, lists } = layout;
     table.generation = target.generation;
+    table.judges_mappings = u32::from(policy.rules.iter().any(|rule| matches!(rule.kind, Kind::Exec { .. })));
     table.unresolved_rule =
         policy.rules.iter().position(decides_unresolved).map_or(0, |index| index as u32 + 1);
     table.enforcing = u32::from(policy.rules.iter().any(|rule| rule.mode == Mode::Enforce));

@@ -60,6 +60,9 @@ fn in_kernel(rule: &Rule) -> Reach {
     if matches!(&rule.kind, Kind::Connect { to, .. } if !to.is_empty()) {
         reach.enforced.extend([DATAGRAMS, RAW_SOCKETS].map(str::to_owned));
     }
+    if matches!(rule.kind, Kind::Exec { .. }) {
+        reach.enforced.push(MAPPINGS.to_owned());
+    }
     if let Kind::Exec { sha256: hashes, .. } = &rule.kind
         && !hashes.is_empty()
     {
@@ -68,6 +71,9 @@ fn in_kernel(rule: &Rule) -> Reach {
     }
     reach
 }
+
+/// What an exec rule covers beside execs.
+const MAPPINGS: &str = "executable mappings";
 
 /// What a rule by address covers beside connects.
 const DATAGRAMS: &str = "datagrams";
@@ -127,6 +133,10 @@ fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
             }
         };
         list.push(operation.to_owned());
+    }
+    if matches!(rule.kind, Kind::Exec { .. }) {
+        reach.unseen.push(MAPPINGS.to_owned());
+        reach.reasons.push("nothing here is asked for mappings: the dynamic loader runs what it is given");
     }
     reach.reasons.sort_unstable();
     reach.reasons.dedup();

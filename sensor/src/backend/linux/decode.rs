@@ -100,6 +100,7 @@ impl Decoder {
             Kind::Rename => Action::Rename { from: self.object(record)?, to: self.second(record)?, outcome },
             Kind::Link => Action::Link { from: self.object(record)?, to: self.second(record)?, outcome },
             Kind::Connect => Action::Connect { to: self.destination(record)?, outcome },
+            Kind::Map => Action::Map { file: self.object(record)?, outcome },
             Kind::ExecDenied => Action::ExecDenied { file: self.object(record)? },
         };
         Ok(Seen::Act(Box::new(action)))

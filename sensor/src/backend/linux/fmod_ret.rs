@@ -27,10 +27,12 @@ use crate::backend::BackendError;
 
 /// Programs for functions that take other arguments than the LSM hook of the program: program, number of arguments of
 /// the function, program to take.
-const VARIANTS: [(&str, usize, &str); 3] = [
+const VARIANTS: [(&str, usize, &str); 4] = [
     // `flags` comes last; the hook is called twice for an exchange instead.
     ("inode_rename", 5, "inode_rename_flags"),
     ("inode_rename_above", 5, "inode_rename_above_flags"),
+    // The function does not know yet what protection will come of the one that is asked for.
+    ("mmap_file", 3, "mmap_file_function"),
     // The function has the mount's id map since Linux 6.0, the hook since 6.9.
     ("inode_setattr_plain", 3, "inode_setattr"),
 ];

@@ -98,7 +98,7 @@ fn lifecycle() -> impl Iterator<Item = Hook> {
     LIFECYCLE.into_iter().chain(created.then_some(CREATED))
 }
 
-const LSM: [Hook; 23] = [
+const LSM: [Hook; 25] = [
     Hook::new(HookKind::Lsm, "file_open", "file_open", true),
     Hook::new(HookKind::Lsm, "inode_create", "inode_create", true),
     Hook::new(HookKind::Lsm, "inode_mkdir", "inode_mkdir", true),
@@ -115,6 +115,8 @@ const LSM: [Hook; 23] = [
     Hook::new(HookKind::Lsm, "move_mount", "move_mount", true),
     Hook::new(HookKind::Lsm, "sb_pivotroot", "sb_pivotroot", true),
     Hook::new(HookKind::Lsm, "bprm_check_security", "bprm_check_security", true),
+    Hook::new(HookKind::Lsm, "mmap_file", "mmap_file", true),
+    Hook::new(HookKind::Lsm, "file_mprotect", "file_mprotect", true),
     Hook::new(HookKind::Lsm, "socket_connect", "socket_connect", true),
     Hook::new(HookKind::Lsm, "socket_sendmsg", "socket_sendmsg", true),
     Hook::new(HookKind::Lsm, "socket_create", "socket_create", true),

@@ -186,5 +186,6 @@ pub(super) fn name(kind: Kind) -> &'static str {
         Kind::Connect => "connect",
         Kind::ExecDenied => "exec_denied",
         Kind::Modify => "modify",
+        Kind::Map => "map",
     }
 }

@@ -75,30 +75,7 @@ impl KernelTables {
         let filled = &mut self.filled[slot as usize];
         let rules_before = filled.rules;
         filled.rules = rules_before.max(tables.rules.len() as u32);
-        let mut names = hash_map::<u64, [u8; size_of::<Name>()]>(ebpf, "NAMES")?;
-        for (hash, name) in &tables.names {
-            filled.names.push(*hash);
-            names.insert(hash, bytes(name), 0).map_err(io)?;
-        }
-        let mut edges = edge_map(ebpf)?;
-        for (key, edge) in &tables.edges {
-            filled.edges.push(bytes(key));
-            edges.insert(bytes::<_, 16>(key), bytes::<_, 16>(edge), 0).map_err(io)?;
-        }
-        let mut lists = array::<{ size_of::<Accept>() }>(ebpf, "LISTS")?;
-        for (index, entry) in tables.lists.iter().enumerate() {
-            lists.set(slot * LISTS_MAX + index as u32, bytes::<_, 8>(entry), 0).map_err(io)?;
-        }
-        for (key, device) in &tables.devices {
-            filled.devices.push(bytes(key));
-            let mut map = hash_map::<[u8; 8], [u8; size_of::<Device>()]>(ebpf, "DEVICES")?;
-            map.insert(bytes::<_, 8>(key), bytes(device), 0).map_err(io)?;
-        }
-        for (key, rule) in &tables.ancestors {
-            filled.ancestors.push(bytes(key));
-            let mut map = hash_map::<[u8; size_of::<AncestorKey>()], u32>(ebpf, "ANCESTORS")?;
-            map.insert(bytes::<_, 16>(key), rule, 0).map_err(io)?;
-        }
+        fill_paths(ebpf, tables, filled)?;
         for (len, key, rules) in &tables.prefixes4 {
             filled.prefixes4.push((*len, bytes(key)));
             lpm::<8>(ebpf, "PREFIXES4")?
@@ -109,16 +86,6 @@ impl KernelTables {
             filled.prefixes6.push((*len, bytes(key)));
             lpm::<20>(ebpf, "PREFIXES6")?
                 .insert(&lpm_trie::Key::new(*len, bytes(key)), bytes(rules), 0)
-                .map_err(io)?;
-        }
-        let mut wilds = array::<{ size_of::<WildWords>() }>(ebpf, "WILDS")?;
-        for (index, wild) in tables.wilds.iter().enumerate() {
-            wilds
-                .set(
-                    slot * WILD_MAX as u32 + index as u32,
-                    bytes::<_, { size_of::<WildWords>() }>(&WildWords::from(wild)),
-                    0,
-                )
                 .map_err(io)?;
         }
         let mut accepts = array::<{ size_of::<Accept>() }>(ebpf, "ACCEPTS")?;
@@ -237,6 +204,46 @@ fn hash_map<'e, K: Pod, V: Pod>(
     name: &'static str,
 ) -> Result<HashMap<&'e mut MapData, K, V>, BackendError> {
     HashMap::try_from(ebpf.map_mut(name).ok_or_else(|| missing(name))?).map_err(io)
+}
+
+/// Fills the tables of the tree and the machine, see `treeline_abi::paths`.
+fn fill_paths(ebpf: &mut Ebpf, tables: &Tables, filled: &mut Filled) -> Result<(), BackendError> {
+    let slot = tables.slot;
+    let mut names = hash_map::<u64, [u8; size_of::<Name>()]>(ebpf, "NAMES")?;
+    for (hash, name) in &tables.names {
+        filled.names.push(*hash);
+        names.insert(hash, bytes(name), 0).map_err(io)?;
+    }
+    let mut edges = edge_map(ebpf)?;
+    for (key, edge) in &tables.edges {
+        filled.edges.push(bytes(key));
+        edges.insert(bytes::<_, 16>(key), bytes::<_, 16>(edge), 0).map_err(io)?;
+    }
+    let mut lists = array::<{ size_of::<Accept>() }>(ebpf, "LISTS")?;
+    for (index, entry) in tables.lists.iter().enumerate() {
+        lists.set(slot * LISTS_MAX + index as u32, bytes::<_, 8>(entry), 0).map_err(io)?;
+    }
+    for (key, device) in &tables.devices {
+        filled.devices.push(bytes(key));
+        let mut map = hash_map::<[u8; 8], [u8; size_of::<Device>()]>(ebpf, "DEVICES")?;
+        map.insert(bytes::<_, 8>(key), bytes(device), 0).map_err(io)?;
+    }
+    for (key, rule) in &tables.ancestors {
+        filled.ancestors.push(bytes(key));
+        let mut map = hash_map::<[u8; size_of::<AncestorKey>()], u32>(ebpf, "ANCESTORS")?;
+        map.insert(bytes::<_, 16>(key), rule, 0).map_err(io)?;
+    }
+    let mut wilds = array::<{ size_of::<WildWords>() }>(ebpf, "WILDS")?;
+    for (index, wild) in tables.wilds.iter().enumerate() {
+        wilds
+            .set(
+                slot * WILD_MAX as u32 + index as u32,
+                bytes::<_, { size_of::<WildWords>() }>(&WildWords::from(wild)),
+                0,
+            )
+            .map_err(io)?;
+    }
+    Ok(())
 }
 
 type Edges<'e> = HashMap<&'e mut MapData, [u8; size_of::<EdgeKey>()], [u8; size_of::<Edge>()]>;

@@ -62,11 +62,11 @@ fn set(
     request: &TrackRequest,
     flags: u32,
 ) -> Result<Label, BackendError> {
-    // A process that registers from inside a tree stays what it is: code that the environment put into it must not
-    // regain an exception.
-    let before = sys::label(labels, pidfd).ok().flatten();
-    let inherited = before.map_or(0, |label| label.flags & LabelFlags::LOADER_ENV);
-    let label = Label { session: request.session.0, flags: flags | inherited, ..Label::default() };
+    // A process that registers from inside a tree stays what it is: neither code that the environment put into it nor
+    // another name for its executable must regain an exception.
+    let before = sys::label(labels, pidfd).ok().flatten().unwrap_or_default();
+    let flags = flags | before.flags & LabelFlags::LOADER_ENV;
+    let label = Label { session: request.session.0, flags, image: before.image, ..Label::default() };
     match sys::set_label(labels, pidfd, &label) {
         Ok(()) => Ok(label),
         Err(source) => Err(match source.raw_os_error() {

@@ -7,15 +7,15 @@ use super::InFallback::Recorded;
 use super::{Case, denied, works};
 
 pub(super) const CASES: &[Case] = &[
-    denied("glob-directory-in-the-middle", "globs", || read("project/secrets/deep/token")),
-    denied("glob-name-everywhere", "globs", || read("project/.env")).in_fallback(Recorded),
-    denied("glob-name-prefix-everywhere", "globs", || read("project/deep/er/.env.local"))
+    denied("glob-directory-in-the-middle", "patterns", || read("project/secrets/deep/token")),
+    denied("glob-name-everywhere", "patterns", || read("project/.env")).in_fallback(Recorded),
+    denied("glob-name-prefix-everywhere", "patterns", || read("project/deep/er/.env.local"))
         .in_fallback(Recorded),
-    denied("glob-name-suffix", "globs", || read("server.pem")),
-    denied("glob-prefix-and-suffix", "globs", || read("backup-2026.tar")),
-    denied("glob-any-byte", "globs", || read("report-07.txt")),
+    denied("glob-name-suffix", "patterns", || read("server.pem")),
+    denied("glob-prefix-and-suffix", "patterns", || read("backup-2026.tar")),
+    denied("glob-any-byte", "patterns", || read("report-07.txt")),
     denied("glob-one-of-hundreds", "one-of-hundreds", || read("project/.filler-299")),
-    denied("glob-directory-made-later", "globs", made_later).in_fallback(Recorded),
+    denied("glob-directory-made-later", "patterns", made_later).in_fallback(Recorded),
     works("glob-other-directory-in-the-middle", || read("project/secret/token")),
     works("glob-one-level-less", || read("secrets/token")),
     works("glob-other-name", || read("project/.environment")),

@@ -136,7 +136,7 @@ impl Random {
     fn path(&mut self) -> Vec<u8> {
         let mut path = self.one(&ROOTS).to_vec();
         for _ in 0..self.below(6) {
-            path.push(b'/');
+            path.extend(b"/");
             match self.below(10) {
                 // Names that no rule spells, of any bytes and of many lengths.
                 0 => {
