@@ -52,6 +52,7 @@ fn name_matches(pattern: &[u8], name: &[u8]) -> bool {
     match pattern.split_first() {
         None => name.is_empty(),
         Some((b'*', rest)) => (0..=name.len()).any(|skipped| name_matches(rest, &name[skipped..])),
+        Some((b'?', rest)) => name.split_first().is_some_and(|(_, tail)| name_matches(rest, tail)),
         Some((byte, rest)) => {
             name.split_first().is_some_and(|(first, tail)| first == byte && name_matches(rest, tail))
         }
@@ -69,6 +70,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ("/home/*/x", "/home/a/x"),
         ("/a/ab*ba", "/a/abba"),
         ("/a/**/b/**/*.c", "/a/x/b/b/y.c"),
+        ("/dev/sd?", "/dev/sda"),
+        ("/a/?b*?", "/a/xbyz"),
     ];
     pairs.iter().map(|(glob, path)| format!("{glob}\n{path}").into_bytes()).collect()
 }
