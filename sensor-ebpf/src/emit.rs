@@ -8,7 +8,7 @@ use treeline_abi::{
 use crate::{
     decide::Decision,
     kernel::{Inode, add, copy, now_ns},
-    maps::{ACTIVITY, COUNTERS, LIFECYCLE},
+    maps::{ACTIVITY, ACTIVITY_LEN, COUNTERS, LIFECYCLE, LIFECYCLE_LEN, QUOTAS, Quota},
     scratch::{PATH_BUFFER_LEN, Scratch, Walked},
     tasks::TaskIds,
 };
@@ -99,12 +99,52 @@ pub(crate) fn send_as(scratch: &mut Scratch, kind: u32, len: u32) -> u32 {
     let size = size_of::<Header>() + (len as usize & (2 * DATA_LEN_MAX - 1)).min(DATA_LEN_MAX);
     // SAFETY: header and data are contiguous (`repr(C)`, no padding between them) and `size` is within both.
     let bytes = unsafe { core::slice::from_raw_parts((&raw const scratch.header).cast::<u8>(), size) };
-    let sent = if first { LIFECYCLE.output::<[u8]>(bytes, 0) } else { ACTIVITY.output::<[u8]>(bytes, 0) };
     count(kind, |counter| &raw mut counter.created);
+    let (ring, ring_len) = if first { (&LIFECYCLE, LIFECYCLE_LEN) } else { (&ACTIVITY, ACTIVITY_LEN) };
+    let waiting = ring.query(BPF_RB_AVAIL_DATA);
+    if waiting >= u64::from(ring_len / 2)
+        && is_over_quota(scratch.header.pid, scratch.header.time_ns, waiting, u64::from(ring_len))
+    {
+        lost(kind);
+        return 0;
+    }
+    let sent = if first { LIFECYCLE.output::<[u8]>(bytes, 0) } else { ACTIVITY.output::<[u8]>(bytes, 0) };
     if sent.is_err() {
         lost(kind);
     }
     0
+}
+
+/// `BPF_RB_AVAIL_DATA`: what waits to be read, in bytes (Linux 5.8).
+const BPF_RB_AVAIL_DATA: u64 = 0;
+
+/// Records of one process per second that a ring takes when it is half full, three quarters, and seven eighths.
+const QUOTA: [u32; 3] = [1024, 128, 16];
+
+/// Whether a process has sent its share of a ring that runs full: what is left is for the others, so that a flood hides
+/// nobody's records but the flooder's.
+#[inline(never)]
+fn is_over_quota(pid: u32, time_ns: u64, waiting: u64, ring_len: u64) -> bool {
+    let quota = if waiting < ring_len / 4 * 3 {
+        QUOTA[0]
+    } else if waiting < ring_len / 8 * 7 {
+        QUOTA[1]
+    } else {
+        QUOTA[2]
+    };
+    let second = (time_ns >> 30) as u32;
+    if let Some(known) = QUOTAS.get_ptr_mut(&pid) {
+        // SAFETY: the pointer comes from the map; both are plain words, and a count that misses some by a race does no
+        // harm.
+        let known = unsafe { &mut *known };
+        if known.second == second {
+            known.count += 1;
+            return known.count > quota;
+        }
+    }
+    // A full table forgets who was there longest, so this does not fail.
+    let _ = QUOTAS.insert(&pid, &Quota { second, count: 1 }, 0);
+    false
 }
 
 /// Counts a record that could not be built.

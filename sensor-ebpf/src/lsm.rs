@@ -10,6 +10,7 @@ mod files;
 mod maps;
 mod mounts;
 mod sockets;
+pub(crate) mod tamper;
 
 use treeline_abi::{Kind, Label, Verdict};
 

@@ -13,17 +13,35 @@ use treeline_abi::{
         DeviceKey, EDGES_MAX, Edge, EdgeKey, FileKey, ImageRules, LISTS_MAX, NAMES_MAX, Name, RULES_MAX,
         Rule, SLOTS, Table, WILD_MAX, WORDS, WildWords,
     },
+    sensor::{OBJECTS_MAX, ObjectKey, PROCESSES_MAX},
 };
 
 use crate::scratch::{SCRATCH_SLOTS, Scratch, SentKey};
 
 /// Process lifecycle, denials and audits. A flood of opens cannot displace them. Room for some 5 000 execs.
 #[map]
-pub(crate) static LIFECYCLE: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+pub(crate) static LIFECYCLE: RingBuf = RingBuf::with_byte_size(LIFECYCLE_LEN, 0);
 
 /// Everything else. The agent may ask for another size when it loads the object.
 #[map]
-pub(crate) static ACTIVITY: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+pub(crate) static ACTIVITY: RingBuf = RingBuf::with_byte_size(ACTIVITY_LEN, 0);
+
+/// Bytes of the rings.
+pub(crate) const LIFECYCLE_LEN: u32 = 4 << 20;
+pub(crate) const ACTIVITY_LEN: u32 = 8 << 20;
+
+/// What processes sent while a ring was more than half full, by process id. What it forgets counts anew.
+#[map]
+pub(crate) static QUOTAS: LruHashMap<u32, Quota> = LruHashMap::with_max_entries(8192, 0);
+
+/// The records of one process in one unit of time.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Quota {
+    /// `CLOCK_BOOTTIME` in units of 2^30 ns.
+    pub(crate) second: u32,
+    pub(crate) count: u32,
+}
 
 /// Counters by [`Kind`].
 #[map]
@@ -108,3 +126,10 @@ pub(crate) static WAITING: HashMap<TaskKey, Waiting> = HashMap::with_max_entries
 /// How many there are, so that whoever has no label need not look for one.
 #[map]
 pub(crate) static WAITING_COUNT: Array<u64> = Array::with_max_entries(1, 0);
+/// The sensor's processes: when each began, in ticks, by process id.
+#[map]
+pub(crate) static SENSORS: HashMap<u32, u64> = HashMap::with_max_entries(PROCESSES_MAX, 0);
+
+/// The sensor's objects.
+#[map]
+pub(crate) static OBJECTS: HashMap<ObjectKey, u32> = HashMap::with_max_entries(OBJECTS_MAX, 0);

@@ -62,6 +62,12 @@ impl From<ModeChoice> for AttachMode {
     }
 }
 
+/// Where the daemon keeps things.
+const DEFAULT_STATE: &str = "/var/lib/treeline";
+
+/// Where the machine's daemon pins.
+pub const DEFAULT_PINS: &str = "/sys/fs/bpf/treeline";
+
 /// The settings, every one with its default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -74,6 +80,10 @@ pub struct Config {
     pub log_dir: PathBuf,
     /// Directory of everything else that outlives the daemon.
     pub state_dir: PathBuf,
+    /// Where kernel programs are pinned, in bpffs, so that they stay in force when the daemon ends; nothing is pinned
+    /// when it is empty. Without this key [`DEFAULT_PINS`] is used with the default `state_dir`, and nothing with
+    /// another: what is pinned belongs to the machine's one daemon.
+    pub pin_dir: Option<PathBuf>,
     /// The policy.
     pub policy: PathBuf,
     /// What `treeline run` does when there is no daemon.
@@ -92,7 +102,8 @@ impl Default for Config {
             socket: "/run/treeline/treeline.sock".into(),
             socket_group: "treeline".into(),
             log_dir: "/var/lib/treeline/log".into(),
-            state_dir: "/var/lib/treeline".into(),
+            state_dir: DEFAULT_STATE.into(),
+            pin_dir: None,
             policy: "/etc/treeline/policy.yaml".into(),
             when_unavailable: WhenUnavailable::default(),
             unenforceable: Unenforceable::default(),
@@ -197,11 +208,21 @@ impl Config {
         Ok(config)
     }
 
+    /// Where a daemon with this state directory pins, if it does.
+    #[must_use]
+    pub fn pins(&self, state_dir: &Path) -> Option<PathBuf> {
+        match &self.pin_dir {
+            Some(path) => Some(path.clone()).filter(|path| !path.as_os_str().is_empty()),
+            None => (state_dir == Path::new(DEFAULT_STATE)).then(|| DEFAULT_PINS.into()),
+        }
+    }
+
     fn paths(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         [
             ("socket", Some(&self.socket)),
             ("log_dir", Some(&self.log_dir)),
             ("state_dir", Some(&self.state_dir)),
+            ("pin_dir", self.pin_dir.as_ref().filter(|path| !path.as_os_str().is_empty())),
             ("policy", Some(&self.policy)),
             ("claude_path", self.claude_path.as_ref()),
         ]
@@ -290,7 +311,8 @@ mod tests {
         let config =
             Config::parse(Path::new("t.toml"), &uncommented).expect("the shipped settings are valid");
         assert_eq!(config.mode, Some(ModeChoice::Fallback));
-        assert_eq!(Config { mode: None, claude_path: None, ..config }, Config::default());
+        assert_eq!(config.pin_dir.as_deref(), Some(Path::new(DEFAULT_PINS)));
+        assert_eq!(Config { mode: None, claude_path: None, pin_dir: None, ..config }, Config::default());
     }
 
     #[test]

@@ -19,6 +19,7 @@ use treeline::{
         server::Server,
     },
     daemon::{
+        itself::OwnFiles,
         sensor::{Registration, SensorError},
         start::{Running, Settings},
     },
@@ -43,6 +44,7 @@ fn settings(dir: &Path) -> Settings {
         policy: dir.join("policy.yaml"),
         policy_required: false,
         unenforceable: Unenforceable::Refuse,
+        own: OwnFiles::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use treeline_event::{
     Action, AttachMode, Body, Destination, Digest, Event, FileId, FileRef, HookState, HookStatus, Image,
     Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes, Process, ProcessKey, Program, RuleHit,
-    RuleState, RuleStatus, SessionId, Subject, Timestamp, Verdict, encode,
+    RuleState, RuleStatus, SessionId, Subject, Tampering, Timestamp, Verdict, encode,
 };
 
 fn image(path: &str) -> Image {
@@ -68,6 +68,12 @@ pub fn actions() -> Vec<Action> {
         Action::Modify { file: file("/home/dev/a"), outcome },
         Action::Mount { at: file("/home/dev/m"), source: "tmpfs".into(), outcome },
         Action::Receive { file: file("/home/dev/a"), flags: OpenFlags(2), outcome },
+        Action::Tamper {
+            what: Tampering::Signal,
+            target: Some(ProcessKey { pid: 7, start_ticks: 1 }),
+            number: 9,
+        },
+        Action::Tamper { what: Tampering::Map, target: None, number: 12 },
         Action::Connect { to: Destination::V4([127, 0, 0, 1].into(), 443), outcome: refused },
         Action::Connect { to: Destination::V6([0; 16].into(), 443), outcome: Outcome::Errno(115) },
         Action::Connect { to: Destination::Unix("/run/docker.sock".into()), outcome },

@@ -176,6 +176,24 @@ offsets! {
     unix_address_name = "optional" "unix_address:name",
     /// The name of an open, copied into the kernel.
     filename_name = "optional" "filename:name",
+    /// The superblock of a mount.
+    mount_sb = "optional" "vfsmount:mnt_sb",
+    /// What kind of filesystem it is.
+    sb_magic = "optional" "super_block:s_magic",
+    /// The inode within that of procfs.
+    proc_inode_inode = "optional" "proc_inode:vfs_inode",
+    /// The process that an inode of procfs is about.
+    proc_inode_pid = "optional" "proc_inode:pid",
+    /// Tasks by type of id; the first list is of threads.
+    pid_tasks = "optional" "pid:tasks",
+    /// Where a task hangs in those lists.
+    task_pid_links = "optional" "task_struct:pid_links",
+    /// Id of a map.
+    map_id = "optional" "bpf_map:id",
+    /// The shared part of a program.
+    prog_aux = "optional" "bpf_prog:aux",
+    /// Id of a program.
+    prog_aux_id = "optional" "bpf_prog_aux:id",
     /// System call number at its exit (x86-64).
     regs_nr = "required" "pt_regs:orig_ax",
     /// First argument (x86-64).

@@ -14,6 +14,7 @@ pub mod network;
 pub mod parity;
 pub mod paths;
 pub mod record;
+pub mod sensor;
 
 pub use config::{Offsets, Settings};
 pub use label::{Label, LabelFlags};

@@ -207,6 +207,9 @@ impl From<&Wild> for WildWords {
 pub struct Table {
     /// Policy generation, never 0 in a table in force.
     pub generation: u64,
+    /// Which policy it is made of: the first bytes of the SHA-256 of its text. For a sensor that takes over; the kernel
+    /// programs do not look at it.
+    pub policy: u64,
     /// Seed of [`crate::name::hash`] for this generation.
     pub seed: u64,
     /// Words of each mask that are in use, at most [`WORDS`].
@@ -458,7 +461,7 @@ const _: () = assert!(size_of::<Device>() == 144);
 const _: () = assert!(LISTED_MAX >= 2 * DEPTH_MAX + 4);
 const _: () = assert!(size_of::<Wild>() == 208);
 const _: () = assert!(size_of::<WildWords>() == 264);
-const _: () = assert!(size_of::<Table>() == 40 + 128 * 4 + 128 * Operation::COUNT + 2 * 256 * 8);
+const _: () = assert!(size_of::<Table>() == 48 + 128 * 4 + 128 * Operation::COUNT + 2 * 256 * 8);
 const _: () = assert!(size_of::<Accept>() == 8);
 const _: () = assert!(size_of::<Rule>() == 16);
 const _: () = assert!(size_of::<FileKey>() == 32);

@@ -56,13 +56,16 @@ pub enum Kind {
     Receive = 13,
     /// A file was to be mapped as executable memory; only what a rule matched is sent. Parts: path.
     Map = 14,
+    /// Something was tried against the sensor itself, and refused, where it can be; `detail` is a [`Tampering`], `port`
+    /// its number (signal, resource, id of a map...), `peer_*` the process that it was aimed at.
+    Tamper = 15,
 }
 
 impl Kind {
     /// Size of the counter tables: one more than the largest kind.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
     /// Every kind, in numerical order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Fork,
         Self::Exec,
         Self::Exit,
@@ -77,12 +80,74 @@ impl Kind {
         Self::Mount,
         Self::Receive,
         Self::Map,
+        Self::Tamper,
     ];
 
     /// The kind with this number.
     #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u16 == number)
+    }
+}
+
+/// What was tried against the sensor; the value of [`Header::detail`] in a [`Kind::Tamper`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Tampering {
+    /// A signal; its number.
+    Signal = 1,
+    /// `ptrace`, `process_vm_*`, `pidfd_getfd`, `/proc/PID/mem` and what else asks for the same access; its mode.
+    Trace = 2,
+    /// A resource limit; its number.
+    Limit = 3,
+    /// Priority, scheduling class, processors.
+    Schedule = 4,
+    /// Moving its memory between nodes.
+    Memory = 5,
+    /// A file of its directory in /proc opened for writing.
+    ProcFile = 6,
+    /// A descriptor of one of its maps; the map's id.
+    Map = 7,
+    /// A descriptor of one of its programs; the program's id.
+    Program = 8,
+    /// A descriptor of one of its links; the link's id.
+    Link = 9,
+    /// A filesystem that it keeps things on.
+    Unmount = 10,
+    /// A file of its control group or of one above it opened for writing. With verdict `audit`: its process was put into
+    /// another group.
+    Cgroup = 11,
+    /// A kernel program that can look into other processes or act on them; its type.
+    Load = 12,
+    /// A kernel module or another kernel; `enum kernel_read_file_id`.
+    Kernel = 13,
+    /// `/proc/sysrq-trigger` opened for writing.
+    SysRq = 14,
+}
+
+impl Tampering {
+    /// Everything, in numerical order.
+    pub const ALL: [Self; 14] = [
+        Self::Signal,
+        Self::Trace,
+        Self::Limit,
+        Self::Schedule,
+        Self::Memory,
+        Self::ProcFile,
+        Self::Map,
+        Self::Program,
+        Self::Link,
+        Self::Unmount,
+        Self::Cgroup,
+        Self::Load,
+        Self::Kernel,
+        Self::SysRq,
+    ];
+
+    /// The one with this number.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| *one as u32 == number)
     }
 }
 

@@ -248,6 +248,76 @@ pub enum Action {
         /// How it ended.
         outcome: Outcome,
     },
+    /// Something was tried against the sensor itself, and refused. (Its files are objects like others: what is tried
+    /// against those is an open, a delete..., refused by the rule [`SELF_RULE`].)
+    Tamper {
+        /// What.
+        what: Tampering,
+        /// The sensor's process that it was aimed at.
+        target: Option<ProcessKey>,
+        /// Which signal, access mode, resource, or id of a map, program or link; 0 where there is none.
+        number: u32,
+    },
+}
+
+/// The id of the rule by which the sensor protects itself. No policy can have a rule of this name.
+pub const SELF_RULE: &str = "treeline/self";
+
+/// What was tried against the sensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tampering {
+    /// To send it a signal.
+    Signal,
+    /// To trace it, or to read or write its memory, or to take its descriptors.
+    Trace,
+    /// To change its resource limits.
+    Limit,
+    /// To change its priority, scheduling class or processors.
+    Schedule,
+    /// To move its memory between nodes.
+    Memory,
+    /// To open a file of its directory in /proc for writing.
+    ProcFile,
+    /// To get one of its maps.
+    Map,
+    /// To get one of its kernel programs.
+    Program,
+    /// To get one of the links that attach them.
+    Link,
+    /// To unmount a filesystem that it keeps things on.
+    Unmount,
+    /// To change its control group; or, where the verdict is `audit`, it was put into another one.
+    Cgroup,
+    /// To load a kernel program that can look into other processes or act on them.
+    Load,
+    /// To load a kernel module or another kernel.
+    Kernel,
+    /// To write to `/proc/sysrq-trigger`.
+    SysRq,
+}
+
+impl Tampering {
+    /// As it is stored.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Signal => "signal",
+            Self::Trace => "trace",
+            Self::Limit => "limit",
+            Self::Schedule => "schedule",
+            Self::Memory => "memory",
+            Self::ProcFile => "proc_file",
+            Self::Map => "map",
+            Self::Program => "program",
+            Self::Link => "link",
+            Self::Unmount => "unmount",
+            Self::Cgroup => "cgroup",
+            Self::Load => "load",
+            Self::Kernel => "kernel",
+            Self::SysRq => "sys_rq",
+        }
+    }
 }
 
 /// A subject together with the chain of executables behind it.

@@ -3,7 +3,7 @@
 use crate::{Action, Body, Notice};
 
 /// Every kind, actions first.
-pub const KINDS: [&str; 23] = [
+pub const KINDS: [&str; 24] = [
     "fork",
     "exec",
     "exec_denied",
@@ -18,6 +18,7 @@ pub const KINDS: [&str; 23] = [
     "mount",
     "receive",
     "connect",
+    "tamper",
     "started",
     "stopped",
     "policy_applied",
@@ -48,6 +49,7 @@ impl Action {
             Self::Mount { .. } => "mount",
             Self::Receive { .. } => "receive",
             Self::Connect { .. } => "connect",
+            Self::Tamper { .. } => "tamper",
         }
     }
 }

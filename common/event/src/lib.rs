@@ -13,7 +13,9 @@ pub mod path;
 pub mod process;
 pub mod sensor;
 
-pub use action::{Action, Destination, FileRef, OpenFlags, Outcome, SocketKind, Subject};
+pub use action::{
+    Action, Destination, FileRef, OpenFlags, Outcome, SELF_RULE, SocketKind, Subject, Tampering,
+};
 pub use event::{Body, Event, Mode, RuleHit, Timestamp, Verdict};
 pub use image::{Digest, FileId, Image};
 pub use kind::KINDS;

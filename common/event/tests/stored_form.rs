@@ -7,8 +7,8 @@ use proptest::{collection::vec, option, prelude::*};
 use treeline_event::{
     Action, AttachMode, Body, Destination, Digest, ENTRY_BYTES_MAX, Entry, Event, FileId, FileRef, HookState,
     HookStatus, Image, Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes, Process, ProcessKey,
-    Program, RuleHit, RuleState, RuleStatus, SessionId, SocketKind, Subject, Timestamp, Verdict, decode,
-    encode,
+    Program, RuleHit, RuleState, RuleStatus, SessionId, SocketKind, Subject, Tampering, Timestamp, Verdict,
+    decode, encode,
 };
 
 fn path() -> impl Strategy<Value = PathBytes> {
@@ -108,6 +108,15 @@ fn destination() -> impl Strategy<Value = Destination> {
     ]
 }
 
+fn tampering() -> impl Strategy<Value = Tampering> {
+    prop_oneof![
+        Just(Tampering::Signal),
+        Just(Tampering::Trace),
+        Just(Tampering::ProcFile),
+        Just(Tampering::Map)
+    ]
+}
+
 fn action() -> impl Strategy<Value = Action> {
     let files = || (file(), file(), outcome());
     prop_oneof![
@@ -135,6 +144,11 @@ fn action() -> impl Strategy<Value = Action> {
             outcome
         }),
         (destination(), outcome()).prop_map(|(to, outcome)| Action::Connect { to, outcome }),
+        (tampering(), option::of(key()), any::<u32>()).prop_map(|(what, target, number)| Action::Tamper {
+            what,
+            target,
+            number
+        }),
     ]
 }
 

@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use treeline_abi::{Kind, Label, LabelFlags, Offsets, paths::Operation, record::Flags};
 
-use super::{REFUSED, answer, scratch_or_refuse};
+use super::{REFUSED, answer, scratch_or_refuse, tamper};
 use crate::{
     decide::{self, Decision},
     emit,
@@ -34,6 +34,11 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
     let Some(label) = tasks::current_label() else {
         return 0;
     };
+    let mode: u32 = read(file + offset!(file_mode));
+    if mode & FMODE_WRITE != 0 && tamper::refuses_to_write(file, label.session) != 0 {
+        label.flags |= LabelFlags::OPEN_REPORTED;
+        return REFUSED;
+    }
     let scratch = match scratch_or_refuse(Kind::Open, label) {
         Ok(scratch) => scratch,
         Err(result) => return result,

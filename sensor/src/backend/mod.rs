@@ -46,6 +46,17 @@ pub struct ProgramReport {
     pub load_ms: u64,
 }
 
+/// What another sensor's process, which has ended, left in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inherited {
+    /// The policy generation; 0 when no policy was in force.
+    pub generation: u64,
+    /// The first eight bytes of the SHA-256 of the policy's text, big-endian.
+    pub policy: u64,
+    /// Tracked processes that live, with their sessions.
+    pub members: Vec<(SessionId, ProcessKey)>,
+}
+
 /// Who gets a label, and which.
 #[derive(Clone, Debug)]
 pub struct TrackRequest {
@@ -180,6 +191,16 @@ pub trait Backend: Send {
     fn runs(&self) -> Vec<ProgramRuns> {
         Vec::new()
     }
+    /// What was in force when this backend started; asked for once, before anything else.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`].
+    fn inherited(&mut self) -> Result<Option<Inherited>, BackendError> {
+        Ok(None)
+    }
+
+    /// The sensor ends in order. What can stay in force without it does so while tracked processes live.
+    fn leave(&mut self) {}
 
     /// Hands over what has arrived, waiting at most `timeout` when there is nothing.
     ///

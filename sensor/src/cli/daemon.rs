@@ -1,20 +1,27 @@
 //! `treeline daemon`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 
 use super::{Globals, output, output::Hinted};
 use crate::{
-    config::{Config, ModeChoice, Unenforceable},
+    config::{self, Config, ModeChoice, Unenforceable},
     control::server::BindError,
     daemon::{
-        adapters,
+        adapters, detach,
+        itself::OwnFiles,
         lock::LockError,
         main_loop::{self, SocketSettings},
         start::{Running, Settings},
     },
 };
+
+/// Where the unit is, as packages install it and as administrators override it.
+const UNITS: [&str; 2] = ["/usr/lib/systemd/system/treeline.service", "/etc/systemd/system/treeline.service"];
 
 /// Arguments of `treeline daemon`; each overrides the configuration.
 #[derive(Debug, clap::Args)]
@@ -37,6 +44,9 @@ pub struct Args {
     /// What becomes of `enforce` rules that this machine cannot enforce [default: as configured]
     #[arg(long, value_name = "WHAT")]
     unenforceable: Option<Unenforceable>,
+    /// Remove everything that a daemon left in the kernel, and do nothing else
+    #[arg(long)]
+    detach_all: bool,
 }
 
 /// Runs until a signal.
@@ -49,19 +59,56 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
     if !rustix::process::geteuid().is_root() {
         return Err(Hinted::new("the daemon needs root", "`systemctl start treeline`, or use sudo").into());
     }
+    let state_dir = args.state.unwrap_or_else(|| config.state_dir.clone());
+    let pins = config.pins(&state_dir);
+    if args.detach_all {
+        return detach_all(&state_dir, &args.log.unwrap_or(config.log_dir), pins.as_deref());
+    }
     let socket =
         SocketSettings { group: group_id(&config.socket_group), path: args.socket.unwrap_or(config.socket) };
     let settings = Settings {
         policy_required: args.policy.is_some(),
         policy: args.policy.unwrap_or(config.policy),
         log_dir: args.log.unwrap_or(config.log_dir),
-        state_dir: args.state.unwrap_or(config.state_dir),
+        state_dir,
         unenforceable: args.unenforceable.unwrap_or(config.unenforceable),
+        own: own_files(globals, &socket.path, pins.as_deref()),
     };
     let mode = args.mode.or(config.mode);
-    let running = Running::start(settings, || adapters::kernel_backend(mode)).map_err(explain)?;
+    let running = Running::start(settings, || adapters::kernel_backend(mode, pins)).map_err(explain)?;
     main_loop::serve(running, &socket).map_err(explain_end)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn detach_all(state_dir: &Path, log_dir: &Path, pins: Option<&Path>) -> Result<ExitCode> {
+    let Some(pins) = pins else {
+        println!("nothing is pinned with this configuration (`pin_dir`)");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let count = detach::detach_all(state_dir, log_dir, pins).map_err(explain_detach)?;
+    println!("removed {count} sets of kernel programs from {}", pins.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn explain_detach(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<LockError>() {
+        Some(LockError::Taken { .. }) => error.context(Hinted::new(
+            "what a running daemon holds cannot be removed",
+            "`systemctl stop treeline` stops it; then try again",
+        )),
+        _ => error,
+    }
+}
+
+/// What the daemon has beside its directories.
+fn own_files(globals: &Globals, socket: &Path, pins: Option<&Path>) -> OwnFiles {
+    let configuration = globals.config.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH));
+    let units = UNITS.map(PathBuf::from).into_iter().filter(|path| path.exists());
+    let files = [configuration.to_owned(), socket.to_owned()].into_iter().chain(units);
+    OwnFiles {
+        directories: pins.map(Path::to_owned).into_iter().collect(),
+        files: files.chain(std::env::current_exe()).collect(),
+    }
 }
 
 fn explain(error: anyhow::Error) -> anyhow::Error {

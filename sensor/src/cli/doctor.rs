@@ -1,6 +1,7 @@
 //! `treeline doctor`: what this machine offers, what is missing, and what to do about it.
 
 mod attachment;
+mod pins;
 
 use std::{
     path::{Path, PathBuf},
@@ -51,6 +52,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<ExitCode> {
     let daemon = Client::connect(&config.socket).and_then(|mut client| client.status());
     let (policy_check, policy) = policy_file(args.policy.as_deref(), &config);
     checks.extend([check, group(&config), socket(&config, &daemon), policy_check]);
+    checks.push(pins::look(&config, daemon.is_ok()));
     checks
         .extend([("log", &config.log_dir), ("state", &config.state_dir)].map(|(name, dir)| space(name, dir)));
     let (more, attachment) = attachment::look(&config, &daemon, policy.as_ref(), args.policy.is_some());

@@ -23,8 +23,11 @@ use crate::{
 ///
 /// # Errors
 /// [`BackendError::Unsupported`] names what is missing.
-pub fn kernel_backend(mode: Option<ModeChoice>) -> Result<Box<dyn Backend>, BackendError> {
-    linux::start(&linux::Options { mode: mode.map(AttachMode::from) })
+pub fn kernel_backend(
+    mode: Option<ModeChoice>,
+    pins: Option<std::path::PathBuf>,
+) -> Result<Box<dyn Backend>, BackendError> {
+    linux::start(&linux::Options { mode: mode.map(AttachMode::from), pins })
 }
 
 /// The enricher of a daemon whose state is in this directory.

@@ -8,7 +8,10 @@
 //! Invariant: a slow log makes loss, counted by kind, and never a wait in a hook.
 
 pub mod adapters;
+pub mod detach;
 pub mod homes;
+pub mod inherit;
+pub mod itself;
 pub mod lock;
 pub mod main_loop;
 pub mod pipeline;
@@ -18,6 +21,7 @@ pub mod queue;
 pub mod recorder;
 pub mod seams;
 pub mod sensor;
+pub mod shares;
 pub mod source;
 pub mod start;
 pub mod status;

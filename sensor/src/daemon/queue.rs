@@ -1,13 +1,15 @@
 //! The queue between source and pipeline.
 //!
 //! One queue, because the order of a fork, an exec and an open of one process is part of what they mean. A part of
-//! it is for lifecycle events, denials and loss reports only, so that a flood of opens cannot displace them.
+//! it is for lifecycle events, denials and loss reports only, so that a flood of opens cannot displace them, and when
+//! there is little room each process has its share.
 
 use std::collections::BTreeMap;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use treeline_event::{Action, Verdict};
 
+use super::shares::Shares;
 use crate::backend::{Delivery, LossReport, Observation, Seen};
 
 /// Deliveries that wait for the pipeline: more than half a second of the promised 50 000 events/s, which covers the
@@ -23,6 +25,7 @@ pub struct QueueIn {
     sender: Sender<Delivery>,
     capacity: usize,
     reserved: usize,
+    shares: Shares,
     lost: BTreeMap<&'static str, LossReport>,
 }
 
@@ -34,7 +37,7 @@ pub fn queue() -> (QueueIn, Receiver<Delivery>) {
 
 fn queue_of(capacity: usize, reserved: usize) -> (QueueIn, Receiver<Delivery>) {
     let (sender, receiver) = crossbeam_channel::bounded(capacity);
-    (QueueIn { sender, capacity, reserved, lost: BTreeMap::new() }, receiver)
+    (QueueIn { sender, capacity, reserved, shares: Shares::default(), lost: BTreeMap::new() }, receiver)
 }
 
 /// The pipeline is gone.
@@ -49,7 +52,7 @@ impl QueueIn {
     pub fn push(&mut self, delivery: Delivery) -> Result<(), Disconnected> {
         self.report_loss()?;
         // Only this thread sends, so the queue cannot get fuller between the check and the send.
-        if self.sender.len() + self.reserved >= self.capacity && !is_precious(&delivery) {
+        if self.is_too_much(&delivery) {
             self.count(&delivery);
             return Ok(());
         }
@@ -63,12 +66,26 @@ impl QueueIn {
         }
     }
 
-    /// Sends the counts of what was lost, once there is room for opens again: until then the counts only grow.
+    /// Whether there is no room for a delivery, or its process has had its share of what is left.
+    fn is_too_much(&mut self, delivery: &Delivery) -> bool {
+        let (len, open) = (self.sender.len(), self.capacity - self.reserved);
+        let is_precious = is_precious(delivery);
+        let (len, room) = if is_precious { (len.saturating_sub(open), self.reserved) } else { (len, open) };
+        if len >= room && !is_precious {
+            return true;
+        }
+        match delivery {
+            Delivery::Observation(seen) => self.shares.is_exceeded(seen.subject.pid, seen.time_ns, len, room),
+            Delivery::Loss(_) | Delivery::Malformed(_) => false,
+        }
+    }
+
+    /// Sends the counts of what was lost, once everybody's opens are taken again: until then the counts only grow.
     ///
     /// # Errors
     /// [`Disconnected`].
     pub fn report_loss(&mut self) -> Result<(), Disconnected> {
-        while self.sender.len() + self.reserved < self.capacity
+        while !Shares::apply(self.sender.len(), self.capacity - self.reserved)
             && let Some((_, report)) = self.lost.pop_first()
         {
             match self.sender.try_send(Delivery::Loss(report)) {
@@ -155,6 +172,7 @@ pub fn kind_of_action(action: &Action) -> &'static str {
         Action::Mount { .. } => "mount",
         Action::Receive { .. } => "receive",
         Action::Connect { .. } => "connect",
+        Action::Tamper { .. } => "tamper",
     }
 }
 

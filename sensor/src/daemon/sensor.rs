@@ -19,6 +19,7 @@ use treeline_event::{Notice, ProcessKey, SessionId};
 
 use super::{
     homes::Homes,
+    inherit::{self, Resumed},
     pipeline::{Pipeline, PipelineCommand},
     policy::LoadedPolicy,
     pulse::Pulse,
@@ -27,7 +28,10 @@ use super::{
     source::{self, SourceCommand},
     status::{Board, LogStatus, PolicyStatus, SessionStatus, Status},
 };
-use crate::backend::{Backend, BackendError, Installable, TrackRequest};
+use crate::{
+    backend::{Backend, BackendError, Inherited, Installable, TrackRequest},
+    enrich::procfs::ProcFs,
+};
 
 /// Commands that wait. Each asker waits for its answer, so this is about contents that become known.
 const COMMANDS_MAX: usize = 1024;
@@ -93,6 +97,8 @@ pub struct Parts {
     pub recovery: Option<String>,
     /// Whether rules that cannot be enforced here are tolerated.
     pub allow_unenforceable: bool,
+    /// The copy of the policy that was in force last, with the sensor's own rule, if there is one.
+    pub kept: Option<LoadedPolicy>,
 }
 
 impl std::fmt::Debug for Parts {
@@ -146,7 +152,8 @@ impl Sensor {
     /// # Errors
     /// [`SensorError::Start`], or a thread that ended at once.
     pub fn start(parts: Parts) -> Result<Self, SensorError> {
-        let capabilities = parts.backend.capabilities();
+        let mut backend = parts.backend;
+        let (capabilities, inherited) = (backend.capabilities(), backend.inherited()?);
         let board = Arc::new(Board::new(Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -181,19 +188,13 @@ impl Sensor {
         let pipeline_thread = spawn("pipeline", &ended, move || {
             parts_of_pipeline.run(&pulse_of_pipeline).map_err(|e| e.to_string())
         })?;
-        let backend = parts.backend;
-        let board_of_source = Arc::clone(&board);
-        let source_thread = spawn("source", &ended, move || {
-            source::run(backend, &source_commands, queue_in, &pulse_of_source, &board_of_source)
-                .map_err(|e| chain(&e))
-        })?;
         let sensor = Self {
             source,
             pipeline,
             board,
             control: Mutex::new(Control { homes: Homes::of_this_machine(), ..Control::default() }),
             allow_unenforceable: parts.allow_unenforceable,
-            source_thread: Mutex::new(Some(source_thread)),
+            source_thread: Mutex::new(None),
             pipeline_thread: Mutex::new(Some(pipeline_thread)),
             ended,
             pulses,
@@ -205,7 +206,40 @@ impl Sensor {
             hooks: capabilities.hooks,
             recovery: parts.recovery,
         })?;
+        // Before the first record is read: it may be of a session and a policy that are inherited.
+        if let Some(inherited) = inherited {
+            sensor.resume(&inherited, parts.kept.as_ref())?;
+        }
+        let board_of_source = Arc::clone(&sensor.board);
+        let source_thread = spawn("source", &sensor.ended, move || {
+            source::run(backend, &source_commands, queue_in, &pulse_of_source, &board_of_source)
+                .map_err(|e| chain(&e))
+        })?;
+        *sensor.source_thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(source_thread);
         Ok(sensor)
+    }
+
+    /// Goes on with what another sensor left in force.
+    fn resume(&self, inherited: &Inherited, kept: Option<&LoadedPolicy>) -> Result<(), SensorError> {
+        let mut control = self.control();
+        control.generation = inherited.generation;
+        if let Some(loaded) = inherit::policy(inherited, kept) {
+            let policy = Box::new(loaded.policy.clone());
+            self.ask(|reply| PipelineCommand::PolicyKnown(inherited.generation, policy, reply))?;
+        }
+        for Resumed { status, members } in inherit::sessions(&inherited.members, &ProcFs::new("/proc")) {
+            control.homes.learn(status.uid);
+            self.note(Notice::SessionStarted {
+                session: status.session,
+                root: status.root,
+                uid: status.uid,
+                origin: status.origin.clone(),
+                command: status.command.clone(),
+            })?;
+            self.ask(|reply| PipelineCommand::Tracked(status.session, status.root, members, reply))?;
+            self.board.update(|board| board.sessions.push(status));
+        }
+        Ok(())
     }
 
     /// Whether a thread ended by itself, so that the sensor has to be stopped.

@@ -28,7 +28,8 @@ pub enum SourceCommand {
     ContentKnown(PathBytes, FileId, [u8; 32]),
     /// Deliver everything that has arrived until now, then answer.
     Drain(Sender<()>),
-    /// Deliver everything that has arrived until now, then detach and end.
+    /// Deliver everything that has arrived until now, then detach, unless tracked processes live and it can be left in
+    /// force, and end.
     Stop,
 }
 
@@ -67,7 +68,11 @@ pub fn run(
                     drain(backend.as_mut(), &mut queue)?;
                     let _ = reply.send(());
                 }
-                SourceCommand::Stop => return drain(backend.as_mut(), &mut queue),
+                SourceCommand::Stop => {
+                    let drained = drain(backend.as_mut(), &mut queue);
+                    backend.leave();
+                    return drained;
+                }
             }
         }
         if poll(backend.as_mut(), &mut queue, POLL_TIMEOUT)?.is_none() {

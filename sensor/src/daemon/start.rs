@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use super::{
     adapters,
+    itself::OwnFiles,
     lock::Lock,
     policy::{self, LoadError, LoadedPolicy},
     sensor::{Parts, Sensor, SensorError},
@@ -29,6 +30,18 @@ pub struct Settings {
     pub policy_required: bool,
     /// What becomes of rules that cannot be enforced here.
     pub unenforceable: Unenforceable,
+    /// What else is the sensor's own: its socket, its binary, its configuration.
+    pub own: OwnFiles,
+}
+
+impl Settings {
+    /// Everything that tracked processes are kept from changing.
+    fn own_files(&self) -> OwnFiles {
+        let mut own = self.own.clone();
+        own.directories.extend([self.state_dir.clone(), self.log_dir.clone()]);
+        own.files.push(self.policy.clone());
+        own
+    }
 }
 
 /// A running sensor that holds its state directory.
@@ -55,6 +68,10 @@ impl Running {
         let (log, recovery) = adapters::log(&settings.log_dir)
             .with_context(|| format!("cannot open the log `{}`", settings.log_dir.display()))?;
         let enricher = adapters::enricher(&settings.state_dir)?;
+        let kept = policy::load(&settings.state_dir.join(LAST_GOOD)).ok().map(|mut kept| {
+            settings.own_files().protect(&mut kept.policy);
+            kept
+        });
         let sensor = Sensor::start(Parts {
             backend: backend().context("cannot attach to the kernel")?,
             enricher,
@@ -62,6 +79,7 @@ impl Running {
             log_dir: settings.log_dir.clone(),
             recovery,
             allow_unenforceable: settings.unenforceable == Unenforceable::Observe,
+            kept,
         })?;
         let this = Self { sensor, settings, _lock: lock };
         let applied = this.apply_first(first);
@@ -79,7 +97,8 @@ impl Running {
                 Ok(())
             }
             FirstPolicy::Good(loaded) => Ok(self.apply(*loaded)?),
-            FirstPolicy::LastGood(loaded, error) => {
+            FirstPolicy::LastGood(mut loaded, error) => {
+                self.settings.own_files().protect(&mut loaded.policy);
                 tracing::error!("{error}; the last good policy is in force instead");
                 self.sensor.refuse_policy(error.sha256(), error.to_string())?;
                 Ok(self.sensor.apply_policy(*loaded)?)
@@ -101,7 +120,8 @@ impl Running {
         }
     }
 
-    fn apply(&self, loaded: LoadedPolicy) -> Result<(), SensorError> {
+    fn apply(&self, mut loaded: LoadedPolicy) -> Result<(), SensorError> {
+        self.settings.own_files().protect(&mut loaded.policy);
         let text = loaded.policy.source.text().to_owned();
         self.sensor.apply_policy(loaded)?;
         // Only a fall-back: without it the policy is in force all the same.

@@ -196,6 +196,20 @@ impl Enricher {
     }
 
     fn rule(&self, observation: &Observation) -> Option<Arc<RuleHit>> {
+        if let Seen::Act(action) = &observation.seen
+            && matches!(**action, Action::Tamper { .. })
+        {
+            return Some(Arc::new(RuleHit {
+                rule: treeline_event::SELF_RULE.to_owned(),
+                reason: "the sensor protects itself".to_owned(),
+                mode: match observation.verdict {
+                    Verdict::Deny => treeline_event::Mode::Enforce,
+                    _ => treeline_event::Mode::Monitor,
+                },
+                policy: String::new(),
+                generation: observation.generation,
+            }));
+        }
         let index = observation.rule?;
         let generation = self.rules.iter().find(|(generation, _)| *generation == observation.generation);
         let known = generation.and_then(|(_, rules)| rules.get(usize::try_from(index).ok()?));

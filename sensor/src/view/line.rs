@@ -95,6 +95,11 @@ pub(super) fn object(process: &Process, action: &Action) -> String {
         Action::Rename { from, to, outcome } | Action::Link { from, to, outcome } => {
             format!("{} -> {}{}", from.path, to.path, failure(*outcome))
         }
+        Action::Tamper { what, target, number } => {
+            let target = target.map_or_else(String::new, |target| format!(" of sensor {target}"));
+            let number = if *number == 0 { String::new() } else { format!(" {number}") };
+            format!("{}{number}{target}", what.name())
+        }
         Action::Connect { to, outcome } => format!("{}{}", destination(to), failure(*outcome)),
     }
 }

@@ -1,7 +1,10 @@
 //! Records of the kernel programs. They are ours, and still nothing in them is trusted: what they carry is the subject's.
 
 use treeline::{backend::Seen, enrich::markers::MARKERS, foreign::ring_record};
-use treeline_abi::{Header, Kind, record::Flags};
+use treeline_abi::{
+    Header, Kind,
+    record::{Flags, Tampering},
+};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// An accepted record has a session, and no more words than it has bytes.
@@ -34,6 +37,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
         Kind::Exec => vec![record(kind, &exec, |header| header.flags = Flags::LOADER_ENV)],
         Kind::Connect => {
             [2, 10, 1, 17 | 3 << 16].map(|family| record(kind, &[], |header| header.detail = family)).to_vec()
+        }
+        Kind::Tamper => {
+            let of = |what: Tampering| record(kind, &[], |header| header.detail = what as u32);
+            Tampering::ALL.map(of).to_vec()
         }
         _ => vec![
             record(kind, &resolved, |header| header.flags = Flags::SYMLINK),

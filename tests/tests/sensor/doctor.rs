@@ -57,7 +57,8 @@ fn doctor_says_what_is_attached_and_what_each_rule_amounts_to() {
     let daemon = scene.daemon("unenforceable = \"observe\"");
     let asked = report(&doctor(&scene, &[]).output().expect("the binary runs"));
     assert_eq!(asked["attachment"]["source"], "daemon");
-    assert_eq!(states(&asked), [("keys", "partly"), ("names", "observed")]);
+    let rules = states(&asked);
+    assert_eq!(rules, [("keys", "partly"), ("names", "observed"), ("treeline/self", "partly")]);
     assert_eq!(check(&asked, "rules")["state"], "note", "it is in force");
     let other = scene.path("other.yaml");
     let text = "version: 1\nname: other\nmode: enforce\nrules:\n  - id: one\n    kind: file\n    operations: [read]\n    \

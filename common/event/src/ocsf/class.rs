@@ -70,6 +70,7 @@ impl Class {
                 (NETWORK, if *errno == EINPROGRESS { 1 } else { 4 }, None)
             }
             Action::Connect { .. } => (NETWORK, 1, None),
+            Action::Tamper { .. } => (PROCESS, OTHER, Some("Tamper")),
         };
         let severity_id = match verdict {
             Verdict::Allow => INFORMATIONAL,
@@ -113,7 +114,7 @@ impl Status {
 fn outcome(action: &Action) -> Outcome {
     match action {
         Action::Fork { .. } | Action::Exec | Action::Exit { .. } => Outcome::Ok,
-        Action::ExecDenied { .. } => Outcome::Unknown,
+        Action::ExecDenied { .. } | Action::Tamper { .. } => Outcome::Unknown,
         Action::Map { outcome, .. }
         | Action::Open { outcome, .. }
         | Action::Create { outcome, .. }

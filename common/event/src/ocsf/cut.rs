@@ -125,7 +125,7 @@ impl Cut {
 
     fn action(&self, action: &mut Action) {
         match action {
-            Action::Fork { .. } | Action::Exec | Action::Exit { .. } => {}
+            Action::Fork { .. } | Action::Exec | Action::Exit { .. } | Action::Tamper { .. } => {}
             Action::ExecDenied { file }
             | Action::Map { file, .. }
             | Action::Open { file, .. }

@@ -388,6 +388,10 @@ impl<'a> What<'a> {
                 let (file, file_result) = (Some(File::reference(from)), Some(File::reference(to)));
                 Self { file, file_result, ..by(known()) }
             }
+            Action::Tamper { target, .. } => {
+                let target = target.unwrap_or_default();
+                Self { process: Some(ProcessObject::key_only(target)), ..by(known()) }
+            }
             Action::Connect { to, .. } => Self { dst_endpoint: Some(Endpoint::from(to)), ..by(known()) },
         }
     }

@@ -139,6 +139,7 @@ impl Default for Builder {
     fn default() -> Self {
         let table = Table {
             generation: 0,
+            policy: 0,
             seed: 0,
             words: 0,
             wilds: 0,

@@ -13,7 +13,7 @@ mod tree;
 use std::collections::{BTreeMap, BTreeSet};
 
 use treeline_abi::paths::{self, ImageRules, Operation};
-use treeline_event::Mode;
+use treeline_event::{Mode, SELF_RULE};
 
 pub use self::{
     exceptions::EXCEPTION_SETS_MAX,
@@ -97,9 +97,10 @@ pub fn compile(
     })
 }
 
-/// Whether a rule denies what cannot be resolved.
+/// Whether a rule denies what cannot be resolved. The sensor's own does not: its files are not deep, and a policy that
+/// only records must not refuse anything of others.
 fn decides_unresolved(rule: &Rule) -> bool {
-    rule.mode == Mode::Enforce && matches!(rule.kind, Kind::File { .. })
+    rule.mode == Mode::Enforce && rule.id != SELF_RULE && matches!(rule.kind, Kind::File { .. })
 }
 
 fn kernel_rule(index: usize, rule: &Rule, sets: &[ExceptionSet]) -> paths::Rule {

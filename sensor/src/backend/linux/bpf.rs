@@ -8,6 +8,9 @@ use std::{
 };
 
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const BPF_BTF_LOAD: libc::c_long = 18;
@@ -264,4 +267,53 @@ pub(super) fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let attr = AttachAttr { name: 0, prog_fd: program.as_raw_fd() as u32, pad: 0 };
     // SAFETY: `attr` is what the command reads and has no address.
     unsafe { descriptor(BPF_RAW_TRACEPOINT_OPEN, &attr) }
+}
+
+/// The part that `BPF_OBJ_PIN` and `BPF_OBJ_GET` read (Linux 4.4).
+#[repr(C, align(8))]
+struct PinAttr {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// Pins the object behind a descriptor of this process, whatever it is.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn pin(descriptor: i32, path: &CStr) -> io::Result<()> {
+    let attr = PinAttr { pathname: path.as_ptr() as u64, bpf_fd: descriptor as u32, file_flags: 0 };
+    // SAFETY: `attr` is what the command reads, and the path is NUL-terminated and lives; the kernel checks the number
+    // of the descriptor and keeps no address. Nothing is returned but success.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_PIN, &raw const attr, size_of::<PinAttr>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The object that is pinned at a path, whatever it is.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn pinned(path: &CStr) -> io::Result<OwnedFd> {
+    let attr = PinAttr { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    // SAFETY: `attr` is what the command reads; the path is NUL-terminated and lives.
+    unsafe { descriptor(BPF_OBJ_GET, &attr) }
+}
+
+/// The part that `BPF_PROG_GET_FD_BY_ID` reads (Linux 4.13).
+#[repr(C, align(8))]
+struct IdAttr {
+    prog_id: u32,
+    next_id: u32,
+    open_flags: u32,
+    pad: u32,
+}
+
+/// A program by its id.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    let attr = IdAttr { prog_id: id, next_id: 0, open_flags: 0, pad: 0 };
+    // SAFETY: `attr` is what the command reads and has no address; what is beyond the members must be zero, and is.
+    unsafe { descriptor(BPF_PROG_GET_FD_BY_ID, &attr) }
 }

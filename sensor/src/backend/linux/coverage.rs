@@ -1,10 +1,12 @@
 //! What each rule amounts to in an attach mode.
 
-use treeline_event::{AttachMode, HookState, HookStatus, Mode, RuleState, RuleStatus};
+use treeline_event::{AttachMode, HookState, HookStatus, Mode, RuleState, RuleStatus, SELF_RULE};
 use treeline_policy::{
     Policy,
     policy::{Kind, Rule},
 };
+
+use super::hooks;
 
 /// What each rule of a policy would amount to, as far as mode and hooks decide it: which of its objects can be protected
 /// is known only when it is put in force.
@@ -27,6 +29,9 @@ pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], proble
         AttachMode::Lsm | AttachMode::FmodRet => in_kernel(rule),
         AttachMode::Fallback | AttachMode::Replay => in_fallback(rule, hooks),
     };
+    if rule.id == SELF_RULE {
+        protect_itself(&mut reach, mode, hooks);
+    }
     if rule.mode == Mode::Monitor {
         reach.observed = std::mem::take(&mut reach.enforced).into_iter().chain(reach.observed).collect();
         reach.reasons.push("the rule is in `monitor`");
@@ -48,6 +53,25 @@ pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], proble
         observed: reach.observed,
         unseen: reach.unseen,
         reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+    }
+}
+
+/// What the sensor's own rule amounts to beside its files.
+fn protect_itself(reach: &mut Reach, mode: AttachMode, hooks: &[HookStatus]) {
+    const WAYS: &str = "signals, ptrace, limits, bpf(2), control groups, kernel modules";
+    let has_failed = |hook: &HookStatus| matches!(hook.state, HookState::Failed { .. });
+    if !matches!(mode, AttachMode::Lsm | AttachMode::FmodRet) {
+        reach.unseen.push(WAYS.to_owned());
+        reach.reasons.push("only modes `lsm` and `fmod_ret` have hooks for what is not a file");
+        reach.reasons.push("what is marked is let through once the sensor's process has ended");
+    } else if hooks.iter().any(|hook| has_failed(hook) && hooks::protects_itself(&hook.hook)) {
+        reach.unseen.push(WAYS.to_owned());
+        reach.reasons.push("not every hook that protects the sensor is attached");
+    } else {
+        reach.enforced.push(WAYS.to_owned());
+    }
+    if hooks.iter().any(|hook| has_failed(hook) && hook.hook == "pins") {
+        reach.reasons.push("nothing is pinned: nothing is refused once the sensor's process has ended");
     }
 }
 
@@ -141,4 +165,34 @@ fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
     reach.reasons.sort_unstable();
     reach.reasons.dedup();
     reach
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sensor_s_own_rule_says_what_protects_it() {
+        let text =
+            "version: 1\nname: n\nmode: monitor\nrules: [{id: x, kind: file, paths: [/x], reason: r}]\n";
+        let mut policy = treeline_policy::parse("p", text).expect("a good policy");
+        policy.rules[0].id = SELF_RULE.to_owned();
+        policy.rules[0].mode = Mode::Enforce;
+        let check = |mode, failed: &[&str], expect: RuleState, said: &str| {
+            let failed = failed.iter().map(|hook| HookStatus {
+                hook: (*hook).to_owned(),
+                state: HookState::Failed { error: "EPERM".to_owned() },
+            });
+            let status = &coverage_of(&policy, mode, &failed.collect::<Vec<_>>())[0];
+            assert_eq!(status.state, expect, "{mode}");
+            let reason = status.reason.as_deref().unwrap_or_default();
+            assert!(reason.contains(said) && (said.is_empty() == reason.is_empty()), "{mode}: {reason}");
+        };
+        check(AttachMode::Lsm, &[], RuleState::Enforced, "");
+        check(AttachMode::Lsm, &["lsm/file_open"], RuleState::Enforced, "");
+        check(AttachMode::Lsm, &["lsm/bpf_map"], RuleState::Partly, "not every hook");
+        check(AttachMode::FmodRet, &["fmod_ret/security_bpf"], RuleState::Partly, "not every hook");
+        check(AttachMode::Lsm, &["pins"], RuleState::Enforced, "nothing is pinned");
+        check(AttachMode::Fallback, &[], RuleState::Partly, "once the sensor's process has ended");
+    }
 }

@@ -9,7 +9,7 @@ use treeline_abi::{
 };
 use treeline_event::{
     Action, Destination, FileId, FileRef, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, SocketKind,
-    Verdict,
+    Tampering, Verdict,
 };
 use zerocopy::FromBytes;
 
@@ -101,6 +101,7 @@ impl Decoder {
             Kind::Link => Action::Link { from: self.object(record)?, to: self.second(record)?, outcome },
             Kind::Connect => Action::Connect { to: self.destination(record)?, outcome },
             Kind::Map => Action::Map { file: self.object(record)?, outcome },
+            Kind::Tamper => tamper(header)?,
             Kind::ExecDenied => Action::ExecDenied { file: self.object(record)? },
         };
         Ok(Seen::Act(Box::new(action)))
@@ -219,6 +220,30 @@ fn split(record: &[u8]) -> Result<Parts<'_>, String> {
     Ok(Parts { header, parts })
 }
 
+fn tamper(header: &Header) -> Result<Action, String> {
+    use treeline_abi::record::Tampering as Tried;
+    let what = match Tried::from_number(header.detail) {
+        Some(Tried::Signal) => Tampering::Signal,
+        Some(Tried::Trace) => Tampering::Trace,
+        Some(Tried::Limit) => Tampering::Limit,
+        Some(Tried::Schedule) => Tampering::Schedule,
+        Some(Tried::Memory) => Tampering::Memory,
+        Some(Tried::ProcFile) => Tampering::ProcFile,
+        Some(Tried::Map) => Tampering::Map,
+        Some(Tried::Program) => Tampering::Program,
+        Some(Tried::Link) => Tampering::Link,
+        Some(Tried::Unmount) => Tampering::Unmount,
+        Some(Tried::Cgroup) => Tampering::Cgroup,
+        Some(Tried::Load) => Tampering::Load,
+        Some(Tried::Kernel) => Tampering::Kernel,
+        Some(Tried::SysRq) => Tampering::SysRq,
+        None => return Err(format!("tampering of kind {}", header.detail)),
+    };
+    let target =
+        (header.peer_pid != 0).then(|| ProcessKey::from_nanos(header.peer_pid, header.peer_start_ns));
+    Ok(Action::Tamper { what, target, number: header.port })
+}
+
 fn outcome(header: &Header) -> Outcome {
     if header.flags & Flags::RESULT_UNKNOWN != 0 {
         return Outcome::Unknown;
@@ -320,6 +345,7 @@ mod tests {
         check(&record(Kind::Open, &[], |header| header.parts[0] = 5), "beyond the record");
         check(&record(Kind::Open, &[b"abc"], |_| ()), "resolved path of 3 bytes");
         check(&record(Kind::Connect, &[], |header| header.detail = 77), "family 77");
+        check(&record(Kind::Tamper, &[], |header| header.detail = 77), "kind 77");
     }
 
     proptest! {

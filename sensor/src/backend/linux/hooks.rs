@@ -126,6 +126,23 @@ const LSM: [Hook; 25] = [
     Hook::new(HookKind::Exit, "connect_exit", "__sys_connect_file", false),
 ];
 
+/// The sensor's protection of itself. None is essential: it would be worse not to run.
+const SELF: [Hook; 13] = [
+    Hook::new(HookKind::Lsm, "task_kill", "task_kill", false),
+    Hook::new(HookKind::Lsm, "file_send_sigiotask", "file_send_sigiotask", false),
+    Hook::new(HookKind::Lsm, "ptrace_access_check", "ptrace_access_check", false),
+    Hook::new(HookKind::Lsm, "task_setnice", "task_setnice", false),
+    Hook::new(HookKind::Lsm, "task_setioprio", "task_setioprio", false),
+    Hook::new(HookKind::Lsm, "task_setscheduler", "task_setscheduler", false),
+    Hook::new(HookKind::Lsm, "task_setrlimit", "task_setrlimit", false),
+    Hook::new(HookKind::Lsm, "task_movememory", "task_movememory", false),
+    Hook::new(HookKind::Lsm, "bpf_map", "bpf_map", false),
+    Hook::new(HookKind::Lsm, "bpf_prog", "bpf_prog", false),
+    Hook::new(HookKind::Tracepoint, "cgroup_attach_task", "cgroup_attach_task", false),
+    Hook::new(HookKind::Lsm, "kernel_load_data", "kernel_load_data", false),
+    Hook::new(HookKind::Lsm, "kernel_read_file", "kernel_read_file", false),
+];
+
 const FALLBACK: [Hook; 6] = [
     Hook::new(HookKind::Tracepoint, "syscall_exit", "sys_exit", true),
     Hook::new(HookKind::CgroupAddress, "cgroup_connect4", "connect4", false),
@@ -134,6 +151,13 @@ const FALLBACK: [Hook; 6] = [
     Hook::new(HookKind::CgroupAddress, "cgroup_sendmsg6", "sendmsg6", false),
     Hook::new(HookKind::CgroupSocket, "cgroup_sock_create", "sock_create", false),
 ];
+
+/// Whether a hook, by its name, is one of those that protect the sensor.
+pub(super) fn protects_itself(name: &str) -> bool {
+    let others = ["bpf", "sb_umount"].map(|target| Hook::new(HookKind::Lsm, target, target, false));
+    let is = |hook: Hook| hook.name() == name || hook.on_function().name() == name;
+    SELF.into_iter().chain(others).any(is)
+}
 
 /// Whether the kernel runs BPF LSM programs at all.
 ///
@@ -175,11 +199,17 @@ fn attributes(kernel: &Kernel) -> Vec<Hook> {
     HOOKS.into_iter().filter_map(hook).collect()
 }
 
+/// The hooks of the sensor's own objects that need members or arguments which differ between kernels.
+fn objects(kernel: &Kernel) -> [Hook; 2] {
+    let bpf = if kernel.parameters("bpf_lsm_bpf") == Some(4) { "bpf" } else { "bpf_plain" };
+    [Hook::new(HookKind::Lsm, bpf, "bpf", false), Hook::new(HookKind::Lsm, "sb_umount", "sb_umount", false)]
+}
+
 /// The hooks of a mode, in the order in which they are attached.
 pub(super) fn of(mode: AttachMode, kernel: &Kernel) -> Vec<Hook> {
     match mode {
         AttachMode::Lsm => {
-            let hooks = lifecycle().chain(LSM).chain(attributes(kernel));
+            let hooks = lifecycle().chain(LSM).chain(attributes(kernel)).chain(SELF).chain(objects(kernel));
             hooks.map(|hook| hook.as_called_in(kernel)).collect()
         }
         AttachMode::Fallback => lifecycle().chain(FALLBACK).collect(),

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sha2::{Digest as _, Sha256};
 use treeline_event::{AttachMode, Mode, RuleState, RuleStatus};
 use treeline_policy::{Home, Host, Policy, Tables, Target, policy::Rule};
 
@@ -102,8 +103,11 @@ impl LinuxBackend {
     ) -> Result<Tables, BackendError> {
         let target = Target { seed: random_seed()?, generation, slot: self.kernel_tables.idle() };
         let mounts = self.decoder.mounts.clone();
-        self.while_collecting(|| treeline_policy::compile(policy, host, &mounts, target))
-            .map_err(|diagnostics| BackendError::Policy(diagnostics.render(false)))
+        let mut tables = self
+            .while_collecting(|| treeline_policy::compile(policy, host, &mounts, target))
+            .map_err(|diagnostics| BackendError::Policy(diagnostics.render(false)))?;
+        tables.table.policy = mark(policy.source.text());
+        Ok(tables)
     }
 
     /// Finds what a policy protects and marks it. Nothing of it is in force yet.
@@ -170,6 +174,12 @@ impl LinuxBackend {
             tracing::error!(%error, "the marks of the policy in force could not be restored; restart the sensor");
         }
     }
+}
+
+/// What the tables have of the policy that they are made of, for a sensor that takes over.
+fn mark(text: &str) -> u64 {
+    let digest = Sha256::digest(text);
+    digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 /// What the guard has to know of a compiled policy.

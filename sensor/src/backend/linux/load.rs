@@ -1,6 +1,9 @@
 //! Loading the object and attaching its programs, hook by hook: what the kernel refuses is written down, not fatal.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
+};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -15,13 +18,21 @@ use zerocopy::IntoBytes;
 use super::hooks::{Hook, HookKind};
 use crate::backend::BackendError;
 
-/// Loads the object with this kernel's offsets. No program is in the kernel yet.
+/// Loads the object with this kernel's offsets and with the maps that are pinned already. No program is in the kernel
+/// yet.
 ///
 /// # Errors
 /// [`BackendError::Unsupported`] with aya's words: a map that the kernel refuses, no permission...
-pub(super) fn load(object: &[u8], globals: &Globals<'_>) -> Result<Ebpf, BackendError> {
+pub(super) fn load(
+    object: &[u8],
+    globals: &Globals<'_>,
+    pinned: &[(String, PathBuf)],
+) -> Result<Ebpf, BackendError> {
     let mut loader = EbpfLoader::new();
     loader.allow_unsupported_maps();
+    for (name, path) in pinned {
+        loader.map_pin_path(name.as_str(), path.as_path());
+    }
     for (name, bytes) in globals {
         loader.override_global(name, *bytes, true);
     }

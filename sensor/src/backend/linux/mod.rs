@@ -9,14 +9,17 @@ mod fmod_ret;
 mod guard;
 mod hooks;
 mod install;
+mod itself;
 mod links;
 mod load;
+mod loaded;
 mod messages;
 pub(crate) mod mounts;
 mod named;
 mod object;
 mod offsets;
 mod parity;
+pub mod pins;
 mod programs;
 mod release;
 mod relocated;
@@ -28,7 +31,8 @@ mod track;
 
 use std::{
     collections::{HashMap, VecDeque},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -45,20 +49,12 @@ pub use self::{
     parity::parity,
 };
 use self::{
-    decode::Decoder,
-    fmod_ret::Modifying,
-    guard::Guard,
-    hooks::{Hook, HookKind},
-    install::LinksSearch,
-    messages::Messages,
-    mounts::MountTable,
-    offsets::Kernel,
-    programs::Programs,
-    rings::Rings,
+    decode::Decoder, fmod_ret::Modifying, guard::Guard, install::LinksSearch, loaded::Loaded,
+    messages::Messages, mounts::MountTable, offsets::Kernel, pins::Pins, programs::Programs, rings::Rings,
     tables::KernelTables,
 };
 use super::{
-    Backend, BackendError, Capabilities, Delivery, Installable, KindCount, ProgramReport, ProgramRuns,
+    Backend, BackendError, Capabilities, Delivery, Inherited, Installable, KindCount, ProgramRuns,
     StartReport, TrackRequest,
 };
 
@@ -67,10 +63,15 @@ use super::{
 pub struct Options {
     /// The attach mode; none for the best one that this kernel allows.
     pub mode: Option<AttachMode>,
+    /// Where programs and maps are pinned, so that they stay when this process ends; none where they shall not.
+    pub pins: Option<std::path::PathBuf>,
 }
 
 /// How often freed memory is given back at the most; it takes about a millisecond.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How exactly the next sensor can say since when nobody read.
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the mount table is looked at again.
 const MOUNTS_INTERVAL: Duration = Duration::from_secs(1);
@@ -96,6 +97,12 @@ pub struct LinuxBackend {
     /// What is attached beside aya, as long as it lives.
     _modifying: Option<Modifying>,
     programs: Programs,
+    /// What stays when this process ends.
+    pins: Option<Pins>,
+    /// Whether another sensor's process loaded what is in the kernel.
+    is_taken_over: bool,
+    /// The pins of another build, until the policy is in force here, too.
+    predecessor: Option<PathBuf>,
     mode: AttachMode,
     hooks: Vec<HookStatus>,
     start: StartReport,
@@ -118,6 +125,8 @@ pub struct LinuxBackend {
     /// Whether something was delivered since freed memory was last given back, and when that was.
     is_untidy: bool,
     tidied: Instant,
+    /// When the sensor that may come next was last left word.
+    beat: Option<Instant>,
     /// Wakes a poll when the guard has refused something.
     refused: Arc<OwnedFd>,
     /// When a thread was refused something, oldest first; its system calls have not been seen to return since.
@@ -156,7 +165,7 @@ pub fn start(options: &Options) -> Result<Box<dyn Backend>, BackendError> {
         .map_or(vec![AttachMode::Lsm, AttachMode::FmodRet, AttachMode::Fallback], |mode| vec![mode]);
     let mut refusals = Vec::new();
     for mode in modes {
-        match LinuxBackend::start(object, &facts, mode, &refusals) {
+        match LinuxBackend::start(object, &facts, mode, &refusals, options.pins.as_deref()) {
             Ok(backend) => {
                 drop(facts);
                 sys::release_freed_memory();
@@ -179,30 +188,17 @@ impl LinuxBackend {
         facts: &Facts,
         mode: AttachMode,
         refusals: &[(AttachMode, String)],
+        pin_dir: Option<&Path>,
     ) -> Result<Self, BackendError> {
-        let wanted = hooks::of(mode, &facts.kernel);
-        if wanted.is_empty() {
-            return Err(BackendError::Unsupported(format!(
-                "attach mode {mode} is not built into this version"
-            )));
-        }
-        if mode == AttachMode::Lsm {
-            hooks::lsm_enabled().map_err(BackendError::Unsupported)?;
-        }
-        let globals = load::globals(&facts.offsets, &facts.settings);
-        let started = Instant::now();
-        let mut ebpf = load::load(object, &globals)?;
-        let object_ms = millis(started.elapsed());
-        let messages = Messages::of(&mut ebpf);
-        let mut modifying = Modifying::of(mode, object, &globals, &ebpf)?;
-        let mut running = Programs::new();
-        let (attached, programs) = attach(&mut ebpf, &wanted, &mut modifying, &mut running, facts)?;
+        let mut loaded = Loaded::of(object, facts, mode, pin_dir)?;
+        let messages = Messages::of(&mut loaded.ebpf);
         let mut statuses = unused(refusals);
-        statuses.extend(attached);
+        statuses.append(&mut loaded.statuses);
         if mode == AttachMode::Fallback {
             statuses.push(HookStatus { hook: "fanotify/open_perm".into(), state: HookState::Attached });
         }
-        let labels = labels(&ebpf)?;
+        itself::protect(&mut loaded.ebpf, pin_dir)?;
+        let labels = labels(&loaded.ebpf)?;
         let (known, refused) = (Known::default(), Arc::new(guard::event_fd()?));
         let guard = match mode {
             AttachMode::Fallback => {
@@ -210,11 +206,20 @@ impl LinuxBackend {
             }
             _ => None,
         };
-        let rings = Rings::new(&mut ebpf)?;
+        let mut rings = Rings::new(&mut loaded.ebpf)?;
+        let (mut kernel_tables, mut later) = (KernelTables::default(), Vec::new());
+        if loaded.is_taken_over {
+            kernel_tables = KernelTables::take_over(&mut loaded.ebpf)?;
+            later.push(Delivery::Loss(rings.take_over(loaded.running.left_out())));
+        }
+        loaded.complete()?;
         let mounts = MountTable::read().map_err(|source| BackendError::Io {
             attempt: format!("read {}", mounts::MOUNTINFO_PATH),
             source,
         })?;
+        let Loaded {
+            ebpf, modifying, running, programs, object_ms, pins, is_taken_over, predecessor, ..
+        } = loaded;
         Ok(Self {
             ebpf,
             _modifying: modifying,
@@ -222,14 +227,18 @@ impl LinuxBackend {
             mode,
             hooks: statuses,
             start: StartReport { types_ms: facts.types_ms, object_ms, programs },
+            is_taken_over,
+            predecessor,
             rings,
             decoder: Decoder { mounts },
             mounts_read: Instant::now(),
-            kernel_tables: KernelTables::default(),
+            kernel_tables,
+            pins,
             in_force: None,
             guard,
             collected: Vec::new(),
-            later: Vec::new(),
+            later,
+            beat: None,
             labels,
             known,
             messages,
@@ -252,7 +261,8 @@ impl LinuxBackend {
             .filter(|(_, rules)| rules.exceptions != 0 || rules.exec_rule != 0)
             .collect();
         drop(known);
-        self.kernel_tables.set_images(&mut self.ebpf, entries.into_iter())
+        let policy = in_force.tables.table.policy;
+        self.kernel_tables.set_images(&mut self.ebpf, policy, entries.into_iter())
     }
 
     fn refresh_mounts(&mut self) {
@@ -277,6 +287,17 @@ impl LinuxBackend {
 }
 
 impl LinuxBackend {
+    /// For the sensor that comes next, if what is in force now stays.
+    fn leave_word(&mut self) {
+        if self.pins.is_none() || self.beat.is_some_and(|at| at.elapsed() < BEAT_INTERVAL) {
+            return;
+        }
+        self.beat = Some(Instant::now());
+        if let Err(error) = self.rings.beat(self.programs.left_out()) {
+            tracing::warn!(%error, "the next sensor will not know until when this one read");
+        }
+    }
+
     /// After a burst, in a quiet moment.
     fn tidy_memory(&mut self) {
         if self.is_untidy && self.tidied.elapsed() >= TIDY_INTERVAL {
@@ -297,7 +318,44 @@ impl Backend for LinuxBackend {
     }
 
     fn install(&mut self, policy: &Installable) -> Result<Vec<RuleStatus>, BackendError> {
-        self.put_in_force(policy)
+        let statuses = self.put_in_force(policy)?;
+        if let Some(set) = self.predecessor.take() {
+            match rings::unread(&pins::map_of(&set, "COUNTERS")) {
+                Ok(unread) => self.later.push(Delivery::Loss(unread)),
+                Err(error) => tracing::error!(%error, "what the sensor before did not read is not known"),
+            }
+        }
+        // Only now: until here what another build left in force refused.
+        if let Some(pins) = &self.pins
+            && let Err(error) = pins.remove_others()
+        {
+            tracing::error!(%error, "the pins of another build stay; `treeline daemon --detach-all` removes everything");
+        }
+        Ok(statuses)
+    }
+
+    fn inherited(&mut self) -> Result<Option<Inherited>, BackendError> {
+        if !self.is_taken_over && self.predecessor.is_none() {
+            return Ok(None);
+        }
+        let head = self.kernel_tables.head(&mut self.ebpf)?;
+        let (generation, policy) = head.map_or((0, 0), |head| (head.generation, head.policy));
+        let members = track::labelled(self.labels.as_fd());
+        Ok(Some(Inherited { generation, policy, members }))
+    }
+
+    fn leave(&mut self) {
+        self.beat = None;
+        self.leave_word();
+        let Some(pins) = &self.pins else { return };
+        let count = track::labelled(self.labels.as_fd()).len();
+        if count > 0 {
+            tracing::warn!(
+                "{count} tracked processes live: what is pinned stays in force, and nobody reads until the next start"
+            );
+        } else if let Err(error) = pins.remove() {
+            tracing::error!(%error, "the pins stay; `treeline daemon --detach-all` removes them");
+        }
     }
 
     fn track(&mut self, request: &TrackRequest) -> Result<Vec<ProcessKey>, BackendError> {
@@ -350,43 +408,10 @@ impl Backend for LinuxBackend {
         }
         self.rings.losses(deliver);
         self.programs.losses(deliver);
+        self.leave_word();
         self.messages.flush();
         Ok(())
     }
-}
-
-/// Attaches the hooks of a mode, in their order.
-///
-/// # Errors
-/// The kernel's words about one that the mode cannot do without.
-fn attach(
-    ebpf: &mut Ebpf,
-    wanted: &[Hook],
-    modifying: &mut Option<Modifying>,
-    running: &mut Programs,
-    facts: &Facts,
-) -> Result<(Vec<HookStatus>, Vec<ProgramReport>), BackendError> {
-    let (mut statuses, mut programs) = (Vec::new(), Vec::new());
-    for hook in wanted {
-        let started = Instant::now();
-        let status = match (hook.kind, &mut *modifying) {
-            (HookKind::ModifyReturn, Some(modifying)) => modifying.attach(hook, &facts.kernel),
-            _ => load::attach(ebpf, hook, &facts.types),
-        };
-        let program = match hook.kind {
-            HookKind::ModifyReturn => modifying.as_ref().and_then(Modifying::latest),
-            _ => load::program(ebpf, hook),
-        };
-        if let (HookState::Attached, Some(program)) = (&status.state, program) {
-            running.watch(hook, hook.can_be_left_out(wanted), program);
-        }
-        programs.extend(report(&status, program, started.elapsed()));
-        if let (HookState::Failed { error }, true) = (&status.state, hook.essential) {
-            return Err(BackendError::Unsupported(format!("{}: {error}", status.hook)));
-        }
-        statuses.push(status);
-    }
-    Ok((statuses, programs))
 }
 
 /// For whoever wants to know what a start costs: the tests of kernels read it.
@@ -394,19 +419,6 @@ fn tell(backend: &LinuxBackend) {
     if let Ok(report) = serde_json::to_string(&backend.start) {
         tracing::debug!(target: "treeline::start", mode = %backend.mode, report);
     }
-}
-
-/// What it took to attach a hook; nothing where it is not attached.
-fn report(status: &HookStatus, program: Option<BorrowedFd<'_>>, took: Duration) -> Option<ProgramReport> {
-    if status.state != HookState::Attached {
-        return None;
-    }
-    let verified = bpf::info(program?).ok()?.verified_instructions;
-    Some(ProgramReport {
-        hook: status.hook.clone(),
-        verified_instructions: (verified > 0).then_some(verified),
-        load_ms: millis(took),
-    })
 }
 
 fn millis(duration: Duration) -> u64 {

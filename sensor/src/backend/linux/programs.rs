@@ -9,7 +9,7 @@
 //! preempt themselves (`preempt=full` or `lazy`).
 
 use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -41,11 +41,17 @@ impl Programs {
     }
 
     /// Counts for a program from now on. One whose descriptor cannot be duplicated is not counted for.
-    pub(super) fn watch(&mut self, hook: &Hook, matters: bool, program: BorrowedFd<'_>) {
-        if let Ok(program) = program.try_clone_to_owned() {
+    pub(super) fn watch(&mut self, hook: &Hook, matters: bool, program: impl AsFd) {
+        if let Ok(program) = program.as_fd().try_clone_to_owned() {
             let (name, target) = (hook.name(), hook.target);
-            self.programs.push(Watched { name, target, program, matters, left_out: 0 });
+            let left_out = bpf::info(program.as_fd()).map_or(0, |info| info.missed);
+            self.programs.push(Watched { name, target, program, matters, left_out });
         }
+    }
+
+    /// How often those that matter were left out, as far as it has been said.
+    pub(super) fn left_out(&self) -> u64 {
+        self.programs.iter().filter(|watched| watched.matters).map(|watched| watched.left_out).sum()
     }
 
     /// What the kernel has counted so far, in the order of attachment.

@@ -15,7 +15,7 @@ use treeline_abi::{
     },
 };
 use treeline_policy::compile::Tables;
-use zerocopy::{FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromBytes as _, FromZeros, Immutable, IntoBytes};
 
 use crate::backend::BackendError;
 
@@ -50,6 +50,8 @@ struct Filled {
 pub(super) struct KernelTables {
     filled: [Filled; paths::SLOTS as usize],
     images: Vec<[u8; size_of::<FileKey>()]>,
+    /// Files whose content another sensor knew, and the policy that its answers are for.
+    inherited: (u64, Vec<[u8; size_of::<FileKey>()]>),
     aliases: Vec<[u8; size_of::<AliasKey>()]>,
     /// The slot in force.
     active: Option<u32>,
@@ -59,6 +61,52 @@ impl KernelTables {
     /// The slot that the next policy goes to.
     pub(super) fn idle(&self) -> u32 {
         self.active.map_or(0, |slot| (slot + 1) % paths::SLOTS)
+    }
+
+    /// Takes over tables that another process has filled, whichever slot is in force.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`] when they cannot be read.
+    pub(super) fn take_over(ebpf: &mut Ebpf) -> Result<Self, BackendError> {
+        let active = u32::from_ne_bytes(array::<4>(ebpf, "ACTIVE")?.get(&0, 0).map_err(io)?).checked_sub(1);
+        let mut filled = <[Filled; paths::SLOTS as usize]>::default();
+        for slot in &mut filled {
+            slot.rules = RULES_MAX;
+        }
+        // Names do not say whose they are, and a later generation hashes with another seed: they go with this slot.
+        filled[active.unwrap_or(0) as usize % paths::SLOTS as usize].names =
+            keys(hash_map::<u64, [u8; size_of::<Name>()]>(ebpf, "NAMES")?.keys())?;
+        for key in keys(hash_map::<[u8; 8], [u8; size_of::<Device>()]>(ebpf, "DEVICES")?.keys())? {
+            filled[slot_of(&key)].devices.push(key);
+        }
+        for key in keys(hash_map::<[u8; size_of::<AncestorKey>()], u32>(ebpf, "ANCESTORS")?.keys())? {
+            filled[slot_of(&key)].ancestors.push(key);
+        }
+        for key in keys(edge_map(ebpf)?.keys())? {
+            filled[slot_of(&key)].edges.push(key);
+        }
+        for key in keys(lpm::<8>(ebpf, "PREFIXES4")?.keys())? {
+            filled[slot_of(&key.data())].prefixes4.push((key.prefix_len(), key.data()));
+        }
+        for key in keys(lpm::<20>(ebpf, "PREFIXES6")?.keys())? {
+            filled[slot_of(&key.data())].prefixes6.push((key.prefix_len(), key.data()));
+        }
+        let images = hash_map::<[u8; size_of::<FileKey>()], [u8; size_of::<ImageRules>()]>(ebpf, "IMAGES")?;
+        let images = keys(images.keys())?;
+        let aliases = keys(alias_map(ebpf)?.keys())?;
+        let mut this = Self { filled, aliases, active, ..Self::default() };
+        this.inherited = (this.head(ebpf)?.map_or(0, |head| head.policy), images);
+        Ok(this)
+    }
+
+    /// The head of the table in force, if there is one.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`] when it cannot be read.
+    pub(super) fn head(&self, ebpf: &mut Ebpf) -> Result<Option<Table>, BackendError> {
+        let Some(slot) = self.active else { return Ok(None) };
+        let bytes = array::<{ size_of::<Table>() }>(ebpf, "TABLES")?.get(&slot, 0).map_err(io)?;
+        Ok(Table::read_from_bytes(&bytes).ok())
     }
 
     /// Fills the idle slot and puts it in force.
@@ -111,22 +159,29 @@ impl KernelTables {
         Ok(())
     }
 
-    /// Replaces what is known of files by content.
+    /// Replaces what is known of files by content. What another sensor knew stays as long as `policy` is that of its
+    /// answers.
     ///
     /// # Errors
     /// [`BackendError::Io`] when the table is full.
     pub(super) fn set_images(
         &mut self,
         ebpf: &mut Ebpf,
+        policy: u64,
         images: impl Iterator<Item = (FileKey, ImageRules)>,
     ) -> Result<(), BackendError> {
         let mut map = hash_map::<[u8; size_of::<FileKey>()], [u8; size_of::<ImageRules>()]>(ebpf, "IMAGES")?;
-        let stale = std::mem::take(&mut self.images);
+        let mut stale = std::mem::take(&mut self.images);
+        if self.inherited.0 != policy {
+            stale.append(&mut self.inherited.1);
+            stale.sort_unstable();
+            stale.dedup();
+        }
         for (key, rules) in images {
             map.insert(bytes::<_, 32>(&key), bytes::<_, 16>(&rules), 0).map_err(io)?;
             self.images.push(bytes(&key));
         }
-        for key in stale.iter().filter(|key| !self.images.contains(key)) {
+        for key in stale.iter().filter(|key| !self.images.contains(key) && !self.inherited.1.contains(key)) {
             map.remove(key).map_err(io)?;
         }
         Ok(())
@@ -274,6 +329,16 @@ fn bytes<T: IntoBytes + Immutable, const N: usize>(value: &T) -> [u8; N] {
     let mut out = <[u8; N]>::new_zeroed();
     out.copy_from_slice(value.as_bytes());
     out
+}
+
+/// Which slot a key belongs to; all that carry one begin with it.
+fn slot_of(key: &[u8]) -> usize {
+    let slot = key.first_chunk().map_or(0, |slot| u32::from_ne_bytes(*slot));
+    slot as usize % paths::SLOTS as usize
+}
+
+fn keys<K>(keys: impl Iterator<Item = Result<K, MapError>>) -> Result<Vec<K>, BackendError> {
+    keys.collect::<Result<_, _>>().map_err(io)
 }
 
 fn missing(name: &str) -> BackendError {

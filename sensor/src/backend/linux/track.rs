@@ -11,7 +11,7 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 use treeline_abi::{Label, LabelFlags};
-use treeline_event::ProcessKey;
+use treeline_event::{ProcessKey, SessionId};
 
 use super::sys;
 use crate::backend::{BackendError, TrackRequest};
@@ -54,6 +54,20 @@ pub(super) fn track(labels: BorrowedFd<'_>, request: &TrackRequest) -> Result<Ve
         }
     }
     Ok(keys)
+}
+
+/// The processes that have a label, with their sessions, as /proc shows them.
+pub(super) fn labelled(labels: BorrowedFd<'_>) -> Vec<(SessionId, ProcessKey)> {
+    let Ok(listing) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = listing.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| {
+        let (pidfd, key) = child(pid)?;
+        let label = sys::label(labels, pidfd.as_fd()).ok().flatten()?;
+        // What has ended and waits to be reaped does nothing any more.
+        let ends = fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+        (!ends).then_some((SessionId(label.session), key))
+    })
+    .collect()
 }
 
 fn set(
@@ -114,7 +128,7 @@ fn children_of(parents: &BTreeSet<u32>) -> Vec<u32> {
     pids.filter(|pid| fields(*pid).is_ok_and(|(parent, _)| parents.contains(&parent))).collect()
 }
 
-fn key_of(pid: u32) -> io::Result<ProcessKey> {
+pub(super) fn key_of(pid: u32) -> io::Result<ProcessKey> {
     fields(pid).map(|(_, start_ticks)| ProcessKey { pid, start_ticks })
 }
 

@@ -60,7 +60,7 @@ pub(super) fn look(
             "not looked at: no daemon runs, and only root can load kernel programs",
             "`sudo treeline doctor` loads and attaches them, looks, and detaches them",
         )),
-        Err(_) => match adapters::kernel_backend(config.mode) {
+        Err(_) => match adapters::kernel_backend(config.mode, None) {
             Ok(backend) => Ok(of_trial(backend.capabilities(), policy)),
             Err(error) => Err(Check {
                 state: CheckState::Bad,

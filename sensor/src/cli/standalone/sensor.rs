@@ -22,6 +22,7 @@ use crate::{
     control::{line::Line, peer},
     daemon::{
         adapters,
+        itself::OwnFiles,
         lock::LockError,
         sensor::Registration,
         start::{Running, Settings},
@@ -81,9 +82,10 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
         log_dir: args.log,
         state_dir: args.state,
         unenforceable: args.unenforceable,
+        own: OwnFiles { directories: Vec::new(), files: std::env::current_exe().into_iter().collect() },
     };
     let mode = args.mode;
-    let running = Running::start(settings, || adapters::kernel_backend(mode)).map_err(explain)?;
+    let running = Running::start(settings, || adapters::kernel_backend(mode, None)).map_err(explain)?;
     let origin = if args.origin == "claude" { "claude" } else { "run" };
     let outcome = observe(&running, &mut line, origin, words);
     let reason = match &outcome {

@@ -32,7 +32,7 @@ pub fn parity(seed: u64, cases: u64) -> Result<u64, BackendError> {
     let kernel = offsets::Kernel::read(offsets::BTF_PATH).map_err(|error| unsupported(&error))?;
     let found = kernel.offsets().map_err(|error| unsupported(&error))?;
     let settings = hooks::settings(&kernel);
-    let mut ebpf = load::load(object, &load::globals(&found, &settings))?;
+    let mut ebpf = load::load(object, &load::globals(&found, &settings), &[])?;
     drop(kernel);
     load_program(&mut ebpf).map_err(|error| unsupported(&error))?;
     let mut kernel_tables = KernelTables::default();

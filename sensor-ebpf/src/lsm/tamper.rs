@@ -1,0 +1,357 @@
+//! The sensor protects itself: what a tracked task tries against its processes, maps, programs and filesystems is
+//! refused, whoever the task is (root included), whatever the policy says.
+//!
+//! Its files are protected by a rule of the policy's tables, see `sensor/src/daemon/itself.rs`. The functions
+//! `security_*` take the same arguments as these hooks.
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, lsm},
+    programs::{BtfTracePointContext, LsmContext},
+};
+use treeline_abi::{
+    Kind, Offsets, Verdict,
+    record::Tampering,
+    sensor::{ObjectKey, TICK_NS},
+};
+
+use super::REFUSED;
+use crate::{
+    emit,
+    kernel::{copy_kernel_str, offset, read},
+    lifecycle::subject,
+    maps::{OBJECTS, SENSORS},
+    scratch::Scratch,
+    tasks::{self, TaskIds},
+};
+
+/// The access is only asked about (include/linux/ptrace.h): `ps` does so for every process that it lists.
+const PTRACE_MODE_NOAUDIT: u32 = 4;
+/// `PROC_SUPER_MAGIC` (include/uapi/linux/magic.h).
+const PROC_MAGIC: u64 = 0x9fa0;
+/// `CGROUP2_SUPER_MAGIC`, `CGROUP_SUPER_MAGIC` (as above).
+const CGROUP2_MAGIC: u64 = 0x6367_7270;
+const CGROUP_MAGIC: u64 = 0x0027_e0eb;
+/// `READING_MODULE`, `READING_KEXEC_IMAGE`, `READING_KEXEC_INITRAMFS` (include/linux/kernel_read_file.h).
+const CODE: [u32; 3] = [2, 3, 4];
+
+/// `BPF_PROG_LOAD`.
+const LOAD: i32 = 5;
+/// `BPF_LINK_GET_FD_BY_ID` (Linux 5.8).
+const LINK_BY_ID: i32 = 30;
+/// Types of programs (`enum bpf_prog_type`) that can look into other processes or act on them, as bits: kprobe,
+/// tracepoint, perf_event, raw_tracepoint (also writable), tracing, struct_ops, ext, lsm, syscall. Those for sockets and
+/// control groups are not among them.
+const DANGEROUS: u64 =
+    1 << 2 | 1 << 5 | 1 << 7 | 1 << 17 | 1 << 24 | 1 << 26 | 1 << 27 | 1 << 28 | 1 << 29 | 1 << 31;
+
+/// With it in `what`, [`report`] only records.
+const RECORDED: u32 = 1 << 16;
+
+/// Records what was tried, and refuses it. Without working memory it is refused all the same, and counted.
+#[inline(never)]
+fn report(session: u64, what: u32, number: u32, pid: u32, start_ns: u64) -> i32 {
+    let (verdict, result) = if what & RECORDED != 0 { (Verdict::Audit, 0) } else { (Verdict::Deny, REFUSED) };
+    let Some(scratch) = Scratch::take() else {
+        emit::failed(Kind::Tamper);
+        return result;
+    };
+    emit::begin(scratch, Kind::Tamper, session, &subject());
+    scratch.header.verdict = verdict as u8;
+    scratch.header.result = result;
+    scratch.header.detail = what & !RECORDED;
+    scratch.header.port = number;
+    scratch.header.peer_pid = pid;
+    scratch.header.peer_start_ns = start_ns;
+    emit::send(scratch, Kind::Tamper, 0);
+    scratch.release();
+    result
+}
+
+/// The identity of a task, if it is the sensor's.
+#[inline(always)]
+fn sensor(task: u64) -> Option<TaskIds> {
+    let ids = tasks::ids(task);
+    // SAFETY: the value is copied at once.
+    let began = unsafe { SENSORS.get(&ids.pid) }.copied()?;
+    (began == ids.start_ns / TICK_NS).then_some(ids)
+}
+
+#[inline(always)]
+fn on_task(task: u64, what: Tampering, number: u32) -> i32 {
+    let Some(label) = tasks::current_label() else {
+        return 0;
+    };
+    match sensor(task) {
+        Some(ids) => report(label.session, what as u32, number, ids.pid, ids.start_ns),
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn on_object(kind: u32, id: u32, what: Tampering) -> i32 {
+    let Some(label) = tasks::current_label() else {
+        return 0;
+    };
+    // SAFETY: only whether there is one counts.
+    if unsafe { OBJECTS.get(&ObjectKey { kind, id }) }.is_none() {
+        return 0;
+    }
+    report(label.session, what as u32, id, 0, 0)
+}
+
+macro_rules! task_hook {
+    ($hook:ident, $name:literal, $args:literal, $what:ident, $number:expr) => {
+        #[lsm(hook = $name)]
+        pub(crate) fn $hook(ctx: LsmContext) -> i32 {
+            let earlier: i32 = ctx.arg($args);
+            if earlier != 0 {
+                return earlier;
+            }
+            let number: fn(&LsmContext) -> u32 = $number;
+            on_task(ctx.arg(0), Tampering::$what, number(&ctx))
+        }
+    };
+}
+
+task_hook!(task_setnice, "task_setnice", 2, Schedule, |ctx| ctx.arg::<i32>(1) as u32);
+task_hook!(task_setioprio, "task_setioprio", 2, Schedule, |ctx| ctx.arg::<i32>(1) as u32);
+task_hook!(task_setscheduler, "task_setscheduler", 1, Schedule, |_| 0);
+task_hook!(task_setrlimit, "task_setrlimit", 3, Limit, |ctx| ctx.arg::<u32>(1));
+task_hook!(task_movememory, "task_movememory", 1, Memory, |_| 0);
+
+/// Every way of sending one: `kill`, `tgkill`, `pidfd_send_signal`, `rt_sigqueueinfo`. Signal 0 only asks.
+#[lsm(hook = "task_kill")]
+pub(crate) fn task_kill(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(4);
+    if earlier != 0 {
+        return earlier;
+    }
+    let signal: u32 = ctx.arg(2);
+    if signal == 0 {
+        return 0;
+    }
+    on_task(ctx.arg(0), Tampering::Signal, signal)
+}
+
+/// A signal that a file sends to its owner (`F_SETOWN`, `F_SETSIG`). Whoever made the file ready need not be the task
+/// that runs now, and the sensor asks for no such signal: nobody's are delivered.
+#[lsm(hook = "file_send_sigiotask")]
+pub(crate) fn file_send_sigiotask(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(3);
+    if earlier != 0 {
+        return earlier;
+    }
+    let task: u64 = ctx.arg(0);
+    let Some(ids) = sensor(task) else {
+        return 0;
+    };
+    match tasks::current_label() {
+        Some(label) => {
+            let signal: u32 = ctx.arg(2);
+            report(label.session, Tampering::Signal as u32, signal, ids.pid, ids.start_ns)
+        }
+        None => REFUSED,
+    }
+}
+
+#[lsm(hook = "ptrace_access_check")]
+pub(crate) fn ptrace_access_check(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(2);
+    if earlier != 0 {
+        return earlier;
+    }
+    let mode: u32 = ctx.arg(1);
+    if mode & PTRACE_MODE_NOAUDIT == 0 {
+        return on_task(ctx.arg(0), Tampering::Trace, mode);
+    }
+    match tasks::current_label() {
+        Some(_) if sensor(ctx.arg(0)).is_some() => REFUSED,
+        _ => 0,
+    }
+}
+
+#[lsm(hook = "bpf_map")]
+pub(crate) fn bpf_map(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(2);
+    if earlier != 0 {
+        return earlier;
+    }
+    let map: u64 = ctx.arg(0);
+    on_object(ObjectKey::MAP, read(map + offset!(map_id)), Tampering::Map)
+}
+
+#[lsm(hook = "bpf_prog")]
+pub(crate) fn bpf_prog(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(1);
+    if earlier != 0 {
+        return earlier;
+    }
+    let program: u64 = ctx.arg(0);
+    let aux: u64 = read(program + offset!(prog_aux));
+    on_object(ObjectKey::PROGRAM, read(aux + offset!(prog_aux_id)), Tampering::Program)
+}
+
+/// Links have no hook of their own. `BPF_LINK_DETACH` and `BPF_LINK_UPDATE` take a descriptor; links of the programs that
+/// refuse (trampolines) know neither.
+#[inline(always)]
+fn on_command(command: i32, attributes: u64) -> i32 {
+    match command {
+        // `link_id` is the first member of its part of `union bpf_attr`, which the kernel has copied.
+        LINK_BY_ID => on_object(ObjectKey::LINK, read(attributes), Tampering::Link),
+        LOAD => on_load(read(attributes)),
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn on_load(kind: u32) -> i32 {
+    if kind > 63 || DANGEROUS >> kind & 1 == 0 {
+        return 0;
+    }
+    match tasks::current_label() {
+        Some(label) => report(label.session, Tampering::Load as u32, kind, 0, 0),
+        None => 0,
+    }
+}
+
+/// Since Linux 6.16 the hook is told whether the kernel itself calls.
+#[lsm(hook = "bpf")]
+pub(crate) fn bpf(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(4);
+    if earlier != 0 {
+        return earlier;
+    }
+    on_command(ctx.arg(0), ctx.arg(1))
+}
+
+#[lsm(hook = "bpf")]
+pub(crate) fn bpf_plain(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(3);
+    if earlier != 0 {
+        return earlier;
+    }
+    on_command(ctx.arg(0), ctx.arg(1))
+}
+
+/// What is pinned goes when its filesystem does.
+#[lsm(hook = "sb_umount")]
+pub(crate) fn sb_umount(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(2);
+    if earlier != 0 {
+        return earlier;
+    }
+    let mount: u64 = ctx.arg(0);
+    let superblock: u64 = read(mount + offset!(mount_sb));
+    on_object(ObjectKey::FILESYSTEM, read(superblock + offset!(sb_dev)), Tampering::Unmount)
+}
+
+/// A module or a kernel from memory (`init_module`, `kexec_load`).
+#[lsm(hook = "kernel_load_data")]
+pub(crate) fn kernel_load_data(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(2);
+    if earlier != 0 {
+        return earlier;
+    }
+    on_kernel(ctx.arg(0))
+}
+
+/// The same from a file (`finit_module`, `kexec_file_load`).
+#[lsm(hook = "kernel_read_file")]
+pub(crate) fn kernel_read_file(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(3);
+    if earlier != 0 {
+        return earlier;
+    }
+    on_kernel(ctx.arg(1))
+}
+
+#[inline(always)]
+fn on_kernel(what: u32) -> i32 {
+    if !CODE.contains(&what) {
+        return 0;
+    }
+    match tasks::current_label() {
+        Some(label) => report(label.session, Tampering::Kernel as u32, what, 0, 0),
+        None => 0,
+    }
+}
+
+/// Whether a file that is opened for writing is a way to the sensor in procfs or among the control groups; refused and
+/// recorded then.
+#[inline(never)]
+pub(crate) fn refuses_to_write(file: u64, session: u64) -> i32 {
+    if offset!(sb_magic) == Offsets::ABSENT as u64 {
+        return 0;
+    }
+    let inode: u64 = read(file + offset!(file_inode));
+    let superblock: u64 = read(inode + offset!(inode_sb));
+    let dentry: u64 = read(file + offset!(file_path) + offset!(path_dentry));
+    match read::<u64>(superblock + offset!(sb_magic)) {
+        PROC_MAGIC => in_procfs(inode, dentry, session),
+        CGROUP2_MAGIC | CGROUP_MAGIC => among_cgroups(dentry, session),
+        _ => 0,
+    }
+}
+
+/// By the process that the inode stands for: each mount of procfs is a filesystem of its own (Linux 5.8), and a thread
+/// has a directory there that no listing shows.
+#[inline(always)]
+fn in_procfs(inode: u64, dentry: u64, session: u64) -> i32 {
+    if offset!(proc_inode_pid) == Offsets::ABSENT as u64 || offset!(task_pid_links) == Offsets::ABSENT as u64
+    {
+        return 0;
+    }
+    let pid: u64 = read(inode - offset!(proc_inode_inode) + offset!(proc_inode_pid));
+    if pid == 0 {
+        let is_trigger = name(dentry) == words(b"sysrq-trigger\0\0\0");
+        return if is_trigger { report(session, Tampering::SysRq as u32, 0, 0, 0) } else { 0 };
+    }
+    let node: u64 = read(pid + offset!(pid_tasks));
+    if node == 0 {
+        return 0;
+    }
+    match sensor(node - offset!(task_pid_links)) {
+        Some(ids) => report(session, Tampering::ProcFile as u32, 0, ids.pid, ids.start_ns),
+        None => 0,
+    }
+}
+
+/// A group that is frozen or killed, or has no share of a processor, takes the sensor along.
+#[inline(always)]
+fn among_cgroups(dentry: u64, session: u64) -> i32 {
+    let group: u64 = read(read::<u64>(dentry + offset!(dentry_parent)) + offset!(dentry_inode));
+    let key = ObjectKey { kind: ObjectKey::CGROUP, id: read::<u64>(group + offset!(inode_ino)) as u32 };
+    // SAFETY: only whether there is one counts.
+    if unsafe { OBJECTS.get(&key) }.is_none() {
+        return 0;
+    }
+    report(session, Tampering::Cgroup as u32, key.id, 0, 0)
+}
+
+/// A task was put into another control group. No hook could refuse it, so it is recorded: a sensor that stands still
+/// there is started anew by whoever watches it.
+#[btf_tracepoint(function = "cgroup_attach_task")]
+pub(crate) fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
+    let task: u64 = ctx.arg(2);
+    let Some(label) = tasks::current_label() else {
+        return 0;
+    };
+    if let Some(ids) = sensor(task) {
+        report(label.session, Tampering::Cgroup as u32 | RECORDED, 0, ids.pid, ids.start_ns);
+    }
+    0
+}
+
+/// The first bytes of a file's name.
+#[inline(always)]
+fn name(dentry: u64) -> [u64; 2] {
+    let mut name = [0u64; 2];
+    copy_kernel_str(name.as_mut_ptr().cast(), 16, read(dentry + offset!(dentry_name)));
+    name
+}
+
+#[inline(always)]
+const fn words(name: &[u8; 16]) -> [u64; 2] {
+    // SAFETY: both are sixteen bytes, and every bit pattern is a number.
+    unsafe { core::mem::transmute(*name) }
+}

@@ -1,0 +1,118 @@
+//! The rule by which the sensor's own files are protected, whatever the policy says: it is added to every policy.
+
+use std::path::{Path, PathBuf};
+
+use treeline_event::SELF_RULE;
+use treeline_policy::{
+    Policy,
+    glob::{Anchor, Component, Glob},
+    policy::{FileOperation, Kind, Mode, Operations, Rule, Severity},
+    source::{Span, Spanned},
+};
+
+/// What agents may do with the sensor's files is read them.
+const OPERATIONS: [FileOperation; 5] = [
+    FileOperation::Write,
+    FileOperation::Create,
+    FileOperation::Delete,
+    FileOperation::Rename,
+    FileOperation::Link,
+];
+
+/// The sensor's files.
+#[derive(Clone, Debug, Default)]
+pub struct OwnFiles {
+    /// Directories that are its own, with all that is in them.
+    pub directories: Vec<PathBuf>,
+    /// Single files.
+    pub files: Vec<PathBuf>,
+}
+
+impl OwnFiles {
+    /// Adds the rule, in its place.
+    pub fn protect(&self, policy: &mut Policy) {
+        let directories = self.directories.iter().filter_map(|path| glob(path, true));
+        let paths: Vec<_> =
+            directories.chain(self.files.iter().filter_map(|path| glob(path, false))).collect();
+        let at = policy.rules.partition_point(|rule| rule.id.as_str() < SELF_RULE);
+        if paths.is_empty() || policy.rules.get(at).is_some_and(|rule| rule.id == SELF_RULE) {
+            return;
+        }
+        let kind = Kind::File { paths, operations: OPERATIONS.into_iter().collect::<Operations>() };
+        policy.rules.insert(
+            at,
+            Rule {
+                id: SELF_RULE.to_owned(),
+                mode: Mode::Enforce,
+                severity: Severity::High,
+                reason: "the sensor protects itself".to_owned(),
+                kind,
+                exceptions: Vec::new(),
+                span: Span::default(),
+            },
+        );
+    }
+}
+
+/// A file's own path as a pattern, without meaning to its characters; nothing for a path that is not there or is the root.
+fn glob(path: &Path, with_content: bool) -> Option<Spanned<Glob>> {
+    use std::os::unix::ffi::OsStrExt as _;
+    // Links are followed: rules are about files' own paths. What will be made later stands in a directory that is there.
+    let own = path.canonicalize().ok().or_else(|| {
+        let parent = path.parent()?.canonicalize().ok()?;
+        Some(parent.join(path.file_name()?))
+    })?;
+    let names = own.components().filter_map(|part| match part {
+        std::path::Component::Normal(name) => Some(Component::Literal(name.as_bytes().to_vec())),
+        _ => None,
+    });
+    let mut components: Vec<_> = names.collect();
+    if components.is_empty() {
+        return None;
+    }
+    if with_content {
+        components.push(Component::Globstar);
+    }
+    Some(Spanned { value: Glob { anchor: Anchor::Root, components }, span: Span::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+version: 1
+name: test
+mode: monitor
+rules:
+  - {id: zoo, kind: file, paths: [/zoo/**], reason: x}
+  - {id: ant, kind: file, paths: [/ant/**], reason: x}
+";
+
+    #[test]
+    fn the_rule_is_in_its_place_once() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let own = OwnFiles { directories: vec![dir.path().into()], files: vec![dir.path().join("socket*")] };
+        let mut policy = treeline_policy::parse("test", TEXT).expect("a good policy");
+        own.protect(&mut policy);
+        own.protect(&mut policy);
+        let ids: Vec<_> = policy.rules.iter().map(|rule| rule.id.as_str()).collect();
+        assert_eq!(ids, ["ant", SELF_RULE, "zoo"]);
+        let rule = policy.rule(SELF_RULE).expect("found by its id");
+        assert_eq!(rule.mode, Mode::Enforce);
+        let matches =
+            |path: &str| rule.kind.globs().iter().any(|glob| glob.value.matches([], path.as_bytes()));
+        let path = dir.path().canonicalize().expect("it is there");
+        let path = path.to_str().expect("UTF-8");
+        assert!(matches(&format!("{path}/a/b")) && matches(path));
+        assert!(!matches("/tmp") && !matches("/"));
+    }
+
+    #[test]
+    fn nothing_to_protect_makes_no_rule() {
+        let mut policy = treeline_policy::parse("test", TEXT).expect("a good policy");
+        OwnFiles { directories: vec!["/".into()], files: vec!["/nonexistent/a/b".into()] }
+            .protect(&mut policy);
+        assert_eq!(policy.rules.len(), 2);
+    }
+}
