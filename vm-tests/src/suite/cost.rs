@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::daemon::Daemon;
-use super::{Group, stage};
+use super::{Group, attach::Attach, stage};
 use crate::act::load::{Cost, LOADS};
 use crate::guest::group::Report;
 
@@ -68,7 +68,7 @@ fn run(report: &Report) -> Result<()> {
 
 fn with_sensor(report: &Report) -> Result<()> {
     measure(report, Beside::Nothing, &[stage::ACT, "act", "load"], &[])?;
-    let daemon = Daemon::start("cost", POLICY)?;
+    let daemon = Daemon::start("cost", POLICY, Attach::Lsm)?;
     let inside = daemon.verb(&["run", "--", stage::ACT, "act", "load"]);
     measure(report, Beside::SensorOutside, &[stage::ACT, "act", "load"], &[])?;
     measure_with(report, Beside::SensorInside, &inside, &[])?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::session::TREELINE;
+use super::{attach::Attach, session::TREELINE};
 
 /// How long a daemon may take to answer and to end, in the guest's own time: in an emulated guest the kernel checks its
 /// programs for a minute or more.
@@ -17,24 +17,25 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// A running daemon; it is ended when it is dropped.
 pub(crate) struct Daemon {
     child: Child,
-    config: String,
     state: String,
 }
 
 impl Daemon {
-    /// Starts one called `name` with this policy and waits until it answers.
-    pub(crate) fn start(name: &str, policy: &str) -> Result<Self> {
-        let state = format!("/var/lib/treeline-guest-{name}");
+    /// Starts one called `name`, which may have run before, with this policy, and waits until it answers.
+    pub(crate) fn start(name: &str, policy: &str, attach: Attach) -> Result<Self> {
+        let state = home(name);
         fs::create_dir_all(&state).with_context(|| format!("creating {state}"))?;
-        let (config, policy_path) = (format!("{state}/treeline.toml"), format!("{state}/policy.yaml"));
+        let (config, policy_path) = (config(&state), format!("{state}/policy.yaml"));
         fs::write(&policy_path, policy).with_context(|| format!("writing {policy_path}"))?;
         let text = format!(
             "socket = \"{state}/socket\"\nlog_dir = \"{state}/log\"\nstate_dir = \"{state}/state\"\npolicy = \
-             \"{policy_path}\"\nmode = \"lsm\"\n"
+             \"{policy_path}\"\npin_dir = \"{}\"\nmode = \"{}\"\nunenforceable = \"observe\"\n",
+            pins(name),
+            attach.word()
         );
         fs::write(&config, text).with_context(|| format!("writing {config}"))?;
-        let child = treeline(&config, &["daemon"]).spawn().context("starting the daemon")?;
-        let mut daemon = Self { child, config, state };
+        let child = treeline(&state, &["daemon"]).spawn().context("starting the daemon")?;
+        let mut daemon = Self { child, state };
         daemon.wait_for_answer()?;
         Ok(daemon)
     }
@@ -55,7 +56,7 @@ impl Daemon {
 
     /// A verb of `treeline` that asks this daemon.
     pub(crate) fn verb(&self, words: &[&str]) -> Command {
-        treeline(&self.config, words)
+        treeline(&self.state, words)
     }
 
     /// What `treeline status --json` prints.
@@ -71,6 +72,23 @@ impl Daemon {
         })
     }
 
+    /// Kills it, as nothing that it could prepare for does.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill().context("killing the daemon")?;
+        self.child.wait().context("waiting for the daemon")?;
+        Ok(())
+    }
+
+    /// Whether it runs still.
+    pub(crate) fn is_alive(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait().context("looking after the daemon")?.is_none())
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        signal(self.child.id(), name)
+    }
+
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
@@ -78,7 +96,7 @@ impl Daemon {
 
     /// Ends it as systemd would and has its log verified.
     pub(crate) fn stop(mut self) -> Result<()> {
-        signal(self.child.id(), "TERM")?;
+        self.signal("TERM")?;
         let started = Instant::now();
         while self.child.try_wait().context("waiting for the daemon")?.is_none() {
             ensure!(started.elapsed() < PATIENCE, "the daemon did not end within {} s", PATIENCE.as_secs());
@@ -104,9 +122,24 @@ impl Drop for Daemon {
     }
 }
 
-fn treeline(config: &str, words: &[&str]) -> Command {
+/// Where a daemon of this name keeps everything.
+pub(crate) fn home(name: &str) -> String {
+    format!("/var/lib/treeline-guest-{name}")
+}
+
+/// Where it pins.
+pub(crate) fn pins(name: &str) -> String {
+    format!("/sys/fs/bpf/treeline-guest-{name}")
+}
+
+fn config(state: &str) -> String {
+    format!("{state}/treeline.toml")
+}
+
+/// A verb of `treeline` with the configuration of the daemon that keeps everything here.
+pub(crate) fn treeline(state: &str, words: &[&str]) -> Command {
     let mut command = Command::new(TREELINE);
-    command.args(words).env("TREELINE_CONFIG", config).stdin(Stdio::null()).stdout(Stdio::null());
+    command.args(words).env("TREELINE_CONFIG", config(state)).stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
 

@@ -84,10 +84,10 @@ fn run(mode: Mode, report: &Report) -> Result<()> {
 
 /// Runs of programs that the kernel left out because a task was preempted in them (THREATS.md), which it does in an
 /// emulated guest more often than elsewhere. So many cases can have come to something else.
-struct LeftOut(u64);
+pub(super) struct LeftOut(u64);
 
 impl LeftOut {
-    fn of(entries: &[Entry], report: &Report) -> Self {
+    pub(super) fn of(entries: &[Entry], report: &Report) -> Self {
         let count: u64 = entries.iter().map(Entry::left_out).sum();
         if count > 0 {
             report.note("runs-left-out", count.to_string());
@@ -95,7 +95,7 @@ impl LeftOut {
         Self(count)
     }
 
-    fn report(&mut self, report: &Report, case: &str, result: Result<()>) {
+    pub(super) fn report(&mut self, report: &Report, case: &str, result: Result<()>) {
         match result {
             Err(error) if self.0 > 0 => {
                 self.0 -= 1;

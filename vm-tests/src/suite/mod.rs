@@ -10,6 +10,8 @@ mod daemon;
 mod guard;
 mod matrix;
 mod parity;
+mod pins;
+mod selfguard;
 pub(crate) mod session;
 mod soak;
 pub(crate) mod stage;
@@ -51,6 +53,8 @@ pub(crate) const GROUPS: &[Group] = &[
     adopt::GROUP,
     matrix::GROUP,
     parity::GROUP,
+    selfguard::GROUP,
+    pins::GROUP,
 ];
 
 /// Groups that run only when they are asked for by name: they measure.

@@ -16,7 +16,7 @@ use treeline_vm_tests::MINUTES_PARAMETER;
 
 use super::cost::POLICY;
 use super::daemon::Daemon;
-use super::{Group, stage};
+use super::{Group, attach::Attach, stage};
 use crate::guest::group::Report;
 
 const LIFECYCLE: &str = "no-lifecycle-event-is-lost";
@@ -65,7 +65,7 @@ fn run(report: &Report) -> Result<()> {
         );
     }
     let minutes = minutes()?;
-    let daemon = Daemon::start("soak", POLICY)?;
+    let daemon = Daemon::start("soak", POLICY, Attach::Lsm)?;
     let mut sessions = [stress(&daemon, minutes)?, builds(&daemon)?];
     let samples = watch(report, &daemon, Duration::from_secs(minutes * 60))?;
     fs::write(STOP, "").with_context(|| format!("creating {STOP}"))?;

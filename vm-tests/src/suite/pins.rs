@@ -1,0 +1,214 @@
+//! What the daemon puts in force outlives it: however it ends, its sessions stay guarded until it is back, or until root
+//! takes everything away.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::attach::Attach;
+use super::daemon::{self, Daemon};
+use super::{Group, stage};
+use crate::guest::group::Report;
+
+const NAME: &str = "pins";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const WATCHED: &str = "denied-while-the-daemon-runs";
+const KILLED: &str = "after-kill-9";
+const ADOPTED: &str = "denied-when-the-daemon-is-back";
+const KEPT: &str = "what-happened-meanwhile-is-in-the-log";
+const UNREAD: &str = "the-log-says-how-long-nobody-read";
+const SESSION: &str = "the-session-goes-on";
+const STOPPED: &str = "after-a-stop-with-a-live-session";
+const REPLACED: &str = "denied-by-another-build-of-the-daemon";
+const REMOVED: &str = "one-set-of-pins-is-left-by-it";
+const DETACHED: &str = "allowed-after-detach-all";
+const EMPTY: &str = "nothing-is-left-after-detach-all";
+
+const SAID: &str = "the-log-says-that-everything-was-detached";
+
+const CASES: [&str; 12] =
+    [WATCHED, KILLED, ADOPTED, STOPPED, REPLACED, REMOVED, KEPT, UNREAD, SESSION, DETACHED, SAID, EMPTY];
+
+pub(super) const GROUP: Group = Group {
+    name: "pins",
+    cases: || CASES.map(str::to_owned).into(),
+    run,
+    needs_sensor: true,
+    timeout_s: 1800,
+};
+
+/// Reads the key whenever it is told to, and leaves the exit status of `cat`.
+const SUBJECT: &str = "for step in watched killed adopted stopped replaced detached; do \
+    while ! test -e /home/dev/work/$step.go; do sleep 0.1; done; \
+    cat /home/dev/.ssh/id_ed25519 >/dev/null 2>&1; echo $? >/home/dev/work/$step.tmp; \
+    mv /home/dev/work/$step.tmp /home/dev/work/$step.status; done";
+
+/// Prints how many kernel programs there are: bpf(BPF_PROG_GET_NEXT_ID).
+const COUNT: &str = "
+import ctypes, struct
+libc, last, count = ctypes.CDLL(None), 0, 0
+while True:
+    attributes = ctypes.create_string_buffer(struct.pack('III', last, 0, 0), 64)
+    if libc.syscall(321, 11, attributes, 64) != 0: break
+    last, count = struct.unpack_from('II', attributes)[1], count + 1
+print(count)
+";
+
+fn run(report: &Report) -> Result<()> {
+    stage::prepare()?;
+    let (before, attach) = (programs()?, Attach::of_guest()?);
+    let daemon = start(attach)?;
+    let mut subject = daemon
+        .verb(&["run", "--", "/usr/bin/bash", "-c", SUBJECT])
+        .stderr(Stdio::null())
+        .spawn()
+        .context("starting the subject")?;
+    let result = phases(report, daemon, attach, before);
+    finish(&mut subject);
+    result
+}
+
+fn start(attach: Attach) -> Result<Daemon> {
+    Daemon::start(NAME, &stage::policy("enforce"), attach)
+}
+
+fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Result<()> {
+    report.case(WATCHED, is_denied("watched"));
+    daemon.kill()?;
+    report.case(KILLED, without_a_daemon("killed", attach));
+    let daemon = start(attach)?;
+    report.case(ADOPTED, is_denied("adopted"));
+    report.case(STOPPED, daemon.stop().and_then(|()| without_a_daemon("stopped", attach)));
+    disguise()?;
+    let daemon = start(attach)?;
+    report.case(REPLACED, is_denied("replaced"));
+    report.case(REMOVED, is_one_set());
+    daemon.stop()?;
+    let entries = entries()?;
+    let denied: Vec<&Value> = entries.iter().filter(|entry| text(entry, "/verdict") == "deny").collect();
+    // In mode `fallback` nothing was refused while no daemon ran.
+    report.case(KEPT, at_least(denied.len(), if attach.judges_all() { 4 } else { 3 }, "denials"));
+    let unread = entries.iter().filter(|entry| text(entry, "/notice/lost/site") == "unread");
+    report.case(UNREAD, at_least(unread.count(), 2, "entries about the time in between"));
+    let first = denied.first().map(|entry| text(entry, "/session"));
+    let same = denied.iter().all(|entry| Some(text(entry, "/session")) == first);
+    report.case(SESSION, same.then_some(()).context("the denials are of several sessions"));
+    let removed = daemon::treeline(&daemon::home(NAME), &["daemon", "--detach-all"])
+        .status()
+        .context("removing everything")?;
+    let read = ask("detached").and_then(|status| {
+        ensure!(
+            removed.success() && status == "0",
+            "`--detach-all` ended with {removed}, `cat` with {status}"
+        );
+        Ok(())
+    });
+    report.case(DETACHED, read);
+    report.case(SAID, detached_is_said());
+    report.case(EMPTY, is_empty(before));
+    Ok(())
+}
+
+fn finish(subject: &mut Child) {
+    // It has ended, unless a phase failed.
+    let _ = subject.kill();
+    let _ = subject.wait();
+}
+
+fn is_denied(step: &str) -> Result<()> {
+    let status = ask(step)?;
+    ensure!(status != "0", "it could read the key");
+    Ok(())
+}
+
+fn sets() -> Vec<String> {
+    let entries = fs::read_dir(daemon::pins(NAME)).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Makes the pins look like those of another build, by the fingerprint in their name.
+fn disguise() -> Result<()> {
+    let sets = sets();
+    let [set] = sets.as_slice() else { bail!("{} sets of pins, expected one", sets.len()) };
+    let (_, labels) = set.split_once('-').context("a set is named after its fingerprint and labels")?;
+    let root = daemon::pins(NAME);
+    fs::rename(format!("{root}/{set}"), format!("{root}/0123456789abcdef-{labels}"))
+        .context("renaming the pins")
+}
+
+fn is_one_set() -> Result<()> {
+    let sets = sets();
+    ensure!(sets.len() == 1 && !sets[0].starts_with("0123456789abcdef"), "the sets are {sets:?}");
+    Ok(())
+}
+
+/// Kernel programs refuse without a daemon, permission marks do not: mode `fallback` says so.
+fn without_a_daemon(step: &str, attach: Attach) -> Result<()> {
+    if attach.judges_all() {
+        return is_denied(step);
+    }
+    let status = ask(step)?;
+    ensure!(status == "0", "the key could not be read: {status}");
+    Ok(())
+}
+
+fn detached_is_said() -> Result<()> {
+    let is_it = |entry: &Value| text(entry, "/notice/stopped/reason").starts_with("--detach-all");
+    ensure!(entries()?.iter().any(is_it), "no entry says it");
+    Ok(())
+}
+
+/// Has the subject read the key.
+fn ask(step: &str) -> Result<String> {
+    fs::write(format!("{}/{step}.go", stage::WORK), "").context("telling the subject to go on")?;
+    let path = format!("{}/{step}.status", stage::WORK);
+    let started = Instant::now();
+    while !Path::new(&path).exists() {
+        ensure!(started.elapsed() < PATIENCE, "the subject does not answer");
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(fs::read_to_string(&path).context("reading the subject's answer")?.trim().to_owned())
+}
+
+fn entries() -> Result<Vec<Value>> {
+    let home = daemon::home(NAME);
+    let output = daemon::treeline(&home, &["log", "cat", "--log", &format!("{home}/log")])
+        .stdout(Stdio::piped())
+        .output()
+        .context("reading the log")?;
+    let text = String::from_utf8(output.stdout).context("the log is UTF-8")?;
+    text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+}
+
+fn text<'e>(entry: &'e Value, pointer: &str) -> &'e str {
+    entry.pointer("/unmapped/treeline").and_then(|own| own.pointer(pointer)?.as_str()).unwrap_or_default()
+}
+
+fn at_least(count: usize, expect: usize, what: &str) -> Result<()> {
+    ensure!(count >= expect, "{count} {what}, expected {expect}");
+    Ok(())
+}
+
+fn programs() -> Result<usize> {
+    let output =
+        Command::new("/usr/bin/python3").args(["-c", COUNT]).output().context("counting kernel programs")?;
+    String::from_utf8_lossy(&output.stdout).trim().parse().context("the count is a number")
+}
+
+fn is_empty(before: usize) -> Result<()> {
+    let left = sets();
+    ensure!(left.is_empty(), "sets of pins are left: {left:?}");
+    // Programs are freed some time after their last user is gone.
+    let started = Instant::now();
+    while programs()? > before {
+        ensure!(started.elapsed() < PATIENCE, "{} programs, {before} before", programs()?);
+        thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
