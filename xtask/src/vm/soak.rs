@@ -72,6 +72,7 @@ const COMPILER: &[&str] = &[
     "libgcc.a",
     "libgcc_eh.a",
     "libgcc_s.so",
+    "liblto_plugin.so",
 ];
 const COMPILER_DIRECTORY: &str = "usr/lib/gcc/x86_64-linux-gnu/12";
 
@@ -172,5 +173,10 @@ fn load(cache: &Path) -> Result<Vec<u8>> {
             fs::read(debs.path(&format!("{libraries}/{name}"))).with_context(|| format!("reading {name}"))?;
         archive.file(&format!("/{libraries}/{name}"), 0o644, &content);
     }
+    // `libm.so` names it, and no program of the guest brings it: as theirs, it is this machine's.
+    let vectors = "libmvec.so.1";
+    let content =
+        fs::read(format!("/{libraries}/{vectors}")).with_context(|| format!("reading {vectors}"))?;
+    archive.file(&format!("/{libraries}/{vectors}"), 0o644, &content);
     Ok(archive.finish())
 }
