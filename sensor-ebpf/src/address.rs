@@ -166,36 +166,43 @@ extern "C" fn weigh_port(index: u64, pass: *mut PortPass) -> u64 {
     GO_ON
 }
 
-/// Judges a socket whose destinations cannot be looked at: every rule that names an address counts.
+/// Judges what every rule with this bit of [`treeline_abi::paths::Rule::operations`] matches, whatever the object: a
+/// socket whose destinations cannot be looked at, access to a process outside of the session.
 #[inline(never)]
-pub(crate) fn judge_raw(scratch: &mut Scratch, label: &Label) -> u64 {
+pub(crate) fn judge_all(scratch: &mut Scratch, label: &Label, bit: u32) -> u64 {
     let Some(active) = active() else {
         return 0;
     };
-    let first = weigh_raw(scratch, active.slot, 0, 1);
+    let first = weigh_all(scratch, active.slot, bit, 0, 1);
     if first & NOTED == 0 {
         return first;
     }
     let sets = subject_sets(scratch, active.table, active.slot, label.flags);
-    let second = weigh_raw(scratch, active.slot, sets, 0);
+    let second = weigh_all(scratch, active.slot, bit, sets, 0);
     severer(scratch, first, second)
 }
 
-#[inline(never)]
-fn weigh_raw(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> u64 {
-    let mut pass = Weighing::new(scratch, slot, sets, plain);
-    repeat(RULES_MAX, weigh_by_address, &mut pass);
-    pass.packed()
+/// One pass over all rules.
+struct AllPass {
+    bit: u32,
+    weighing: Weighing,
 }
 
-extern "C" fn weigh_by_address(index: u64, pass: *mut Weighing) -> u64 {
+#[inline(never)]
+fn weigh_all(scratch: &mut Scratch, slot: u32, bit: u32, sets: u64, plain: u32) -> u64 {
+    let mut pass = AllPass { bit, weighing: Weighing::new(scratch, slot, sets, plain) };
+    repeat(RULES_MAX, weigh_with_bit, &mut pass);
+    pass.weighing.packed()
+}
+
+extern "C" fn weigh_with_bit(index: u64, pass: *mut AllPass) -> u64 {
     // SAFETY: as in `weigh_port`.
     let pass = unsafe { &*pass };
     let index = index as u32 & (RULES_MAX - 1);
-    if let Some(rule) = RULES.get(pass.slot * RULES_MAX + index)
-        && rule.operations & Rule::BY_ADDRESS != 0
+    if let Some(rule) = RULES.get(pass.weighing.slot * RULES_MAX + index)
+        && rule.operations & pass.bit != 0
     {
-        pass.add(index, rule);
+        pass.weighing.add(index, rule);
     }
     GO_ON
 }

@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::{cgroup_sock, cgroup_sock_addr},
     programs::{SockAddrContext, SockContext},
 };
-use treeline_abi::{Kind, Label, Offsets, Verdict, label::PendingConnect, record::Flags};
+use treeline_abi::{Kind, Label, Offsets, Verdict, label::PendingConnect, paths::Rule, record::Flags};
 
 use crate::{
     address,
@@ -95,7 +95,7 @@ pub(crate) fn on_socket(family: u32, kind: u32, protocol: u32) -> bool {
     };
     emit::begin(scratch, Kind::Connect, label.session, &subject());
     let generation = decide::active().map_or(0, |active| active.table.generation);
-    let packed = address::judge_raw(scratch, label);
+    let packed = address::judge_all(scratch, label, Rule::BY_ADDRESS);
     let decision = Decision::unpack(scratch, packed, generation);
     scratch.header.detail = (family & 0xffff) | kind << 16;
     scratch.header.port = protocol;

@@ -11,6 +11,7 @@ mod maps;
 mod mounts;
 mod sockets;
 pub(crate) mod tamper;
+mod trace;
 
 use treeline_abi::{Kind, Label, Verdict};
 

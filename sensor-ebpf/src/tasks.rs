@@ -82,8 +82,7 @@ pub(crate) fn current_label() -> Option<&'static mut Label> {
     if let Some(label) = label_of(task) {
         return Some(label);
     }
-    // SAFETY: the offset is that of a `struct task_struct *`.
-    let leader: *mut task_struct = unsafe { member(task, offset!(task_group_leader)) };
+    let leader = leader(task);
     if leader == task {
         return claim(task);
     }
@@ -92,6 +91,13 @@ pub(crate) fn current_label() -> Option<&'static mut Label> {
     };
     // Without memory for a copy the leader's own decides.
     Some(inherit(task, label).unwrap_or(label))
+}
+
+/// The first thread of a task's process.
+#[inline(always)]
+pub(crate) fn leader(task: *mut task_struct) -> *mut task_struct {
+    // SAFETY: the offset is that of a `struct task_struct *`.
+    unsafe { member(task, offset!(task_group_leader)) }
 }
 
 /// Gives a new task a copy of its creator's label, or leaves it for the task's first hook. False when neither can be

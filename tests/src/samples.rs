@@ -74,6 +74,7 @@ pub fn actions() -> Vec<Action> {
             number: 9,
         },
         Action::Tamper { what: Tampering::Map, target: None, number: 12 },
+        Action::Trace { target: ProcessKey { pid: 7, start_ticks: 1 }, mode: 18, outcome: Outcome::Unknown },
         Action::Connect { to: Destination::V4([127, 0, 0, 1].into(), 443), outcome: refused },
         Action::Connect { to: Destination::V6([0; 16].into(), 443), outcome: Outcome::Errno(115) },
         Action::Connect { to: Destination::Unix("/run/docker.sock".into()), outcome },

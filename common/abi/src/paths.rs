@@ -351,7 +351,7 @@ impl Accept {
 pub struct Rule {
     /// Bit set of the exception sets (see [`Accept::index`]) that lift this rule, 0 for none.
     pub exceptions: u64,
-    /// Bit set over [`Operation`], and [`Rule::BY_ADDRESS`].
+    /// Bit set over [`Operation`], with [`Rule::BY_ADDRESS`] and [`Rule::TRACE`].
     pub operations: u32,
     /// 1 when a match denies, 0 when it is only recorded (`monitor`).
     pub enforce: u32,
@@ -360,6 +360,8 @@ pub struct Rule {
 impl Rule {
     /// Bit of [`Rule::operations`]: a connect rule that names addresses.
     pub const BY_ADDRESS: u32 = 1 << 31;
+    /// Bit of [`Rule::operations`]: a rule about access to processes outside of the session.
+    pub const TRACE: u32 = 1 << 30;
 }
 
 /// Key of the `IMAGES` table: an executable or script by identity, for rules by SHA-256.

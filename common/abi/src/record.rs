@@ -59,13 +59,16 @@ pub enum Kind {
     /// Something was tried against the sensor itself, and refused, where it can be; `detail` is a [`Tampering`], `port`
     /// its number (signal, resource, id of a map...), `peer_*` the process that it was aimed at.
     Tamper = 15,
+    /// Access to a process outside of the session: `ptrace`, its memory, its descriptors. `detail` is the mode
+    /// (`PTRACE_MODE_*`), `peer_*` the process. What a rule does not refuse was not seen to its end.
+    Trace = 16,
 }
 
 impl Kind {
     /// Size of the counter tables: one more than the largest kind.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
     /// Every kind, in numerical order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Fork,
         Self::Exec,
         Self::Exit,
@@ -81,6 +84,7 @@ impl Kind {
         Self::Receive,
         Self::Map,
         Self::Tamper,
+        Self::Trace,
     ];
 
     /// The kind with this number.

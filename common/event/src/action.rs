@@ -258,6 +258,16 @@ pub enum Action {
         /// Which signal, access mode, resource, or id of a map, program or link; 0 where there is none.
         number: u32,
     },
+    /// Access to a process outside of the session was asked for: to trace it, to read or write its memory, or to take
+    /// its descriptors.
+    Trace {
+        /// The process.
+        target: ProcessKey,
+        /// `PTRACE_MODE_*` of include/linux/ptrace.h.
+        mode: u32,
+        /// How it ended.
+        outcome: Outcome,
+    },
 }
 
 /// The id of the rule by which the sensor protects itself. No policy can have a rule of this name.

@@ -3,7 +3,7 @@
 use crate::{Action, Body, Notice};
 
 /// Every kind, actions first.
-pub const KINDS: [&str; 24] = [
+pub const KINDS: [&str; 25] = [
     "fork",
     "exec",
     "exec_denied",
@@ -19,6 +19,7 @@ pub const KINDS: [&str; 24] = [
     "receive",
     "connect",
     "tamper",
+    "trace",
     "started",
     "stopped",
     "policy_applied",
@@ -50,6 +51,7 @@ impl Action {
             Self::Receive { .. } => "receive",
             Self::Connect { .. } => "connect",
             Self::Tamper { .. } => "tamper",
+            Self::Trace { .. } => "trace",
         }
     }
 }

@@ -149,6 +149,11 @@ fn action() -> impl Strategy<Value = Action> {
             target,
             number
         }),
+        (key(), any::<u32>(), outcome()).prop_map(|(target, mode, outcome)| Action::Trace {
+            target,
+            mode,
+            outcome
+        }),
     ]
 }
 

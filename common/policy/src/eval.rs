@@ -58,6 +58,7 @@ pub fn rule_matches(rule: &Rule, host: &Host, object: &Object) -> bool {
         }
         // Where it leads cannot be looked at, so every address is meant.
         (Kind::Connect { to, .. }, Object::RawSocket) => !to.is_empty(),
+        (Kind::Trace, Object::Trace) => true,
         _ => false,
     }
 }

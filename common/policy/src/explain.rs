@@ -136,6 +136,7 @@ fn match_by(rule: &Rule, host: &Host, object: &Object) -> Result<String, String>
         }
         (Kind::Connect { to, .. }, Object::RawSocket) if to.is_empty() => Err("names no address".to_owned()),
         (Kind::Connect { .. }, Object::RawSocket) => Ok("to".to_owned()),
+        (Kind::Trace, Object::Trace) => Ok("ptrace".to_owned()),
         (kind, _) => Err(format!("is a rule of kind `{}`", kind.name())),
     }
 }
@@ -224,6 +225,7 @@ impl fmt::Display for Object {
             Self::ConnectUnix { path } => write!(f, "connect unix {}", text(path)),
             Self::ConnectAbstract { name } => write!(f, "connect unix @{}", text(name)),
             Self::RawSocket => f.write_str("open a raw socket"),
+            Self::Trace => f.write_str("trace a process outside of the session"),
         }
     }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod abstract_name;
+pub mod brokers;
 pub mod compile;
 pub mod diagnostic;
 pub mod eval;

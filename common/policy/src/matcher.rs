@@ -213,11 +213,19 @@ impl<'t> Matcher<'t> {
     /// Decides the making of a raw socket.
     #[must_use]
     pub fn decide_raw(&self, sets: u64) -> Decision {
+        self.decide_by(sets, Rule::BY_ADDRESS)
+    }
+
+    /// Decides access to a process outside of the session.
+    #[must_use]
+    pub fn decide_trace(&self, sets: u64) -> Decision {
+        self.decide_by(sets, Rule::TRACE)
+    }
+
+    /// Decides what every rule with this bit matches.
+    fn decide_by(&self, sets: u64, bit: u32) -> Decision {
         let rules = self.tables.rules.iter().zip(0u32..);
-        self.decide(
-            sets,
-            rules.filter(|(rule, _)| rule.operations & Rule::BY_ADDRESS != 0).map(|(_, index)| index),
-        )
+        self.decide(sets, rules.filter(|(rule, _)| rule.operations & bit != 0).map(|(_, index)| index))
     }
 
     fn decide(&self, sets: u64, rules: impl IntoIterator<Item = u32>) -> Decision {

@@ -40,7 +40,8 @@ impl Policy {
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Its name, unique in the policy.
+    /// Its name, unique in the policy. With a slash in it, it is a part of what the author wrote as one rule of kind
+    /// `broker`, or the sensor's own.
     pub id: String,
     /// Whether it refuses or only records.
     pub mode: Mode,
@@ -86,6 +87,9 @@ pub enum Kind {
         /// The unix sockets by abstract name.
         abstracts: Vec<Spanned<AbstractGlob>>,
     },
+    /// Access to processes outside of the session, as `ptrace` and what reads or writes their memory or takes their
+    /// descriptors ask for it.
+    Trace,
 }
 
 impl Kind {
@@ -96,6 +100,7 @@ impl Kind {
             Self::File { .. } => "file",
             Self::Exec { .. } => "exec",
             Self::Connect { .. } => "connect",
+            Self::Trace => "trace",
         }
     }
 
@@ -105,6 +110,7 @@ impl Kind {
         match self {
             Self::File { paths, .. } | Self::Exec { paths, .. } => paths,
             Self::Connect { unix, .. } => unix,
+            Self::Trace => &[],
         }
     }
 
@@ -115,15 +121,17 @@ impl Kind {
             Self::File { operations, .. } => operations.0,
             Self::Exec { .. } => 1 << paths::Operation::EXEC,
             Self::Connect { .. } => 1 << paths::Operation::CONNECT,
+            Self::Trace => 0,
         }
     }
 
-    /// What it names, as words for a person: file operations, `exec`, `connect`, `connect-unix`.
+    /// What it names, as words for a person: file operations, `exec`, `connect`, `connect-unix`, `trace`.
     #[must_use]
     pub fn operation_names(&self) -> Vec<&'static str> {
         match self {
             Self::File { operations, .. } => operations.iter().map(FileOperation::name).collect(),
             Self::Exec { .. } => vec!["exec"],
+            Self::Trace => vec!["trace"],
             Self::Connect { to, unix, abstracts, .. } => {
                 [(!to.is_empty(), "connect"), (!unix.is_empty() || !abstracts.is_empty(), "connect-unix")]
                     .into_iter()

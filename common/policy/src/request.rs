@@ -54,6 +54,8 @@ pub enum Object {
     },
     /// A socket whose destinations cannot be looked at: raw, packet, SCTP, and families that no rule can name.
     RawSocket,
+    /// Access to a process outside of the session: `ptrace`, its memory, its descriptors.
+    Trace,
 }
 
 /// One question.

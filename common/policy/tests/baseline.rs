@@ -71,6 +71,7 @@ fn by_tables(tables: &Tables, request: &Request) -> Verdict {
         Object::ConnectUnix { path } => matcher.decide_path(sets, &at(path), Operation::CONNECT, None),
         Object::ConnectAbstract { name } => matcher.decide_abstract(sets, name),
         Object::RawSocket => matcher.decide_raw(sets),
+        Object::Trace => matcher.decide_trace(sets),
         Object::Connect { address, port } => matcher.decide_connect(sets, *address, *port),
     };
     decision.verdict

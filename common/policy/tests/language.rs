@@ -1,7 +1,12 @@
 //! What the language accepts, and what it says of what it does not.
 
 use proptest::prelude::*;
-use treeline_policy::{diagnostic::Level, parse, policy::Kind};
+use treeline_policy::{
+    brokers::BROKERS,
+    diagnostic::Level,
+    parse,
+    policy::{Kind, Mode, Severity},
+};
 
 const VALID: &str = r#"version: 1
 name: example
@@ -30,6 +35,7 @@ rules:
       tunnels
   - {id: metadata, kind: connect, to: [169.254.169.254, "fd00:ec2::/64"], ports: [80, "8000-8999"], reason: cloud}
   - {id: docker, kind: connect, unix: [/run/docker.sock], reason: root}
+  - {id: others, kind: broker, brokers: [cron, ptrace, tmux], mode: enforce, severity: high, reason: elsewhere, except: [{executable: /usr/bin/tmux}]}
 "#;
 
 #[test]
@@ -37,7 +43,10 @@ fn a_valid_policy() {
     let policy = parse("valid.yaml", VALID).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
     assert!(policy.warnings.is_empty(), "{}", policy.warnings);
     let ids: Vec<&str> = policy.rules.iter().map(|rule| rule.id.as_str()).collect();
-    assert_eq!(ids, ["docker", "metadata", "ssh-keys", "tools"]);
+    assert_eq!(
+        ids,
+        ["docker", "metadata", "others/cron-files", "others/ptrace", "others/tmux", "ssh-keys", "tools"]
+    );
     assert_eq!(policy.rule("tools").map(|rule| rule.reason.as_str()), Some("no tunnels"));
     assert!(
         matches!(policy.rule("metadata").map(|rule| &rule.kind), Some(Kind::Connect { ports, .. }) if ports.len() == 2)
@@ -169,6 +178,47 @@ fn rules() {
     check(
         "version: 1\nname: t\nrules:\n  - {id: a, kind: file, reason: r, paths: [/x]}\n  - {id: a, kind: file, reason: r, paths: [/x]}\n",
         &["5:10 id of two rules | line 4"],
+    );
+}
+
+#[test]
+fn a_rule_about_brokers_is_one_for_each_way_to_them() {
+    let policy = parse("p", VALID).expect("a valid policy");
+    let whole = policy.rule("docker").expect("a rule that is not taken apart");
+    let parts =
+        ["others/cron-files", "others/ptrace", "others/tmux"].map(|id| policy.rule(id).expect("a part"));
+    for part in parts {
+        assert_eq!((part.mode, part.severity), (Mode::Enforce, Severity::High));
+        assert_eq!((part.reason.as_str(), part.exceptions.len()), ("elsewhere", 1));
+        assert!(part.span > whole.span);
+    }
+    assert_eq!(parts.map(|part| part.kind.name()), ["file", "trace", "connect"]);
+    let text = |brokers: &str| rule(&format!("id: a\nkind: broker\nreason: r\nbrokers: {brokers}"));
+    for broker in BROKERS {
+        let policy = parse("p", &text(&format!("[{}]", broker.name))).expect("a valid policy");
+        assert!(policy.rules.iter().all(|rule| rule.id.starts_with(&format!("a/{}", broker.name))));
+    }
+    check(&text("[dokcer, cron, cron]"), &["7:15 unknown broker `dokcer` | `docker`?", "7:29 twice"]);
+    check(&text("[]"), &["7:14 cannot be empty"]);
+    check(&rule("id: a\nkind: broker\nreason: r"), &["4:5 has no `brokers`"]);
+    check(
+        &rule("id: a\nkind: broker\nreason: r\nbrokers: [at]\nunix: [/x]"),
+        &["8:5 unknown key `unix` in a rule of kind `broker`"],
+    );
+    check(
+        "version: 1\nname: t\nrules:\n  - {id: a, kind: broker, reason: r, brokers: [at]}\n  - {id: a, kind: broker, reason: r, brokers: [cron]}\n",
+        &["5:10 id of two rules | line 4"],
+    );
+}
+
+#[test]
+fn parts_count_as_rules() {
+    let rules: String = (0..200)
+        .map(|n| format!("  - {{id: r{n}, kind: broker, reason: r, brokers: [systemd, ssh, at, cron]}}\n"))
+        .collect();
+    check(
+        &format!("version: 1\nname: t\nrules:\n{rules}"),
+        &["4:3 1200 rules with the parts | name each broker once"],
     );
 }
 

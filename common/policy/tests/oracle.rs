@@ -204,6 +204,7 @@ fn request() -> impl Strategy<Value = Request> {
         1 => path().prop_map(|path| Object::ConnectUnix { path: path.into_bytes() }),
         1 => abstract_name().prop_map(|name| Object::ConnectAbstract { name }),
         1 => Just(Object::RawSocket),
+        1 => Just(Object::Trace),
     ];
     (subject, object).prop_map(|(subject, object)| Request { subject, object })
 }
@@ -246,6 +247,7 @@ fn decide(tables: &Tables, request: &Request) -> Decision {
         Object::ConnectUnix { path } => matcher.decide_path(sets, &located(path), Operation::CONNECT, None),
         Object::ConnectAbstract { name } => matcher.decide_abstract(sets, name),
         Object::RawSocket => matcher.decide_raw(sets),
+        Object::Trace => matcher.decide_trace(sets),
         Object::Connect { address, port } => matcher.decide_connect(sets, *address, *port),
     }
 }

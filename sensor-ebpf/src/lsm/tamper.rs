@@ -5,6 +5,7 @@
 //! `security_*` take the same arguments as these hooks.
 
 use aya_ebpf::{
+    bindings::task_struct,
     macros::{btf_tracepoint, lsm},
     programs::{BtfTracePointContext, LsmContext},
 };
@@ -14,7 +15,7 @@ use treeline_abi::{
     sensor::{ObjectKey, TICK_NS},
 };
 
-use super::REFUSED;
+use super::{REFUSED, trace};
 use crate::{
     emit,
     kernel::{copy_kernel_str, offset, read},
@@ -24,7 +25,9 @@ use crate::{
     tasks::{self, TaskIds},
 };
 
-/// The access is only asked about (include/linux/ptrace.h): `ps` does so for every process that it lists.
+/// To attach, to use memory, to take descriptors; otherwise to read what /proc shows (include/linux/ptrace.h).
+const PTRACE_MODE_ATTACH: u32 = 2;
+/// The access is only asked about: `ps` does so for every process that it lists.
 const PTRACE_MODE_NOAUDIT: u32 = 4;
 /// `PROC_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -71,9 +74,13 @@ fn report(session: u64, what: u32, number: u32, pid: u32, start_ns: u64) -> i32 
 #[inline(always)]
 fn sensor(task: u64) -> Option<TaskIds> {
     let ids = tasks::ids(task);
-    // SAFETY: the value is copied at once.
-    let began = unsafe { SENSORS.get(&ids.pid) }.copied()?;
-    (began == ids.start_ns / TICK_NS).then_some(ids)
+    is_sensor(&ids).then_some(ids)
+}
+
+#[inline(always)]
+fn is_sensor(ids: &TaskIds) -> bool {
+    // SAFETY: the value is used at once.
+    unsafe { SENSORS.get(&ids.pid) }.is_some_and(|began| *began == ids.start_ns / TICK_NS)
 }
 
 #[inline(always)]
@@ -160,14 +167,21 @@ pub(crate) fn ptrace_access_check(ctx: LsmContext) -> i32 {
     if earlier != 0 {
         return earlier;
     }
-    let mode: u32 = ctx.arg(1);
-    if mode & PTRACE_MODE_NOAUDIT == 0 {
-        return on_task(ctx.arg(0), Tampering::Trace, mode);
+    let Some(label) = tasks::current_label() else {
+        return 0;
+    };
+    let (task, mode): (*mut task_struct, u32) = (ctx.arg(0), ctx.arg(1));
+    let ids = tasks::ids(task as u64);
+    if is_sensor(&ids) {
+        if mode & PTRACE_MODE_NOAUDIT != 0 {
+            return REFUSED;
+        }
+        return report(label.session, Tampering::Trace as u32, mode, ids.pid, ids.start_ns);
     }
-    match tasks::current_label() {
-        Some(_) if sensor(ctx.arg(0)).is_some() => REFUSED,
-        _ => 0,
+    if mode & PTRACE_MODE_ATTACH == 0 {
+        return 0;
     }
+    trace::on_access(label, task, &ids, mode)
 }
 
 #[lsm(hook = "bpf_map")]

@@ -173,6 +173,7 @@ pub fn kind_of_action(action: &Action) -> &'static str {
         Action::Receive { .. } => "receive",
         Action::Connect { .. } => "connect",
         Action::Tamper { .. } => "tamper",
+        Action::Trace { .. } => "trace",
     }
 }
 

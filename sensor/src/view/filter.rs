@@ -92,7 +92,9 @@ fn paths(entry: &Entry) -> impl Iterator<Item = &PathBytes> {
 
 fn of_action<'a>(process: &'a Process, action: &'a Action) -> [Option<&'a PathBytes>; 2] {
     match action {
-        Action::Fork { .. } | Action::Exit { .. } | Action::Tamper { .. } => [None, None],
+        Action::Fork { .. } | Action::Exit { .. } | Action::Tamper { .. } | Action::Trace { .. } => {
+            [None, None]
+        }
         Action::Exec => {
             let script: Option<&Image> = process.program.script.as_ref();
             [Some(&process.program.image.path), script.map(|script| &script.path)]

@@ -100,6 +100,7 @@ pub(super) fn object(process: &Process, action: &Action) -> String {
             let number = if *number == 0 { String::new() } else { format!(" {number}") };
             format!("{}{number}{target}", what.name())
         }
+        Action::Trace { target, mode, outcome } => format!("{target} mode {mode:#x}{}", failure(*outcome)),
         Action::Connect { to, outcome } => format!("{}{}", destination(to), failure(*outcome)),
     }
 }

@@ -84,6 +84,7 @@ fn decide(matcher: &Matcher<'_>, request: &Request) -> Option<Decision> {
         Object::Exec { path, sha256 } => (path, Operation::EXEC, sha256.as_ref()),
         Object::ConnectAbstract { name } => return Some(matcher.decide_abstract(sets, name)),
         Object::RawSocket => return Some(matcher.decide_raw(sets)),
+        Object::Trace => return Some(matcher.decide_trace(sets)),
         Object::ConnectUnix { path } => (path, Operation::CONNECT, None),
     };
     let file = located(path);
@@ -103,6 +104,7 @@ fn objects(rule: &Rule) -> Vec<Object> {
     }
     match &rule.kind {
         Kind::File { .. } => {}
+        Kind::Trace => objects.push(Object::Trace),
         Kind::Exec { sha256, .. } => {
             let content = |digest: [u8; 32]| Object::Exec { path: b"/other".to_vec(), sha256: Some(digest) };
             objects.extend(sha256.iter().map(|digest| content(digest.value)));

@@ -6,6 +6,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result};
@@ -33,6 +34,8 @@ pub(crate) const PORT: u16 = 4242;
 pub(crate) const LOOPBACK_PORT: u16 = 4343;
 
 pub(crate) const FORBIDDEN_DATAGRAMS: &str = "/run/forbidden-datagrams.sock";
+/// Holds the id of a process outside of every session.
+pub(crate) const BYSTANDER: &str = "/run/bystander";
 /// Abstract names of sockets; the policy denies all but the last.
 pub(crate) const ABSTRACT: [&[u8]; 4] = [b"forbidden/name", b"forbidden/\xff\0/x", b"exactly", b"exactly\0"];
 
@@ -97,6 +100,12 @@ rules:
     to: [127.0.0.1, \"::1\"]
     ports: [4343]
     reason: This port is not for agents
+  - id: processes
+    kind: broker
+    brokers: [ptrace]
+    reason: Other processes are not for agents
+    except:
+      - executable: /usr/local/bin/trusted
   - id: patterns
     kind: file
     paths:
@@ -160,8 +169,19 @@ pub(crate) fn prepare() -> Result<()> {
     Ok(())
 }
 
+/// Starts the process that has nothing to do with any session.
+fn bystander() -> Result<()> {
+    // Without the pipe of this process, whose end would wait for it.
+    let mut command = Command::new("/usr/bin/sleep");
+    command.arg("86400").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = command.spawn();
+    let pid = child.context("starting a bystander")?.id();
+    fs::write(BYSTANDER, pid.to_string()).with_context(|| format!("writing {BYSTANDER}"))
+}
+
 /// Listens on everything that the cases connect to, as long as this process lives.
 pub(crate) fn listen() -> Result<()> {
+    bystander()?;
     for path in [FORBIDDEN_SOCKET, ALLOWED_SOCKET] {
         let _ = fs::remove_file(path);
         let listener = UnixListener::bind(path).with_context(|| format!("listening on {path}"))?;

@@ -71,6 +71,7 @@ impl Class {
             }
             Action::Connect { .. } => (NETWORK, 1, None),
             Action::Tamper { .. } => (PROCESS, OTHER, Some("Tamper")),
+            Action::Trace { .. } => (PROCESS, 3, None),
         };
         let severity_id = match verdict {
             Verdict::Allow => INFORMATIONAL,
@@ -124,6 +125,7 @@ fn outcome(action: &Action) -> Outcome {
         | Action::Modify { outcome, .. }
         | Action::Mount { outcome, .. }
         | Action::Receive { outcome, .. }
-        | Action::Connect { outcome, .. } => *outcome,
+        | Action::Connect { outcome, .. }
+        | Action::Trace { outcome, .. } => *outcome,
     }
 }

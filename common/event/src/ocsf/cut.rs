@@ -125,7 +125,11 @@ impl Cut {
 
     fn action(&self, action: &mut Action) {
         match action {
-            Action::Fork { .. } | Action::Exec | Action::Exit { .. } | Action::Tamper { .. } => {}
+            Action::Fork { .. }
+            | Action::Exec
+            | Action::Exit { .. }
+            | Action::Tamper { .. }
+            | Action::Trace { .. } => {}
             Action::ExecDenied { file }
             | Action::Map { file, .. }
             | Action::Open { file, .. }

@@ -392,6 +392,9 @@ impl<'a> What<'a> {
                 let target = target.unwrap_or_default();
                 Self { process: Some(ProcessObject::key_only(target)), ..by(known()) }
             }
+            Action::Trace { target, .. } => {
+                Self { process: Some(ProcessObject::key_only(*target)), ..by(known()) }
+            }
             Action::Connect { to, .. } => Self { dst_endpoint: Some(Endpoint::from(to)), ..by(known()) },
         }
     }

@@ -110,6 +110,7 @@ fn kernel_rule(index: usize, rule: &Rule, sets: &[ExceptionSet]) -> paths::Rule 
             let by_path = if unix.is_empty() { 0 } else { rule.kind.operations() };
             by_address | by_path
         }
+        Kind::Trace => paths::Rule::TRACE,
         kind => kind.operations(),
     };
     paths::Rule {

@@ -67,7 +67,7 @@ pub struct RuleInfo {
     pub mode: Mode,
     /// Its severity.
     pub severity: Severity,
-    /// `file`, `exec` or `connect`.
+    /// `file`, `exec`, `connect` or `trace`.
     pub kind: &'static str,
     /// What it names, see [`crate::policy::Kind::operation_names`].
     pub operations: Vec<&'static str>,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use treeline_abi::paths::RULES_MAX;
 
-use self::{fields::Fields, scalar::MODES};
+use self::{fields::Fields, rule::Written, scalar::MODES};
 use crate::{
     diagnostic::Diagnostics,
     policy::{Mode, Policy, Rule},
@@ -93,16 +93,23 @@ fn rules(node: &Node, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
         );
         return Vec::new();
     }
+    let mut written: BTreeMap<String, Span> = BTreeMap::new();
     let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
     for item in items {
-        let Some(rule) = rule::read(item, mode, out) else { continue };
-        if let Some(first) = rules.get(&rule.id) {
-            let line = out.position(first.span).line;
+        let Some(Written { id, span, rules: parts }) = rule::read(item, mode, out) else { continue };
+        if let Some(first) = written.get(&id) {
+            let line = out.position(*first).line;
             let help = Some(format!("the first one is on line {line}; ids are unique"));
-            out.error(rule.span, format!("`{}` is the id of two rules", rule.id), help);
+            out.error(span, format!("`{id}` is the id of two rules"), help);
             continue;
         }
-        rules.insert(rule.id.clone(), rule);
+        written.insert(id, span);
+        rules.extend(parts.into_iter().map(|rule| (rule.id.clone(), rule)));
+    }
+    if rules.len() > RULES_MAX as usize {
+        let message = format!("{} rules with the parts of those about brokers", rules.len());
+        let help = Some(format!("a policy has at most {RULES_MAX}: name each broker once"));
+        out.error(Span { end: node.span.start, ..node.span }, message, help);
     }
     rules.into_values().collect()
 }

@@ -7,10 +7,11 @@ use super::{
     scalar::{self, MODES, UnixGlob},
 };
 use crate::{
+    brokers::BROKERS,
     diagnostic::Diagnostics,
     glob::{Component, Glob},
     policy::{AddressException, Exception, FileOperation, Kind, Mode, Operations, PortRange, Rule, Severity},
-    source::Spanned,
+    source::{Span, Spanned},
     suggest,
     yaml::{Node, Value},
 };
@@ -22,7 +23,8 @@ const REASON_CHARS_MAX: usize = 1024;
 /// Keys of every rule.
 const COMMON: [&str; 6] = ["id", "kind", "mode", "severity", "reason", "except"];
 /// Keys of each kind.
-const KINDS: [(&str, &[&str]); 3] = [
+const KINDS: [(&str, &[&str]); 4] = [
+    ("broker", &["brokers"]),
     ("file", &["paths", "operations"]),
     ("exec", &["paths", "sha256"]),
     ("connect", &["to", "ports", "except_to", "unix", "hosts"]),
@@ -37,8 +39,9 @@ const INTERPRETERS: [&str; 18] = [
     "bun", "deno", "php", "lua", "xargs", "sudo",
 ];
 
-/// Reads a rule; reports everything that is wrong with it.
-pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Option<Rule> {
+/// Reads a rule; reports everything that is wrong with it. One of kind `broker` is several: each has the id, a slash and
+/// the part's name for its own.
+pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Option<Written> {
     let kinds: Vec<(&'static str, &'static str)> = KINDS.iter().map(|(name, _)| (*name, *name)).collect();
     let kind = peek(node, "kind").and_then(|kind| scalar::word(kind, "kind", &kinds, out));
     // Without a kind, which keys belong is not known: the keys of every kind are taken for known.
@@ -68,12 +71,38 @@ pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Opt
         None => Some(Severity::default()),
     };
     let exceptions = fields.optional("except").map(|node| exceptions(node, out)).unwrap_or_default();
-    let kind = match kind? {
-        "file" => file(&fields, out),
-        "exec" => exec(&fields, out),
-        _ => connect(&fields, out),
+    let kinds = match kind? {
+        "file" => file(&fields, out).map(whole),
+        "exec" => exec(&fields, out).map(whole),
+        "broker" => brokers(&fields, out),
+        _ => connect(&fields, out).map(whole),
     };
-    Some(Rule { id: id?, mode: mode?, severity: severity?, reason: reason?, kind: kind?, exceptions, span })
+    let (id, mode, severity, reason) = (id?, mode?, severity?, reason?);
+    let rule = |(part, kind): (Option<String>, Kind)| Rule {
+        id: part.map_or_else(|| id.clone(), |part| format!("{id}/{part}")),
+        mode,
+        severity,
+        reason: reason.clone(),
+        kind,
+        exceptions: exceptions.clone(),
+        span,
+    };
+    let rules = kinds?.into_iter().map(rule).collect();
+    Some(Written { id, span, rules })
+}
+
+/// What was written as one rule.
+pub(super) struct Written {
+    pub(super) id: String,
+    pub(super) span: Span,
+    pub(super) rules: Vec<Rule>,
+}
+
+/// What a rule matches, by the names of its parts.
+type Kinds = Vec<(Option<String>, Kind)>;
+
+fn whole(kind: Kind) -> Kinds {
+    vec![(None, kind)]
 }
 
 fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
@@ -127,6 +156,15 @@ fn exec(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
         return None;
     }
     Some(Kind::Exec { paths: paths.unwrap_or_default(), sha256: sha256.unwrap_or_default() })
+}
+
+fn brokers(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kinds> {
+    let node = fields.required("brokers", out)?;
+    let words = BROKERS.map(|broker| (broker.name, broker));
+    let read = |item: &Node, out: &mut Diagnostics| scalar::word(item, "broker", &words, out);
+    let brokers = scalar::list(node, "`brokers`", out, read);
+    let parts = brokers.into_iter().flat_map(|broker| broker.value.parts(broker.span));
+    Some(parts.map(|(part, kind)| (Some(part), kind)).collect())
 }
 
 fn connect(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {

@@ -26,7 +26,7 @@ struct Reach {
 /// The state of one rule. `problems` are objects of it that could not be protected.
 pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], problems: &[String]) -> RuleStatus {
     let mut reach = match mode {
-        AttachMode::Lsm | AttachMode::FmodRet => in_kernel(rule),
+        AttachMode::Lsm | AttachMode::FmodRet => in_kernel(rule, hooks),
         AttachMode::Fallback | AttachMode::Replay => in_fallback(rule, hooks),
     };
     if rule.id == SELF_RULE {
@@ -75,7 +75,7 @@ fn protect_itself(reach: &mut Reach, mode: AttachMode, hooks: &[HookStatus]) {
     }
 }
 
-fn in_kernel(rule: &Rule) -> Reach {
+fn in_kernel(rule: &Rule, hooks: &[HookStatus]) -> Reach {
     let mut reach =
         Reach { enforced: Vec::new(), observed: Vec::new(), unseen: Vec::new(), reasons: Vec::new() };
     for operation in rule.kind.operation_names() {
@@ -86,6 +86,13 @@ fn in_kernel(rule: &Rule) -> Reach {
     }
     if matches!(rule.kind, Kind::Exec { .. }) {
         reach.enforced.push(MAPPINGS.to_owned());
+    }
+    let refused = |hook: &HookStatus| {
+        hook.hook.ends_with("ptrace_access_check") && matches!(hook.state, HookState::Failed { .. })
+    };
+    if rule.kind == Kind::Trace && hooks.iter().any(refused) {
+        reach.unseen = std::mem::take(&mut reach.enforced);
+        reach.reasons.push("the hook for access to processes is not attached");
     }
     if let Kind::Exec { sha256: hashes, .. } = &rule.kind
         && !hashes.is_empty()
@@ -140,6 +147,11 @@ fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
             (Kind::Exec { .. }, _) => {
                 reach.reasons.push("an exec by content is seen, and its hash known, after it happened");
                 &mut reach.observed
+            }
+            (Kind::Trace, name) => {
+                reach.unseen.push(name.to_owned());
+                reach.reasons.push("only modes `lsm` and `fmod_ret` have a hook for access to processes");
+                continue;
             }
             (Kind::Connect { .. }, name) if name.contains("unix") => {
                 reach.reasons.push("a connect to a unix socket is seen when the system call returns");

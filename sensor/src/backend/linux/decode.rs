@@ -102,6 +102,11 @@ impl Decoder {
             Kind::Connect => Action::Connect { to: self.destination(record)?, outcome },
             Kind::Map => Action::Map { file: self.object(record)?, outcome },
             Kind::Tamper => tamper(header)?,
+            Kind::Trace => Action::Trace {
+                target: ProcessKey::from_nanos(header.peer_pid, header.peer_start_ns),
+                mode: header.detail,
+                outcome,
+            },
             Kind::ExecDenied => Action::ExecDenied { file: self.object(record)? },
         };
         Ok(Seen::Act(Box::new(action)))

@@ -251,5 +251,6 @@ pub(super) fn name(kind: Kind) -> &'static str {
         Kind::Modify => "modify",
         Kind::Map => "map",
         Kind::Tamper => "tamper",
+        Kind::Trace => "trace",
     }
 }

@@ -52,6 +52,9 @@ pub(super) struct Args {
     /// Make a socket that does not say where it leads: raw, packet, SCTP, vsock...
     #[arg(long, group = "object")]
     raw_socket: bool,
+    /// Trace a process outside of the session, use its memory or take its descriptors
+    #[arg(long, group = "object")]
+    trace: bool,
     /// SHA-256 of the file that is executed
     #[arg(long, value_name = "HEX", requires = "exec", value_parser = sha256)]
     sha256: Option<Digest>,
@@ -155,6 +158,9 @@ fn object(args: &Args) -> anyhow::Result<Object> {
     if args.raw_socket {
         return Ok(Object::RawSocket);
     }
+    if args.trace {
+        return Ok(Object::Trace);
+    }
     if let Some(path) = &args.unix {
         if let Some(name) = path.as_os_str().as_bytes().strip_prefix(b"@") {
             return Ok(Object::ConnectAbstract { name: name.to_vec() });
@@ -217,6 +223,7 @@ rules:
   - {id: secret, kind: file, paths: [/nonexistent/secret/**], reason: hands off, except: [{executable: /nonexistent/ssh}]}
   - {id: seen, kind: exec, mode: monitor, sha256: [1111111111111111111111111111111111111111111111111111111111111111], reason: seen}
   - {id: cloud, kind: connect, to: [169.254.169.254], reason: cloud}
+  - {id: others, kind: broker, brokers: [ptrace], reason: others}
 ";
 
     #[derive(Debug, Parser)]
@@ -262,6 +269,7 @@ rules:
         check(&["--connect", "169.254.169.254:80"], Ok((ExitCode::FAILURE, "deny by `cloud`")));
         check(&["--connect", "[::1]:80"], Ok((ExitCode::SUCCESS, "no address block matches")));
         check(&["--unix", "/nonexistent/s", "--json"], Ok((ExitCode::SUCCESS, "\"verdict\": \"allow\"")));
+        check(&["--trace"], Ok((ExitCode::FAILURE, "deny by `others/ptrace`")));
         let content = ["--exec", "/nonexistent/x", "--sha256", &"1".repeat(64)];
         check(&content, Ok((ExitCode::SUCCESS, "audit by `seen`")));
     }

@@ -120,7 +120,9 @@ impl Part<'_> {
             Object::File { path, operation } => (path, *operation as u32),
             Object::Exec { path, .. } => (path, treeline_abi::paths::Operation::EXEC),
             Object::ConnectUnix { path } => (path, treeline_abi::paths::Operation::CONNECT),
-            Object::Connect { .. } | Object::ConnectAbstract { .. } | Object::RawSocket => return case,
+            Object::Connect { .. } | Object::ConnectAbstract { .. } | Object::RawSocket | Object::Trace => {
+                return case;
+            }
         };
         let subject = &request.subject;
         case.object = names(&self.locate(path));

@@ -1,0 +1,226 @@
+//! What a rule of kind `broker` stands for: the ways to programs that run other programs, outside of a session's
+//! process tree, for whoever asks.
+//!
+//! A broker is reached by a socket, by a file that it reads later, or by the memory of a process that already runs. A
+//! rule about it is taken apart into one rule for each such way, with an id of its own: `ID/docker`, `ID/cron-files`.
+
+use ipnet::IpNet;
+
+use crate::{
+    abstract_name::AbstractGlob,
+    glob::Glob,
+    policy::{FileOperation, Kind, PortRange},
+    source::{Span, Spanned},
+};
+
+/// A program that runs others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Broker {
+    /// The word for it in a policy.
+    pub name: &'static str,
+    ways: &'static [Way],
+}
+
+/// How a broker is told what to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// Unix sockets: paths, and abstract names with `@`.
+    Sockets(&'static [&'static str]),
+    /// Files that it reads, where they are.
+    Files(&'static [&'static str]),
+    /// A port on this machine.
+    Port(u16),
+    /// The processes that run: `ptrace` and what asks for the same access.
+    Processes,
+}
+
+/// Every address by which a machine reaches a service of its own that listens on loopback.
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1/128"];
+
+/// The sockets of D-Bus: the system's, the users', that of assistive technology.
+const BUSES: [&str; 6] = [
+    "/run/dbus/system_bus_socket",
+    "/run/user/*/bus",
+    "/run/user/*/dbus-1/**",
+    "/run/user/*/at-spi/**",
+    "/tmp/dbus-*",
+    "@/tmp/dbus-*",
+];
+
+/// Every broker that a policy can name, by name.
+pub const BROKERS: [Broker; 11] = [
+    Broker {
+        name: "at",
+        ways: &[Way::Files(&[
+            "/var/spool/cron/atjobs/**",
+            "/var/spool/cron/atspool/**",
+            "/var/spool/at/**",
+            "/var/spool/atjobs/**",
+        ])],
+    },
+    Broker {
+        name: "containerd",
+        ways: &[Way::Sockets(&[
+            "/run/containerd/**",
+            "/run/k3s/**",
+            "/run/crio/**",
+            "/run/buildkit/**",
+            "/run/user/*/containerd-rootless/**",
+            "/run/user/*/buildkit/**",
+        ])],
+    },
+    Broker {
+        name: "cron",
+        ways: &[Way::Files(&[
+            "/etc/crontab",
+            "/etc/anacrontab",
+            "/etc/cron.d/**",
+            "/etc/cron.hourly/**",
+            "/etc/cron.daily/**",
+            "/etc/cron.weekly/**",
+            "/etc/cron.monthly/**",
+            "/etc/cron.yearly/**",
+            "/var/spool/cron/**",
+        ])],
+    },
+    Broker { name: "dbus", ways: &[Way::Sockets(&BUSES)] },
+    Broker {
+        name: "docker",
+        ways: &[Way::Sockets(&[
+            "/run/docker.sock",
+            "/run/docker/**",
+            "/run/user/*/docker.sock",
+            "/run/snap.docker/**",
+            "~/.docker/run/**",
+            "~/.docker/desktop/**",
+            "~/.colima/**",
+            "~/.rd/**",
+        ])],
+    },
+    Broker { name: "podman", ways: &[Way::Sockets(&["/run/podman/**", "/run/user/*/podman/**"])] },
+    Broker { name: "ptrace", ways: &[Way::Processes] },
+    Broker {
+        name: "screen",
+        ways: &[Way::Sockets(&[
+            "/run/screen/**",
+            "/run/screens/**",
+            "/tmp/screens/**",
+            "/tmp/uscreens/**",
+            "~/.screen/**",
+        ])],
+    },
+    Broker {
+        name: "ssh",
+        ways: &[
+            Way::Port(22),
+            Way::Files(&[
+                "~/.ssh/authorized_keys",
+                "~/.ssh/authorized_keys2",
+                "~/.ssh/rc",
+                "~/.ssh/environment",
+                "/etc/ssh/sshd_config",
+                "/etc/ssh/sshd_config.d/**",
+                "/etc/ssh/sshrc",
+            ]),
+        ],
+    },
+    Broker {
+        name: "systemd",
+        ways: &[
+            // Who may not use the private socket asks by D-Bus, and no hook sees whom a message there is for.
+            Way::Sockets(&[
+                "/run/systemd/private",
+                "/run/systemd/io.systemd.Manager",
+                "/run/user/*/systemd/private",
+                "/run/user/*/systemd/io.systemd.Manager",
+                BUSES[0],
+                BUSES[1],
+                BUSES[2],
+            ]),
+            Way::Files(&[
+                "/etc/systemd/**",
+                "/run/systemd/system/**",
+                "/run/systemd/user/**",
+                "/run/systemd/transient/**",
+                "/run/systemd/generator*/**",
+                "/usr/lib/systemd/**",
+                "/usr/local/lib/systemd/**",
+                "/run/user/*/systemd/**",
+                "~/.config/systemd/**",
+                "~/.local/share/systemd/**",
+            ]),
+        ],
+    },
+    Broker { name: "tmux", ways: &[Way::Sockets(&["**/tmux-*/*"])] },
+];
+
+impl Broker {
+    /// What a rule about it is taken apart into: what follows the rule's id and a slash, and what it matches.
+    #[must_use]
+    pub fn parts(&self, span: Span) -> Vec<(String, Kind)> {
+        self.ways.iter().map(|way| (way.part(self.name), way.kind(span))).collect()
+    }
+}
+
+impl Way {
+    fn part(self, broker: &str) -> String {
+        match self {
+            Self::Files(_) => format!("{broker}-files"),
+            _ => broker.to_owned(),
+        }
+    }
+
+    /// Every text here is a valid one, which the test below sees.
+    fn kind(self, span: Span) -> Kind {
+        let globs = |texts: &[&str]| {
+            texts.iter().filter_map(|text| Some(Spanned { value: Glob::parse(text).ok()?, span })).collect()
+        };
+        let connect =
+            |to, ports, unix, abstracts| Kind::Connect { to, ports, except_to: Vec::new(), unix, abstracts };
+        match self {
+            Self::Sockets(texts) => {
+                let names = texts
+                    .iter()
+                    .filter_map(|text| Some(Spanned { value: AbstractGlob::parse(text).ok()?, span }));
+                connect(Vec::new(), vec![PortRange::ALL], globs(texts), names.collect())
+            }
+            Self::Files(texts) => {
+                let changes = FileOperation::WORDS.map(|(_, operation)| operation);
+                let changes = changes.into_iter().filter(|operation| *operation != FileOperation::Read);
+                Kind::File { paths: globs(texts), operations: changes.collect() }
+            }
+            Self::Port(port) => {
+                let to = LOOPBACK
+                    .iter()
+                    .filter_map(|text| Some(Spanned { value: text.parse::<IpNet>().ok()?, span }));
+                connect(to.collect(), vec![PortRange { first: port, last: port }], Vec::new(), Vec::new())
+            }
+            Self::Processes => Kind::Trace,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_sorted_and_nothing_of_them_is_left_out() {
+        assert!(BROKERS.is_sorted_by_key(|broker| broker.name));
+        for broker in BROKERS {
+            for (way, (part, kind)) in broker.ways.iter().zip(broker.parts(Span::default())) {
+                let wanted = match way {
+                    Way::Sockets(texts) | Way::Files(texts) => texts.len(),
+                    Way::Port(_) => LOOPBACK.len(),
+                    Way::Processes => 0,
+                };
+                let read = match &kind {
+                    Kind::Connect { to, unix, abstracts, .. } => to.len() + unix.len() + abstracts.len(),
+                    kind => kind.globs().len(),
+                };
+                assert_eq!(read, wanted, "{part}");
+                assert!(part.starts_with(broker.name), "{part}");
+            }
+        }
+    }
+}
