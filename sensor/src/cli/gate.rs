@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use treeline_event::SessionId;
 
-use super::exec;
+use super::{exec, inherited};
 
 /// Name of the verb that waits.
 pub const VERB: &str = "__start-gate";
@@ -35,7 +35,7 @@ pub struct Args {
 /// Waits for the launcher's word, then becomes the command. Without it (the launcher ended) nothing is executed.
 ///
 /// # Errors
-/// The launcher is gone.
+/// The launcher is gone, or the command would have a descriptor of what the policy protects.
 pub fn run(args: &Args) -> Result<ExitCode> {
     // Opened by name and not inherited: an inherited descriptor would have to stay open across one exec and not the next.
     let path = format!("/proc/{}/fd/{}", args.launcher, args.descriptor);
@@ -44,6 +44,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     pipe.read_exact(&mut ticket).context("the launcher ended before the command could be started")?;
     let session = std::str::from_utf8(&ticket).ok().and_then(|text| text.parse::<SessionId>().ok());
     let session = session.context("the start gate was opened by somebody else")?;
+    inherited::check()?;
     Ok(ExitCode::from(exec::exec(&args.command, Some(session))))
 }
 

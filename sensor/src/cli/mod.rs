@@ -10,6 +10,7 @@ pub mod entries;
 pub mod events;
 pub mod exec;
 pub mod gate;
+mod inherited;
 pub mod log;
 pub mod man;
 pub mod output;

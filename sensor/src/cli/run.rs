@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
-use super::{Globals, exec, output::Hinted, standalone};
+use super::{Globals, exec, inherited, output::Hinted, standalone};
 use crate::{
     config::{Config, ModeChoice, Unenforceable, WhenUnavailable},
     control::client::{Client, ClientError},
@@ -83,6 +83,9 @@ pub(super) fn launch(
         }
         Err(error) => return Err(explain(error)),
     };
+    if session.is_some() {
+        inherited::check()?;
+    }
     Ok(ExitCode::from(exec::exec(command, session)))
 }
 

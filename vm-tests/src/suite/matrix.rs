@@ -21,19 +21,19 @@ use crate::guest::group::Report;
 
 const PROGRAM: &str = concat!(include_str!("matrix/calls.py"), include_str!("matrix/matrix.py"));
 const PROGRAM_PATH: &str = "/run/matrix.py";
-/// What every alias but one comes to in modes `lsm` and `fmod_ret`.
-const STOPPED: &str = "everything-is-stopped-or-known";
+/// What every alias comes to in modes `lsm` and `fmod_ret`.
+const STOPPED: &str = "everything-is-stopped";
 /// Every cell has to have an outcome.
 const OUTCOME: &str = "every-cell-has-an-outcome";
-/// The protected file that the session's command has as its standard input.
+/// The protected file that a command is given as its standard input.
 const INHERITED: &str = "/home/dev/.ssh/inherited-descriptor.read";
+const INHERITED_ALIAS: &str = "inherited-descriptor";
+/// What `treeline run` ends with when it does not start the command.
+const NOT_STARTED: i32 = 2;
 
 /// A session in which the kernel left out runs of programs says too little of some cells: they are tried again, in so
 /// many sessions, and the one that did the most counts.
 const SESSIONS_MAX: usize = 3;
-
-/// Aliases that neither mode stops, which THREATS.md says.
-const KNOWN: &[&str] = &["inherited-descriptor"];
 
 pub(super) const GROUP: Group = Group {
     name: "matrix",
@@ -53,7 +53,7 @@ pub(super) const GROUP: Group = Group {
 fn check(fates: &BTreeMap<Cell, Fate>) -> Result<()> {
     let holes: Vec<String> = fates
         .iter()
-        .filter(|(cell, fate)| !fate.is_stopped() && !KNOWN.contains(&cell.alias.as_str()))
+        .filter(|(_, fate)| !fate.is_stopped())
         .map(|(cell, fate)| format!("{} {}: {fate}", cell.alias, cell.operation))
         .collect();
     ensure!(holes.is_empty(), "{}", holes.join("\n"));
@@ -72,7 +72,7 @@ fn run(report: &Report, attach: Attach) -> Result<BTreeMap<Cell, Fate>> {
         .map(|(cell, _)| cell.clone())
         .collect();
 
-    let mut fates: BTreeMap<Cell, Fate> = BTreeMap::new();
+    let mut fates: BTreeMap<Cell, Fate> = inherited(attach, &free, &works)?;
     for session in 1..=SESSIONS_MAX {
         let (of_session, left_out) = guarded(report, attach, session, &free, &works)?;
         for (cell, fate) in of_session {
@@ -89,6 +89,35 @@ fn run(report: &Report, attach: Attach) -> Result<BTreeMap<Cell, Fate>> {
     Ok(fates)
 }
 
+/// What comes of a command that is given a protected file: it is not started, so that no cell of that alias is tried.
+fn inherited(
+    attach: Attach,
+    free: &BTreeMap<Cell, cell::Tried>,
+    works: &BTreeSet<Cell>,
+) -> Result<BTreeMap<Cell, Fate>> {
+    const LOG: &str = "/var/lib/treeline-guest-matrix-inherited";
+    python(&["prepare"])?;
+    let file = File::open(INHERITED).with_context(|| format!("opening {INHERITED}"))?;
+    let output = session_command(attach, LOG)?.stdin(file).output().context("starting the subject")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let is_started = !cell::tried(&String::from_utf8_lossy(&output.stdout)).is_empty();
+    ensure!(
+        output.status.code() == Some(NOT_STARTED) && !is_started,
+        "a command with a protected file as its standard input ended with {}: {said}",
+        output.status
+    );
+    ensure!(said.contains(INHERITED), "it does not say which file: {said}");
+    let entries = session::entries_of(LOG)?;
+    let is_refusal =
+        |entry: &Entry| entry.is_by("keys") && entry.verdict() == "deny" && entry.text().contains(INHERITED);
+    let refused = if entries.iter().any(is_refusal) { Fate::Stopped } else { Fate::Silent(0) };
+    let fate = |(cell, tried): (&Cell, &cell::Tried)| {
+        let fate = if works.contains(cell) { refused } else { Fate::NotApplicable(tried.status) };
+        (cell.clone(), fate)
+    };
+    Ok(free.iter().filter(|(cell, _)| cell.alias == INHERITED_ALIAS).map(fate).collect())
+}
+
 /// What came of the cells in a session, and how many runs of programs the kernel left out meanwhile (THREATS.md).
 fn guarded(
     report: &Report,
@@ -103,13 +132,13 @@ fn guarded(
     let changed = changed()?;
     let entries = session::entries_of(&log)?;
     let mut fates = BTreeMap::new();
-    for (cell, tried) in &tried {
+    for (cell, tried) in tried.iter().filter(|(cell, _)| cell.alias != INHERITED_ALIAS) {
         let fate = if works.contains(cell) {
             fate(cell, tried, &changed, &entries)
         } else {
             Fate::NotApplicable(free.get(cell).map_or(0, |free| free.status))
         };
-        if attach.judges_all() && !fate.is_stopped() && !KNOWN.contains(&cell.alias.as_str()) {
+        if attach.judges_all() && !fate.is_stopped() {
             report.note(&format!("{} {}", cell.alias, cell.operation), evidence(tried, &entries));
         }
         fates.insert(cell.clone(), fate);
@@ -148,7 +177,7 @@ fn session_command(attach: Attach, log: &str) -> Result<Command> {
     command.args(["run", "--standalone", "--policy", policy, "--log", log]);
     command.args(attach.asked().iter().flat_map(|mode| ["--mode", mode]));
     command.args(["--unenforceable", "observe", "--", "/usr/bin/python3", "-I", "-S", PROGRAM_PATH, "try"]);
-    command.stdin(File::open(INHERITED).with_context(|| format!("opening {INHERITED}"))?);
+    command.stdin(Stdio::null());
     Ok(command)
 }
 
