@@ -34,8 +34,8 @@ pub(crate) struct Group {
     pub(crate) timeout_s: u64,
 }
 
-/// Groups that run in every attach mode. The others run where LSM programs are attached, or know no mode at all.
-const OF_EVERY_MODE: &[&str] = &["enforce", "monitor", "adopt"];
+/// Groups that run in every attach mode. The others know none: once for each kernel is enough.
+const OF_EVERY_MODE: &[&str] = &["enforce", "monitor", "adopt", "matrix", "selfguard", "pins"];
 
 impl Group {
     /// Whether it runs in a guest for this attach mode.
