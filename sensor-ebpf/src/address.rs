@@ -1,7 +1,7 @@
 //! Connect rules: where a subject connects or sends to, judged by address, by abstract name, or, where a socket says
 //! nothing of it, as any address.
 //!
-//! Each judgement is up to two passes: rules without exceptions, and then, when there were others, the subject's
+//! Each judgement is up to two passes: rules that are for everybody, and then, when there were others, the subject's
 //! executable is looked at, once, and they are weighed. Results are packed, see `Decision::pack`.
 
 use treeline_abi::{
@@ -20,7 +20,7 @@ use crate::{
     scratch::{Found, Scratch},
 };
 
-/// A rule with exceptions was noted in the first pass.
+/// A rule that is not for everybody was noted in the first pass.
 const NOTED: u64 = 1 << 63;
 const LOOPBACK4: [u8; 4] = [127, 0, 0, 1];
 
@@ -28,30 +28,28 @@ const LOOPBACK4: [u8; 4] = [127, 0, 0, 1];
 #[derive(Clone, Copy)]
 struct Weighing {
     scratch: *mut Scratch,
-    /// Exception sets of the subject, for the second pass.
-    sets: u64,
     slot: u32,
-    /// 1 in the first pass, which weighs the rules without exceptions and only notes the others.
+    /// 1 in the first pass, which weighs the rules that are for everybody and only notes the others.
     plain: u32,
 }
 
 impl Weighing {
     #[inline(always)]
-    fn new(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> Self {
+    fn new(scratch: &mut Scratch, slot: u32, plain: u32) -> Self {
         scratch.found = Found::default();
-        Self { scratch, sets, slot, plain }
+        Self { scratch, slot, plain }
     }
 
     /// Weighs a rule that matches.
     #[inline(always)]
     fn add(&self, index: u32, rule: &Rule) {
         // SAFETY: the pointer was put there by `new` and outlives the loop; the verifier tracks it.
-        let found = unsafe { &mut (*self.scratch).found };
-        let plain = rule.exceptions == 0;
+        let (holds, found) = unsafe { (&(*self.scratch).holds, &mut (*self.scratch).found) };
+        let plain = rule.exceptions | rule.only == 0;
         if !plain && self.plain != 0 {
             found.exceptions = 1;
         }
-        if plain == (self.plain != 0) && rule.exceptions & self.sets == 0 {
+        if plain == (self.plain != 0) && rule.holds_for(holds) {
             decide::add(found, index + 1, rule.enforce);
         }
     }
@@ -85,22 +83,22 @@ pub(crate) fn judge_address(scratch: &mut Scratch, label: &Label) -> u64 {
     let Some(active) = active() else {
         return 0;
     };
-    let first = weigh_address(scratch, active.slot, 0, 1);
-    let also = weigh_loopback(scratch, active.slot, 0, 1);
+    let first = weigh_address(scratch, active.slot, 1);
+    let also = weigh_loopback(scratch, active.slot, 1);
     let plain = severer(scratch, first, also);
     if (first | also) & NOTED == 0 {
         return plain;
     }
-    let sets = subject_sets(scratch, active.table, active.slot, label.flags);
-    let first = weigh_address(scratch, active.slot, sets, 0);
-    let also = weigh_loopback(scratch, active.slot, sets, 0);
+    subject_sets(scratch, active.table, active.slot, label.flags);
+    let first = weigh_address(scratch, active.slot, 0);
+    let also = weigh_loopback(scratch, active.slot, 0);
     let second = severer(scratch, first, also);
     severer(scratch, plain, second)
 }
 
 /// One pass over the rules of the longest prefix of the destination, as `treeline_abi::network` says it is looked up.
 #[inline(never)]
-fn weigh_address(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> u64 {
+fn weigh_address(scratch: &mut Scratch, slot: u32, plain: u32) -> u64 {
     let address = scratch.header.address;
     let v4 = scratch.header.detail == AF_INET as u32;
     let mapped = matches!(address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..]);
@@ -119,19 +117,19 @@ fn weigh_address(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> u64
         PREFIXES6.get(&aya_ebpf::maps::lpm_trie::Key::new(160, Prefix6 { slot, address }))
     };
     let port = scratch.header.port;
-    weigh_ports(rules, port, Weighing::new(scratch, slot, sets, plain))
+    weigh_ports(rules, port, Weighing::new(scratch, slot, plain))
 }
 
 /// One pass over the rules of IPv4's loopback, if the destination is `::`: a socket that is bound to a mapped address
 /// connects there.
 #[inline(never)]
-fn weigh_loopback(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> u64 {
+fn weigh_loopback(scratch: &mut Scratch, slot: u32, plain: u32) -> u64 {
     if scratch.header.detail == AF_INET as u32 || scratch.header.address != [0; 16] {
         return 0;
     }
     let rules = PREFIXES4.get(&aya_ebpf::maps::lpm_trie::Key::new(64, Prefix4 { slot, address: LOOPBACK4 }));
     let port = scratch.header.port;
-    weigh_ports(rules, port, Weighing::new(scratch, slot, sets, plain))
+    weigh_ports(rules, port, Weighing::new(scratch, slot, plain))
 }
 
 #[inline(always)]
@@ -173,12 +171,12 @@ pub(crate) fn judge_all(scratch: &mut Scratch, label: &Label, bit: u32) -> u64 {
     let Some(active) = active() else {
         return 0;
     };
-    let first = weigh_all(scratch, active.slot, bit, 0, 1);
+    let first = weigh_all(scratch, active.slot, bit, 1);
     if first & NOTED == 0 {
         return first;
     }
-    let sets = subject_sets(scratch, active.table, active.slot, label.flags);
-    let second = weigh_all(scratch, active.slot, bit, sets, 0);
+    subject_sets(scratch, active.table, active.slot, label.flags);
+    let second = weigh_all(scratch, active.slot, bit, 0);
     severer(scratch, first, second)
 }
 
@@ -189,8 +187,8 @@ struct AllPass {
 }
 
 #[inline(never)]
-fn weigh_all(scratch: &mut Scratch, slot: u32, bit: u32, sets: u64, plain: u32) -> u64 {
-    let mut pass = AllPass { bit, weighing: Weighing::new(scratch, slot, sets, plain) };
+fn weigh_all(scratch: &mut Scratch, slot: u32, bit: u32, plain: u32) -> u64 {
+    let mut pass = AllPass { bit, weighing: Weighing::new(scratch, slot, plain) };
     repeat(RULES_MAX, weigh_with_bit, &mut pass);
     pass.weighing.packed()
 }
@@ -214,12 +212,12 @@ pub(crate) fn judge_abstract(scratch: &mut Scratch, label: &Label, name: u64, le
         return 0;
     };
     take_name(scratch, name, len);
-    let first = weigh_name(scratch, active.slot, 0, 1);
+    let first = weigh_name(scratch, active.slot, 1);
     if first & NOTED == 0 {
         return first;
     }
-    let sets = subject_sets(scratch, active.table, active.slot, label.flags);
-    let second = weigh_name(scratch, active.slot, sets, 0);
+    subject_sets(scratch, active.table, active.slot, label.flags);
+    let second = weigh_name(scratch, active.slot, 0);
     severer(scratch, first, second)
 }
 
@@ -242,8 +240,8 @@ fn take_name(scratch: &mut Scratch, name: u64, len: u32) {
 }
 
 #[inline(never)]
-fn weigh_name(scratch: &mut Scratch, slot: u32, sets: u64, plain: u32) -> u64 {
-    let mut pass = Weighing::new(scratch, slot, sets, plain);
+fn weigh_name(scratch: &mut Scratch, slot: u32, plain: u32) -> u64 {
+    let mut pass = Weighing::new(scratch, slot, plain);
     repeat(ABSTRACTS_MAX, weigh_pattern, &mut pass);
     pass.packed()
 }

@@ -6,12 +6,13 @@ use treeline_abi::{
         Accept, AliasKey, AliasRules, LISTED_MAX, LISTS_MAX, Operation, RULES_MAX, RULES_PER_ALIAS_MAX,
         SLOTS, Table, WORDS,
     },
+    subject::{AcceptKind, SETS_MAX},
 };
 
 use crate::{
     kernel::{GO_ON, STOP, inode, masked, offset, read, repeat},
     maps::{ACCEPTS, ACTIVE, ALIASES, IMAGES, LISTS, RULES, TABLES},
-    scratch::{Found, Listed, Scratch, Sets},
+    scratch::{Found, Listed, Scratch},
     tasks,
     walk::{self, Active},
 };
@@ -189,11 +190,11 @@ fn judge_alias(
         return 0;
     };
     scratch.found = Found::default();
-    let mut pass = AliasPass { scratch, alias, slot, operations, sets: 0, plain: 1 };
+    let mut pass = AliasPass { scratch, alias, slot, operations, plain: 1 };
     repeat(RULES_PER_ALIAS_MAX as u32, weigh_alias, &mut pass);
     if scratch.found.exceptions != 0 {
-        let sets = subject_sets(scratch, table, slot, label_flags);
-        pass = AliasPass { scratch, alias, slot, operations, sets, plain: 0 };
+        subject_sets(scratch, table, slot, label_flags);
+        pass = AliasPass { scratch, alias, slot, operations, plain: 0 };
         repeat(RULES_PER_ALIAS_MAX as u32, weigh_alias, &mut pass);
     }
     scratch.found.packed
@@ -205,13 +206,13 @@ struct AliasPass {
     alias: *const AliasRules,
     slot: u32,
     operations: u32,
-    sets: u64,
     plain: u32,
 }
 
 extern "C" fn weigh_alias(index: u64, pass: *mut AliasPass) -> u64 {
     // SAFETY: as in `weigh`.
-    let (pass, alias, found) = unsafe { (&*pass, &*(*pass).alias, &mut (*(*pass).scratch).found) };
+    let (pass, alias, holds, found) =
+        unsafe { (&*pass, &*(*pass).alias, &(*(*pass).scratch).holds, &mut (*(*pass).scratch).found) };
     let number = alias.rules[index as usize & (RULES_PER_ALIAS_MAX - 1)];
     if number == 0 {
         return STOP;
@@ -222,11 +223,11 @@ extern "C" fn weigh_alias(index: u64, pass: *mut AliasPass) -> u64 {
     if rule.operations & pass.operations == 0 {
         return GO_ON;
     }
-    let plain = rule.exceptions == 0;
+    let plain = rule.exceptions | rule.only == 0;
     if !plain && pass.plain != 0 {
         found.exceptions = 1;
     }
-    if plain == (pass.plain != 0) && rule.exceptions & pass.sets == 0 {
+    if plain == (pass.plain != 0) && rule.holds_for(holds) {
         add(found, number, rule.enforce);
     }
     GO_ON
@@ -234,7 +235,7 @@ extern "C" fn weigh_alias(index: u64, pass: *mut AliasPass) -> u64 {
 
 /// Judges the object that was just walked. The result is a packed [`Decision`].
 ///
-/// With `GIVEN` the subject's sets are in `Scratch::given_sets`: the program that is not a hook has no subject.
+/// With `GIVEN` the subject's sets are in `Scratch::holds`: the program that is not a hook has no subject.
 #[inline(never)]
 pub(crate) fn judge<const GIVEN: bool>(
     scratch: &mut Scratch,
@@ -249,15 +250,17 @@ pub(crate) fn judge<const GIVEN: bool>(
     }
     restrict(scratch, table, operations);
     scratch.keep_accepted();
-    let mut pass = Pass { scratch, slot, operations, plain: 1, sets: 0 };
+    let mut pass = Pass { scratch, slot, operations, plain: 1 };
     repeat(ROUNDS_MAX, weigh, &mut pass);
     if scratch.found.exceptions != 0 && scratch.found.word > WORDS as u32 {
         // Only now, and once, is the subject's executable looked at.
-        let sets = if GIVEN { scratch.given_sets } else { subject_sets(scratch, table, slot, label_flags) };
+        if !GIVEN {
+            subject_sets(scratch, table, slot, label_flags);
+        }
         scratch.restore_accepted();
         scratch.lists.rewind();
         scratch.found.word = 0;
-        pass = Pass { scratch, slot, operations, plain: 0, sets };
+        pass = Pass { scratch, slot, operations, plain: 0 };
         repeat(ROUNDS_MAX, weigh, &mut pass);
     }
     if scratch.found.word <= WORDS as u32 {
@@ -283,10 +286,8 @@ struct Pass {
     scratch: *mut Scratch,
     slot: u32,
     operations: u32,
-    /// 1 in the first pass, which weighs the rules without exceptions and only notes the others.
+    /// 1 in the first pass, which weighs the rules that are for everybody and only notes the others.
     plain: u32,
-    /// Exception sets of the subject, for the second pass.
-    sets: u64,
 }
 
 extern "C" fn weigh(_round: u64, pass: *mut Pass) -> u64 {
@@ -307,11 +308,11 @@ extern "C" fn weigh(_round: u64, pass: *mut Pass) -> u64 {
     let Some(rule) = RULES.get(pass.slot * RULES_MAX + (index & (RULES_MAX - 1))) else {
         return GO_ON;
     };
-    let plain = rule.exceptions == 0;
+    let plain = rule.exceptions | rule.only == 0;
     if !plain && pass.plain != 0 {
         scratch.found.exceptions = 1;
     }
-    if plain == (pass.plain != 0) && rule.exceptions & pass.sets == 0 {
+    if plain == (pass.plain != 0) && rule.holds_for(&scratch.holds) {
         add(&mut scratch.found, index + 1, rule.enforce);
     }
     GO_ON
@@ -376,17 +377,14 @@ fn take_lowest(scratch: &mut Scratch, word: u32) -> Option<u32> {
     Some(word * 64 + lowest(bits))
 }
 
-/// The exception sets that the current task's executable belongs to; none when its environment told
-/// it to load other code. Overwrites `Scratch::accepted` and the matcher's state.
+/// Leaves the current task's subject sets in `Scratch::holds`. Overwrites `Scratch::accepted` and the matcher's state.
 #[inline(always)]
-pub(crate) fn subject_sets(
-    scratch: &mut Scratch,
-    _table: &'static Table,
-    slot: u32,
-    label_flags: u32,
-) -> u64 {
+pub(crate) fn subject_sets(scratch: &mut Scratch, _table: &'static Table, slot: u32, label_flags: u32) {
+    // What nobody finds out is unknown.
+    scratch.holds.sure = 0;
+    scratch.holds.possible = u64::MAX;
     // SAFETY: a valid reference, used by nobody else meanwhile.
-    unsafe { treeline_subject_sets(scratch, slot, label_flags) }
+    unsafe { treeline_subject_sets(scratch, slot, label_flags) };
 }
 
 /// [`subject_sets`] as a global function, for the same reason as [`treeline_judge_dentry`].
@@ -400,40 +398,72 @@ unsafe extern "C" fn treeline_subject_sets(scratch: *mut Scratch, slot: u32, lab
     let (Some(scratch), Some(table)) = (unsafe { scratch.as_mut() }, TABLES.get(slot)) else {
         return 0;
     };
-    if label_flags & LabelFlags::LOADER_ENV != 0 || !tasks::has_its_image() {
-        return 0;
-    }
-    let mm: u64 = read(tasks::current() as u64 + offset!(task_mm));
+    tasks::take_lineage(scratch);
+    let mm: u64 = if tasks::has_its_image() { read(tasks::current() as u64 + offset!(task_mm)) } else { 0 };
+    let mut resolved = 0;
     if mm == 0 {
-        return 0;
+        forget_content(scratch);
+    } else {
+        let file: u64 = read(mm + offset!(mm_exe_file));
+        take_content(scratch, read(file + offset!(file_inode)));
+        walk::walk_subject(scratch, read(file + offset!(file_path) + offset!(path_dentry)), table, slot);
+        if scratch.subject.resolved() {
+            resolved = by_path(scratch, table, slot);
+        }
     }
-    let file: u64 = read(mm + offset!(mm_exe_file));
-    let content = sets_by_content(scratch, read(file + offset!(file_inode)));
-    walk::walk_subject(scratch, read(file + offset!(file_path) + offset!(path_dentry)), table, slot);
-    if !scratch.subject.resolved() {
-        return content;
-    }
-    content | walked_sets(scratch, table, slot)
+    weigh_subject(scratch, table, resolved, label_flags);
+    0
 }
 
-/// The exception sets that the subject's walk has led to.
+/// Finds what the path of an executable leads to that was just walked; the result is in `Scratch::sets`. Returns 1.
 #[inline(always)]
-pub(crate) fn walked_sets(scratch: &mut Scratch, table: &'static Table, slot: u32) -> u64 {
+pub(crate) fn by_path(scratch: &mut Scratch, table: &'static Table, slot: u32) -> u32 {
     restrict(scratch, table, 1 << Operation::SUBJECT);
-    scratch.sets = Sets::default();
+    for kind in 0..AcceptKind::COUNT {
+        // SAFETY: a field of a valid reference; volatile keeps the loop from becoming `memset`.
+        unsafe { (&raw mut scratch.sets.found[kind]).write_volatile(0) };
+    }
+    scratch.sets.word = 0;
     repeat(ROUNDS_MAX, add_set, &mut SubjectPass { scratch, slot });
-    scratch.sets.found
+    1
 }
 
-/// The exception sets that an executable's content belongs to, when it is known. A function of its own to keep its
-/// locals off the stack of the walk.
+/// Puts the subject's sets together from what was found of its executable, `resolved` being 1 if its path is known.
 #[inline(never)]
-fn sets_by_content(scratch: &mut Scratch, address: u64) -> u64 {
+pub(crate) fn weigh_subject(
+    scratch: &mut Scratch,
+    table: &'static Table,
+    resolved: u32,
+    label_flags: u32,
+) -> u32 {
+    let path = if resolved != 0 { Some(&scratch.sets.found) } else { None };
+    let lineage = table.subjects.of_label(&scratch.lineage);
+    let loads_code = label_flags & LabelFlags::LOADER_ENV != 0;
+    scratch.holds = table.subjects.sets(path, &scratch.content, loads_code, lineage);
+    0
+}
+
+/// Finds what an executable's content means, when it is known; the result is in `Scratch::content`. A function of its
+/// own to keep its locals off the stack of the walk.
+#[inline(never)]
+pub(crate) fn take_content(scratch: &mut Scratch, address: u64) -> u32 {
     scratch.key = inode(address).key;
+    forget_content(scratch);
     // As in `judge_alias`.
     let key = scratch.key;
     // SAFETY: the value stays in place while the program runs (RCU).
-    unsafe { IMAGES.get(&key) }.map_or(0, |image| image.exceptions)
+    if let Some(image) = unsafe { IMAGES.get(&key) } {
+        scratch.content.fingerprint = image.subject.fingerprint;
+        scratch.content.sets = image.subject.sets;
+        scratch.content.lineage = image.subject.lineage;
+    }
+    0
+}
+
+/// No table has this fingerprint: the content is unknown.
+#[inline(always)]
+fn forget_content(scratch: &mut Scratch) {
+    scratch.content.fingerprint = 0;
 }
 
 /// One pass over the subject's accepting positions; what it finds is in `Scratch::sets`.
@@ -450,7 +480,11 @@ extern "C" fn add_set(_round: u64, pass: *mut SubjectPass) -> u64 {
         return STOP;
     }
     match next(scratch, word, pass.slot, 1 << Operation::SUBJECT, false) {
-        Next::Accepted(set) => scratch.sets.found |= 1 << (set & 63),
+        Next::Accepted(index) => {
+            let kind = masked::<{ AcceptKind::COUNT as i32 - 1 }>(index / SETS_MAX as u32) as usize;
+            // SAFETY: within the array by the mask, which the verifier sees.
+            unsafe { *(&raw mut scratch.sets.found).cast::<u64>().add(kind) |= 1 << (index & 63) };
+        }
         Next::None => {}
         Next::Word => scratch.sets.word = word as u64 + 1,
     }
@@ -477,8 +511,11 @@ pub(crate) fn judge_content(
     let Some(rule) = RULES.get(slot * RULES_MAX + ((index - 1) & (RULES_MAX - 1))) else {
         return 0;
     };
-    if rule.exceptions != 0 && rule.exceptions & subject_sets(scratch, table, slot, label_flags) != 0 {
-        return 0;
+    if rule.exceptions | rule.only != 0 {
+        subject_sets(scratch, table, slot, label_flags);
+        if !rule.holds_for(&scratch.holds) {
+            return 0;
+        }
     }
     Decision::of(index, rule.enforce).pack()
 }

@@ -10,6 +10,7 @@ use treeline_abi::{
 use crate::{
     emit,
     kernel::{GO_ON, STOP, copy_kernel_str, copy_user, copy_user_str, inode, offset, read, repeat},
+    lineage,
     log::note,
     scratch::{Environment, PATH_BUFFER_LEN, Scratch},
     tasks::{self, TaskIds},
@@ -74,6 +75,7 @@ pub(crate) fn process_exec(ctx: BtfTracePointContext) -> i32 {
     label.image = tasks::image(task as u64);
     let Some(scratch) = Scratch::take() else {
         label.flags |= LabelFlags::LOADER_ENV;
+        lineage::executed_something(label);
         emit::failed(Kind::Exec);
         return 0;
     };
@@ -103,6 +105,8 @@ pub(crate) fn process_exec(ctx: BtfTracePointContext) -> i32 {
     } else {
         label.flags &= !LabelFlags::LOADER_ENV;
     }
+    let dentry: u64 = read(file + offset!(file_path) + offset!(path_dentry));
+    lineage::executed(scratch, label, read(file + offset!(file_inode)), dentry);
     emit::send(scratch, Kind::Exec, position);
     scratch.release();
     0

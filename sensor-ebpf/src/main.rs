@@ -14,6 +14,7 @@ mod decide;
 mod emit;
 mod kernel;
 mod lifecycle;
+mod lineage;
 mod log;
 mod lsm;
 mod maps;

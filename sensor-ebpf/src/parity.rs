@@ -7,13 +7,15 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use treeline_abi::{
-    parity::{Case, NAME_BYTES, NAMES_PER_PATH, Path},
+    LabelFlags,
+    parity::{Case, Executable, NAME_BYTES, NAMES_PER_PATH, Path},
     paths::Table,
 };
 
 use crate::{
     decide,
     kernel::{GO_ON, STOP, copy, repeat},
+    lineage,
     scratch::{Scratch, Walked},
     walk,
 };
@@ -32,13 +34,34 @@ pub(crate) fn parity(_ctx: RawTracePointContext) -> i32 {
     };
     // SAFETY: the pointer comes from the map, and nobody else writes the case while it runs.
     let case = unsafe { &mut *case };
-    walk_names::<false>(scratch, &case.subject, active.table, active.slot);
-    scratch.given_sets = case.content_sets | decide::walked_sets(scratch, active.table, active.slot);
+    scratch.lineage.facts.sure = case.lineage.facts.sure;
+    scratch.lineage.facts.possible = case.lineage.facts.possible;
+    scratch.lineage.since = case.lineage.since;
+    for ancestor in &case.ancestors {
+        execute(scratch, ancestor, active.table, active.slot);
+    }
+    // What it leaves of the subject's own path is what the subject is judged by.
+    execute(scratch, &case.subject, active.table, active.slot);
+    decide::weigh_subject(scratch, active.table, 1, case.subject.label_flags);
     scratch.walked.flags = Walked::RESOLVED;
     walk_names::<true>(scratch, &case.object, active.table, active.slot);
     case.answer = decide::judge::<true>(scratch, active.table, active.slot, case.operations, 0);
     scratch.release();
     0
+}
+
+/// What an exec does to a lineage, with an executable from a case.
+#[inline(never)]
+fn execute(scratch: &mut Scratch, executable: &Executable, table: &'static Table, slot: u32) -> u32 {
+    if executable.is_there == 0 {
+        return 0;
+    }
+    scratch.content.fingerprint = executable.content.fingerprint;
+    scratch.content.sets = executable.content.sets;
+    scratch.content.lineage = executable.content.lineage;
+    walk_names::<false>(scratch, &executable.path, table, slot);
+    decide::by_path(scratch, table, slot);
+    lineage::add(scratch, slot, 1, executable.label_flags & LabelFlags::LOADER_ENV)
 }
 
 struct Names {

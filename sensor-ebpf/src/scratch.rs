@@ -9,6 +9,7 @@ use treeline_abi::{
     network::ABSTRACT_WORDS,
     paths::{AliasKey, AncestorKey, DEPTH_MAX, Edge, FileKey, LISTED_MAX, Mask, NO_LIST, WORDS},
     record::DATA_LEN_MAX,
+    subject::{ByContent, ByPath, Facts, Lineage},
 };
 
 use crate::{
@@ -142,8 +143,11 @@ pub(crate) struct Scratch {
     pub(crate) candidates: u64,
     /// Where the walk down the tree is.
     pub(crate) descent: Descent,
-    /// The subject's exception sets where they are given, see `parity`.
-    pub(crate) given_sets: u64,
+    /// The subject's sets, once they were asked for.
+    pub(crate) holds: Facts,
+    /// A label's lineage, and what an executable's content means, on their way from one function to another.
+    pub(crate) lineage: Lineage,
+    pub(crate) content: ByContent,
     pub(crate) walked: Walked,
     pub(crate) subject: Walked,
     pub(crate) key: FileKey,
@@ -188,11 +192,10 @@ pub(crate) struct Found {
     pub(crate) word: u32,
 }
 
-/// As [`Found`], for the exception sets that a subject belongs to.
-#[derive(Clone, Copy, Default)]
+/// As [`Found`], for what the path of an executable leads to.
 #[repr(C)]
 pub(crate) struct Sets {
-    pub(crate) found: u64,
+    pub(crate) found: ByPath,
     pub(crate) word: u64,
 }
 

@@ -14,6 +14,7 @@ use treeline_abi::{
 use crate::{
     kernel::{add, offset, read},
     maps::{WAITING, WAITING_COUNT},
+    scratch::Scratch,
 };
 
 /// `BPF_MAP_TYPE_TASK_STORAGE` (Linux 5.11).
@@ -107,7 +108,8 @@ pub(crate) fn bestow(task: *mut task_struct, label: &Label) -> bool {
     if inherit(task, label).is_some() {
         return true;
     }
-    let waiting = Waiting { session: label.session, flags: label.flags & LabelFlags::LOADER_ENV, pad: 0 };
+    let flags = label.flags & LabelFlags::LOADER_ENV;
+    let waiting = Waiting { session: label.session, flags, pad: 0, lineage: label.lineage };
     if WAITING.insert(&key(task as u64), &waiting, 0).is_err() {
         return false;
     }
@@ -124,7 +126,12 @@ fn claim(task: *mut task_struct) -> Option<&'static mut Label> {
     let key = key(task as u64);
     // SAFETY: the value is copied at once; entries are never changed.
     let waiting = unsafe { WAITING.get(&key) }?;
-    let label = Label { session: waiting.session, flags: waiting.flags, ..Label::default() };
+    let label = Label {
+        session: waiting.session,
+        flags: waiting.flags,
+        lineage: waiting.lineage,
+        ..Label::default()
+    };
     let label = inherit(task, &label)?;
     if WAITING.remove(&key).is_ok() {
         count_waiting(u64::MAX);
@@ -158,6 +165,8 @@ pub(crate) fn inherit(task: *mut task_struct, label: &Label) -> Option<&'static 
         pending_rule: 0,
         pending: Default::default(),
         image: label.image,
+        next: Default::default(),
+        lineage: label.lineage,
     };
     // SAFETY: as for `label_of`; the initial value is copied by the helper.
     unsafe {
@@ -228,6 +237,34 @@ pub(crate) fn has_its_image() -> bool {
         label.image = now;
     }
     now.inode != 0 && now.inode == label.image.inode && now.device == label.image.device
+}
+
+/// Whether the current task executes the file that it was last allowed to, be it that the exec has not come to its end:
+/// the kernel maps the file before `sched_process_exec`. What the kernel was told otherwise since (`PR_SET_MM`) can only be
+/// the file of an exec that was allowed and failed.
+#[inline(never)]
+pub(crate) fn may_map_its_image() -> bool {
+    let Some(label) = label_of(current()) else {
+        return false;
+    };
+    let now = image(current() as u64);
+    let next = &label.next;
+    now.inode != 0 && now.inode == next.inode && now.device == next.device
+}
+
+/// Copies the current task's lineage to `Scratch::lineage`; nothing is known without a label. A function of its own for
+/// the same reason.
+#[inline(never)]
+pub(crate) fn take_lineage(scratch: &mut Scratch) -> u32 {
+    scratch.lineage.facts.sure = 0;
+    scratch.lineage.facts.possible = u64::MAX;
+    scratch.lineage.since = 0;
+    if let Some(label) = label_of(current()) {
+        scratch.lineage.facts.sure = label.lineage.facts.sure;
+        scratch.lineage.facts.possible = label.lineage.facts.possible;
+        scratch.lineage.since = label.lineage.since;
+    }
+    0
 }
 
 /// What records say of a task.

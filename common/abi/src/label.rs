@@ -2,6 +2,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::subject::Lineage;
+
 /// What every task of a tracked tree carries in task storage.
 ///
 /// A task gets it from its creator at `sched_process_fork`; from the agent when a session's root is registered or
@@ -21,6 +23,10 @@ pub struct Label {
     /// The file that it executes, as the kernel had it at the exec: what `/proc/PID/exe` shows can be changed since
     /// (`PR_SET_MM`). Both are 0 when no exec was seen; the first look at the executable then fills them in.
     pub image: Image,
+    /// The file whose execution it was last allowed to begin: it may be mapped before the exec has come to its end.
+    pub next: Image,
+    /// What it and those before it have executed, as far as policies ask for it.
+    pub lineage: Lineage,
 }
 
 /// A file, as long as it lives.
@@ -76,6 +82,8 @@ pub struct Waiting {
     pub flags: u32,
     /// Explicit padding.
     pub pad: u32,
+    /// [`Label::lineage`].
+    pub lineage: Lineage,
 }
 
 /// Bits of [`Label::flags`].
@@ -94,7 +102,7 @@ impl LabelFlags {
 }
 
 const _: () = assert!(size_of::<TaskKey>() == 16);
-const _: () = assert!(size_of::<Waiting>() == 16);
+const _: () = assert!(size_of::<Waiting>() == 40);
 const _: () = assert!(size_of::<PendingConnect>() == 24);
 const _: () = assert!(size_of::<Image>() == 16);
-const _: () = assert!(size_of::<Label>() == 56);
+const _: () = assert!(size_of::<Label>() == 96);

@@ -15,6 +15,7 @@ pub mod parity;
 pub mod paths;
 pub mod record;
 pub mod sensor;
+pub mod subject;
 
 pub use config::{Offsets, Settings};
 pub use label::{Label, LabelFlags};

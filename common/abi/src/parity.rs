@@ -4,6 +4,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::subject::{ByContent, Lineage};
+
 /// Components of one path.
 pub const NAMES_PER_PATH: usize = 12;
 /// Bytes of one component.
@@ -33,6 +35,23 @@ pub struct Path {
     pub names: [Component; NAMES_PER_PATH],
 }
 
+/// Images that were executed before the subject's own.
+pub const ANCESTORS: usize = 2;
+
+/// An executable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Executable {
+    /// Where it is.
+    pub path: Path,
+    /// What its content means.
+    pub content: ByContent,
+    /// Bits of [`crate::LabelFlags`].
+    pub label_flags: u32,
+    /// 0 when there is none.
+    pub is_there: u32,
+}
+
 /// One case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -40,9 +59,11 @@ pub struct Case {
     /// What is acted on.
     pub object: Path,
     /// The executable that acts.
-    pub subject: Path,
-    /// Exception sets that the subject's content belongs to.
-    pub content_sets: u64,
+    pub subject: Executable,
+    /// Those that were executed before it.
+    pub ancestors: [Executable; ANCESTORS],
+    /// What its label says before all of them.
+    pub lineage: Lineage,
     /// Bit set over [`crate::paths::Operation`].
     pub operations: u32,
     /// Explicit padding.
@@ -53,4 +74,5 @@ pub struct Case {
 
 const _: () = assert!(size_of::<Component>() == 80);
 const _: () = assert!(size_of::<Path>() == 8 + 80 * NAMES_PER_PATH);
-const _: () = assert!(size_of::<Case>() == 2 * size_of::<Path>() + 24);
+const _: () =
+    assert!(size_of::<Case>() == size_of::<Path>() + (1 + ANCESTORS) * size_of::<Executable>() + 40);

@@ -49,6 +49,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::subject::{ByContent, Facts, Subjects};
+
 /// 64-bit words in a [`Mask`].
 pub const WORDS: usize = 16;
 /// Components that the kernel walks before it calls a path unresolved.
@@ -118,7 +120,8 @@ impl Operation {
     pub const EXEC: u32 = 6;
     /// Connect to a unix socket by path.
     pub const CONNECT: u32 = 7;
-    /// The executable of a subject, for exceptions: an [`Accept`] of this operation names an exception set.
+    /// The executable of a subject: the index of an [`Accept`] of this operation is one of
+    /// [`crate::subject::AcceptKind`].
     pub const SUBJECT: u32 = 8;
     /// How many there are.
     pub const COUNT: usize = 9;
@@ -238,6 +241,8 @@ pub struct Table {
     pub wilds_by_first: [u64; 256],
     /// The same for its last byte.
     pub wilds_by_last: [u64; 256],
+    /// What is asked of subjects.
+    pub subjects: Subjects,
 }
 
 /// Value of the `NAMES` table: what a name means that a pattern spells out.
@@ -333,8 +338,8 @@ pub struct DeviceKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Accept {
-    /// For operations up to [`Operation::CONNECT`]: the rule's index in `RULES`. For [`Operation::SUBJECT`]: the
-    /// number of an exception set, 0 to 63.
+    /// For operations up to [`Operation::CONNECT`]: the rule's index in `RULES`. For [`Operation::SUBJECT`]: see
+    /// [`crate::subject::AcceptKind`].
     pub index: u32,
     /// In a list: bits over [`Operation`] that it is for, and [`Accept::LAST`]. At a position: 0.
     pub operations: u32,
@@ -349,8 +354,10 @@ impl Accept {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Rule {
-    /// Bit set of the exception sets (see [`Accept::index`]) that lift this rule, 0 for none.
+    /// The subject sets (see [`crate::subject`]) that lift this rule, as bits.
     pub exceptions: u64,
+    /// The subject sets that it is for, as bits; 0 for everybody.
+    pub only: u64,
     /// Bit set over [`Operation`], with [`Rule::BY_ADDRESS`] and [`Rule::TRACE`].
     pub operations: u32,
     /// 1 when a match denies, 0 when it is only recorded (`monitor`).
@@ -358,6 +365,14 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Whether it holds for a subject in these sets.
+    #[inline(always)]
+    #[must_use]
+    pub fn holds_for(&self, sets: &Facts) -> bool {
+        let asked = (self.only == 0) | (self.only & sets.possible != 0);
+        asked & (self.exceptions & sets.sure == 0)
+    }
+
     /// Bit of [`Rule::operations`]: a connect rule that names addresses.
     pub const BY_ADDRESS: u32 = 1 << 31;
     /// Bit of [`Rule::operations`]: a rule about access to processes outside of the session.
@@ -384,8 +399,8 @@ pub struct FileKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ImageRules {
-    /// Exception sets that this content belongs to.
-    pub exceptions: u64,
+    /// What it means for the subject that executes the file.
+    pub subject: ByContent,
     /// Rule index + 1 of the exec rule that this content falls under, or 0.
     pub exec_rule: u32,
     /// Explicit padding.
@@ -463,8 +478,10 @@ const _: () = assert!(size_of::<Device>() == 144);
 const _: () = assert!(LISTED_MAX >= 2 * DEPTH_MAX + 4);
 const _: () = assert!(size_of::<Wild>() == 208);
 const _: () = assert!(size_of::<WildWords>() == 264);
-const _: () = assert!(size_of::<Table>() == 48 + 128 * 4 + 128 * Operation::COUNT + 2 * 256 * 8);
+const _: () = assert!(
+    size_of::<Table>() == 48 + 128 * 4 + 128 * Operation::COUNT + 2 * 256 * 8 + size_of::<Subjects>()
+);
 const _: () = assert!(size_of::<Accept>() == 8);
-const _: () = assert!(size_of::<Rule>() == 16);
+const _: () = assert!(size_of::<Rule>() == 24);
 const _: () = assert!(size_of::<FileKey>() == 32);
-const _: () = assert!(size_of::<ImageRules>() == 16);
+const _: () = assert!(size_of::<ImageRules>() == 32);

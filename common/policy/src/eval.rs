@@ -8,8 +8,8 @@ use treeline_event::{Mode, Verdict};
 use crate::{
     glob::Glob,
     host::Host,
-    policy::{Exception, Kind, Policy, PortRange, Rule},
-    request::{Decision, Object, Request, Subject},
+    policy::{Executable, Kind, Policy, PortRange, Rule, SubjectItem},
+    request::{Decision, Holds, Lineage, Object, Request, Subject},
     source::Spanned,
 };
 
@@ -21,6 +21,7 @@ pub fn eval(policy: &Policy, host: &Host, request: &Request) -> Decision {
         policy.rules.iter().position(|rule| {
             rule.mode == mode
                 && rule_matches(rule, host, &request.object)
+                && asked_for(rule, host, &request.subject).is_ok()
                 && lifted_by(rule, host, &request.subject).is_none()
         })
     };
@@ -33,7 +34,7 @@ pub fn eval(policy: &Policy, host: &Host, request: &Request) -> Decision {
     }
 }
 
-/// Whether a rule matches an object, exceptions aside.
+/// Whether a rule matches an object, whoever acts.
 #[must_use]
 pub fn rule_matches(rule: &Rule, host: &Host, object: &Object) -> bool {
     match (&rule.kind, object) {
@@ -68,15 +69,75 @@ pub(crate) fn meant(to: &[Spanned<IpNet>], ports: &[PortRange], address: IpAddr,
     to.iter().any(|net| net.value.contains(&address)) && ports.iter().any(|range| range.contains(port))
 }
 
-/// The exception that lifts a rule for a subject.
+/// The exception that lifts a rule for a subject: one that surely holds. None does for a subject into which its
+/// environment puts other code.
 #[must_use]
-pub fn lifted_by<'a>(rule: &'a Rule, host: &Host, subject: &Subject) -> Option<&'a Exception> {
-    rule.exceptions.iter().find(|exception| {
-        let by_path =
-            exception.executable.as_ref().is_none_or(|glob| glob_matches(glob, host, &subject.executable));
-        let by_content = exception.sha256.is_none_or(|digest| Some(digest) == subject.sha256);
-        by_path && by_content
-    })
+pub fn lifted_by<'a>(rule: &'a Rule, host: &Host, subject: &Subject) -> Option<&'a SubjectItem> {
+    let mut items = rule.exceptions.iter().filter(|_| !subject.loads_code);
+    items.find(|item| item_holds(item, host, subject) == Holds::Yes)
+}
+
+/// The subject does not fall under a rule's `only`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAsked;
+
+/// The item of `only` by which a rule is asked for a subject, and whether that is known to hold; none for a rule that is
+/// for everybody. What cannot be told counts.
+///
+/// # Errors
+/// The rule is for others.
+pub fn asked_for<'a>(
+    rule: &'a Rule,
+    host: &Host,
+    subject: &Subject,
+) -> Result<Option<(&'a SubjectItem, Holds)>, NotAsked> {
+    if rule.only.is_empty() {
+        return Ok(None);
+    }
+    let held = rule.only.iter().map(|item| (item, item_holds(item, host, subject)));
+    match held.max_by_key(|(_, holds)| *holds) {
+        Some((item, holds)) if holds > Holds::No => Ok(Some((item, holds))),
+        _ => Err(NotAsked),
+    }
+}
+
+/// Whether all that an item asks for holds of a subject.
+fn item_holds(item: &SubjectItem, host: &Host, subject: &Subject) -> Holds {
+    let own = executable_holds(&item.own, host, &subject.executable, subject.sha256);
+    let lineage = item.descendant_of.as_ref().map(|wanted| lineage_holds(wanted, host, &subject.lineage));
+    own.min(lineage.unwrap_or(Holds::Yes))
+}
+
+/// Whether one of the images is such a file. One that other code was put into is not surely what it is.
+fn lineage_holds(wanted: &Executable, host: &Host, lineage: &Lineage) -> Holds {
+    match lineage {
+        Lineage::Images { images, complete } => {
+            let holds = images.iter().map(|image| {
+                let holds = executable_holds(wanted, host, &image.path, image.sha256);
+                if image.loads_code { holds.min(Holds::Unknown) } else { holds }
+            });
+            holds.max().unwrap_or(Holds::No).max(if *complete { Holds::No } else { Holds::Unknown })
+        }
+        Lineage::Found(found) => found
+            .iter()
+            .find(|(condition, _)| condition == wanted)
+            .map_or(Holds::Unknown, |(_, holds)| *holds),
+    }
+}
+
+/// Whether a file is one that is asked for. `path` is empty and `sha256` is none where it is not known.
+#[must_use]
+pub fn executable_holds(wanted: &Executable, host: &Host, path: &[u8], sha256: Option<[u8; 32]>) -> Holds {
+    let of = |holds: bool| if holds { Holds::Yes } else { Holds::No };
+    let by_path = wanted.path.as_ref().map_or(Holds::Yes, |glob| match path {
+        b"" => Holds::Unknown,
+        path => of(glob_matches(glob, host, path)),
+    });
+    let by_content = wanted.sha256.map_or(Holds::Yes, |digest| match sha256 {
+        None => Holds::Unknown,
+        Some(content) => of(content == digest),
+    });
+    by_path.min(by_content)
 }
 
 /// What the kernel may connect to when this address is named: for an IPv4-mapped IPv6 address the IPv4 one, for

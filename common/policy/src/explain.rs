@@ -7,11 +7,11 @@ use serde::Serialize;
 use treeline_event::{Mode, PathBytes, Verdict};
 
 use crate::{
-    eval::{destinations, eval, glob_matches, lifted_by, meant},
+    eval::{asked_for, destinations, eval, glob_matches, lifted_by, meant},
     glob::Glob,
     host::Host,
-    policy::{Exception, Kind, Policy, PortRange, Rule},
-    request::{Decision, Object, Request},
+    policy::{Executable, Kind, Policy, PortRange, Rule, SubjectItem},
+    request::{Decision, Holds, Object, Request},
     source::Spanned,
 };
 
@@ -50,6 +50,9 @@ pub enum Outcome {
     Matches {
         /// The part of the rule that matches.
         by: String,
+        /// The item of `only` that holds, for a rule that is not for everybody.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        only: Option<String>,
     },
     /// It would hold, but an exception lifts it for this subject.
     Lifted {
@@ -84,13 +87,14 @@ pub fn explain(policy: &Policy, host: &Host, request: &Request) -> Explanation {
 fn consider(rule: &Rule, host: &Host, request: &Request) -> Considered {
     let outcome = match match_by(rule, host, &request.object) {
         Err(why) => Outcome::Differs { why },
-        Ok(by) => match lifted_by(rule, host, &request.subject) {
-            Some(exception) => Outcome::Lifted {
+        Ok(by) => match (asked_for(rule, host, &request.subject), lifted_by(rule, host, &request.subject)) {
+            (Err(_), _) => Outcome::Differs { why: for_others(rule, &by) },
+            (Ok(_), Some(exception)) => Outcome::Lifted {
                 by,
                 exception: describe(exception),
                 exception_reason: exception.reason.clone(),
             },
-            None => Outcome::Matches { by },
+            (Ok(item), None) => Outcome::Matches { by, only: item.map(asked_by) },
         },
     };
     Considered { rule: rule.id.clone(), mode: rule.mode, outcome }
@@ -166,8 +170,27 @@ fn by_path(globs: &[Spanned<Glob>], host: &Host, path: &[u8]) -> Result<String, 
     matching.map(|glob| glob.value.to_string()).ok_or_else(|| "no path matches".to_owned())
 }
 
-fn describe(exception: &Exception) -> String {
-    let parts = [exception.executable.as_ref().map(Glob::to_string), exception.sha256.as_ref().map(hex)];
+/// Why a rule that matches is not asked.
+fn for_others(rule: &Rule, by: &str) -> String {
+    let items: Vec<String> = rule.only.iter().map(|item| format!("`{}`", describe(item))).collect();
+    format!("`{by}` matches, but the rule is only for {}", items.join(", "))
+}
+
+/// The item of `only` by which a rule is asked.
+fn asked_by((item, holds): (&SubjectItem, Holds)) -> String {
+    let unknown = if holds == Holds::Unknown { ", which cannot be told and counts" } else { "" };
+    format!("{}{unknown}", describe(item))
+}
+
+fn describe(item: &SubjectItem) -> String {
+    let own = Some(executable(&item.own)).filter(|own| !own.is_empty());
+    let lineage = item.descendant_of.as_ref();
+    let lineage = lineage.map(|ancestor| format!("descendant of {}", executable(ancestor)));
+    own.into_iter().chain(lineage).collect::<Vec<_>>().join(", ")
+}
+
+fn executable(wanted: &Executable) -> String {
+    let parts = [wanted.path.as_ref().map(Glob::to_string), wanted.sha256.as_ref().map(hex)];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" with SHA-256 ")
 }
 
@@ -197,7 +220,8 @@ impl fmt::Display for Explanation {
             };
             write!(f, "  {rule:width$}  {mode}  ")?;
             match outcome {
-                Outcome::Matches { by } => writeln!(f, "matches `{by}`")?,
+                Outcome::Matches { by, only: None } => writeln!(f, "matches `{by}`")?,
+                Outcome::Matches { by, only: Some(only) } => writeln!(f, "matches `{by}`, for `{only}`")?,
                 Outcome::Lifted { by, exception, exception_reason } => {
                     write!(f, "matches `{by}`, lifted for `{exception}`")?;
                     match exception_reason {

@@ -22,13 +22,13 @@ pub mod source;
 mod suggest;
 mod yaml;
 
-pub use compile::{Tables, Target, compile};
+pub use compile::{Before, Tables, Target, compile, compile_after};
 pub use diagnostic::Diagnostics;
 pub use eval::eval;
 pub use explain::{Explanation, explain};
 pub use host::{Home, Host, Located, Mount, MountTable, Resolver};
-pub use matcher::Matcher;
+pub use matcher::{Image, Matcher};
 pub use parse::parse;
 pub use policy::Policy;
-pub use request::{Decision, Object, Request, Subject};
+pub use request::{Decision, Executed, Holds, Lineage, Object, Request, Subject};
 pub use roots::{LiteralRoot, Shape, literal_roots};

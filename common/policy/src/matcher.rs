@@ -11,10 +11,17 @@ use treeline_abi::{
         ANY_BYTE, ANY_STATE, Accept, DEPTH_MAX, Device, DeviceKey, Edge, EdgeKey, NO_LIST, Name, Operation,
         Rule, WORDS, Wild,
     },
+    subject::{self as label, ByContent, ByPath, Facts, SETS_MAX},
 };
 use treeline_event::Verdict;
 
-use crate::{compile::Tables, eval::destinations, glob::split, host::Located, request::Decision};
+use crate::{
+    compile::Tables,
+    eval::destinations,
+    glob::split,
+    host::Located,
+    request::{Decision, Executed, Lineage, Subject},
+};
 
 /// Tables with the lookups that the kernel's maps have.
 #[derive(Debug)]
@@ -24,6 +31,19 @@ pub struct Matcher<'t> {
     devices: HashMap<DeviceKey, Device>,
     accepts: HashMap<u32, Accept>,
     edges: HashMap<EdgeKey, Edge>,
+}
+
+/// An executable that is or was run.
+#[derive(Clone, Copy, Debug)]
+pub struct Image<'i> {
+    /// Where it is.
+    pub located: &'i Located,
+    /// Its own absolute path, for what asks for path and content.
+    pub path: &'i [u8],
+    /// SHA-256 of its content, when it is known.
+    pub sha256: Option<&'i [u8; 32]>,
+    /// It was started with a variable that puts other code into it.
+    pub loads_code: bool,
 }
 
 /// The path is deeper than the kernel walks.
@@ -138,20 +158,66 @@ impl<'t> Matcher<'t> {
         Name { mask, last: NO_LIST, inner: NO_LIST }
     }
 
-    /// The exception sets of a subject. `path` is the executable's own absolute path, for exceptions that name both.
-    /// A subject that cannot be resolved is in no set by path.
+    /// The subject sets of a subject with this lineage.
     #[must_use]
-    pub fn subject_sets(&self, executable: &Located, path: &[u8], sha256: Option<&[u8; 32]>) -> u64 {
-        let by_path = self.accepted(executable, Operation::SUBJECT).unwrap_or_default();
-        let by_path = by_path.into_iter().fold(0, |sets, number| sets | 1 << number);
-        by_path | sha256.map_or(0, |digest| self.tables.image_rules(digest, Some(path)).exceptions)
+    pub fn subject_sets(&self, image: &Image<'_>, lineage: Facts) -> Facts {
+        let (path, content) = self.of_executable(image);
+        self.tables.table.subjects.sets(path.as_ref(), &content, image.loads_code, lineage)
+    }
+
+    /// The subject sets of a subject of a request, whose label was there from the session's root on. `locate` says where
+    /// executables are.
+    #[must_use]
+    pub fn sets_of(&self, subject: &Subject, locate: &dyn Fn(&[u8]) -> Located) -> Facts {
+        let mut label = label::Lineage { since: self.tables.table.subjects.since, facts: Facts::UNKNOWN };
+        if let Lineage::Images { images, complete } = &subject.lineage {
+            if *complete {
+                label.facts = Facts::default();
+            }
+            for Executed { path, sha256, loads_code } in images {
+                let located = locate(path);
+                let facts = self.lineage_of(&Image {
+                    located: &located,
+                    path,
+                    sha256: sha256.as_ref(),
+                    loads_code: *loads_code,
+                });
+                label.facts.sure |= facts.sure;
+                label.facts.possible |= facts.possible;
+            }
+        }
+        let Subject { executable: path, sha256, loads_code, .. } = subject;
+        let located = locate(path);
+        let image = Image { located: &located, path, sha256: sha256.as_ref(), loads_code: *loads_code };
+        self.subject_sets(&image, self.tables.table.subjects.of_label(&label))
+    }
+
+    /// What an exec of this image adds to what a label says of lineage.
+    #[must_use]
+    pub fn lineage_of(&self, image: &Image<'_>) -> Facts {
+        let (path, content) = self.of_executable(image);
+        self.tables.table.subjects.of_image(path.as_ref(), &content, image.loads_code)
+    }
+
+    fn of_executable(&self, image: &Image<'_>) -> (Option<ByPath>, ByContent) {
+        let indices =
+            self.accepted(image.located, Operation::SUBJECT).ok().filter(|_| !image.path.is_empty());
+        let path = indices.map(|indices| {
+            let mut path = ByPath::default();
+            for index in indices {
+                path[index as usize / SETS_MAX] |= 1 << (index as usize % SETS_MAX);
+            }
+            path
+        });
+        let content = image.sha256.map(|digest| self.tables.image_rules(digest, Some(image.path)).subject);
+        (path, content.unwrap_or_default())
     }
 
     /// Decides an operation on a file, execution (with the content, if known) or a connect to a unix socket.
     #[must_use]
     pub fn decide_path(
         &self,
-        sets: u64,
+        sets: Facts,
         file: &Located,
         operation: u32,
         sha256: Option<&[u8; 32]>,
@@ -172,7 +238,7 @@ impl<'t> Matcher<'t> {
 
     /// Decides a connect to an address.
     #[must_use]
-    pub fn decide_connect(&self, sets: u64, address: IpAddr, port: u16) -> Decision {
+    pub fn decide_connect(&self, sets: Facts, address: IpAddr, port: u16) -> Decision {
         let rules = destinations(address).filter_map(|address| match address {
             IpAddr::V4(v4) => longest(
                 self.tables
@@ -197,7 +263,7 @@ impl<'t> Matcher<'t> {
 
     /// Decides a connect to a unix socket by abstract name, given without `@`.
     #[must_use]
-    pub fn decide_abstract(&self, sets: u64, name: &[u8]) -> Decision {
+    pub fn decide_abstract(&self, sets: Facts, name: &[u8]) -> Decision {
         let [head, tail] = AbstractRule::words_of(name);
         let differs = |words: &[u64], masks: &[u64], wanted: &[u64]| {
             words.iter().zip(masks).zip(wanted).any(|((word, mask), wanted)| word & mask != *wanted)
@@ -212,27 +278,27 @@ impl<'t> Matcher<'t> {
 
     /// Decides the making of a raw socket.
     #[must_use]
-    pub fn decide_raw(&self, sets: u64) -> Decision {
+    pub fn decide_raw(&self, sets: Facts) -> Decision {
         self.decide_by(sets, Rule::BY_ADDRESS)
     }
 
     /// Decides access to a process outside of the session.
     #[must_use]
-    pub fn decide_trace(&self, sets: u64) -> Decision {
+    pub fn decide_trace(&self, sets: Facts) -> Decision {
         self.decide_by(sets, Rule::TRACE)
     }
 
     /// Decides what every rule with this bit matches.
-    fn decide_by(&self, sets: u64, bit: u32) -> Decision {
+    fn decide_by(&self, sets: Facts, bit: u32) -> Decision {
         let rules = self.tables.rules.iter().zip(0u32..);
         self.decide(sets, rules.filter(|(rule, _)| rule.operations & bit != 0).map(|(_, index)| index))
     }
 
-    fn decide(&self, sets: u64, rules: impl IntoIterator<Item = u32>) -> Decision {
+    fn decide(&self, sets: Facts, rules: impl IntoIterator<Item = u32>) -> Decision {
         let mut hits = Hits::default();
         for index in rules {
             let Some(rule) = self.tables.rules.get(index as usize) else { continue };
-            if rule.exceptions & sets != 0 {
+            if !rule.holds_for(&sets) {
                 continue;
             }
             let class = if rule.enforce == 1 { &mut hits.deny } else { &mut hits.audit };

@@ -52,7 +52,9 @@ pub struct Rule {
     /// What it matches.
     pub kind: Kind,
     /// Who it does not hold for.
-    pub exceptions: Vec<Exception>,
+    pub exceptions: Vec<SubjectItem>,
+    /// Who it holds for; everybody if there is none.
+    pub only: Vec<SubjectItem>,
     /// Where its id is written.
     pub span: Span,
 }
@@ -151,18 +153,34 @@ pub struct AddressException {
     pub ports: Vec<PortRange>,
 }
 
-/// Who a rule does not hold for: subjects that run this executable. At least one of the two is there; when both
-/// are, both have to hold.
+/// An item of `except` or `only`: subjects of which all of this holds. Something is always asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exception {
-    /// The executable file's own path.
-    pub executable: Option<Glob>,
-    /// SHA-256 of its content.
-    pub sha256: Option<[u8; 32]>,
+pub struct SubjectItem {
+    /// What the process that acts executes.
+    pub own: Executable,
+    /// What it or a process before it in its lineage has executed.
+    pub descendant_of: Option<Executable>,
     /// Why, and what it gives away.
     pub reason: Option<String>,
     /// Where it is written.
     pub span: Span,
+}
+
+/// An executable file. Where both are given, both have to hold of one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Executable {
+    /// Its own path.
+    pub path: Option<Glob>,
+    /// SHA-256 of its content.
+    pub sha256: Option<[u8; 32]>,
+}
+
+impl Executable {
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.path.is_none() && self.sha256.is_none()
+    }
 }
 
 /// How bad a match is.

@@ -1,21 +1,67 @@
 //! A question to a policy and its answer.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use serde::Serialize;
 use treeline_event::Verdict;
 
-use crate::policy::FileOperation;
+use crate::policy::{Executable, FileOperation};
 
 /// Who acts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
-    /// Absolute path of the executable file.
+    /// Absolute path of the executable file; empty when it cannot be determined.
     pub executable: Vec<u8>,
     /// SHA-256 of its content, when it is known.
     pub sha256: Option<[u8; 32]>,
     /// User id. No rule asks for it yet; it is part of what is explained.
     pub uid: u32,
+    /// It was started with a variable that puts other code into it.
+    pub loads_code: bool,
+    /// What it and those before it have executed.
+    pub lineage: Lineage,
+}
+
+/// What is known of a subject's lineage: of what its creators, back to the session's root, and it itself executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lineage {
+    /// The images.
+    Images {
+        /// As far as they are known, the subject's own among them.
+        images: Vec<Executed>,
+        /// Whether there were no others.
+        complete: bool,
+    },
+    /// What came of each condition that a policy has. One that is not there is unknown.
+    Found(Arc<Vec<(Executable, Holds)>>),
+}
+
+impl Default for Lineage {
+    fn default() -> Self {
+        Self::Images { images: Vec::new(), complete: false }
+    }
+}
+
+/// An image that was executed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Executed {
+    /// Absolute path; empty when it is not known.
+    pub path: Vec<u8>,
+    /// SHA-256 of its content, when it was known.
+    pub sha256: Option<[u8; 32]>,
+    /// It was started with a variable that puts other code into it.
+    pub loads_code: bool,
+}
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holds {
+    /// It does not.
+    No,
+    /// It cannot be told.
+    Unknown,
+    /// It does.
+    Yes,
 }
 
 /// What is acted on, and how.

@@ -61,8 +61,7 @@ fn by_tables(tables: &Tables, request: &Request) -> Verdict {
     let matcher = Matcher::new(tables);
     let resolver = machine().1;
     let at = |path: &[u8]| resolver.locate(path).remove(0);
-    let Subject { executable, sha256, .. } = &request.subject;
-    let sets = matcher.subject_sets(&at(executable), executable, sha256.as_ref());
+    let sets = matcher.sets_of(&request.subject, &at);
     let decision = match &request.object {
         Object::File { path, operation } => matcher.decide_path(sets, &at(path), *operation as u32, None),
         Object::Exec { path, sha256 } => {

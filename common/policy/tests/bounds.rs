@@ -49,6 +49,12 @@ fn bounds() {
     };
     check_refused(&(0..65).map(except).collect::<String>(), "64 that the kernel knows");
 
+    let below = |index: usize| format!("{{descendant_of: {{executable: /e{index}}}}}");
+    let only = |count: usize| {
+        let items: Vec<String> = (0..count).map(below).collect();
+        format!("  - {{id: below, kind: file, reason: r, paths: [/a], only: [{}]}}\n", items.join(", "))
+    };
+    check_refused(&only(65), "64 that the kernel knows");
     let hash = "1".repeat(64);
     let by_hash = |id: &str| format!("  - {{id: {id}, kind: exec, reason: r, sha256: [\"{hash}\"]}}\n");
     check_refused(&(by_hash("one") + &by_hash("two")), "in `one` as well as in `two`");
@@ -83,6 +89,12 @@ fn what_fits_exactly() {
     let connect = "  - {id: net, kind: connect, reason: r, to: [10.0.0.1]}\n";
     assert_eq!((fits(connect).table.enforcing, fits(connect).table.unresolved_rule), (1, 0));
     assert_eq!(fits(&file("wilds", &list(64, |index| format!("/a/{index}*")))).usage().wilds, 64);
+    let below: Vec<String> = (0..64).map(|n| format!("{{descendant_of: {{executable: /e{n}}}}}")).collect();
+    let below = below.join(", ");
+    let only = format!(
+        "  - {{id: below, kind: file, reason: r, paths: [/a], only: [{below}], except: [{below}]}}\n"
+    );
+    assert_eq!(fits(&only).usage().lineages, 64);
     assert_eq!(fits("  []\n").usage(), Default::default());
 }
 

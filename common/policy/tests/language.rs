@@ -223,6 +223,51 @@ fn parts_count_as_rules() {
 }
 
 #[test]
+fn subjects() {
+    let with = |lists: &str| rule(&format!("id: a\nkind: file\nreason: r\npaths: [/x]\n{lists}"));
+    let text = with(
+        "except: [{executable: /a, descendant_of: {executable: /b}}]\nonly: [{sha256: \"11111111111111111111111111111111\
+         11111111111111111111111111111111\"}, {descendant_of: {executable: ~/c}, reason: because}]",
+    );
+    let policy = parse("p", &text).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
+    assert!(policy.warnings.is_empty(), "{}", policy.warnings);
+    let rule = policy.rule("a").expect("the rule");
+    let [except] = rule.exceptions.as_slice() else { panic!("{:?}", rule.exceptions) };
+    let path = |wanted: &treeline_policy::policy::Executable| wanted.path.as_ref().map(ToString::to_string);
+    assert_eq!(path(&except.own).as_deref(), Some("/a"));
+    assert_eq!(except.descendant_of.as_ref().and_then(path).as_deref(), Some("/b"));
+    let [by_content, below] = rule.only.as_slice() else { panic!("{:?}", rule.only) };
+    assert!(by_content.own.sha256.is_some() && by_content.descendant_of.is_none());
+    assert!(below.own.is_any() && below.reason.as_deref() == Some("because"));
+    check(
+        &with(
+            "only: [{reason: r}, {descendant_of: {}}, {descendant_of: /x}, {descendant_off: {executable: /x}}]",
+        ),
+        &[
+            "8:12 this is everybody | give `executable`, `sha256` or `descendant_of`",
+            "8:41 everybody is a descendant | give `executable` or `sha256`",
+            "8:62 has to be a mapping | write `descendant_of: {executable: /usr/bin/make}`",
+            "8:67 this is everybody",
+            "8:68 unknown key `descendant_off` | `descendant_of`?",
+        ],
+    );
+    check(
+        &with("only: {executable: /x}\nexcept: [{descendant_of: {executable: /x, path: /y}}]"),
+        &["8:11 `only` has to be a list", "9:47 unknown key `path` in `descendant_of`"],
+    );
+    check(
+        &with("only: [{descendant_of: {executable: /x}}, {descendant_of: {executable: /x}}]"),
+        &["8:47 this is in `only` twice"],
+    );
+    let text = with(
+        "except: [{descendant_of: {executable: /usr/bin/bash}}]\nonly: [{descendant_of: {executable: /usr/bin/bash}}]",
+    );
+    let messages: Vec<String> =
+        parse("p", &text).expect("warnings only").warnings.reports().map(|report| report.message).collect();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+}
+
+#[test]
 fn wide_exceptions_are_warned_of() {
     let text = rule(
         "id: a\nkind: file\nreason: r\npaths: [/x]\nexcept: [{executable: /usr/bin/python3}, {executable: /**}]",

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use treeline_abi::paths::Operation;
 use treeline_policy::{
-    Decision, Home, Host, Located, Matcher, Mount, MountTable, Object, Policy, Request, Resolver, Subject,
-    Tables, Target, compile, eval, parse, policy::FileOperation,
+    Decision, Executed, Home, Host, Lineage, Located, Matcher, Mount, MountTable, Object, Policy, Request,
+    Resolver, Subject, Tables, Target, compile, eval, parse, policy::FileOperation,
 };
 
 /// A machine with homes in three places and mounts on the way of many patterns; each filesystem is mounted once.
@@ -149,20 +149,40 @@ fn rule() -> impl Strategy<Value = String> {
         1 => abstracts().prop_map(|unix| format!("kind: connect\n    unix: {unix}\n")),
         1 => globs().prop_map(|unix| format!("kind: connect\n    unix: {unix}\n")),
     ];
-    let exception = prop_oneof![
-        3 => glob().prop_map(|glob| format!("      - executable: \"{glob}\"\n")),
-        1 => (1..4_u8).prop_map(|number| format!("      - sha256: \"{}\"\n", hex(number))),
-        1 => (glob(), 1..4_u8).prop_map(|(glob, number)| format!("      - executable: \"{glob}\"\n        sha256: \"{}\"\n", hex(number))),
-    ];
-    let except = prop::collection::btree_set(exception, 0..3).prop_map(|exceptions| {
-        if exceptions.is_empty() {
-            String::new()
-        } else {
-            format!("    except:\n{}", exceptions.into_iter().collect::<String>())
-        }
-    });
     let mode = prop::sample::select(vec!["", "    mode: monitor\n", "    mode: enforce\n"]);
-    (body, mode, except).prop_map(|(body, mode, except)| format!("{body}{mode}    reason: because\n{except}"))
+    (body, mode, subjects("except"), subjects("only"))
+        .prop_map(|(body, mode, except, only)| format!("{body}{mode}    reason: because\n{except}{only}"))
+}
+
+/// A list of subjects, or nothing.
+fn subjects(key: &'static str) -> impl Strategy<Value = String> {
+    let item = prop_oneof![
+        3 => executables(),
+        2 => executables().prop_map(|ancestor| format!("descendant_of: {{{ancestor}}}")),
+        1 => (executables(), executables()).prop_map(|(own, ancestor)| format!("{own}, descendant_of: {{{ancestor}}}")),
+    ];
+    prop::collection::btree_set(item, 0..3).prop_map(move |items| {
+        let items: Vec<String> = items.into_iter().map(|item| format!("      - {{{item}}}\n")).collect();
+        if items.is_empty() { String::new() } else { format!("    {key}:\n{}", items.concat()) }
+    })
+}
+
+/// The keys of an executable.
+fn executables() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => glob().prop_map(|glob| format!("executable: \"{glob}\"")),
+        1 => (1..4_u8).prop_map(|number| format!("sha256: \"{}\"", hex(number))),
+        1 => (glob(), 1..4_u8)
+            .prop_map(|(glob, number)| format!("executable: \"{glob}\", sha256: \"{}\"", hex(number))),
+    ]
+}
+
+/// Images that a lineage consists of, the last one the subject's own.
+fn images() -> impl Strategy<Value = Vec<Executed>> {
+    let image = (path(), prop::option::of((1..5_u8).prop_map(digest)), prop::bool::weighted(0.1));
+    let image =
+        image.prop_map(|(path, sha256, loads_code)| Executed { path: path.into_bytes(), sha256, loads_code });
+    prop::collection::vec(image, 1..4)
 }
 
 fn text(rules: &[String]) -> String {
@@ -177,9 +197,11 @@ fn policy() -> impl Strategy<Value = Vec<String>> {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let subject = (path(), prop::option::of((1..5_u8).prop_map(digest)));
-    let subject =
-        subject.prop_map(|(path, sha256)| Subject { executable: path.into_bytes(), sha256, uid: 1000 });
+    let subject = (images(), prop::bool::weighted(0.9)).prop_map(|(images, complete)| {
+        let Executed { path, sha256, loads_code } = images.last().cloned().unwrap_or_default();
+        let lineage = Lineage::Images { images, complete };
+        Subject { executable: path, sha256, uid: 1000, loads_code, lineage }
+    });
     let operation = prop::sample::select(FileOperation::WORDS.map(|(_, operation)| operation).to_vec());
     let addresses = [
         "10.1.2.3",
@@ -235,8 +257,7 @@ fn located(path: &[u8]) -> Located {
 /// What the kernel would do.
 fn decide(tables: &Tables, request: &Request) -> Decision {
     let matcher = Matcher::new(tables);
-    let Subject { executable, sha256, .. } = &request.subject;
-    let sets = matcher.subject_sets(&located(executable), executable, sha256.as_ref());
+    let sets = matcher.sets_of(&request.subject, &located);
     match &request.object {
         Object::File { path, operation } => {
             matcher.decide_path(sets, &located(path), *operation as u32, None)

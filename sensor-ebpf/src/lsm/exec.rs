@@ -31,6 +31,7 @@ pub(crate) fn bprm_check_security(ctx: LsmContext) -> i32 {
     emit::begin(scratch, Kind::ExecDenied, label.session, &subject());
     let mut decision = decide::judge_dentry(scratch, dentry, 1 << Operation::EXEC, label);
     let executable = inode(read(file + offset!(file_inode)));
+    let (next_device, next_inode) = (executable.key.device, executable.key.inode);
     if let Some(active) = decide::active() {
         scratch.key = executable.key;
         let packed = decide::judge_content(scratch, active.table, active.slot, label.flags);
@@ -44,5 +45,9 @@ pub(crate) fn bprm_check_security(ctx: LsmContext) -> i32 {
         emit::send(scratch, Kind::ExecDenied, position);
     }
     scratch.release();
-    answer(decision)
+    let refusal = answer(decision);
+    if refusal == 0 {
+        (label.next.device, label.next.inode) = (next_device, next_inode);
+    }
+    refusal
 }

@@ -69,7 +69,9 @@ fn on_mapping(file: u64, protection: u64) -> i32 {
     }
     let node: u64 = read(file + offset!(file_inode));
     // Its own image was judged when it was executed: by what executed it, to which exceptions may apply.
-    if node == tasks::image_inode(tasks::current() as u64) && tasks::has_its_image() {
+    if node == tasks::image_inode(tasks::current() as u64)
+        && (tasks::has_its_image() || tasks::may_map_its_image())
+    {
         return 0;
     }
     let scratch = match scratch_or_refuse(Kind::Map, label) {

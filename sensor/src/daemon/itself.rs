@@ -48,6 +48,7 @@ impl OwnFiles {
                 reason: "the sensor protects itself".to_owned(),
                 kind,
                 exceptions: Vec::new(),
+                only: Vec::new(),
                 span: Span::default(),
             },
         );

@@ -2,11 +2,11 @@
 
 use treeline_abi::paths::Operation;
 use treeline_policy::{
-    Decision, Diagnostics, Home, Host, Located, Matcher, MountTable, Object, Policy, Request, Resolver,
-    Subject, Tables, Target, compile, eval, explain,
+    Decision, Diagnostics, Executed, Home, Host, Lineage, Located, Matcher, MountTable, Object, Policy,
+    Request, Resolver, Subject, Tables, Target, compile, eval, explain,
     glob::{Anchor, Component, Glob},
     literal_roots, parse,
-    policy::{FileOperation, Kind, Rule},
+    policy::{Executable, FileOperation, Kind, Rule},
 };
 
 const HOME: &[u8] = b"/home/u";
@@ -49,13 +49,17 @@ fn show(found: &Diagnostics) {
 /// Asks what each pattern of each rule is about, for subjects in and out of exceptions.
 fn compare(policy: &Policy, host: &Host, tables: &Tables) {
     let matcher = Matcher::new(tables);
-    let exceptions = policy.rules.iter().flat_map(|rule| &rule.exceptions);
-    let subjects = exceptions.map(|exception| Subject {
-        executable: exception.executable.as_ref().map_or_else(|| b"/other".to_vec(), witness),
-        sha256: exception.sha256,
-        uid: 1000,
+    let items = policy.rules.iter().flat_map(|rule| rule.exceptions.iter().chain(&rule.only));
+    let subjects = items.map(|item| {
+        let of = |wanted: &Executable| Executed {
+            path: wanted.path.as_ref().map_or_else(|| b"/other".to_vec(), witness),
+            sha256: wanted.sha256,
+            loads_code: false,
+        };
+        let images: Vec<Executed> = item.descendant_of.iter().chain([&item.own]).map(of).collect();
+        subject(images)
     });
-    let nobody = Subject { executable: b"/usr/bin/cat".to_vec(), sha256: None, uid: 1000 };
+    let nobody = subject(vec![Executed { path: b"/usr/bin/cat".to_vec(), ..Executed::default() }]);
     let subjects: Vec<Subject> = [nobody].into_iter().chain(subjects).take(SUBJECTS_MAX).collect();
     let objects = policy.rules.iter().flat_map(objects).take(REQUESTS_MAX / subjects.len());
     for (number, object) in objects.enumerate() {
@@ -72,12 +76,21 @@ fn compare(policy: &Policy, host: &Host, tables: &Tables) {
     }
 }
 
+/// Who has executed these images, the last one now.
+fn subject(images: Vec<Executed>) -> Subject {
+    let Executed { path, sha256, loads_code } = images.last().cloned().unwrap_or_default();
+    let lineage = Lineage::Images { images, complete: true };
+    Subject { executable: path, sha256, uid: 1000, loads_code, lineage }
+}
+
 /// What the kernel would do; none for what is deeper than it walks: it refuses that, while the oracle has no bound.
 fn decide(matcher: &Matcher<'_>, request: &Request) -> Option<Decision> {
-    let Subject { executable, sha256, .. } = &request.subject;
-    let subject = located(executable);
-    matcher.accepted(&subject, Operation::SUBJECT).ok()?;
-    let sets = matcher.subject_sets(&subject, executable, sha256.as_ref());
+    if let Lineage::Images { images, .. } = &request.subject.lineage {
+        for image in images {
+            matcher.accepted(&located(&image.path), Operation::SUBJECT).ok()?;
+        }
+    }
+    let sets = matcher.sets_of(&request.subject, &located);
     let (path, operation, content) = match &request.object {
         Object::Connect { address, port } => return Some(matcher.decide_connect(sets, *address, *port)),
         Object::File { path, operation } => (path, *operation as u32, None),

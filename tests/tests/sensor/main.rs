@@ -7,6 +7,7 @@ mod bad_input;
 mod baseline;
 mod daemon;
 mod denies;
+mod descendants;
 mod doctor;
 mod events;
 mod hashes;

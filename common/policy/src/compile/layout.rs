@@ -8,6 +8,7 @@ use treeline_abi::{
         ANY_BYTE, Accept, DEVICES_MAX, Device, DeviceKey, EDGES_MAX, Edge, EdgeKey, LISTS_MAX, Mask,
         NAMES_MAX, Name, Operation, Table, WILD_LEN_MAX, WILD_MAX, WORDS, Wild as KernelWild,
     },
+    subject::Subjects,
 };
 
 use super::{
@@ -154,6 +155,7 @@ impl Default for Builder {
             operation: [Mask::EMPTY; Operation::COUNT],
             wilds_by_first: [0; 256],
             wilds_by_last: [0; 256],
+            subjects: Subjects::NONE,
         };
         Self {
             taken: [0; WORDS],

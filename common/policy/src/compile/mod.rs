@@ -2,28 +2,28 @@
 
 mod ancestors;
 mod connect;
-mod exceptions;
 mod layout;
 mod lists;
 mod pattern;
 pub(crate) mod place;
+mod subjects;
 mod tables;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use treeline_abi::paths::{self, ImageRules, Operation};
+use treeline_abi::{
+    paths::{self, ImageRules, Operation},
+    subject::Subjects,
+};
 use treeline_event::{Mode, SELF_RULE};
 
-pub use self::{
-    exceptions::EXCEPTION_SETS_MAX,
-    tables::{HashRules, RuleInfo, Tables, Usage},
-};
+pub use self::tables::{HashRules, LineageReader, RuleInfo, Tables, Usage};
 use self::{
-    exceptions::ExceptionSet,
     layout::{Full, Layout, Owner, WORD_BITS},
     pattern::Pattern,
     place::place,
+    subjects::SubjectSets,
 };
 use crate::{
     diagnostic::Diagnostics,
@@ -44,7 +44,16 @@ pub struct Target {
     pub slot: u32,
 }
 
-/// Compiles a policy for a machine.
+/// What was in force before, as far as labels still speak of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Before<'t> {
+    /// The numbers of the conditions on lineage.
+    pub subjects: &'t Subjects,
+    /// The moment, nanoseconds since the machine started; more than any number in `subjects` was given at.
+    pub now_ns: u64,
+}
+
+/// Compiles a policy for a machine on which none was in force.
 ///
 /// # Errors
 /// What does not fit into the kernel's tables or has no place on this machine, by rule.
@@ -54,8 +63,22 @@ pub fn compile(
     resolver: &dyn Resolver,
     target: Target,
 ) -> Result<Tables, Diagnostics> {
+    compile_after(policy, host, resolver, target, Before { subjects: &Subjects::NONE, now_ns: 1 })
+}
+
+/// Compiles a policy that comes after another: conditions on lineage that both have keep their numbers.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_after(
+    policy: &Policy,
+    host: &Host,
+    resolver: &dyn Resolver,
+    target: Target,
+    before: Before<'_>,
+) -> Result<Tables, Diagnostics> {
     let mut out = Diagnostics::new(policy.source.clone());
-    let sets = exceptions::sets(policy, &mut out);
+    let sets = SubjectSets::of(policy, before.subjects, &mut out);
     let patterns = patterns(policy, &sets, host, resolver, &mut out);
     let ancestors = ancestors::ancestors(policy, host, resolver, target, &mut out);
     let prefixes = connect::prefixes(policy, target.slot, &mut out);
@@ -73,6 +96,7 @@ pub fn compile(
     };
     let Layout { mut table, names, wilds, devices, accepts, edges, lists } = layout;
     table.generation = target.generation;
+    table.subjects = sets.table(before.subjects, before.now_ns);
     table.judges_mappings = u32::from(policy.rules.iter().any(|rule| matches!(rule.kind, Kind::Exec { .. })));
     table.unresolved_rule =
         policy.rules.iter().position(decides_unresolved).map_or(0, |index| index as u32 + 1);
@@ -92,6 +116,7 @@ pub fn compile(
         prefixes6: prefixes.v6,
         abstracts,
         hashes,
+        lineage: sets.lineage(),
         info: policy.rules.iter().map(rule_info).collect(),
         host: host.clone(),
     })
@@ -103,7 +128,7 @@ fn decides_unresolved(rule: &Rule) -> bool {
     rule.mode == Mode::Enforce && rule.id != SELF_RULE && matches!(rule.kind, Kind::File { .. })
 }
 
-fn kernel_rule(index: usize, rule: &Rule, sets: &[ExceptionSet]) -> paths::Rule {
+fn kernel_rule(index: usize, rule: &Rule, sets: &SubjectSets) -> paths::Rule {
     let operations = match &rule.kind {
         Kind::Connect { to, unix, .. } => {
             let by_address = if to.is_empty() { 0 } else { paths::Rule::BY_ADDRESS };
@@ -113,15 +138,8 @@ fn kernel_rule(index: usize, rule: &Rule, sets: &[ExceptionSet]) -> paths::Rule 
         Kind::Trace => paths::Rule::TRACE,
         kind => kind.operations(),
     };
-    paths::Rule {
-        exceptions: sets
-            .iter()
-            .enumerate()
-            .filter(|(_, set)| set.rules.contains(&index))
-            .fold(0, |bits, (number, _)| bits | 1 << number),
-        operations,
-        enforce: u32::from(rule.mode == Mode::Enforce),
-    }
+    let (exceptions, only) = sets.of_rule(index);
+    paths::Rule { exceptions, only, operations, enforce: u32::from(rule.mode == Mode::Enforce) }
 }
 
 fn rule_info(rule: &Rule) -> RuleInfo {
@@ -135,10 +153,10 @@ fn rule_info(rule: &Rule) -> RuleInfo {
     }
 }
 
-/// The patterns of every rule and exception set.
+/// The patterns of every rule and subject set.
 fn patterns(
     policy: &Policy,
-    sets: &[ExceptionSet],
+    sets: &SubjectSets,
     host: &Host,
     resolver: &dyn Resolver,
     out: &mut Diagnostics,
@@ -169,18 +187,15 @@ fn patterns(
         let owner = Owner { operations: rule.kind.operations(), index: index as u32 };
         add(owner, &rule.id, rule.kind.globs().iter().map(|glob| (&glob.value, glob.span)).collect());
     }
-    for (number, set) in sets.iter().enumerate() {
-        let owner = Owner { operations: 1 << Operation::SUBJECT, index: number as u32 };
-        let Some(rule) = set.rules.first().map(|index| &policy.rules[*index]) else { continue };
-        let by_path = set.conditions.iter().filter(|condition| condition.sha256.is_none());
-        let globs = by_path.filter_map(|condition| condition.executable.as_ref());
-        add(owner, &rule.id, globs.map(|glob| (glob, rule.span)).collect());
+    for (owner, index, globs) in sets.patterns() {
+        let rule = &policy.rules[index];
+        add(owner, &rule.id, globs.into_iter().map(|glob| (glob, rule.span)).collect());
     }
     patterns
 }
 
 /// What contents mean. The kernel's entry for a content holds one exec rule.
-fn hashes(policy: &Policy, sets: &[ExceptionSet], out: &mut Diagnostics) -> Vec<HashRules> {
+fn hashes(policy: &Policy, sets: &SubjectSets, out: &mut Diagnostics) -> Vec<HashRules> {
     let mut hashes: BTreeMap<([u8; 32], Option<Glob>), ImageRules> = BTreeMap::new();
     for (index, rule) in policy.rules.iter().enumerate() {
         let Kind::Exec { sha256, .. } = &rule.kind else { continue };
@@ -198,11 +213,11 @@ fn hashes(policy: &Policy, sets: &[ExceptionSet], out: &mut Diagnostics) -> Vec<
             entry.exec_rule = index as u32 + 1;
         }
     }
-    for (number, set) in sets.iter().enumerate() {
-        for condition in &set.conditions {
-            if let Some(sha256) = condition.sha256 {
-                hashes.entry((sha256, condition.executable.clone())).or_default().exceptions |= 1 << number;
-            }
+    for (executable, means) in sets.contents() {
+        if let Some(sha256) = executable.sha256 {
+            let entry = hashes.entry((sha256, executable.path.clone())).or_default();
+            entry.subject.sets |= means.sets;
+            entry.subject.lineage |= means.lineage;
         }
     }
     let rules = hashes.into_iter();

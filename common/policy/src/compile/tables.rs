@@ -1,12 +1,21 @@
 //! The tables of one policy generation, as plain data.
 
+use std::sync::Arc;
+
 use treeline_abi::{
     network::{AbstractRule, Prefix4, Prefix6, PrefixRules},
     paths::{self, Accept, AncestorKey, Device, DeviceKey, Edge, EdgeKey, ImageRules, NO_RULE, Name, Wild},
+    subject::{self as label, Facts, Subjects},
 };
 use treeline_event::Mode;
 
-use crate::{glob::Glob, host::Host, policy::Severity};
+use crate::{
+    eval::executable_holds,
+    glob::Glob,
+    host::Host,
+    policy::{Executable, Severity},
+    request::{Holds, Lineage},
+};
 
 /// Everything that the kernel programs need, and what the agent needs to read their answers.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,10 +48,34 @@ pub struct Tables {
     pub abstracts: Vec<AbstractRule>,
     /// What rules and exceptions by SHA-256 say. Ask [`Tables::image_rules`] when a file's content becomes known.
     pub hashes: Vec<HashRules>,
+    /// The conditions on lineage with their numbers.
+    pub lineage: Vec<(u32, Executable)>,
     /// What the agent says about each rule, by rule index.
     pub info: Vec<RuleInfo>,
     /// What `~/` stood for.
     pub host: Host,
+}
+
+/// Reads what labels say of lineage.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LineageReader {
+    subjects: Subjects,
+    conditions: Vec<(u32, Executable)>,
+}
+
+impl LineageReader {
+    /// What a label says of the conditions on lineage; nothing without one.
+    #[must_use]
+    pub fn read(&self, label: Option<&label::Lineage>) -> Lineage {
+        let facts = label.map_or(Facts::UNKNOWN, |label| self.subjects.of_label(label));
+        let holds = |number: u32| match (facts.sure >> number & 1, facts.possible >> number & 1) {
+            (1, _) => Holds::Yes,
+            (_, 1) => Holds::Unknown,
+            _ => Holds::No,
+        };
+        let found = self.conditions.iter().map(|(number, wanted)| (wanted.clone(), holds(*number)));
+        Lineage::Found(Arc::new(found.collect()))
+    }
 }
 
 /// What a content means to the policy.
@@ -98,6 +131,8 @@ pub struct Usage {
     pub abstracts: usize,
     /// Contents.
     pub hashes: usize,
+    /// Conditions on lineage, of [`treeline_abi::subject::LINEAGES_MAX`].
+    pub lineages: usize,
 }
 
 impl Tables {
@@ -106,18 +141,44 @@ impl Tables {
     #[must_use]
     pub fn image_rules(&self, sha256: &[u8; 32], path: Option<&[u8]>) -> ImageRules {
         let mut sum = ImageRules::default();
+        sum.subject.fingerprint = self.table.subjects.fingerprint;
         let here = |entry: &&HashRules| match (&entry.executable, path) {
             (None, _) => true,
             (Some(glob), Some(path)) => glob.matches(self.host.home_paths(), path),
             (Some(_), None) => false,
         };
         for entry in self.hashes.iter().filter(|entry| entry.sha256 == *sha256).filter(here) {
-            sum.exceptions |= entry.rules.exceptions;
+            sum.subject.sets |= entry.rules.subject.sets;
+            sum.subject.lineage |= entry.rules.subject.lineage;
             if entry.rules.exec_rule != NO_RULE {
                 sum.exec_rule = entry.rules.exec_rule;
             }
         }
         sum
+    }
+
+    /// Whether it matters that a file's content is known, whatever it is: something is asked of subjects by content.
+    #[must_use]
+    pub fn asks_for_content(&self) -> bool {
+        self.hashes.iter().any(|entry| entry.rules.subject.sets | entry.rules.subject.lineage != 0)
+    }
+
+    /// What an image means to the conditions on lineage. `path` is empty and `sha256` is none where it is not known.
+    #[must_use]
+    pub fn lineage_of(&self, path: &[u8], sha256: Option<[u8; 32]>) -> Facts {
+        let mut facts = Facts::default();
+        for (number, wanted) in &self.lineage {
+            let holds = executable_holds(wanted, &self.host, path, sha256);
+            facts.sure |= u64::from(holds == Holds::Yes) << number;
+            facts.possible |= u64::from(holds != Holds::No) << number;
+        }
+        facts
+    }
+
+    /// What is needed to read labels.
+    #[must_use]
+    pub fn lineage_reader(&self) -> LineageReader {
+        LineageReader { subjects: self.table.subjects, conditions: self.lineage.clone() }
     }
 
     /// How much of the kernel's room is taken.
@@ -135,6 +196,7 @@ impl Tables {
             prefixes: self.prefixes4.len() + self.prefixes6.len(),
             abstracts: self.abstracts.len(),
             hashes: self.hashes.len(),
+            lineages: self.lineage.len(),
         }
     }
 }

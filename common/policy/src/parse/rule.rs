@@ -10,7 +10,10 @@ use crate::{
     brokers::BROKERS,
     diagnostic::Diagnostics,
     glob::{Component, Glob},
-    policy::{AddressException, Exception, FileOperation, Kind, Mode, Operations, PortRange, Rule, Severity},
+    policy::{
+        AddressException, Executable, FileOperation, Kind, Mode, Operations, PortRange, Rule, Severity,
+        SubjectItem,
+    },
     source::{Span, Spanned},
     suggest,
     yaml::{Node, Value},
@@ -21,7 +24,7 @@ const ID_CHARS_MAX: usize = 64;
 /// Characters of a reason: it is shown in a terminal and read by an agent.
 const REASON_CHARS_MAX: usize = 1024;
 /// Keys of every rule.
-const COMMON: [&str; 6] = ["id", "kind", "mode", "severity", "reason", "except"];
+const COMMON: [&str; 7] = ["id", "kind", "mode", "severity", "reason", "except", "only"];
 /// Keys of each kind.
 const KINDS: [(&str, &[&str]); 4] = [
     ("broker", &["brokers"]),
@@ -70,7 +73,8 @@ pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Opt
         Some(node) => scalar::word(node, "severity", &Severity::WORDS, out),
         None => Some(Severity::default()),
     };
-    let exceptions = fields.optional("except").map(|node| exceptions(node, out)).unwrap_or_default();
+    let exceptions = subject_items(&fields, List::Except, out);
+    let only = subject_items(&fields, List::Only, out);
     let kinds = match kind? {
         "file" => file(&fields, out).map(whole),
         "exec" => exec(&fields, out).map(whole),
@@ -85,6 +89,7 @@ pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Opt
         reason: reason.clone(),
         kind,
         exceptions: exceptions.clone(),
+        only: only.clone(),
         span,
     };
     let rules = kinds?.into_iter().map(rule).collect();
@@ -228,44 +233,107 @@ fn address_exceptions(node: &Node, out: &mut Diagnostics) -> Vec<AddressExceptio
     items.iter().filter_map(|item| read(item, out)).collect()
 }
 
-fn exceptions(node: &Node, out: &mut Diagnostics) -> Vec<Exception> {
-    let Value::Sequence(items) = &node.value else {
-        let help = Some("write `except:` and below it `- executable: /usr/bin/ssh`".into());
-        out.error(node.span, format!("`except` has to be a list, not {}", node.describe()), help);
-        return Vec::new();
-    };
-    if items.is_empty() {
-        out.error(node.span, "`except` cannot be empty", Some("leave the key out or add an item".into()));
-    }
-    let mut exceptions: Vec<Exception> = Vec::new();
-    let mut seen = BTreeSet::new();
-    for item in items {
-        let Some(exception) = exception(item, out) else { continue };
-        if !seen.insert((exception.executable.clone(), exception.sha256)) {
-            out.error(item.span, "this is in `except` twice", Some("remove one of them".into()));
-            continue;
-        }
-        exceptions.push(exception);
-    }
-    exceptions
+/// A list of subjects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum List {
+    Except,
+    Only,
 }
 
-fn exception(node: &Node, out: &mut Diagnostics) -> Option<Exception> {
-    let keys = ["executable", "sha256", "reason"];
-    let fields = Fields::new(node, "an exception", &keys, out)?;
-    let executable = fields.optional("executable");
-    let sha256 = fields.optional("sha256");
-    if executable.is_none() && sha256.is_none() {
-        let help = Some(format!("give {}", suggest::list(&keys[..2])));
-        out.error(fields.head(), "an exception for everybody lifts the rule for everybody", help);
+impl List {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Except => "except",
+            Self::Only => "only",
+        }
+    }
+
+    fn item(self) -> &'static str {
+        match self {
+            Self::Except => "an exception",
+            Self::Only => "an item of `only`",
+        }
+    }
+
+    fn for_everybody(self) -> &'static str {
+        match self {
+            Self::Except => "an exception for everybody lifts the rule for everybody",
+            Self::Only => "this is everybody; a rule is for everybody without `only`",
+        }
+    }
+}
+
+fn subject_items(fields: &Fields<'_>, list: List, out: &mut Diagnostics) -> Vec<SubjectItem> {
+    let key = list.key();
+    let Some(node) = fields.optional(key) else { return Vec::new() };
+    let Value::Sequence(nodes) = &node.value else {
+        let help = Some(format!("write `{key}:` and below it `- executable: /usr/bin/ssh`"));
+        out.error(node.span, format!("`{key}` has to be a list, not {}", node.describe()), help);
+        return Vec::new();
+    };
+    if nodes.is_empty() {
+        let help = Some("leave the key out or add an item".into());
+        out.error(node.span, format!("`{key}` cannot be empty"), help);
+    }
+    let mut items: Vec<SubjectItem> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for node in nodes {
+        let Some(item) = subject_item(node, list, out) else { continue };
+        if !seen.insert((item.own.clone(), item.descendant_of.clone())) {
+            out.error(node.span, format!("this is in `{key}` twice"), Some("remove one of them".into()));
+            continue;
+        }
+        items.push(item);
+    }
+    items
+}
+
+fn subject_item(node: &Node, list: List, out: &mut Diagnostics) -> Option<SubjectItem> {
+    let keys = ["executable", "sha256", "descendant_of", "reason"];
+    let fields = Fields::new(node, list.item(), &keys, out)?;
+    let reason = fields.optional("reason");
+    let warns = list == List::Except && reason.is_none();
+    let reason = reason.and_then(|node| scalar::text(node, "`reason`", REASON_CHARS_MAX, true, out));
+    let descendant_of = fields.optional("descendant_of");
+    let own = executable(&fields, warns && descendant_of.is_none(), out);
+    let descendant_of = descendant_of.map(|node| ancestor(node, warns, out));
+    if descendant_of.is_none() && own.as_ref().is_some_and(Executable::is_any) {
+        let help = Some(format!("give {}", suggest::list(&keys[..3])));
+        out.error(fields.head(), list.for_everybody(), help);
         return None;
     }
-    let reason = fields.optional("reason");
-    let stated = reason.is_some();
-    let reason = reason.and_then(|node| scalar::text(node, "`reason`", REASON_CHARS_MAX, true, out));
-    let glob = executable.map(|node| (node.span, scalar::glob(node, out)));
-    let digest = sha256.map(|node| scalar::sha256(node, out));
-    if let (Some((span, Some(glob))), None, false) = (&glob, &digest, stated)
+    // What could not be read must not make the item wider.
+    let descendant_of = match descendant_of {
+        Some(ancestor) => Some(ancestor?),
+        None => None,
+    };
+    Some(SubjectItem { own: own?, descendant_of, reason, span: node.span })
+}
+
+/// The value of `descendant_of`.
+fn ancestor(node: &Node, warns: bool, out: &mut Diagnostics) -> Option<Executable> {
+    let keys = ["executable", "sha256"];
+    if let Value::Scalar { .. } = node.value {
+        let help = Some("write `descendant_of: {executable: /usr/bin/make}`".into());
+        let message = format!("`descendant_of` has to be a mapping, not {}", node.describe());
+        out.error(node.span, message, help);
+        return None;
+    }
+    let fields = Fields::new(node, "`descendant_of`", &keys, out)?;
+    let ancestor = executable(&fields, warns, out)?;
+    if ancestor.is_any() {
+        let help = Some(format!("give {}", suggest::list(&keys)));
+        out.error(fields.head(), "everybody is a descendant of something", help);
+        return None;
+    }
+    Some(ancestor)
+}
+
+/// The keys `executable` and `sha256` of a mapping; none when one of them could not be read.
+fn executable(fields: &Fields<'_>, warns: bool, out: &mut Diagnostics) -> Option<Executable> {
+    let glob = fields.optional("executable").map(|node| (node.span, scalar::glob(node, out)));
+    let digest = fields.optional("sha256").map(|node| scalar::sha256(node, out));
+    if let (Some((span, Some(glob))), None, true) = (&glob, &digest, warns)
         && let Some(warning) = too_wide(glob)
     {
         out.warning(
@@ -274,8 +342,7 @@ fn exception(node: &Node, out: &mut Diagnostics) -> Option<Exception> {
             Some("except the program that has the need, add its `sha256`, or give a `reason`".into()),
         );
     }
-    // What could not be read must not make the exception wider.
-    let executable = match glob {
+    let path = match glob {
         Some((_, glob)) => Some(glob?),
         None => None,
     };
@@ -283,7 +350,7 @@ fn exception(node: &Node, out: &mut Diagnostics) -> Option<Exception> {
         Some(digest) => Some(digest?),
         None => None,
     };
-    Some(Exception { executable, sha256, reason, span: node.span })
+    Some(Executable { path, sha256 })
 }
 
 /// Why an exception by path likely lifts the rule for more than is meant.

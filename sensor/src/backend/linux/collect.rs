@@ -1,11 +1,11 @@
 //! Taking what the kernel and the guard have, in the order of time, whatever else is going on.
 
-use std::{panic::resume_unwind, sync::PoisonError, thread, time::Duration};
+use std::{os::fd::AsFd as _, panic::resume_unwind, sync::PoisonError, thread, time::Duration};
 
-use treeline_event::{Action, AttachMode, Outcome};
+use treeline_event::{Action, AttachMode, Outcome, PathBytes};
 
-use super::{LinuxBackend, named};
-use crate::backend::{Delivery, Installable, LossReport, Seen};
+use super::{LinuxBackend, named, track};
+use crate::backend::{Delivery, Installable, LossReport, Observation, Seen};
 
 /// Deliveries that are collected while something else takes its time: some 30 MiB. Beyond it the rings fill, and count.
 const COLLECTED_MAX: usize = 65_536;
@@ -15,20 +15,55 @@ const COLLECTED_MAX: usize = 65_536;
 const EXPECTED_MAX: usize = 1024;
 const EXPECTED_THREADS_MAX: usize = 16_384;
 
+/// Processes whose executable is known, for execs that are judged when they have happened: as many as the process table
+/// holds. Of others it is unknown.
+const IMAGES_MAX: usize = 65_536;
+
 /// How often that is done: far more often than a ring can fill.
 const COLLECT_INTERVAL: Duration = Duration::from_millis(2);
 
 impl LinuxBackend {
     /// In mode `fallback` names are judged here, in the other modes in the kernel.
-    pub(super) fn judge_names(&self, mut delivery: Delivery) -> Delivery {
+    pub(super) fn judge_names(&mut self, mut delivery: Delivery) -> Delivery {
+        let before = match (&delivery, self.mode) {
+            (Delivery::Observation(observation), AttachMode::Fallback) => self.follow_image(observation),
+            _ => None,
+        };
         if let (Delivery::Observation(observation), Some(in_force), AttachMode::Fallback) =
             (&mut delivery, &self.in_force, self.mode)
         {
             let Installable { policy, generation, .. } = &in_force.installable;
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            named::judge(observation, policy, &in_force.tables.host, *generation, &known);
+            let lineage = |key| {
+                let label = track::label(self.labels.as_fd(), key);
+                in_force.tables.lineage_reader().read(label.map(|label| label.lineage).as_ref())
+            };
+            let host = &in_force.tables.host;
+            named::judge(observation, policy, host, *generation, &known, &lineage, before.as_ref());
         }
         delivery
+    }
+
+    /// Keeps track of what processes execute; answers what the subject of an exec executed before.
+    fn follow_image(&mut self, observation: &Observation) -> Option<PathBytes> {
+        match &observation.seen {
+            Seen::Fork { child, .. } => {
+                let image = self.images.get(&observation.subject).cloned()?;
+                if self.images.len() < IMAGES_MAX {
+                    self.images.insert(*child, image);
+                }
+                None
+            }
+            Seen::Exec(exec) if self.images.len() < IMAGES_MAX => {
+                self.images.insert(observation.subject, exec.image.path.clone())
+            }
+            Seen::Exec(_) => self.images.remove(&observation.subject),
+            Seen::Exit { .. } => {
+                self.images.remove(&observation.subject);
+                None
+            }
+            Seen::Act(_) => None,
+        }
     }
 
     /// Whether an observation repeats what the guard has already reported: the system call that it refused. That is
@@ -65,7 +100,7 @@ impl LinuxBackend {
         self.rings.drain(&self.decoder, &mut |delivery| records.push(delivery));
         self.later = self.take_refusals();
         records.retain(|record| !self.repeats_refusal(record));
-        let judged = records.into_iter().map(|record| self.judge_names(record));
+        let judged: Vec<Delivery> = records.into_iter().map(|record| self.judge_names(record)).collect();
         let mut all: Vec<Delivery> = refusals.into_iter().chain(judged).collect();
         // A record that could not be read has no time; it stays before its neighbours.
         all.sort_by_key(|delivery| match delivery {

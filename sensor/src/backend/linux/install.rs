@@ -6,14 +6,17 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
+use treeline_abi::subject::Subjects;
 use treeline_event::{AttachMode, Mode, RuleState, RuleStatus};
-use treeline_policy::{Home, Host, Policy, Tables, Target, policy::Rule};
+use treeline_policy::{Before, Home, Host, Policy, Tables, Target, compile_after, policy::Rule};
 
 use super::{
     InForce, LinuxBackend, coverage,
     guard::{Orders, Placed},
     links::{self, Aliases},
-    random_seed, sys,
+    random_seed,
+    rings::boot_ns,
+    sys,
 };
 use crate::backend::{BackendError, Installable};
 
@@ -103,8 +106,11 @@ impl LinuxBackend {
     ) -> Result<Tables, BackendError> {
         let target = Target { seed: random_seed()?, generation, slot: self.kernel_tables.idle() };
         let mounts = self.decoder.mounts.clone();
+        let head = self.kernel_tables.head(&mut self.ebpf)?;
+        let subjects = head.map_or(Subjects::NONE, |head| head.subjects);
+        let before = Before { subjects: &subjects, now_ns: boot_ns() };
         let mut tables = self
-            .while_collecting(|| treeline_policy::compile(policy, host, &mounts, target))
+            .while_collecting(|| compile_after(policy, host, &mounts, target, before))
             .map_err(|diagnostics| BackendError::Policy(diagnostics.render(false)))?;
         tables.table.policy = mark(policy.source.text());
         Ok(tables)
@@ -190,6 +196,7 @@ fn orders(policy: &Arc<Policy>, tables: &Tables, generation: u64) -> Orders {
         host: tables.host.clone(),
         generation,
         rule_indices: policy.rules.iter().map(|rule| index(&rule.id)).collect(),
+        lineage: tables.lineage_reader(),
     }
 }
 

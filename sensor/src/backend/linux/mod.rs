@@ -51,7 +51,7 @@ pub use self::{
 use self::{
     decode::Decoder, fmod_ret::Modifying, guard::Guard, install::LinksSearch, loaded::Loaded,
     messages::Messages, mounts::MountTable, offsets::Kernel, pins::Pins, programs::Programs, rings::Rings,
-    tables::KernelTables,
+    tables::KernelTables, track::Beginning,
 };
 use super::{
     Backend, BackendError, Capabilities, Delivery, Inherited, Installable, KindCount, ProgramRuns,
@@ -131,6 +131,8 @@ pub struct LinuxBackend {
     refused: Arc<OwnedFd>,
     /// When a thread was refused something, oldest first; its system calls have not been seen to return since.
     expected: HashMap<(ProcessKey, u32), VecDeque<u64>>,
+    /// What processes execute, in mode `fallback`.
+    images: HashMap<ProcessKey, PathBytes>,
 }
 
 /// What the programs are told of the running kernel.
@@ -246,19 +248,22 @@ impl LinuxBackend {
             tidied: Instant::now(),
             refused,
             expected: HashMap::new(),
+            images: HashMap::new(),
         })
     }
 
     /// Fills the table of files by content from what is known and the policy in force.
     fn refresh_images(&mut self) -> Result<(), BackendError> {
         let Some(in_force) = &self.in_force else { return Ok(()) };
+        // What is asked of subjects by content is unknown of a file that is not in the table.
+        let asked = in_force.tables.asks_for_content();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let entries: Vec<_> = known
             .iter()
             .map(|(file, (sha256, path))| {
                 (file_key(file), in_force.tables.image_rules(sha256, Some(path.as_bytes())))
             })
-            .filter(|(_, rules)| rules.exceptions != 0 || rules.exec_rule != 0)
+            .filter(|(_, rules)| asked || rules.exec_rule != 0)
             .collect();
         drop(known);
         let policy = in_force.tables.table.policy;
@@ -360,7 +365,9 @@ impl Backend for LinuxBackend {
 
     fn track(&mut self, request: &TrackRequest) -> Result<Vec<ProcessKey>, BackendError> {
         self.search_links()?;
-        track::track(self.labels.as_fd(), request)
+        let beginning =
+            Beginning { tables: self.in_force.as_ref().map(|one| &one.tables), known: &self.known };
+        track::track(self.labels.as_fd(), request, &beginning)
     }
 
     fn content_known(&mut self, path: &PathBytes, file: &FileId, sha256: &[u8; 32]) {
@@ -371,11 +378,10 @@ impl Backend for LinuxBackend {
             }
             known.insert(*file, (*sha256, path.clone()));
         }
-        let matters = self.in_force.as_ref().is_some_and(|in_force| {
-            let rules = in_force.tables.image_rules(sha256, Some(path.as_bytes()));
-            rules.exceptions != 0 || rules.exec_rule != 0
-        });
-        if matters && let Err(error) = self.refresh_images() {
+        let Some(in_force) = &self.in_force else { return };
+        let rules = in_force.tables.image_rules(sha256, Some(path.as_bytes()));
+        let matters = in_force.tables.asks_for_content() || rules.exec_rule != 0;
+        if matters && let Err(error) = self.kernel_tables.add_image(&mut self.ebpf, &file_key(file), &rules) {
             tracing::error!(%error, "the table of files by content could not be filled");
         }
     }

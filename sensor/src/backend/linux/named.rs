@@ -6,18 +6,21 @@
 use std::{collections::HashMap, fs, os::unix::ffi::OsStringExt};
 
 use treeline_event::{Action, FileId, FileRef, Outcome, PathBytes, ProcessKey, Verdict};
-use treeline_policy::{Host, Object, Policy, Request, Subject, eval, policy::FileOperation};
+use treeline_policy::{Host, Lineage, Object, Policy, Request, Subject, eval, policy::FileOperation};
 
 use super::guard::start_ticks;
 use crate::backend::{Observation, Seen};
 
-/// Gives an allowed operation on a name the verdict `audit` and the rule, if a rule names it.
+/// Gives an allowed operation on a name the verdict `audit` and the rule, if a rule names it. `before` is what the subject
+/// executed before an exec, if that is known.
 pub(super) fn judge(
     observation: &mut Observation,
     policy: &Policy,
     host: &Host,
     generation: u64,
     known: &HashMap<FileId, ([u8; 32], PathBytes)>,
+    lineage: &dyn Fn(ProcessKey) -> Lineage,
+    before: Option<&PathBytes>,
 ) {
     if observation.verdict != Verdict::Allow {
         return;
@@ -38,7 +41,12 @@ pub(super) fn judge(
         Seen::Fork { .. } | Seen::Exit { .. } => return,
     };
     let hits = objects.into_iter().filter_map(|object| {
-        let subject = Subject { executable: executable(observation.subject), ..Subject::default() };
+        let executable = match &observation.seen {
+            // What it is now is what it executes, not who executed it.
+            Seen::Exec(_) => before.map(|path| path.as_bytes().to_vec()).unwrap_or_default(),
+            _ => executable(observation.subject),
+        };
+        let subject = Subject { executable, lineage: lineage(observation.subject), ..Subject::default() };
         let decision = eval(policy, host, &Request { subject, object });
         (decision.verdict != Verdict::Allow).then_some(decision.rule).flatten()
     });
@@ -116,7 +124,8 @@ mod tests {
                 generation: 0,
                 seen: Seen::Act(Box::new(Action::Delete { file, outcome })),
             };
-            judge(&mut observation, &policy, &Host::default(), 3, &HashMap::new());
+            let unknown = |_| Lineage::default();
+            judge(&mut observation, &policy, &Host::default(), 3, &HashMap::new(), &unknown, None);
             assert_eq!(observation.verdict, expect, "{path}");
             assert_eq!(observation.rule.is_some(), expect == Verdict::Audit);
         };

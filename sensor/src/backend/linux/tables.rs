@@ -142,11 +142,11 @@ impl KernelTables {
         }
         let mut rules = array::<{ size_of::<Rule>() }>(ebpf, "RULES")?;
         for (index, rule) in tables.rules.iter().enumerate() {
-            rules.set(slot * RULES_MAX + index as u32, bytes::<_, 16>(rule), 0).map_err(io)?;
+            rules.set(slot * RULES_MAX + index as u32, bytes(rule), 0).map_err(io)?;
         }
         // A raw socket is judged by all rules of the slot, so none may be left of the policy that it held before.
         for index in tables.rules.len() as u32..rules_before {
-            rules.set(slot * RULES_MAX + index, [0; 16], 0).map_err(io)?;
+            rules.set(slot * RULES_MAX + index, [0; size_of::<Rule>()], 0).map_err(io)?;
         }
         let mut abstracts = array::<{ size_of::<AbstractRule>() }>(ebpf, "ABSTRACTS")?;
         let ends = std::iter::once(&AbstractRule::NONE);
@@ -178,11 +178,35 @@ impl KernelTables {
             stale.dedup();
         }
         for (key, rules) in images {
-            map.insert(bytes::<_, 32>(&key), bytes::<_, 16>(&rules), 0).map_err(io)?;
+            map.insert(bytes::<_, 32>(&key), bytes::<_, { size_of::<ImageRules>() }>(&rules), 0)
+                .map_err(io)?;
             self.images.push(bytes(&key));
         }
         for key in stale.iter().filter(|key| !self.images.contains(key) && !self.inherited.1.contains(key)) {
             map.remove(key).map_err(io)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a file whose content has become known.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`] when the table is full.
+    pub(super) fn add_image(
+        &mut self,
+        ebpf: &mut Ebpf,
+        key: &FileKey,
+        rules: &ImageRules,
+    ) -> Result<(), BackendError> {
+        let mut map = hash_map::<[u8; size_of::<FileKey>()], [u8; size_of::<ImageRules>()]>(ebpf, "IMAGES")?;
+        map.insert(
+            bytes::<_, { size_of::<FileKey>() }>(key),
+            bytes::<_, { size_of::<ImageRules>() }>(rules),
+            0,
+        )
+        .map_err(io)?;
+        if !self.images.contains(&bytes(key)) {
+            self.images.push(bytes(key));
         }
         Ok(())
     }

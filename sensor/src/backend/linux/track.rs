@@ -1,19 +1,31 @@
 //! Making a process the root of a session.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs, io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStringExt as _,
+    },
+    sync::PoisonError,
 };
 
 use rustix::{
     io::Errno,
     process::{Pid, PidfdFlags, pidfd_open},
 };
-use treeline_abi::{Label, LabelFlags};
-use treeline_event::{ProcessKey, SessionId};
+use treeline_abi::{
+    Label, LabelFlags,
+    subject::{Facts, Lineage},
+};
+use treeline_event::{PathBytes, ProcessKey, SessionId};
+use treeline_policy::Tables;
 
-use super::sys;
+use super::{
+    Known,
+    guard::{identity, leads_to},
+    sys,
+};
 use crate::backend::{BackendError, TrackRequest};
 
 /// Rounds of looking for descendants that were created while others were labelled. A process that has its label
@@ -23,37 +35,77 @@ const ROUNDS_MAX: usize = 16;
 /// `PIDFD_THREAD` (include/uapi/linux/pidfd.h, Linux 6.9): the number may be any thread's, not only a leader's.
 const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL as u32);
 
+/// What the lineage of processes begins with that had no label.
+pub(super) struct Beginning<'b> {
+    /// The tables in force.
+    pub(super) tables: Option<&'b Tables>,
+    /// Contents by identity.
+    pub(super) known: &'b Known,
+}
+
+impl Beginning<'_> {
+    /// That of a process which begins with what it executes now, below a creator of this lineage.
+    fn lineage(&self, pid: u32, above: Facts) -> Lineage {
+        let Some(tables) = self.tables else { return Lineage::UNKNOWN };
+        let image = self.image(tables, pid).unwrap_or(Facts::UNKNOWN);
+        let facts = Facts { sure: above.sure | image.sure, possible: above.possible | image.possible };
+        Lineage { facts, since: tables.table.subjects.since }
+    }
+
+    fn image(&self, tables: &Tables, pid: u32) -> io::Result<Facts> {
+        let link = format!("/proc/{pid}/exe");
+        let stat = rustix::fs::stat(link.as_str())?;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let sha256 = known.get(&identity(&stat)).map(|(sha256, _)| *sha256);
+        drop(known);
+        let path = PathBytes::from(fs::read_link(link)?.into_os_string().into_vec());
+        let path = if leads_to(&path, &stat) { path.as_bytes() } else { b"" };
+        Ok(tables.lineage_of(path, sha256))
+    }
+}
+
 /// Labels the process and, when it is adopted, its threads and every descendant that /proc shows. Returns the
 /// processes that were labelled.
 ///
 /// # Errors
 /// [`BackendError::Gone`] when the root has ended.
-pub(super) fn track(labels: BorrowedFd<'_>, request: &TrackRequest) -> Result<Vec<ProcessKey>, BackendError> {
+pub(super) fn track(
+    labels: BorrowedFd<'_>,
+    request: &TrackRequest,
+    beginning: &Beginning<'_>,
+) -> Result<Vec<ProcessKey>, BackendError> {
     let root_flags = LabelFlags::ROOT | if request.adopt { LabelFlags::ADOPTED } else { 0 };
-    let label = set(labels, request.pidfd.as_fd(), request, root_flags)?;
+    let tracking = Tracking { labels, request, beginning };
+    let label = tracking.set(request.pidfd.as_fd(), request.pid, root_flags, Facts::default())?;
     let root = key_of(request.pid).map_err(|_| BackendError::Gone { pid: request.pid })?;
-    let mut labelled = BTreeSet::from([root.pid]);
+    let mut labelled = BTreeMap::from([(root.pid, label.lineage.facts)]);
     let mut keys = vec![root];
     if !request.adopt {
         return Ok(keys);
     }
     set_threads(labels, root.pid, label);
     for _ in 0..ROUNDS_MAX {
-        let fresh: Vec<u32> =
-            children_of(&labelled).into_iter().filter(|pid| !labelled.contains(pid)).collect();
+        let fresh = children_of(&labelled);
         if fresh.is_empty() {
             break;
         }
-        for pid in fresh {
-            labelled.insert(pid);
+        for (pid, above) in fresh {
+            labelled.insert(pid, Facts::UNKNOWN);
             let Some((pidfd, key)) = child(pid) else { continue };
-            if let Ok(label) = set(labels, pidfd.as_fd(), request, LabelFlags::ADOPTED) {
+            if let Ok(label) = tracking.set(pidfd.as_fd(), pid, LabelFlags::ADOPTED, above) {
+                labelled.insert(pid, label.lineage.facts);
                 set_threads(labels, pid, label);
                 keys.push(key);
             }
         }
     }
     Ok(keys)
+}
+
+/// The label of a process that may still live.
+pub(super) fn label(labels: BorrowedFd<'_>, key: ProcessKey) -> Option<Label> {
+    let (pidfd, found) = child(key.pid)?;
+    (found == key).then(|| sys::label(labels, pidfd.as_fd()).ok().flatten()).flatten()
 }
 
 /// The processes that have a label, with their sessions, as /proc shows them.
@@ -70,24 +122,44 @@ pub(super) fn labelled(labels: BorrowedFd<'_>) -> Vec<(SessionId, ProcessKey)> {
     .collect()
 }
 
-fn set(
-    labels: BorrowedFd<'_>,
-    pidfd: BorrowedFd<'_>,
-    request: &TrackRequest,
-    flags: u32,
-) -> Result<Label, BackendError> {
-    // A process that registers from inside a tree stays what it is: neither code that the environment put into it nor
-    // another name for its executable must regain an exception.
-    let before = sys::label(labels, pidfd).ok().flatten().unwrap_or_default();
-    let flags = flags | before.flags & LabelFlags::LOADER_ENV;
-    let label = Label { session: request.session.0, flags, image: before.image, ..Label::default() };
-    match sys::set_label(labels, pidfd, &label) {
-        Ok(()) => Ok(label),
-        Err(source) => Err(match source.raw_os_error() {
-            Some(libc::ESRCH | libc::ENOENT) => BackendError::Gone { pid: request.pid },
-            _ => BackendError::Io { attempt: format!("label process {}", request.pid), source },
-        }),
+/// What labels are put on processes by.
+struct Tracking<'t> {
+    labels: BorrowedFd<'t>,
+    request: &'t TrackRequest,
+    beginning: &'t Beginning<'t>,
+}
+
+impl Tracking<'_> {
+    fn set(&self, pidfd: BorrowedFd<'_>, pid: u32, flags: u32, above: Facts) -> Result<Label, BackendError> {
+        let Self { labels, request, beginning } = *self;
+        // A process that registers from inside a tree stays what it is: neither code that the environment put into it nor
+        // another name for its executable must regain an exception, and its lineage goes on.
+        let before = sys::label(labels, pidfd).ok().flatten();
+        let image = image_of(pid);
+        let lineage = before.map_or_else(|| beginning.lineage(pid, above), |label| label.lineage);
+        let before = before.unwrap_or_default();
+        let flags = flags | before.flags & LabelFlags::LOADER_ENV;
+        let mut label =
+            Label { session: request.session.0, flags, image: before.image, lineage, ..Label::default() };
+        let put = |label: &Label| {
+            sys::set_label(labels, pidfd, label).map_err(|source| match source.raw_os_error() {
+                Some(libc::ESRCH | libc::ENOENT) => BackendError::Gone { pid: request.pid },
+                _ => BackendError::Io { attempt: format!("label process {}", request.pid), source },
+            })
+        };
+        put(&label)?;
+        // What it executed meanwhile may have been written over.
+        if image.is_none() || image_of(pid) != image {
+            label.lineage.facts.possible = u64::MAX;
+            put(&label)?;
+        }
+        Ok(label)
     }
+}
+
+/// Which file a process executes.
+fn image_of(pid: u32) -> Option<(u64, u64)> {
+    rustix::fs::stat(format!("/proc/{pid}/exe")).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
 /// Gives the other threads of a process the label that its leader has got.
@@ -122,10 +194,15 @@ fn child(pid: u32) -> Option<(OwnedFd, ProcessKey)> {
     (before == after).then_some((pidfd, after))
 }
 
-fn children_of(parents: &BTreeSet<u32>) -> Vec<u32> {
+/// The processes whose creator is one of these, and that are none of them, with their creators' lineage.
+fn children_of(parents: &BTreeMap<u32, Facts>) -> Vec<(u32, Facts)> {
     let Ok(listing) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = listing.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter(|pid| fields(*pid).is_ok_and(|(parent, _)| parents.contains(&parent))).collect()
+    let children = pids.filter(|pid| !parents.contains_key(pid)).filter_map(|pid| {
+        let (parent, _) = fields(pid).ok()?;
+        Some((pid, *parents.get(&parent)?))
+    });
+    children.collect()
 }
 
 pub(super) fn key_of(pid: u32) -> io::Result<ProcessKey> {

@@ -11,7 +11,9 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use treeline_event::{PathBytes, Verdict};
-use treeline_policy::{Explanation, Host, Object, Request, Subject, explain, parse, policy::FileOperation};
+use treeline_policy::{
+    Executed, Explanation, Host, Lineage, Object, Request, Subject, explain, parse, policy::FileOperation,
+};
 
 use super::{homes, print_diagnostics, read};
 
@@ -64,6 +66,16 @@ pub(super) struct Args {
     /// SHA-256 of that executable
     #[arg(long, value_name = "HEX", requires = "executable", value_parser = sha256)]
     executable_sha256: Option<Digest>,
+    /// That executable was started with a variable that puts other code into it, such as `LD_PRELOAD`
+    #[arg(long, requires = "executable")]
+    loads_code: bool,
+    /// An executable in the lineage of that process, with its SHA-256 if it is known; give every one, in any order. Without
+    /// it nothing is known of the lineage
+    #[arg(long, value_name = "PATH[,HEX]", value_parser = ancestor)]
+    ancestor: Vec<Ancestor>,
+    /// There is nothing before that process in its lineage: it is the session's root
+    #[arg(long, conflicts_with = "ancestor")]
+    root: bool,
     /// User id of the process that acts [default: your own]
     #[arg(long, value_name = "UID")]
     uid: Option<u32>,
@@ -81,11 +93,26 @@ fn sha256(text: &str) -> Result<Digest, String> {
     Ok(Digest(digest))
 }
 
+#[derive(Clone, Debug)]
+struct Ancestor {
+    path: PathBuf,
+    sha256: Option<Digest>,
+}
+
+fn ancestor(text: &str) -> Result<Ancestor, String> {
+    let (path, digest) = match text.rsplit_once(',') {
+        Some((path, digest)) if digest.len() == 64 => (path, Some(sha256(digest)?)),
+        _ => (text, None),
+    };
+    Ok(Ancestor { path: path.into(), sha256: digest })
+}
+
 /// The answer with its question, for machines.
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
     object: String,
     executable: Option<PathBytes>,
+    lineage: Vec<PathBytes>,
     uid: u32,
     #[serde(flatten)]
     explanation: &'a Explanation,
@@ -107,6 +134,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
         let answer = Answer {
             object: request.object.to_string(),
             executable,
+            lineage: lineage(&request.subject),
             uid: request.subject.uid,
             explanation: &explanation,
         };
@@ -118,6 +146,14 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
             Some(executable) => writeln!(out, "{} by {executable}", request.object)?,
             None => writeln!(out, "{} by any executable", request.object)?,
         }
+        match lineage(&request.subject).as_slice() {
+            [] if args.root => writeln!(out, "as the session's root")?,
+            [] => {}
+            names => {
+                let names: Vec<String> = names.iter().map(PathBytes::to_string).collect();
+                writeln!(out, "below {}", names.join(", "))?;
+            }
+        }
         write!(out, "{explanation}")?;
     }
     Ok(if explanation.verdict == Verdict::Deny { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -128,11 +164,31 @@ fn subject(args: &Args) -> anyhow::Result<Subject> {
         Some(path) => own_path(path, Follow::Last)?,
         None => Vec::new(),
     };
-    Ok(Subject {
-        executable,
+    let own = Executed {
+        path: executable,
         sha256: args.executable_sha256.map(|digest| digest.0),
+        loads_code: args.loads_code,
+    };
+    let before = args.ancestor.iter().map(|ancestor| {
+        let path = own_path(&ancestor.path, Follow::Last)?;
+        let sha256 = ancestor.sha256.map(|digest| digest.0);
+        Ok(Executed { path, sha256, loads_code: false })
+    });
+    let images = before.chain([Ok(own.clone())]).collect::<anyhow::Result<_>>()?;
+    Ok(Subject {
+        executable: own.path,
+        sha256: own.sha256,
         uid: args.uid.unwrap_or_else(uzers::get_current_uid),
+        loads_code: own.loads_code,
+        lineage: Lineage::Images { images, complete: args.root || !args.ancestor.is_empty() },
     })
+}
+
+/// What was executed before the subject's own executable, as it was resolved.
+fn lineage(subject: &Subject) -> Vec<PathBytes> {
+    let Lineage::Images { images, .. } = &subject.lineage else { return Vec::new() };
+    let before = images.split_last().map_or(&[][..], |(_, before)| before);
+    before.iter().map(|image| PathBytes::from(image.path.as_slice())).collect()
 }
 
 fn object(args: &Args) -> anyhow::Result<Object> {
@@ -223,6 +279,7 @@ rules:
   - {id: secret, kind: file, paths: [/nonexistent/secret/**], reason: hands off, except: [{executable: /nonexistent/ssh}]}
   - {id: seen, kind: exec, mode: monitor, sha256: [1111111111111111111111111111111111111111111111111111111111111111], reason: seen}
   - {id: cloud, kind: connect, to: [169.254.169.254], reason: cloud}
+  - {id: aws, kind: file, paths: [/nonexistent/aws], reason: aws, only: [{descendant_of: {executable: /nonexistent/npm}}], except: [{descendant_of: {executable: /nonexistent/terraform}}]}
   - {id: others, kind: broker, brokers: [ptrace], reason: others}
 ";
 
@@ -272,6 +329,24 @@ rules:
         check(&["--trace"], Ok((ExitCode::FAILURE, "deny by `others/ptrace`")));
         let content = ["--exec", "/nonexistent/x", "--sha256", &"1".repeat(64)];
         check(&content, Ok((ExitCode::SUCCESS, "audit by `seen`")));
+    }
+
+    #[test]
+    fn lineages() {
+        let by = |arguments: &[&str], expect| {
+            let all =
+                [&["--read", "/nonexistent/aws", "--executable", "/nonexistent/cat"], arguments].concat();
+            check(&all, expect);
+        };
+        let only = "for `descendant of /nonexistent/npm";
+        by(&[], Ok((ExitCode::FAILURE, "which cannot be told and counts")));
+        by(&["--root"], Ok((ExitCode::SUCCESS, "is only for `descendant of /nonexistent/npm`")));
+        by(&["--ancestor", "/nonexistent/sh"], Ok((ExitCode::SUCCESS, "below /nonexistent/sh\nallow")));
+        by(&["--ancestor", "/nonexistent/npm"], Ok((ExitCode::FAILURE, only)));
+        let both = ["--ancestor", "/nonexistent/npm", "--ancestor", "/nonexistent/terraform"];
+        by(&both, Ok((ExitCode::SUCCESS, "lifted for `descendant of /nonexistent/terraform`")));
+        by(&[&both[..], &["--loads-code"]].concat(), Ok((ExitCode::FAILURE, only)));
+        by(&["--ancestor", "npm"], Err("not absolute"));
     }
 
     #[test]

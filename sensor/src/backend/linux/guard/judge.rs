@@ -14,7 +14,9 @@ use treeline_abi::{Label, LabelFlags};
 use treeline_event::{
     Action, FileId, FileRef, Mode, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, Verdict,
 };
-use treeline_policy::{Host, Object, Policy, Request, Subject, eval, policy::FileOperation};
+use treeline_policy::{
+    Host, Object, Policy, Request, Subject, compile::LineageReader, eval, policy::FileOperation,
+};
 
 use super::{
     Orders, Protected,
@@ -51,6 +53,7 @@ pub(in crate::backend::linux) struct Judge {
     host: Host,
     generation: u64,
     rule_indices: Vec<u32>,
+    lineage: LineageReader,
     labels: OwnedFd,
     protected: Protected,
     known: Known,
@@ -79,6 +82,7 @@ impl Judge {
             host: orders.host.clone(),
             generation: orders.generation,
             rule_indices: orders.rule_indices.clone(),
+            lineage: orders.lineage.clone(),
             labels,
             protected,
             known,
@@ -206,14 +210,13 @@ impl Judge {
         paths
     }
 
-    /// The subject's executable; none that an exception could name when the dynamic loader was told to put other code
-    /// into it, or when it cannot be read.
+    /// The subject's executable, unknown when it cannot be read, and its lineage, as its label has it.
     fn subject(&self, pid: i32, label: &Label) -> Subject {
-        if label.flags & LabelFlags::LOADER_ENV != 0 {
-            return Subject::default();
-        }
+        let lineage = self.lineage.read(Some(&label.lineage));
+        let loads_code = label.flags & LabelFlags::LOADER_ENV != 0;
+        let unknown = Subject { loads_code, lineage, ..Subject::default() };
         let link = format!("/proc/{pid}/exe");
-        let Ok(stat) = rustix::fs::stat(link.as_str()) else { return Subject::default() };
+        let Ok(stat) = rustix::fs::stat(link.as_str()) else { return unknown };
         let path = fs::read_link(link).map(|path| path.into_os_string().into_vec()).unwrap_or_default();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let sha256 = known.get(&identity(&stat)).map(|(sha256, _)| *sha256);
@@ -221,7 +224,7 @@ impl Judge {
         // A private mount namespace can put another file at this path: the name counts only if it leads to the same
         // file.
         let genuine = leads_to(&path.clone().into(), &stat);
-        Subject { executable: if genuine { path } else { Vec::new() }, sha256, uid: 0 }
+        Subject { executable: if genuine { path } else { Vec::new() }, sha256, ..unknown }
     }
 
     fn index(&self, rule: usize) -> u32 {
@@ -283,7 +286,7 @@ fn link_target(file: BorrowedFd<'_>) -> Option<PathBytes> {
 }
 
 /// Whether a path of the sensor's own mount namespace leads to this object.
-fn leads_to(path: &PathBytes, stat: &Stat) -> bool {
+pub(in crate::backend::linux) fn leads_to(path: &PathBytes, stat: &Stat) -> bool {
     let found: io::Result<Stat> = rustix::fs::lstat(path.as_bytes()).map_err(io::Error::from);
     found.is_ok_and(|found| (found.st_dev, found.st_ino) == (stat.st_dev, stat.st_ino))
 }
@@ -297,7 +300,8 @@ fn nanos(seconds: i64, nanos: u64) -> u64 {
     (seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(nanos)
 }
 
-fn identity(stat: &Stat) -> FileId {
+/// Identity of a file.
+pub(in crate::backend::linux) fn identity(stat: &Stat) -> FileId {
     FileId {
         major: rustix::fs::major(stat.st_dev),
         minor: rustix::fs::minor(stat.st_dev),

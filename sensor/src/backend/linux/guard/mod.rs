@@ -27,9 +27,9 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags};
 use rustix::event::{EventfdFlags, eventfd};
-use treeline_policy::{Host, Policy};
+use treeline_policy::{Host, Policy, compile::LineageReader};
 
-pub(super) use self::judge::Judge;
+pub(super) use self::judge::{Judge, identity, leads_to};
 use self::{
     answer::Answering,
     place::{Placer, Search},
@@ -55,6 +55,8 @@ pub(super) struct Orders {
     pub(super) generation: u64,
     /// Rule indices by position in the policy, as the kernel tables number them.
     pub(super) rule_indices: Vec<u32>,
+    /// What labels say of lineage.
+    pub(super) lineage: LineageReader,
 }
 
 /// Denials that were enforced and have no record, because nobody took the records.

@@ -6,9 +6,14 @@ mod random;
 use std::os::fd::AsFd;
 
 use aya::{Ebpf, maps::Array, programs::RawTracePoint};
-use treeline_abi::parity::{Case, NAME_BYTES, NAMES_PER_PATH, Path};
+use treeline_abi::{
+    LabelFlags,
+    parity::{Case, Executable, NAME_BYTES, NAMES_PER_PATH, Path},
+    subject::{Facts, Lineage as LabelLineage},
+};
 use treeline_policy::{
-    Decision, Located, MountTable, Object, Policy, Request, Resolver, Tables, Target, compile, eval, parse,
+    Decision, Executed, Lineage, Located, MountTable, Object, Policy, Request, Resolver, Tables, Target,
+    compile, eval, parse,
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -124,14 +129,30 @@ impl Part<'_> {
                 return case;
             }
         };
-        let subject = &request.subject;
         case.object = names(&self.locate(path));
-        case.subject = names(&self.locate(&subject.executable));
         case.operations = 1 << operation;
-        case.content_sets = subject
-            .sha256
-            .map_or(0, |digest| self.tables.image_rules(&digest, Some(&subject.executable)).exceptions);
+        if let Lineage::Images { images, complete } = &request.subject.lineage {
+            let facts = if *complete { Facts::default() } else { Facts::UNKNOWN };
+            case.lineage = LabelLineage { facts, since: self.tables.table.subjects.since };
+            // The last one is the subject's own.
+            let (own, before) =
+                images.split_last().map_or((None, &[][..]), |(own, before)| (Some(own), before));
+            for (slot, image) in case.ancestors.iter_mut().zip(before) {
+                *slot = self.executable(image);
+            }
+            case.subject = own.map_or_else(Executable::new_zeroed, |own| self.executable(own));
+        }
         case
+    }
+
+    fn executable(&self, image: &Executed) -> Executable {
+        let content = image.sha256.map(|digest| self.tables.image_rules(&digest, Some(&image.path)).subject);
+        Executable {
+            path: names(&self.locate(&image.path)),
+            content: content.unwrap_or_default(),
+            label_flags: if image.loads_code { LabelFlags::LOADER_ENV } else { 0 },
+            is_there: 1,
+        }
     }
 
     fn locate(&self, path: &[u8]) -> Located {

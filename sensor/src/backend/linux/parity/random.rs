@@ -1,7 +1,9 @@
 //! Policies and cases by chance. Names are few, so that what is asked for often is what a rule is about.
 
+use treeline_abi::parity::ANCESTORS;
 use treeline_policy::{
-    Home, Host, Located, Mount, MountTable, Object, Request, Subject, policy::FileOperation,
+    Executed, Home, Host, Lineage, Located, Mount, MountTable, Object, Request, Subject,
+    policy::FileOperation,
 };
 
 const NAMES: [&[u8]; 12] = [
@@ -108,11 +110,11 @@ impl Random {
             0 => 40,
             _ => 1 + self.below(6),
         };
-        let rules: String = (0..rules).map(|number| self.rule(number)).collect();
+        let rules: String = (0..rules).map(|number| self.rule(number, rules > 6)).collect();
         format!("version: 1\nname: random\nrules:\n{rules}")
     }
 
-    fn rule(&mut self, number: usize) -> String {
+    fn rule(&mut self, number: usize, many: bool) -> String {
         let globs = self.globs();
         let kind = match self.below(8) {
             0 => format!("kind: exec, paths: [{globs}]"),
@@ -121,16 +123,34 @@ impl Random {
             _ => format!("kind: file, paths: [{globs}]"),
         };
         let mode = self.one(&["monitor", "enforce"]);
-        let except = match self.below(4) {
-            0 => format!(", except: [{{executable: \"{}\"}}]", self.glob()),
-            1 => format!(", except: [{{sha256: \"{}\"}}]", format!("{:02x}", self.below(3)).repeat(32)),
-            2 if self.below(2) == 0 => {
-                let digest = format!("{:02x}", self.below(3)).repeat(32);
-                format!(", except: [{{executable: \"{}\", sha256: \"{digest}\"}}]", self.glob())
-            }
-            _ => String::new(),
-        };
-        format!("  - {{id: r-{number}, {kind}, mode: {mode}, reason: because{except}}}\n")
+        let (except, only) = (self.subjects("except", many), self.subjects("only", many));
+        format!("  - {{id: r-{number}, {kind}, mode: {mode}, reason: because{except}{only}}}\n")
+    }
+
+    /// Sometimes a list of subjects; seldom where there are many rules, of which each has subject sets of its own.
+    fn subjects(&mut self, key: &str, many: bool) -> String {
+        let count = if many { [0, 0, 0, 1][self.below(4)] } else { [0, 0, 1, 2][self.below(4)] };
+        let mut items: Vec<String> = (0..count).map(|_| self.subject()).collect();
+        items.sort();
+        items.dedup();
+        if items.is_empty() { String::new() } else { format!(", {key}: [{}]", items.join(", ")) }
+    }
+
+    fn subject(&mut self) -> String {
+        match self.below(3) {
+            0 => format!("{{{}}}", self.executable()),
+            1 => format!("{{descendant_of: {{{}}}}}", self.executable()),
+            _ => format!("{{{}, descendant_of: {{{}}}}}", self.executable(), self.executable()),
+        }
+    }
+
+    fn executable(&mut self) -> String {
+        let digest = format!("{:02x}", self.below(3)).repeat(32);
+        match self.below(4) {
+            0 => format!("sha256: \"{digest}\""),
+            1 => format!("executable: \"{}\", sha256: \"{digest}\"", self.glob()),
+            _ => format!("executable: \"{}\"", self.glob()),
+        }
     }
 
     fn path(&mut self) -> Vec<u8> {
@@ -151,9 +171,22 @@ impl Random {
         if path.is_empty() { b"/".to_vec() } else { path }
     }
 
-    pub(super) fn request(&mut self) -> Request {
+    fn image(&mut self) -> Executed {
         let sha256 = (self.below(2) == 0).then(|| [self.below(4) as u8; 32]);
-        let subject = Subject { executable: self.path(), sha256, uid: 1000 };
+        Executed { path: self.path(), sha256, loads_code: self.below(8) == 0 }
+    }
+
+    pub(super) fn request(&mut self) -> Request {
+        let mut images: Vec<Executed> = (0..self.below(ANCESTORS + 1)).map(|_| self.image()).collect();
+        let own = self.image();
+        images.push(own.clone());
+        let subject = Subject {
+            executable: own.path,
+            sha256: own.sha256,
+            uid: 1000,
+            loads_code: own.loads_code,
+            lineage: Lineage::Images { images, complete: self.below(8) != 0 },
+        };
         let path = self.path();
         let object = match self.below(6) {
             0 => Object::Exec { path, sha256: None },
