@@ -25,7 +25,7 @@ impl Daemon {
     pub(crate) fn start(name: &str, policy: &str, attach: Attach) -> Result<Self> {
         let state = home(name);
         fs::create_dir_all(&state).with_context(|| format!("creating {state}"))?;
-        let (config, policy_path) = (config(&state), format!("{state}/policy.yaml"));
+        let (config, policy_path) = (config(&state), policy_of(&state));
         fs::write(&policy_path, policy).with_context(|| format!("writing {policy_path}"))?;
         let text = format!(
             "socket = \"{state}/socket\"\nlog_dir = \"{state}/log\"\nstate_dir = \"{state}/state\"\npolicy = \
@@ -38,6 +38,12 @@ impl Daemon {
         let mut daemon = Self { child, state };
         daemon.wait_for_answer()?;
         Ok(daemon)
+    }
+
+    /// Writes another policy to its file.
+    pub(crate) fn write_policy(&self, policy: &str) -> Result<()> {
+        let path = policy_of(&self.state);
+        fs::write(&path, policy).with_context(|| format!("writing {path}"))
     }
 
     fn wait_for_answer(&mut self) -> Result<()> {
@@ -130,6 +136,10 @@ pub(crate) fn home(name: &str) -> String {
 /// Where it pins.
 pub(crate) fn pins(name: &str) -> String {
     format!("/sys/fs/bpf/treeline-guest-{name}")
+}
+
+fn policy_of(state: &str) -> String {
+    format!("{state}/policy.yaml")
 }
 
 fn config(state: &str) -> String {

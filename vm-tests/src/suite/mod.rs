@@ -8,6 +8,7 @@ mod control;
 mod cost;
 mod daemon;
 mod guard;
+mod lineage;
 mod matrix;
 mod parity;
 mod pins;
@@ -35,7 +36,7 @@ pub(crate) struct Group {
 }
 
 /// Groups that run in every attach mode. The others know none: once for each kernel is enough.
-const OF_EVERY_MODE: &[&str] = &["enforce", "monitor", "adopt", "matrix", "selfguard", "pins"];
+const OF_EVERY_MODE: &[&str] = &["enforce", "monitor", "adopt", "lineage", "matrix", "selfguard", "pins"];
 
 impl Group {
     /// Whether it runs in a guest for this attach mode.
@@ -51,6 +52,7 @@ pub(crate) const GROUPS: &[Group] = &[
     guard::ENFORCE,
     guard::MONITOR,
     adopt::GROUP,
+    lineage::GROUP,
     matrix::GROUP,
     parity::GROUP,
     selfguard::GROUP,

@@ -14,6 +14,23 @@ use anyhow::{Context, Result};
 pub(crate) const ACT: &str = "/usr/bin/act";
 /// A copy of [`ACT`] that the rule about keys excepts.
 pub(crate) const TRUSTED: &str = "/usr/local/bin/trusted";
+/// A copy of [`ACT`] below which files, a program and an address are denied.
+pub(crate) const INSTALLER: &str = "/usr/local/bin/installer";
+/// A copy of [`ACT`] below which a rule is lifted, as below [`TRUSTED_SHELL`].
+pub(crate) const BUILDER: &str = "/usr/local/bin/builder";
+/// A shell.
+pub(crate) const TRUSTED_SHELL: &str = "/usr/local/bin/trusted-shell";
+/// Denied below [`INSTALLER`].
+pub(crate) const CLOUD: &str = "/home/dev/.aws/credentials";
+/// A program that is denied below [`INSTALLER`]: a copy of sleep(1).
+pub(crate) const BELOW_TOOL: &str = "/usr/local/bin/tool";
+/// Denied below [`INSTALLER`].
+pub(crate) const BELOW_ADDRESS: &str = "127.0.0.5";
+/// Denied to all but what is below [`BUILDER`] and [`TRUSTED_SHELL`].
+pub(crate) const STATE: &str = "/home/dev/.state/file";
+/// Programs that only [`TRUSTED`] runs, and that it does not run: copies of true(1).
+pub(crate) const ONLY_BY_TRUSTED: &str = "/usr/local/bin/only-by-trusted";
+pub(crate) const NOT_BY_TRUSTED: &str = "/usr/local/bin/not-by-trusted";
 /// A program that must not run.
 pub(crate) const FORBIDDEN: &str = "/usr/local/bin/forbidden";
 
@@ -120,6 +137,43 @@ rules:
     kind: file
     paths: [\"/home/dev/work/*/.filler-299\"]
     reason: As the last of many
+  - id: lineage-below
+    kind: file
+    paths: [\"/home/dev/.aws/**\"]
+    reason: What an installer runs reads no credentials
+    only:
+      - descendant_of: {executable: /usr/local/bin/installer}
+  - id: only-by-trusted
+    kind: exec
+    paths: [/usr/local/bin/only-by-trusted]
+    reason: Only one program may start this
+    except:
+      - executable: /usr/local/bin/trusted
+  - id: not-by-trusted
+    kind: exec
+    paths: [/usr/local/bin/not-by-trusted]
+    reason: This program does not start that
+    only:
+      - executable: /usr/local/bin/trusted
+  - id: tool-below
+    kind: exec
+    paths: [/usr/local/bin/tool]
+    reason: What an installer runs does not start this
+    only:
+      - descendant_of: {executable: /usr/local/bin/installer}
+  - id: address-below
+    kind: connect
+    to: [127.0.0.5/32]
+    reason: What an installer runs does not go there
+    only:
+      - descendant_of: {executable: /usr/local/bin/installer}
+  - id: state
+    kind: file
+    paths: [\"/home/dev/.state/**\"]
+    reason: Only what the builder runs needs this
+    except:
+      - descendant_of: {executable: /usr/local/bin/builder}
+      - descendant_of: {executable: /usr/local/bin/trusted-shell}
   - id: watched
     kind: connect
     mode: monitor
@@ -135,7 +189,7 @@ pub(crate) fn prepare() -> Result<()> {
         }
         _ => {}
     }
-    for directory in [KEYS, WORK, "/usr/local/bin", "/mnt"] {
+    for directory in [KEYS, WORK, "/home/dev/.aws", "/home/dev/.state", "/usr/local/bin", "/mnt"] {
         fs::create_dir_all(directory).with_context(|| format!("creating {directory}"))?;
     }
     fs::write(KEY, "secret\n").context("writing the key")?;
@@ -144,6 +198,9 @@ pub(crate) fn prepare() -> Result<()> {
         fs::write(format!("{KEYS}/{name}"), "also secret\n").context("writing a file beside the key")?;
     }
     fs::write(STARTUP, "# empty\n").context("writing the start-up file")?;
+    for path in [CLOUD, STATE] {
+        fs::write(path, "secret, too\n").with_context(|| format!("writing {path}"))?;
+    }
     for name in ["into", "movable", "notes", "old", "over", "unwanted"] {
         fs::write(format!("{WORK}/{name}"), "mine\n").context("writing a file of the project")?;
     }
@@ -156,7 +213,17 @@ pub(crate) fn prepare() -> Result<()> {
     symlink(KEY, format!("{WORK}/soft")).context("linking to the key")?;
     symlink(KEYS, format!("{WORK}/soft-directory")).context("linking to the keys' directory")?;
     fs::hard_link(KEY, format!("{WORK}/hard")).context("making a second name of the key")?;
-    for (from, to) in [(ACT, TRUSTED), ("/usr/bin/true", FORBIDDEN)] {
+    let copies = [
+        (ACT, TRUSTED),
+        (ACT, INSTALLER),
+        (ACT, BUILDER),
+        ("/usr/bin/bash", TRUSTED_SHELL),
+        ("/usr/bin/sleep", BELOW_TOOL),
+        ("/usr/bin/true", ONLY_BY_TRUSTED),
+        ("/usr/bin/true", NOT_BY_TRUSTED),
+        ("/usr/bin/true", FORBIDDEN),
+    ];
+    for (from, to) in copies {
         if Path::new(to).is_file() {
             continue;
         }

@@ -1,13 +1,17 @@
 //! The excepted executable, started so that the exception does not apply, or only its name.
 
 use super::InFallback::Recorded;
-use super::{Case, denied};
+use super::{Case, denied, works};
 use crate::act::tool;
-use crate::suite::stage::{KEY, TRUSTED};
+use crate::suite::stage::{KEY, NOT_BY_TRUSTED, ONLY_BY_TRUSTED, TRUSTED};
 
 pub(super) const CASES: &[Case] = &[
     denied("exception-with-preloaded-library", "keys", || read_with("LD_PRELOAD=/nonexistent")),
     denied("exception-with-configured-library", "keys", || read_with("OPENSSL_CONF=/nonexistent")),
+    denied("exec-by-others-than-the-exception", "only-by-trusted", || tool(&[ONLY_BY_TRUSTED])),
+    works("exec-by-the-exception", || tool(&[ONLY_BY_TRUSTED])).by(TRUSTED),
+    denied("exec-by-whom-it-is-denied-to", "not-by-trusted", || tool(&[NOT_BY_TRUSTED])).by(TRUSTED),
+    works("exec-by-others-than-whom-it-is-denied-to", || tool(&[NOT_BY_TRUSTED])),
     denied("exception-by-another-name-for-the-executable", "keys", forged).in_fallback(Recorded),
 ];
 

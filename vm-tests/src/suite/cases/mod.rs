@@ -2,6 +2,7 @@
 
 mod aliases;
 mod connect;
+mod descendants;
 mod exceptions;
 mod exec;
 mod files;
@@ -67,6 +68,11 @@ impl Case {
         }
     }
 
+    /// Who tries it.
+    const fn by(self, program: &'static str) -> Self {
+        Self { program, ..self }
+    }
+
     /// What mode `fallback` does instead of refusing it.
     const fn in_fallback(self, in_fallback: InFallback) -> Self {
         Self { in_fallback, ..self }
@@ -79,6 +85,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
     [
         aliases::CASES,
         exceptions::CASES,
+        descendants::CASES,
         exec::CASES,
         connect::CASES,
         network::CASES,

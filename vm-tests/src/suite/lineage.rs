@@ -1,0 +1,241 @@
+//! What labels know of their lineage is right whatever happens to policies and to the daemon; what they do not know counts
+//! against whoever asks.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::Group;
+use super::attach::Attach;
+use super::daemon::Daemon;
+use super::pins;
+use super::session::TREELINE;
+use super::stage::{self, CLOUD, TRUSTED_SHELL, WORK};
+use crate::guest::group::Report;
+
+const NAME: &str = "lineage";
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const FIRST: &str = "below-is-denied-and-beside-is-not";
+const RELOADED: &str = "the-same-after-a-reload-that-would-number-anew";
+const UNKNOWN: &str = "a-condition-that-is-new-is-unknown-of-who-ran-before";
+const FRESH: &str = "a-condition-that-is-new-is-known-of-a-session-that-begins";
+const REUSED: &str = "a-number-that-is-used-anew-means-nothing-to-who-had-it";
+const RESTARTED: &str = "the-same-for-the-daemon-that-takes-over";
+const REPLACED: &str = "unknown-to-another-build-of-the-daemon";
+const ADOPTED: &str = "an-adopted-process-begins-with-what-it-executes";
+const NESTED: &str = "a-session-within-one-goes-on-with-its-lineage";
+
+const CASES: [&str; 9] = [FIRST, RELOADED, UNKNOWN, FRESH, REUSED, RESTARTED, NESTED, ADOPTED, REPLACED];
+
+pub(super) const GROUP: Group = Group {
+    name: "lineage",
+    cases: || CASES.map(str::to_owned).into(),
+    run,
+    needs_sensor: true,
+    timeout_s: 1800,
+};
+
+/// One file for descendants of the shell that is trusted, one for all but them.
+const BELOW: &str = "
+  - id: b-below
+    kind: file
+    paths: [\"/home/dev/.aws/**\"]
+    reason: Below it nobody reads this
+    only:
+      - descendant_of: {executable: /usr/local/bin/trusted-shell}
+";
+const EXCEPTED: &str = "
+  - id: c-excepted
+    kind: file
+    paths: [\"/home/dev/.state/**\"]
+    reason: Below it everybody reads this
+    except:
+      - descendant_of: {executable: /usr/local/bin/trusted-shell}
+";
+/// A condition that comes first in every order, and that nobody in the session meets; a rule of each direction.
+const ANOTHER: &str = "
+  - id: a-another
+    kind: file
+    paths: [\"/home/dev/.ssh/id_ed25519\"]
+    reason: Only for descendants of a program that nobody executes
+    only:
+      - descendant_of: {executable: /bin/aaa}
+";
+/// A condition that takes the number of the one in `BELOW` when that is gone; nobody in the session meets it.
+const INSTEAD: &str = "
+  - id: d-instead
+    kind: file
+    paths: [\"/home/dev/.state/**\"]
+    reason: Not for descendants of a program that nobody executes
+    except:
+      - descendant_of: {executable: /usr/local/bin/nobody-executes-this}
+";
+
+/// `serve PLACE SESSION` reads the three files whenever the session is told to, and leaves what came of each.
+const SERVE: &str = "serve() { while :; do for go in /home/dev/work/$2-*.go; do step=${go%.go}; \
+    if test -e $go && ! test -e $step.$1; then said=; \
+    for file in /home/dev/.aws/credentials /home/dev/.state/file /home/dev/.ssh/id_ed25519; do \
+    /usr/bin/cat $file >/dev/null 2>&1 && said=${said}r || said=${said}d; done; \
+    echo $said >$step.tmp-$1; mv $step.tmp-$1 $step.$1; fi; done; sleep 0.2; done; }; ";
+
+fn run(report: &Report) -> Result<()> {
+    stage::prepare()?;
+    let attach = Attach::of_guest()?;
+    let daemon = Daemon::start(NAME, &policy(&[BELOW, EXCEPTED]), attach)?;
+    let mut subject = start_session(&daemon, "first")?;
+    let result = phases(report, daemon, attach);
+    finish(&mut subject);
+    result
+}
+
+/// Starts a session that serves beside the trusted shell and below it.
+fn start_session(daemon: &Daemon, name: &str) -> Result<Child> {
+    let script = format!("{SERVE} {TRUSTED_SHELL} -c '{SERVE} serve below {name}' & serve beside {name}");
+    let mut command = daemon.verb(&["run", "--", "/usr/bin/bash", "-c", &script]);
+    command.stderr(Stdio::null()).spawn().context("starting a session")
+}
+
+fn policy(rules: &[&str]) -> String {
+    format!("version: 1\nname: lineage\nmode: enforce\nrules:{}", rules.concat())
+}
+
+fn phases(report: &Report, daemon: Daemon, attach: Attach) -> Result<()> {
+    report.case(FIRST, expect("first", "start", "rdr", "drr"));
+    reload(&daemon, &[ANOTHER, BELOW, EXCEPTED])?;
+    // The first two are answered as before; of the third file nobody is known not to be meant.
+    report.case(RELOADED, expect("first", "reloaded", "rdd", "drd"));
+    report.case(UNKNOWN, expect("first", "unknown", "rdd", "drd"));
+    report.case(FRESH, fresh(&daemon));
+    reload(&daemon, &[INSTEAD])?;
+    report.case(REUSED, expect("first", "reused", "rdr", "rdr"));
+    reload(&daemon, &[BELOW, EXCEPTED])?;
+    // Nobody kept track meanwhile.
+    expect("first", "unlearned", "ddr", "ddr")?;
+    drop(daemon);
+    // A session that knows begins with the daemon.
+    let daemon = Daemon::start(NAME, &policy(&[BELOW, EXCEPTED]), attach)?;
+    let mut other = start_session(&daemon, "other")?;
+    let result = after(report, daemon, attach);
+    finish(&mut other);
+    result
+}
+
+fn after(report: &Report, daemon: Daemon, attach: Attach) -> Result<()> {
+    expect("other", "before", "rdr", "drr")?;
+    daemon.kill()?;
+    let daemon = Daemon::start(NAME, &policy(&[BELOW, EXCEPTED]), attach)?;
+    report.case(RESTARTED, expect("other", "restarted", "rdr", "drr"));
+    report.case(NESTED, nested(&daemon));
+    report.case(ADOPTED, adopted(&daemon));
+    daemon.kill()?;
+    pins::disguise(NAME)?;
+    let _daemon = Daemon::start(NAME, &policy(&[BELOW, EXCEPTED]), attach)?;
+    report.case(REPLACED, expect("other", "replaced", "ddr", "ddr"));
+    Ok(())
+}
+
+/// Has a session read the three files, and compares what it could beside the trusted shell and below it.
+fn expect(session: &str, step: &str, beside: &str, below: &str) -> Result<()> {
+    let step = format!("{WORK}/{session}-{step}");
+    fs::write(format!("{step}.go"), "").context("telling the session to go on")?;
+    for (place, expect) in [("beside", beside), ("below", below)] {
+        let path = format!("{step}.{place}");
+        let started = Instant::now();
+        while !Path::new(&path).exists() {
+            ensure!(started.elapsed() < PATIENCE, "the session does not answer {place}");
+            thread::sleep(Duration::from_millis(50));
+        }
+        let said = fs::read_to_string(&path).context("reading an answer")?;
+        ensure!(said.trim() == expect, "{place}: {}, expected {expect}", said.trim());
+    }
+    Ok(())
+}
+
+/// Has the daemon take another policy. It takes longer in an emulated guest than `treeline reload` waits for.
+fn reload(daemon: &Daemon, rules: &[&str]) -> Result<()> {
+    let generation = |daemon: &Daemon| {
+        let status = daemon.status()?;
+        status.pointer("/policy/generation").and_then(Value::as_u64).context("no policy is in force")
+    };
+    let before = generation(daemon)?;
+    daemon.write_policy(&policy(rules))?;
+    daemon.signal("HUP")?;
+    let started = Instant::now();
+    while generation(daemon).map_or(true, |now| now == before) {
+        ensure!(started.elapsed() < PATIENCE, "the daemon has not taken the policy");
+        thread::sleep(Duration::from_millis(500));
+    }
+    Ok(())
+}
+
+fn fresh(daemon: &Daemon) -> Result<()> {
+    let mut session = start_session(daemon, "fresh")?;
+    let result = expect("fresh", "start", "rdr", "drr");
+    finish(&mut session);
+    result
+}
+
+/// Whether the file that is denied below could be read, by what `cat` said.
+fn reads(output: &Output) -> Result<bool> {
+    let said = String::from_utf8_lossy(&output.stderr);
+    match output.status.success() {
+        true => Ok(true),
+        false if said.contains("Operation not permitted") => Ok(false),
+        false => bail!("it ended with {}: {}", output.status, said.trim()),
+    }
+}
+
+fn nested(daemon: &Daemon) -> Result<()> {
+    for (shell, expect) in [("/usr/bin/bash", true), (TRUSTED_SHELL, false)] {
+        let within = format!("{TREELINE} run -- /usr/bin/cat {CLOUD}; exit $?");
+        let mut outer = daemon.verb(&["run", "--", shell, "-c", &within]);
+        let output = outer.stderr(Stdio::piped()).output().context("starting a session within one")?;
+        ensure!(
+            reads(&output)? == expect,
+            "below `{shell}` it is {}",
+            if expect { "refused" } else { "read" }
+        );
+    }
+    Ok(())
+}
+
+fn adopted(daemon: &Daemon) -> Result<()> {
+    let served = |name: &str| {
+        format!("while ! test -e {WORK}/{name}.go; do sleep 0.1; done; /usr/bin/cat {CLOUD}; exit $?")
+    };
+    let below = format!("{TRUSTED_SHELL} -c '{}'; exit $?", served("adopted-child"));
+    let cases = [
+        ("adopted-beside", "/usr/bin/bash", served("adopted-beside"), true),
+        ("adopted-below", TRUSTED_SHELL, served("adopted-below"), false),
+        ("adopted-child", "/usr/bin/bash", below, false),
+    ];
+    for (name, shell, script, expect) in cases {
+        let agent = Command::new(shell)
+            .args(["-c", &script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("starting an agent")?;
+        // Long enough for its child to be there.
+        thread::sleep(Duration::from_secs(1));
+        let status = daemon.verb(&["adopt", &agent.id().to_string()]).status().context("adopting it")?;
+        fs::write(format!("{WORK}/{name}.go"), "").context("telling it to go on")?;
+        let output = agent.wait_with_output().context("waiting for it")?;
+        ensure!(status.success(), "`treeline adopt` ended with {status}");
+        ensure!(reads(&output)? == expect, "{name} is {}", if expect { "refused" } else { "read" });
+    }
+    Ok(())
+}
+
+fn finish(subject: &mut Child) {
+    // It has ended, unless a phase failed.
+    let _ = subject.kill();
+    let _ = subject.wait();
+}
