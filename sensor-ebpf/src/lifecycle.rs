@@ -8,7 +8,7 @@ use treeline_abi::{
 };
 
 use crate::{
-    emit,
+    adopt, emit,
     kernel::{GO_ON, STOP, copy_kernel_str, copy_user, copy_user_str, inode, offset, read, repeat},
     log::note,
     scratch::{Environment, PATH_BUFFER_LEN, Scratch},
@@ -42,6 +42,7 @@ pub(crate) fn process_created(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn on_created(parent: *mut task_struct, child: *mut task_struct) {
     let Some(label) = tasks::current_label() else {
+        adopt::on_created(parent, child);
         return;
     };
     if !tasks::bestow(child, label) {
@@ -69,6 +70,7 @@ pub(crate) fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let task: *mut task_struct = ctx.arg(0);
     let bprm: *const u8 = ctx.arg(2);
     let Some(label) = tasks::current_label() else {
+        adopt::on_ended(task);
         return 0;
     };
     label.image = tasks::image(task as u64);
@@ -113,6 +115,7 @@ pub(crate) fn process_exec(ctx: BtfTracePointContext) -> i32 {
 pub(crate) fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let task: *mut task_struct = ctx.arg(0);
     let Some(label) = tasks::current_label() else {
+        adopt::on_ended(task);
         return 0;
     };
     tasks::bequeath(task, label);
