@@ -45,6 +45,12 @@ impl Decision {
         Self { verdict: Verdict::Audit as u64 + masked::<1>(enforce) as u64, rule, generation: 0 }
     }
 
+    /// That of one rule of the policy in force, packed.
+    #[inline(always)]
+    pub(crate) fn packed_of(rule: u32, enforce: u32) -> u64 {
+        Self::of(rule, enforce).pack()
+    }
+
     /// The severer of two decisions; the lower rule of two that are equally severe.
     #[inline(always)]
     pub(crate) fn or(self, other: Self) -> Self {

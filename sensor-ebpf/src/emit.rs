@@ -87,8 +87,11 @@ pub(crate) fn send(scratch: &mut Scratch, kind: Kind, len: u32) {
 }
 
 /// Kinds that go to the lifecycle ring whatever the verdict, as a bit set.
-const LIFECYCLE_KINDS: u32 =
-    1 << Kind::Fork as u32 | 1 << Kind::Exec as u32 | 1 << Kind::Exit as u32 | 1 << Kind::ExecDenied as u32;
+const LIFECYCLE_KINDS: u32 = 1 << Kind::Fork as u32
+    | 1 << Kind::Exec as u32
+    | 1 << Kind::Exit as u32
+    | 1 << Kind::ExecDenied as u32
+    | 1 << Kind::Adopt as u32;
 
 /// As [`send`], with the number of a [`Kind`].
 ///

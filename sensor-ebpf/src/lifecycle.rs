@@ -8,7 +8,7 @@ use treeline_abi::{
 };
 
 use crate::{
-    emit,
+    adopt, emit,
     kernel::{GO_ON, STOP, copy_kernel_str, copy_user, copy_user_str, inode, offset, read, repeat},
     lineage,
     log::note,
@@ -43,6 +43,7 @@ pub(crate) fn process_created(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn on_created(parent: *mut task_struct, child: *mut task_struct) {
     let Some(label) = tasks::current_label() else {
+        adopt::on_created(parent, child);
         return;
     };
     if !tasks::bestow(child, label) {
@@ -70,6 +71,7 @@ pub(crate) fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let task: *mut task_struct = ctx.arg(0);
     let bprm: *const u8 = ctx.arg(2);
     let Some(label) = tasks::current_label() else {
+        adopt::on_ended(task);
         return 0;
     };
     label.image = tasks::image(task as u64);
@@ -117,6 +119,7 @@ pub(crate) fn process_exec(ctx: BtfTracePointContext) -> i32 {
 pub(crate) fn process_exit(ctx: BtfTracePointContext) -> i32 {
     let task: *mut task_struct = ctx.arg(0);
     let Some(label) = tasks::current_label() else {
+        adopt::on_ended(task);
         return 0;
     };
     tasks::bequeath(task, label);

@@ -8,6 +8,7 @@
 #![feature(asm_experimental_arch)]
 
 mod address;
+mod adopt;
 mod ancestors;
 mod cgroup;
 mod decide;

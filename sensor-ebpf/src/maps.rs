@@ -6,6 +6,7 @@ use aya_ebpf::{
 };
 use treeline_abi::{
     Kind, Loss,
+    adopt::{CONNECTIONS_MAX, Connection, Ends, JOBS_MAX, JobKey, NOTES_MAX, Note},
     label::{TaskKey, WAITING_MAX, Waiting},
     network::{ABSTRACTS_MAX, AbstractRule, PREFIXES_MAX, Prefix4, Prefix6, PrefixRules},
     paths::{
@@ -126,6 +127,29 @@ pub(crate) static WAITING: HashMap<TaskKey, Waiting> = HashMap::with_max_entries
 /// How many there are, so that whoever has no label need not look for one.
 #[map]
 pub(crate) static WAITING_COUNT: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Sockets of sessions that connect to the port that adoption follows, with their sessions. A connect is refused when
+/// there are [`CONNECTIONS_MAX`] of them and of [`CONNECTIONS`] together; the rest is for those that were allowed at
+/// the same moment.
+#[map]
+pub(crate) static CONNECTING: HashMap<u64, u64> = HashMap::with_max_entries(CONNECTIONS_MAX * 2, 0);
+
+/// Their connections, once the client's end is there and until they are accepted or gone.
+#[map]
+pub(crate) static CONNECTIONS: HashMap<Ends, Connection> = HashMap::with_max_entries(CONNECTIONS_MAX * 2, 0);
+
+/// Listeners that have accepted one.
+#[map]
+pub(crate) static NOTES: HashMap<TaskKey, Note> = HashMap::with_max_entries(NOTES_MAX, 0);
+
+/// Job files that sessions wrote, with their sessions.
+#[map]
+pub(crate) static JOBS: HashMap<JobKey, u64> = HashMap::with_max_entries(JOBS_MAX, 0);
+
+/// How many entries these maps have, see `adopt`.
+#[map]
+pub(crate) static ADOPTING: Array<u64> = Array::with_max_entries(crate::adopt::COUNTS, 0);
+
 /// The sensor's processes: when each began, in ticks, by process id.
 #[map]
 pub(crate) static SENSORS: HashMap<u32, u64> = HashMap::with_max_entries(PROCESSES_MAX, 0);

@@ -147,7 +147,7 @@ fn count_waiting(by: u64) {
 }
 
 #[inline(always)]
-fn key(task: u64) -> TaskKey {
+pub(crate) fn key(task: u64) -> TaskKey {
     TaskKey {
         tid: read(task + offset!(task_pid)),
         pad: 0,

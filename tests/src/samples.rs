@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use treeline_event::{
-    Action, AttachMode, Body, Destination, Digest, Event, FileId, FileRef, HookState, HookStatus, Image,
-    Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes, Process, ProcessKey, Program, RuleHit,
+    Action, AdoptedBy, AttachMode, Body, Destination, Digest, Event, FileId, FileRef, HookState, HookStatus,
+    Image, Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes, Process, ProcessKey, Program, RuleHit,
     RuleState, RuleStatus, SessionId, Subject, Tampering, Timestamp, Verdict, encode,
 };
 
@@ -75,6 +75,24 @@ pub fn actions() -> Vec<Action> {
         },
         Action::Tamper { what: Tampering::Map, target: None, number: 12 },
         Action::Trace { target: ProcessKey { pid: 7, start_ticks: 1 }, mode: 18, outcome: Outcome::Unknown },
+        Action::Adopt {
+            link: AdoptedBy::Connection,
+            by: ProcessKey { pid: 7, start_ticks: 1 },
+            client: Some(Destination::V4([127, 0, 0, 1].into(), 40_000)),
+            file: None,
+        },
+        Action::Adopt {
+            link: AdoptedBy::Job,
+            by: ProcessKey { pid: 7, start_ticks: 1 },
+            client: None,
+            file: Some(file("/var/spool/cron/atjobs/a0000101b2c3d4")),
+        },
+        Action::Adopt {
+            link: AdoptedBy::Trace,
+            by: ProcessKey { pid: 7, start_ticks: 1 },
+            client: None,
+            file: None,
+        },
         Action::Connect { to: Destination::V4([127, 0, 0, 1].into(), 443), outcome: refused },
         Action::Connect { to: Destination::V6([0; 16].into(), 443), outcome: Outcome::Errno(115) },
         Action::Connect { to: Destination::Unix("/run/docker.sock".into()), outcome },

@@ -194,6 +194,28 @@ offsets! {
     prog_aux = "optional" "bpf_prog:aux",
     /// Id of a program.
     prog_aux_id = "optional" "bpf_prog_aux:id",
+    /// The creator, or who took its place.
+    task_real_parent = "required" "task_struct:real_parent",
+    /// Owner of an inode.
+    inode_uid = "required" "inode:i_uid.val|inode:i_uid",
+    /// What tells an inode from an earlier one of the same number.
+    inode_generation = "required" "inode:i_generation",
+    /// The network namespace of a socket.
+    sock_net = "optional" "sock_common:skc_net.net",
+    /// Its protocol.
+    sock_protocol = "optional" "sock:sk_protocol",
+    /// The other end's IPv4 address.
+    sock_daddr = "optional" "sock_common:skc_daddr",
+    /// Its own IPv4 address.
+    sock_rcv_saddr = "optional" "sock_common:skc_rcv_saddr",
+    /// The other end's IPv6 address.
+    sock_v6_daddr = "optional" "sock_common:skc_v6_daddr",
+    /// Its own IPv6 address.
+    sock_v6_rcv_saddr = "optional" "sock_common:skc_v6_rcv_saddr",
+    /// The other end's port, network byte order.
+    sock_dport = "optional" "sock_common:skc_dport",
+    /// Its own port, network byte order; unlike `skc_num` it is still there when the socket is closed.
+    sock_sport = "optional" "inet_sock:inet_sport",
     /// System call number at its exit (x86-64).
     regs_nr = "required" "pt_regs:orig_ax",
     /// First argument (x86-64).

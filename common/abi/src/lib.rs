@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod adopt;
 pub mod config;
 pub mod environment;
 pub mod label;

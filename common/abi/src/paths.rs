@@ -225,8 +225,8 @@ pub struct Table {
     pub enforcing: u32,
     /// 1 when some rule is about execution: executable mappings are then judged, too.
     pub judges_mappings: u32,
-    /// Explicit padding.
-    pub pad: u32,
+    /// Rule index + 1 of the rule that adopts by each [`crate::record::Link`] (at its number, less 1), or 0.
+    pub adopts: [u32; 3],
     /// State before the first component.
     pub start: Mask,
     /// Positions of `**` tokens.
@@ -479,7 +479,7 @@ const _: () = assert!(LISTED_MAX >= 2 * DEPTH_MAX + 4);
 const _: () = assert!(size_of::<Wild>() == 208);
 const _: () = assert!(size_of::<WildWords>() == 264);
 const _: () = assert!(
-    size_of::<Table>() == 48 + 128 * 4 + 128 * Operation::COUNT + 2 * 256 * 8 + size_of::<Subjects>()
+    size_of::<Table>() == 56 + 128 * 4 + 128 * Operation::COUNT + 2 * 256 * 8 + size_of::<Subjects>()
 );
 const _: () = assert!(size_of::<Accept>() == 8);
 const _: () = assert!(size_of::<Rule>() == 24);

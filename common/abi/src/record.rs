@@ -62,13 +62,17 @@ pub enum Kind {
     /// Access to a process outside of the session: `ptrace`, its memory, its descriptors. `detail` is the mode
     /// (`PTRACE_MODE_*`), `peer_*` the process. What a rule does not refuse was not seen to its end.
     Trace = 16,
+    /// A process that had no label got one, because its work is provably a session's. The subject is that process;
+    /// `detail` is a [`Link`], `peer_*` who handed the work on: the server or daemon that created it, or the process that
+    /// traces it. Of a connection `address` and `port` are the client's. Parts: the job's file.
+    Adopt = 17,
 }
 
 impl Kind {
     /// Size of the counter tables: one more than the largest kind.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 18;
     /// Every kind, in numerical order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Fork,
         Self::Exec,
         Self::Exit,
@@ -85,12 +89,37 @@ impl Kind {
         Self::Map,
         Self::Tamper,
         Self::Trace,
+        Self::Adopt,
     ];
 
     /// The kind with this number.
     #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u16 == number)
+    }
+}
+
+/// By what the kernel programs know that a process does a session's work; the value of [`Header::detail`] in a
+/// [`Kind::Adopt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Link {
+    /// It was created for a TCP connection that a task of the session made.
+    Connection = 1,
+    /// It is about to run a job file that a task of the session wrote.
+    Job = 2,
+    /// A task of the session was given access to it.
+    Trace = 3,
+}
+
+impl Link {
+    /// Everything, in numerical order.
+    pub const ALL: [Self; 3] = [Self::Connection, Self::Job, Self::Trace];
+
+    /// The one with this number.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| *one as u32 == number)
     }
 }
 

@@ -268,6 +268,44 @@ pub enum Action {
         /// How it ended.
         outcome: Outcome,
     },
+    /// The subject, which had no session, was taken into this one: a rule asks for it, and its work is provably the
+    /// session's. What it does, and what it creates, is the session's from now on.
+    Adopt {
+        /// How that is known.
+        link: AdoptedBy,
+        /// Who created it for the work, or was given access to it.
+        by: ProcessKey,
+        /// The session's end of the connection.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        client: Option<Destination>,
+        /// The job.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<FileRef>,
+    },
+}
+
+/// How it is known that a process does a session's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdoptedBy {
+    /// It was created for a TCP connection that the session made.
+    Connection,
+    /// It opened a job file that the session wrote.
+    Job,
+    /// A process of the session was given access to it.
+    Trace,
+}
+
+impl AdoptedBy {
+    /// The word for it, as in an entry.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Job => "job",
+            Self::Trace => "trace",
+        }
+    }
 }
 
 /// The id of the rule by which the sensor protects itself. No policy can have a rule of this name.

@@ -3,7 +3,7 @@
 use crate::{Action, Body, Notice};
 
 /// Every kind, actions first.
-pub const KINDS: [&str; 25] = [
+pub const KINDS: [&str; 26] = [
     "fork",
     "exec",
     "exec_denied",
@@ -20,6 +20,7 @@ pub const KINDS: [&str; 25] = [
     "connect",
     "tamper",
     "trace",
+    "adopt",
     "started",
     "stopped",
     "policy_applied",
@@ -52,6 +53,7 @@ impl Action {
             Self::Connect { .. } => "connect",
             Self::Tamper { .. } => "tamper",
             Self::Trace { .. } => "trace",
+            Self::Adopt { .. } => "adopt",
         }
     }
 }

@@ -14,7 +14,7 @@ pub mod process;
 pub mod sensor;
 
 pub use action::{
-    Action, Destination, FileRef, OpenFlags, Outcome, SELF_RULE, SocketKind, Subject, Tampering,
+    Action, AdoptedBy, Destination, FileRef, OpenFlags, Outcome, SELF_RULE, SocketKind, Subject, Tampering,
 };
 pub use event::{Body, Event, Mode, RuleHit, Timestamp, Verdict};
 pub use image::{Digest, FileId, Image};

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::{collection::vec, option, prelude::*};
 use treeline_event::{
-    Action, AttachMode, Body, Destination, Digest, ENTRY_BYTES_MAX, Entry, Event, FileId, FileRef, HookState,
-    HookStatus, Image, Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes, Process, ProcessKey,
-    Program, RuleHit, RuleState, RuleStatus, SessionId, SocketKind, Subject, Tampering, Timestamp, Verdict,
-    decode, encode,
+    Action, AdoptedBy, AttachMode, Body, Destination, Digest, ENTRY_BYTES_MAX, Entry, Event, FileId, FileRef,
+    HookState, HookStatus, Image, Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes, Process,
+    ProcessKey, Program, RuleHit, RuleState, RuleStatus, SessionId, SocketKind, Subject, Tampering,
+    Timestamp, Verdict, decode, encode,
 };
 
 fn path() -> impl Strategy<Value = PathBytes> {
@@ -149,12 +149,18 @@ fn action() -> impl Strategy<Value = Action> {
             target,
             number
         }),
+        (link(), key(), option::of(destination()), option::of(file()))
+            .prop_map(|(link, by, client, file)| Action::Adopt { link, by, client, file }),
         (key(), any::<u32>(), outcome()).prop_map(|(target, mode, outcome)| Action::Trace {
             target,
             mode,
             outcome
         }),
     ]
+}
+
+fn link() -> impl Strategy<Value = AdoptedBy> {
+    prop_oneof![Just(AdoptedBy::Connection), Just(AdoptedBy::Job), Just(AdoptedBy::Trace)]
 }
 
 fn rule_status() -> impl Strategy<Value = RuleStatus> {

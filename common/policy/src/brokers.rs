@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::{
     abstract_name::AbstractGlob,
     glob::Glob,
-    policy::{FileOperation, Kind, PortRange},
+    policy::{Adoption, FileOperation, Kind, PortRange},
     source::{Span, Spanned},
 };
 
@@ -154,11 +154,45 @@ pub const BROKERS: [Broker; 11] = [
     Broker { name: "tmux", ways: &[Way::Sockets(&["**/tmux-*/*"])] },
 ];
 
+/// One way to a broker, as a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What follows the rule's id and a slash.
+    pub name: String,
+    /// What it matches.
+    pub kind: Kind,
+    /// How it is known whose work is done that comes this way, where it can be.
+    pub adoption: Option<Adoption>,
+}
+
 impl Broker {
-    /// What a rule about it is taken apart into: what follows the rule's id and a slash, and what it matches.
+    /// What a rule about it is taken apart into.
     #[must_use]
-    pub fn parts(&self, span: Span) -> Vec<(String, Kind)> {
-        self.ways.iter().map(|way| (way.part(self.name), way.kind(span))).collect()
+    pub fn parts(&self, span: Span) -> Vec<Part> {
+        let part = |way: &Way| Part {
+            name: way.part(self.name),
+            kind: way.kind(span),
+            adoption: way.adoption(self.name),
+        };
+        self.ways.iter().map(part).collect()
+    }
+
+    /// Why it cannot be told which of its work is whose, if it cannot.
+    #[must_use]
+    pub fn unprovable(&self) -> Option<&'static str> {
+        if self.ways.iter().any(|way| way.adoption(self.name).is_some()) {
+            return None;
+        }
+        Some(match self.name {
+            "cron" => "one process of cron reads all tables, at another time than the jobs run",
+            "systemd" | "dbus" => {
+                "a service is started by a manager, later, on a message that the kernel does not read"
+            }
+            "tmux" | "screen" => {
+                "its server starts programs for every client, on messages that the kernel does not read"
+            }
+            _ => "its daemon starts containers for whoever asks, on messages that the kernel does not read",
+        })
     }
 }
 
@@ -167,6 +201,15 @@ impl Way {
         match self {
             Self::Files(_) => format!("{broker}-files"),
             _ => broker.to_owned(),
+        }
+    }
+
+    fn adoption(self, broker: &str) -> Option<Adoption> {
+        match self {
+            Self::Port(_) => Some(Adoption::Connection),
+            Self::Processes => Some(Adoption::Trace),
+            Self::Files(_) if broker == "at" => Some(Adoption::Job),
+            Self::Files(_) | Self::Sockets(_) => None,
         }
     }
 
@@ -208,7 +251,7 @@ mod tests {
     fn they_are_sorted_and_nothing_of_them_is_left_out() {
         assert!(BROKERS.is_sorted_by_key(|broker| broker.name));
         for broker in BROKERS {
-            for (way, (part, kind)) in broker.ways.iter().zip(broker.parts(Span::default())) {
+            for (way, Part { name, kind, .. }) in broker.ways.iter().zip(broker.parts(Span::default())) {
                 let wanted = match way {
                     Way::Sockets(texts) | Way::Files(texts) => texts.len(),
                     Way::Port(_) => LOOPBACK.len(),
@@ -218,8 +261,8 @@ mod tests {
                     Kind::Connect { to, unix, abstracts, .. } => to.len() + unix.len() + abstracts.len(),
                     kind => kind.globs().len(),
                 };
-                assert_eq!(read, wanted, "{part}");
-                assert!(part.starts_with(broker.name), "{part}");
+                assert_eq!(read, wanted, "{name}");
+                assert!(name.starts_with(broker.name), "{name}");
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     eval::{asked_for, destinations, eval, glob_matches, lifted_by, meant},
     glob::Glob,
     host::Host,
-    policy::{Executable, Kind, Policy, PortRange, Rule, SubjectItem},
+    policy::{Adoption, Executable, Kind, Policy, PortRange, Rule, SubjectItem},
     request::{Decision, Holds, Object, Request},
     source::Spanned,
 };
@@ -37,6 +37,9 @@ pub struct Considered {
     pub rule: String,
     /// Its mode.
     pub mode: Mode,
+    /// By which link it adopts whoever takes up what matches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopts: Option<Adoption>,
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -97,7 +100,7 @@ fn consider(rule: &Rule, host: &Host, request: &Request) -> Considered {
             (Ok(item), None) => Outcome::Matches { by, only: item.map(asked_by) },
         },
     };
-    Considered { rule: rule.id.clone(), mode: rule.mode, outcome }
+    Considered { rule: rule.id.clone(), mode: rule.mode, adopts: rule.adopts, outcome }
 }
 
 /// The part of a rule that matches an object, or why none does.
@@ -213,10 +216,11 @@ impl fmt::Display for Explanation {
             writeln!(f, "reason: {reason}")?;
         }
         let width = self.considered.iter().map(|considered| considered.rule.len()).max().unwrap_or(0);
-        for Considered { rule, mode, outcome } in &self.considered {
-            let mode = match mode {
-                Mode::Monitor => "monitor",
-                Mode::Enforce => "enforce",
+        for Considered { rule, mode, adopts, outcome } in &self.considered {
+            let mode = match (mode, adopts) {
+                (_, Some(_)) => "adopt  ",
+                (Mode::Monitor, None) => "monitor",
+                (Mode::Enforce, None) => "enforce",
             };
             write!(f, "  {rule:width$}  {mode}  ")?;
             match outcome {

@@ -45,6 +45,9 @@ pub struct Rule {
     pub id: String,
     /// Whether it refuses or only records.
     pub mode: Mode,
+    /// By which link whoever takes up what matches is taken into the session. Such a rule refuses nothing that it can
+    /// follow, so its mode is [`Mode::Monitor`].
+    pub adopts: Option<Adoption>,
     /// How bad a match is.
     pub severity: Severity,
     /// Why, for the agent and the developer.
@@ -57,6 +60,18 @@ pub struct Rule {
     pub only: Vec<SubjectItem>,
     /// Where its id is written.
     pub span: Span,
+}
+
+/// How it is known that a process outside does a session's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Adoption {
+    /// It was created for a TCP connection that the session made.
+    Connection,
+    /// It opened a job file that the session wrote.
+    Job,
+    /// A process of the session was given access to it.
+    Trace,
 }
 
 /// What a rule matches.

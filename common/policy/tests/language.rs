@@ -5,7 +5,7 @@ use treeline_policy::{
     brokers::BROKERS,
     diagnostic::Level,
     parse,
-    policy::{Kind, Mode, Severity},
+    policy::{Adoption, Kind, Mode, Severity},
 };
 
 const VALID: &str = r#"version: 1
@@ -208,6 +208,40 @@ fn a_rule_about_brokers_is_one_for_each_way_to_them() {
     check(
         "version: 1\nname: t\nrules:\n  - {id: a, kind: broker, reason: r, brokers: [at]}\n  - {id: a, kind: broker, reason: r, brokers: [cron]}\n",
         &["5:10 id of two rules | line 4"],
+    );
+}
+
+#[test]
+fn a_rule_about_brokers_denies_records_or_adopts() {
+    let text = |more: &str| rule(&format!("id: a\nkind: broker\nreason: r\n{more}"));
+    let rules = |more: &str| parse("p", &text(more)).expect("a valid policy").rules;
+    for (action, mode) in [("deny", Mode::Enforce), ("record", Mode::Monitor)] {
+        for rule in rules(&format!("brokers: [docker, ssh, ptrace, at]\naction: {action}")) {
+            assert_eq!((rule.mode, rule.adopts), (mode, None), "{}", rule.id);
+        }
+    }
+    let adopts = rules("action: adopt\nbrokers: [ssh, ptrace, at]");
+    let adopts: Vec<_> = adopts.iter().map(|rule| (rule.id.as_str(), rule.mode, rule.adopts)).collect();
+    let expect = [
+        ("a/at-files", Mode::Monitor, Some(Adoption::Job)),
+        ("a/ptrace", Mode::Monitor, Some(Adoption::Trace)),
+        ("a/ssh", Mode::Monitor, Some(Adoption::Connection)),
+        ("a/ssh-files", Mode::Monitor, None),
+    ];
+    assert_eq!(adopts, expect);
+    for broker in BROKERS.iter().filter(|broker| !["at", "ptrace", "ssh"].contains(&broker.name)) {
+        let words = format!("7:15 `{}` starts cannot be adopted | `at`", broker.name);
+        check(&text(&format!("brokers: [{}]\naction: adopt", broker.name)), &[&words]);
+    }
+    check(&text("brokers: [ssh]\naction: adpot"), &["8:13 unknown action `adpot` | `adopt`?"]);
+    check(&text("brokers: [ssh]\naction: deny\nmode: enforce"), &["9:11 says it twice | remove `mode`"]);
+    check(
+        &text("brokers: [ssh]\naction: adopt\nexcept: [{executable: /usr/bin/ssh}]"),
+        &["9:13 has no exceptions | remove `except`"],
+    );
+    check(
+        &rule("id: a\nkind: file\nreason: r\npaths: [/x]\naction: deny"),
+        &["8:5 unknown key `action` in a rule of kind `file`"],
     );
 }
 

@@ -8,6 +8,7 @@ use treeline_abi::{Kind, Label, LabelFlags, Offsets, paths::Operation, record::F
 
 use super::{REFUSED, answer, scratch_or_refuse, tamper};
 use crate::{
+    adopt,
     decide::{self, Decision},
     emit,
     kernel::{inode, offset, read},
@@ -32,7 +33,7 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
     }
     let file: u64 = ctx.arg(0);
     let Some(label) = tasks::current_label() else {
-        return 0;
+        return adopt::on_opened(file);
     };
     let mode: u32 = read(file + offset!(file_mode));
     if mode & FMODE_WRITE != 0 && tamper::refuses_to_write(file, label.session) != 0 {
@@ -45,7 +46,12 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
     };
     let flags: u32 = read(file + offset!(file_flags));
     emit::begin(scratch, Kind::Open, label.session, &subject());
-    let decision = decide::judge_dentry(scratch, dentry_of(file), operations_of(file), label);
+    let mut decision = decide::judge_dentry(scratch, dentry_of(file), operations_of(file), label);
+    if mode & FMODE_WRITE != 0 {
+        let dentry: u64 = read(file + offset!(file_path) + offset!(path_dentry));
+        let node: u64 = read(file + offset!(file_inode));
+        decision = adopt::with_job(scratch, decision, dentry, node, label.session);
+    }
     if flags & FMODE_EXEC == 0 || !decision.is_allow() {
         emit::decided(&mut scratch.header, decision);
         emit::object(&mut scratch.header, &inode(read(file + offset!(file_inode))));
@@ -174,7 +180,8 @@ fn on_two_names(kind: Kind, operation: u32, from: u64, to: u64, label: &Label) -
     let position = emit::append_walked(scratch, 0, 0);
     let second = decide::judge_dentry(scratch, to, 1 << operation, label);
     let position = emit::append_walked(scratch, 2, position);
-    let decision = first.or(second);
+    let node: u64 = read(from + offset!(dentry_inode));
+    let decision = adopt::with_job(scratch, first.or(second), to, node, label.session);
     finish_head(scratch, decision, from, 0);
     emit::send(scratch, kind, position);
     scratch.release();

@@ -8,6 +8,7 @@ use treeline_abi::{Kind, Label, Offsets, paths::Operation, record::Flags};
 
 use super::{REFUSED, answer, scratch_or_refuse};
 use crate::{
+    adopt,
     cgroup::{self, AF_INET, AF_INET6, AF_UNIX, Follows},
     decide, emit,
     kernel::{offset, read, settings},
@@ -27,7 +28,7 @@ pub(crate) fn socket_connect(ctx: LsmContext) -> i32 {
         return 0;
     };
     let follows = if settings().connect_exit != 0 { Follows::Result } else { Follows::Nothing };
-    on_address(label, read(address), address, len, follows)
+    on_address(label, read(address), address, len, follows, 0)
 }
 
 /// A message that names its destination: a datagram, also by io_uring, or data of a connect that it begins (TCP Fast
@@ -53,7 +54,8 @@ pub(crate) fn socket_sendmsg(ctx: LsmContext) -> i32 {
     let family = if named == AF_UNSPEC { own } else { named };
     let connects = read::<u32>(message + offset!(msg_flags)) & MSG_FASTOPEN != 0
         && read::<u16>(socket + offset!(socket_type)) == SOCK_STREAM;
-    on_address(label, family, address, len, if connects { Follows::Nothing } else { Follows::More })
+    let follows = if connects { Follows::Nothing } else { Follows::More };
+    on_address(label, family, address, len, follows, connects as u32)
 }
 
 const AF_UNSPEC: u16 = 0;
@@ -62,7 +64,14 @@ const MSG_FASTOPEN: u32 = 0x2000_0000;
 
 /// Judges a `sockaddr` in kernel memory; others than those of IPv4 and IPv6 are judged where their sockets are made.
 #[inline(always)]
-fn on_address(label: &mut Label, family: u16, address: u64, len: i32, follows: Follows) -> i32 {
+fn on_address(
+    label: &mut Label,
+    family: u16,
+    address: u64,
+    len: i32,
+    follows: Follows,
+    with_data: u32,
+) -> i32 {
     let words = if family == AF_INET && len >= 8 {
         [read(address + 4), 0, 0, 0]
     } else if family == AF_INET6 && len >= 24 {
@@ -75,7 +84,9 @@ fn on_address(label: &mut Label, family: u16, address: u64, len: i32, follows: F
         Err(result) => return result,
     };
     cgroup::begin(scratch, label, family, u16::from_be(read(address + 2)), words);
-    let denied = cgroup::judge(scratch, label, follows);
+    let port = scratch.header.port;
+    let denied = follows != Follows::More && adopt::cannot_follow(scratch, port, with_data) != 0
+        || cgroup::judge(scratch, label, follows);
     scratch.release();
     if denied { REFUSED } else { 0 }
 }

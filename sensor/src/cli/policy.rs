@@ -125,10 +125,12 @@ fn report(
     match result {
         Ok((policy, usage)) => {
             print_diagnostics(&policy.warnings);
+            let adopt = policy.rules.iter().filter(|rule| rule.adopts.is_some()).count();
+            let adopt = if adopt == 0 { String::new() } else { format!(", {adopt} of them adopt") };
             let enforce = policy.rules.iter().filter(|rule| rule.mode == Mode::Enforce).count();
             writeln!(
                 out,
-                "{name}: valid; policy `{}`, {} rules ({enforce} enforce, {} monitor), {} of {} words, {} of {} tree entries, {} of {} names for {homes} homes",
+                "{name}: valid; policy `{}`, {} rules ({enforce} enforce, {} monitor{adopt}), {} of {} words, {} of {} tree entries, {} of {} names for {homes} homes",
                 policy.name,
                 policy.rules.len(),
                 policy.rules.len() - enforce,

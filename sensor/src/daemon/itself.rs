@@ -44,6 +44,7 @@ impl OwnFiles {
             Rule {
                 id: SELF_RULE.to_owned(),
                 mode: Mode::Enforce,
+                adopts: None,
                 severity: Severity::High,
                 reason: "the sensor protects itself".to_owned(),
                 kind,

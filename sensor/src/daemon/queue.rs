@@ -174,6 +174,7 @@ pub fn kind_of_action(action: &Action) -> &'static str {
         Action::Connect { .. } => "connect",
         Action::Tamper { .. } => "tamper",
         Action::Trace { .. } => "trace",
+        Action::Adopt { .. } => "adopt",
     }
 }
 

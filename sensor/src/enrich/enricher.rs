@@ -8,7 +8,7 @@ use std::{
 };
 
 use treeline_event::{
-    Action, Body, Event, Notice, Process, ProcessKey, RuleHit, SessionId, Subject, Verdict,
+    Action, AdoptedBy, Body, Event, Notice, Process, ProcessKey, RuleHit, SessionId, Subject, Verdict,
 };
 
 use super::{
@@ -165,7 +165,12 @@ impl Enricher {
                 self.table.exit(key, time_ns);
                 (subject, exit(wait_status))
             }
-            Seen::Act(action) => (subject, *action),
+            Seen::Act(action) => {
+                if let Action::Adopt { by, link, .. } = *action {
+                    self.adopted(&subject, by, link, session);
+                }
+                (self.table.find(key).cloned().unwrap_or(subject), *action)
+            }
         };
         let foldable = observation.verdict == Verdict::Allow && matches!(action, Action::Open { .. });
         let subject = self.table.subject(process);
@@ -176,6 +181,18 @@ impl Enricher {
         } else {
             events.push(event);
         }
+    }
+
+    /// A process that ended before it could be looked up has nothing but its creator, which the record names.
+    fn adopted(&mut self, process: &Process, by: ProcessKey, link: AdoptedBy, session: SessionId) {
+        if link == AdoptedBy::Trace || process.parent.is_some() {
+            return;
+        }
+        self.backfill(by, None);
+        let creator = self.table.find(by).cloned();
+        let program = creator.map_or_else(|| Arc::clone(&process.program), |by| Arc::clone(&by.program));
+        let process = Process { parent: Some(by), program, ..process.clone() };
+        self.table.put(Arc::new(process), Some(session));
     }
 
     fn exec(&mut self, before: &Process, seen: ExecSeen, time_ns: u64, session: SessionId) -> Arc<Process> {

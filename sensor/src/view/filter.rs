@@ -99,6 +99,7 @@ fn of_action<'a>(process: &'a Process, action: &'a Action) -> [Option<&'a PathBy
             let script: Option<&Image> = process.program.script.as_ref();
             [Some(&process.program.image.path), script.map(|script| &script.path)]
         }
+        Action::Adopt { file, .. } => [file.as_ref().map(|file| &file.path), None],
         Action::ExecDenied { file }
         | Action::Map { file, .. }
         | Action::Open { file, .. }

@@ -101,6 +101,11 @@ pub(super) fn object(process: &Process, action: &Action) -> String {
             format!("{}{number}{target}", what.name())
         }
         Action::Trace { target, mode, outcome } => format!("{target} mode {mode:#x}{}", failure(*outcome)),
+        Action::Adopt { link, by, client, file } => {
+            let client = client.as_ref().map(|client| format!(" from {}", destination(client)));
+            let file = file.as_ref().map(|file| format!(" {}", file.path));
+            format!("by {}{}{} of {by}", link.name(), client.unwrap_or_default(), file.unwrap_or_default())
+        }
         Action::Connect { to, outcome } => format!("{}{}", destination(to), failure(*outcome)),
     }
 }

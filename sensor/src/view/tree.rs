@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
-use treeline_event::{Action, Entry, EntryBody, Notice, Process, ProcessKey, SessionId, Verdict};
+use treeline_event::{Action, AdoptedBy, Entry, EntryBody, Notice, Process, ProcessKey, SessionId, Verdict};
 
 use super::{
     PickError, SessionPrefix,
@@ -27,6 +27,9 @@ pub struct Node {
     pub code: Option<i32>,
     /// Signal that ended it.
     pub signal: Option<i32>,
+    /// How it came into the session, if it was not created in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<AdoptedBy>,
     /// What was refused, as lines.
     pub denials: Vec<String>,
     /// Those whose creator is this process.
@@ -78,11 +81,14 @@ impl TreeSearch {
         let node = self.nodes.entry(process.key).or_insert_with(|| {
             self.order.push(process.key);
             let process = Process::clone(process);
-            Node { process, code: None, signal: None, denials: vec![], children: vec![] }
+            Node { process, code: None, signal: None, adopted: None, denials: vec![], children: vec![] }
         });
         node.process = Process::clone(process);
         if let Action::Exit { code, signal } = action {
             (node.code, node.signal) = (*code, *signal);
+        }
+        if let Action::Adopt { link, .. } = action {
+            node.adopted = Some(*link);
         }
         if *verdict == Verdict::Deny {
             node.denials.push(line(entry, false).trim_start().to_owned());
@@ -138,8 +144,10 @@ impl TreeView {
                 (None, Some(signal)) => format!("  signal {signal}"),
                 (None, None) => String::new(),
             };
+            let adopted =
+                node.adopted.map_or_else(String::new, |link| format!("  adopted by {}", link.name()));
             let indent = "  ".repeat(depth.min(16));
-            let _ = writeln!(out, "{indent}{}  {path}  {hash}  {argv}{ended}", node.process.key.pid);
+            let _ = writeln!(out, "{indent}{}  {path}  {hash}  {argv}{adopted}{ended}", node.process.key.pid);
             for denial in &node.denials {
                 let _ = writeln!(out, "{indent}  ! {denial}");
             }
@@ -154,18 +162,19 @@ mod tests {
     use treeline_event::{Digest, Image};
 
     use super::*;
-    use crate::view::fixture::{act, notice};
+    use crate::view::fixture::{act, key, notice};
 
     #[test]
     fn children_hang_under_creators_and_hashes_are_completed() {
         let session = SessionId(1);
         let exit = Action::Exit { code: Some(3), signal: None };
+        let adopted = Action::Adopt { link: AdoptedBy::Job, by: key(4), client: None, file: None };
         let image = Image { digest: Digest::Sha256([0xab; 32]), ..Image::default() };
         let entries = [
             act(session, 5, Some(1), Action::Exec, Verdict::Allow),
             act(session, 6, Some(5), Action::Exec, Verdict::Deny),
             act(session, 7, Some(6), exit, Verdict::Allow),
-            act(session, 8, Some(8), Action::Exec, Verdict::Allow),
+            act(session, 8, Some(8), adopted, Verdict::Audit),
             notice(Notice::ImageHashed { image }),
         ];
         let tree = |wanted: &str| {
@@ -181,6 +190,7 @@ mod tests {
         assert!(starts[2].starts_with("    ! "), "{text}");
         assert_eq!(starts[3], "    7");
         assert_eq!(starts[4], "8");
+        assert!(text.lines().any(|line| line.starts_with("8") && line.contains("adopted by job")), "{text}");
         assert!(text.contains("abababababab") && text.contains("status 3"), "{text}");
         assert_eq!(tree("2").expect_err("none begins so"), PickError::Unknown("2".parse().expect("a digit")));
     }

@@ -1,6 +1,7 @@
 //! What is tested in every guest.
 
 mod adopt;
+mod adoption;
 pub(crate) mod attach;
 mod boot;
 pub(crate) mod cases;
@@ -35,13 +36,17 @@ pub(crate) struct Group {
     pub(crate) timeout_s: u64,
 }
 
+/// Groups that run in both modes whose hooks judge everything.
+const OF_JUDGING_MODES: &[&str] = &["adoption"];
+
 /// Groups that run in every attach mode. The others know none: once for each kernel is enough.
 const OF_EVERY_MODE: &[&str] = &["enforce", "monitor", "adopt", "lineage", "matrix", "selfguard", "pins"];
 
 impl Group {
     /// Whether it runs in a guest for this attach mode.
     pub(crate) fn is_for(&self, attach: Attach) -> bool {
-        attach == Attach::Lsm || OF_EVERY_MODE.contains(&self.name)
+        let judges = attach.judges_all() && OF_JUDGING_MODES.contains(&self.name);
+        attach == Attach::Lsm || judges || OF_EVERY_MODE.contains(&self.name)
     }
 }
 
@@ -53,6 +58,7 @@ pub(crate) const GROUPS: &[Group] = &[
     guard::MONITOR,
     adopt::GROUP,
     lineage::GROUP,
+    adoption::GROUP,
     matrix::GROUP,
     parity::GROUP,
     selfguard::GROUP,

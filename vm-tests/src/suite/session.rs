@@ -123,7 +123,7 @@ pub(crate) fn verb(mode: Mode, words: &[&str]) -> Result<String> {
     verb_on(&mode.log(), words)
 }
 
-fn verb_on(log: &str, words: &[&str]) -> Result<String> {
+pub(crate) fn verb_on(log: &str, words: &[&str]) -> Result<String> {
     let output = Command::new(TREELINE)
         .args(words)
         .args(["--log", log])

@@ -72,6 +72,7 @@ impl Class {
             Action::Connect { .. } => (NETWORK, 1, None),
             Action::Tamper { .. } => (PROCESS, OTHER, Some("Tamper")),
             Action::Trace { .. } => (PROCESS, 3, None),
+            Action::Adopt { .. } => (PROCESS, OTHER, Some("Adopt")),
         };
         let severity_id = match verdict {
             Verdict::Allow => INFORMATIONAL,
@@ -114,7 +115,7 @@ impl Status {
 /// How the action ended; what has no outcome of its own took place.
 fn outcome(action: &Action) -> Outcome {
     match action {
-        Action::Fork { .. } | Action::Exec | Action::Exit { .. } => Outcome::Ok,
+        Action::Fork { .. } | Action::Exec | Action::Exit { .. } | Action::Adopt { .. } => Outcome::Ok,
         Action::ExecDenied { .. } | Action::Tamper { .. } => Outcome::Unknown,
         Action::Map { outcome, .. }
         | Action::Open { outcome, .. }

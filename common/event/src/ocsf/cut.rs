@@ -130,6 +130,14 @@ impl Cut {
             | Action::Exit { .. }
             | Action::Tamper { .. }
             | Action::Trace { .. } => {}
+            Action::Adopt { client, file, .. } => {
+                if let Some(Destination::Unix(path) | Destination::Abstract(path)) = client {
+                    self.path(path);
+                }
+                if let Some(file) = file {
+                    self.file(file);
+                }
+            }
             Action::ExecDenied { file }
             | Action::Map { file, .. }
             | Action::Open { file, .. }

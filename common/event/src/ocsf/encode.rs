@@ -395,6 +395,9 @@ impl<'a> What<'a> {
             Action::Trace { target, .. } => {
                 Self { process: Some(ProcessObject::key_only(*target)), ..by(known()) }
             }
+            Action::Adopt { by: handed_on_by, .. } => {
+                Self { process: Some(known()), ..by(ProcessObject::key_only(*handed_on_by)) }
+            }
             Action::Connect { to, .. } => Self { dst_endpoint: Some(Endpoint::from(to)), ..by(known()) },
         }
     }

@@ -147,7 +147,7 @@ impl Default for Builder {
             unresolved_rule: 0,
             enforcing: 0,
             judges_mappings: 0,
-            pad: 0,
+            adopts: [0; 3],
             start: Mask::EMPTY,
             star: Mask::EMPTY,
             any: Mask::EMPTY,

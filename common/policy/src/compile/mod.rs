@@ -29,9 +29,12 @@ use crate::{
     diagnostic::Diagnostics,
     glob::Glob,
     host::{Host, Resolver},
-    policy::{Kind, Policy, Rule},
+    policy::{Adoption, Kind, Policy, Rule},
     source::Span,
 };
+
+/// In the order of the numbers of [`treeline_abi::record::Link`].
+const ADOPTIONS: [Adoption; 3] = [Adoption::Connection, Adoption::Job, Adoption::Trace];
 
 /// Which tables are to be filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +103,12 @@ pub fn compile_after(
     table.judges_mappings = u32::from(policy.rules.iter().any(|rule| matches!(rule.kind, Kind::Exec { .. })));
     table.unresolved_rule =
         policy.rules.iter().position(decides_unresolved).map_or(0, |index| index as u32 + 1);
-    table.enforcing = u32::from(policy.rules.iter().any(|rule| rule.mode == Mode::Enforce));
+    table.adopts = ADOPTIONS.map(|link| {
+        policy.rules.iter().position(|rule| rule.adopts == Some(link)).map_or(0, |index| index as u32 + 1)
+    });
+    // What cannot be followed must not get away either.
+    let refuses = |rule: &Rule| rule.mode == Mode::Enforce || rule.adopts.is_some();
+    table.enforcing = u32::from(policy.rules.iter().any(refuses));
     Ok(Tables {
         slot: target.slot,
         table,

@@ -7,12 +7,12 @@ use super::{
     scalar::{self, MODES, UnixGlob},
 };
 use crate::{
-    brokers::BROKERS,
+    brokers::{BROKERS, Part},
     diagnostic::Diagnostics,
     glob::{Component, Glob},
     policy::{
-        AddressException, Executable, FileOperation, Kind, Mode, Operations, PortRange, Rule, Severity,
-        SubjectItem,
+        AddressException, Adoption, Executable, FileOperation, Kind, Mode, Operations, PortRange, Rule,
+        Severity, SubjectItem,
     },
     source::{Span, Spanned},
     suggest,
@@ -27,7 +27,7 @@ const REASON_CHARS_MAX: usize = 1024;
 const COMMON: [&str; 7] = ["id", "kind", "mode", "severity", "reason", "except", "only"];
 /// Keys of each kind.
 const KINDS: [(&str, &[&str]); 4] = [
-    ("broker", &["brokers"]),
+    ("broker", &["brokers", "action"]),
     ("file", &["paths", "operations"]),
     ("exec", &["paths", "sha256"]),
     ("connect", &["to", "ports", "except_to", "unix", "hosts"]),
@@ -75,16 +75,20 @@ pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Opt
     };
     let exceptions = subject_items(&fields, List::Except, out);
     let only = subject_items(&fields, List::Only, out);
+    let action = fields.optional("action").filter(|_| kind == Some("broker"));
+    let action = action.map(|node| self::action(node, &fields, out));
+    let mode = action.flatten().map_or(mode, |action| Some(action.mode()));
     let kinds = match kind? {
         "file" => file(&fields, out).map(whole),
         "exec" => exec(&fields, out).map(whole),
-        "broker" => brokers(&fields, out),
+        "broker" => brokers(&fields, action.flatten() == Some(Action::Adopt), out),
         _ => connect(&fields, out).map(whole),
     };
     let (id, mode, severity, reason) = (id?, mode?, severity?, reason?);
-    let rule = |(part, kind): (Option<String>, Kind)| Rule {
+    let rule = |Piece { part, kind, adopts }: Piece| Rule {
         id: part.map_or_else(|| id.clone(), |part| format!("{id}/{part}")),
         mode,
+        adopts,
         severity,
         reason: reason.clone(),
         kind,
@@ -104,10 +108,47 @@ pub(super) struct Written {
 }
 
 /// What a rule matches, by the names of its parts.
-type Kinds = Vec<(Option<String>, Kind)>;
+struct Piece {
+    part: Option<String>,
+    kind: Kind,
+    adopts: Option<Adoption>,
+}
 
-fn whole(kind: Kind) -> Kinds {
-    vec![(None, kind)]
+fn whole(kind: Kind) -> Vec<Piece> {
+    vec![Piece { part: None, kind, adopts: None }]
+}
+
+/// What a rule of kind `broker` does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Deny,
+    Record,
+    Adopt,
+}
+
+impl Action {
+    const WORDS: [(&'static str, Self); 3] =
+        [("deny", Self::Deny), ("record", Self::Record), ("adopt", Self::Adopt)];
+
+    fn mode(self) -> Mode {
+        match self {
+            Self::Deny => Mode::Enforce,
+            Self::Record | Self::Adopt => Mode::Monitor,
+        }
+    }
+}
+
+fn action(node: &Node, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Action> {
+    let action = scalar::word(node, "action", &Action::WORDS, out)?;
+    if let Some(mode) = fields.optional("mode") {
+        let help = "remove `mode`: `deny` is `enforce`, `record` is `monitor`";
+        out.error(mode.span, "`mode` beside `action` says it twice", Some(help.into()));
+    }
+    if let (Action::Adopt, Some(except)) = (action, fields.optional("except")) {
+        let help = "remove `except`; what one program starts this way is as much the session's as another's";
+        out.error(except.span, "a rule that adopts has no exceptions", Some(help.into()));
+    }
+    Some(action)
 }
 
 fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
@@ -163,13 +204,30 @@ fn exec(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
     Some(Kind::Exec { paths: paths.unwrap_or_default(), sha256: sha256.unwrap_or_default() })
 }
 
-fn brokers(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kinds> {
+fn brokers(fields: &Fields<'_>, adopt: bool, out: &mut Diagnostics) -> Option<Vec<Piece>> {
     let node = fields.required("brokers", out)?;
     let words = BROKERS.map(|broker| (broker.name, broker));
     let read = |item: &Node, out: &mut Diagnostics| scalar::word(item, "broker", &words, out);
     let brokers = scalar::list(node, "`brokers`", out, read);
+    for Spanned { value: broker, span } in brokers.iter().filter(|_| adopt) {
+        if let Some(why) = broker.unprovable() {
+            let message = format!("what `{}` starts cannot be adopted: {why}", broker.name);
+            let provable = BROKERS.iter().filter(|broker| broker.unprovable().is_none());
+            let names: Vec<&str> = provable.map(|broker| broker.name).collect();
+            let help = format!(
+                "use `deny` or `record` in a rule of its own; adopted is from {}",
+                suggest::list(&names)
+            );
+            out.error(*span, message, Some(help));
+        }
+    }
     let parts = brokers.into_iter().flat_map(|broker| broker.value.parts(broker.span));
-    Some(parts.map(|(part, kind)| (Some(part), kind)).collect())
+    let piece = |part: Part| Piece {
+        part: Some(part.name),
+        kind: part.kind,
+        adopts: part.adoption.filter(|_| adopt),
+    };
+    Some(parts.map(piece).collect())
 }
 
 fn connect(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {

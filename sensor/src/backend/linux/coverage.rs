@@ -3,7 +3,7 @@
 use treeline_event::{AttachMode, HookState, HookStatus, Mode, RuleState, RuleStatus, SELF_RULE};
 use treeline_policy::{
     Policy,
-    policy::{Kind, Rule},
+    policy::{Adoption, Kind, Rule},
 };
 
 use super::hooks;
@@ -32,11 +32,19 @@ pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], proble
     if rule.id == SELF_RULE {
         protect_itself(&mut reach, mode, hooks);
     }
+    let adopts = rule.adopts.is_some_and(|adoption| adopts(&mut reach, adoption, mode, hooks));
     if rule.mode == Mode::Monitor {
         reach.observed = std::mem::take(&mut reach.enforced).into_iter().chain(reach.observed).collect();
-        reach.reasons.push("the rule is in `monitor`");
+        reach.reasons.push(match rule.adopts {
+            Some(_) => "what can be followed is not refused",
+            None => "the rule is in `monitor`",
+        });
+    }
+    if adopts {
+        reach.enforced.push(ADOPTION.to_owned());
     }
     let state = match (reach.enforced.is_empty(), reach.observed.is_empty(), reach.unseen.is_empty()) {
+        (false, _, true) if adopts => RuleState::Enforced,
         (false, true, true) if problems.is_empty() => RuleState::Enforced,
         (false, _, _) => RuleState::Partly,
         (true, false, _) => RuleState::Observed,
@@ -54,6 +62,26 @@ pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], proble
         unseen: reach.unseen,
         reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
     }
+}
+
+/// What a rule does that adopts.
+const ADOPTION: &str = "adopt";
+
+/// Whether a link can be followed here; says so if not.
+fn adopts(reach: &mut Reach, adoption: Adoption, mode: AttachMode, hooks: &[HookStatus]) -> bool {
+    let failed = |wanted: &&str| {
+        hooks.iter().any(|hook| hook.hook == **wanted && matches!(hook.state, HookState::Failed { .. }))
+    };
+    let why = if !matches!(mode, AttachMode::Lsm | AttachMode::FmodRet) {
+        "only modes `lsm` and `fmod_ret` have hooks for who takes up a session's work"
+    } else if hooks::of_adoption(adoption).iter().any(|hook| failed(&hook)) {
+        "a hook by which adoption knows whose work it is, is not attached"
+    } else {
+        return true;
+    };
+    reach.unseen.push(ADOPTION.to_owned());
+    reach.reasons.push(why);
+    false
 }
 
 /// What the sensor's own rule amounts to beside its files.
@@ -182,6 +210,42 @@ fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_that_adopts_says_where_it_cannot() {
+        let text = "version: 1\nname: n\nrules: [{id: x, kind: broker, action: adopt, brokers: [at, ptrace, ssh], \
+                    reason: r}]\n";
+        let policy = treeline_policy::parse("p", text).expect("a good policy");
+        let check = |rule: &str, mode, failed: &str, expect: RuleState, said: &str| {
+            let failed = HookStatus {
+                hook: failed.to_owned(),
+                state: HookState::Failed { error: "EPERM".to_owned() },
+            };
+            let statuses = coverage_of(&policy, mode, &[failed]);
+            let status = statuses.iter().find(|status| status.rule == rule).expect("a part");
+            assert_eq!(status.state, expect, "{rule} {mode}: {status:?}");
+            assert!(status.reason.as_deref().unwrap_or_default().contains(said), "{status:?}");
+            assert_eq!(status.enforced.contains(&ADOPTION.to_owned()), expect == RuleState::Enforced);
+        };
+        for mode in [AttachMode::Lsm, AttachMode::FmodRet] {
+            for rule in ["x/at-files", "x/ptrace", "x/ssh"] {
+                check(rule, mode, "", RuleState::Enforced, "can be followed");
+            }
+            check("x/ssh-files", mode, "", RuleState::Observed, "monitor");
+            check("x/ssh", mode, "fexit/inet_csk_accept", RuleState::Observed, "not attached");
+            check("x/ssh", mode, "tp_btf/inet_sock_set_state", RuleState::Observed, "not attached");
+            check(
+                "x/ptrace",
+                mode,
+                "fexit/security_ptrace_access_check",
+                RuleState::Observed,
+                "not attached",
+            );
+        }
+        check("x/ssh", AttachMode::Fallback, "", RuleState::Observed, "only modes");
+        check("x/at-files", AttachMode::Fallback, "", RuleState::Observed, "only modes");
+        check("x/ptrace", AttachMode::Fallback, "", RuleState::Impossible, "only modes");
+    }
 
     #[test]
     fn the_sensor_s_own_rule_says_what_protects_it() {

@@ -8,8 +8,8 @@ use treeline_abi::{
     record::{DEVICE_PREFIX_LEN, Flags, PARTS},
 };
 use treeline_event::{
-    Action, Destination, FileId, FileRef, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, SocketKind,
-    Tampering, Verdict,
+    Action, AdoptedBy, Destination, FileId, FileRef, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId,
+    SocketKind, Tampering, Verdict,
 };
 use zerocopy::FromBytes;
 
@@ -107,9 +107,30 @@ impl Decoder {
                 mode: header.detail,
                 outcome,
             },
+            Kind::Adopt => self.adopted(record)?,
             Kind::ExecDenied => Action::ExecDenied { file: self.object(record)? },
         };
         Ok(Seen::Act(Box::new(action)))
+    }
+
+    fn adopted(&self, record: &Parts<'_>) -> Result<Action, String> {
+        use treeline_abi::record::Link as By;
+        let header = &record.header;
+        let by = ProcessKey::from_nanos(header.peer_pid, header.peer_start_ns);
+        let (link, client, file) = match By::from_number(header.detail) {
+            Some(By::Connection) => {
+                let (ip, port) = (Ipv6Addr::from(header.address), header.port as u16);
+                let client = match ip.to_ipv4_mapped() {
+                    Some(ip) => Destination::V4(ip, port),
+                    None => Destination::V6(ip, port),
+                };
+                (AdoptedBy::Connection, Some(client), None)
+            }
+            Some(By::Job) => (AdoptedBy::Job, None, Some(self.object(record)?)),
+            Some(By::Trace) => (AdoptedBy::Trace, None, None),
+            None => return Err(format!("adoption of kind {}", header.detail)),
+        };
+        Ok(Action::Adopt { link, by, client, file })
     }
 
     fn exec(&self, record: &Parts<'_>) -> Result<ExecSeen, String> {
@@ -338,6 +359,22 @@ mod tests {
     }
 
     #[test]
+    fn the_client_of_an_adoption_is_of_either_family() {
+        let check = |address: [u8; 16], expect: Destination| {
+            let record = record(Kind::Adopt, &[], |header| {
+                header.detail = treeline_abi::record::Link::Connection as u32;
+                (header.address, header.port) = (address, 7);
+            });
+            let Action::Adopt { client, link: AdoptedBy::Connection, .. } = action(&record) else {
+                panic!("an adoption")
+            };
+            assert_eq!(client, Some(expect));
+        };
+        check(Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets(), Destination::V4(Ipv4Addr::LOCALHOST, 7));
+        check(Ipv6Addr::LOCALHOST.octets(), Destination::V6(Ipv6Addr::LOCALHOST, 7));
+    }
+
+    #[test]
     fn malformed_records_are_refused() {
         let check = |record: &[u8], words: &str| {
             let error = Decoder::default().decode(record).expect_err("malformed");
@@ -351,6 +388,7 @@ mod tests {
         check(&record(Kind::Open, &[b"abc"], |_| ()), "resolved path of 3 bytes");
         check(&record(Kind::Connect, &[], |header| header.detail = 77), "family 77");
         check(&record(Kind::Tamper, &[], |header| header.detail = 77), "kind 77");
+        check(&record(Kind::Adopt, &[], |header| header.detail = 77), "kind 77");
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 use treeline_abi::Settings;
 use treeline_event::AttachMode;
+use treeline_policy::policy::Adoption;
 
 use super::{fmod_ret, offsets::Kernel, release};
 
@@ -152,6 +153,31 @@ const FALLBACK: [Hook; 6] = [
     Hook::new(HookKind::CgroupSocket, "cgroup_sock_create", "sock_create", false),
 ];
 
+/// The hooks of adoption. None is essential: a rule that adopts says what it amounts to without.
+fn adoption(kernel: &Kernel) -> [Hook; 4] {
+    // Linux 6.10 put the other arguments into a structure.
+    let accept = if kernel.parameters(ACCEPT) == Some(4) { "accept_exit_of_four" } else { "accept_exit" };
+    [
+        Hook::new(HookKind::Tracepoint, "sock_state", SOCK_STATE, false),
+        Hook::new(HookKind::Exit, accept, ACCEPT, false),
+        Hook::new(HookKind::Lsm, "job_removed", "inode_unlink", false),
+        Hook::new(HookKind::Exit, "trace_granted", ACCESS, false),
+    ]
+}
+
+const SOCK_STATE: &str = "inet_sock_set_state";
+const ACCEPT: &str = "inet_csk_accept";
+const ACCESS: &str = "security_ptrace_access_check";
+
+/// The names of the hooks by which a link is known, beside those that every mode with LSM hooks has.
+pub(super) fn of_adoption(adoption: Adoption) -> &'static [&'static str] {
+    match adoption {
+        Adoption::Connection => &["tp_btf/inet_sock_set_state", "fexit/inet_csk_accept"],
+        Adoption::Job => &[],
+        Adoption::Trace => &["fexit/security_ptrace_access_check"],
+    }
+}
+
 /// Whether a hook, by its name, is one of those that protect the sensor.
 pub(super) fn protects_itself(name: &str) -> bool {
     let others = ["bpf", "sb_umount"].map(|target| Hook::new(HookKind::Lsm, target, target, false));
@@ -210,6 +236,7 @@ pub(super) fn of(mode: AttachMode, kernel: &Kernel) -> Vec<Hook> {
     match mode {
         AttachMode::Lsm => {
             let hooks = lifecycle().chain(LSM).chain(attributes(kernel)).chain(SELF).chain(objects(kernel));
+            let hooks = hooks.chain(adoption(kernel));
             hooks.map(|hook| hook.as_called_in(kernel)).collect()
         }
         AttachMode::Fallback => lifecycle().chain(FALLBACK).collect(),

@@ -207,7 +207,8 @@ fn refuse_unenforceable(
     statuses: &[RuleStatus],
 ) -> Result<(), BackendError> {
     let hopeless = |(status, rule): &(&RuleStatus, &Rule)| {
-        rule.mode == Mode::Enforce && matches!(status.state, RuleState::Observed | RuleState::Impossible)
+        (rule.mode == Mode::Enforce || rule.adopts.is_some())
+            && matches!(status.state, RuleState::Observed | RuleState::Impossible)
     };
     let hopeless: Vec<&str> = statuses
         .iter()
@@ -219,7 +220,7 @@ fn refuse_unenforceable(
         return Ok(());
     }
     Err(BackendError::Policy(format!(
-        "attach mode {mode} cannot enforce the rules {}: set them to `mode: monitor`, or have them observed only, with \
+        "attach mode {mode} cannot enforce the rules {}: set them to `mode: monitor` (`action: record`), or have them observed only, with \
          `unenforceable = \"observe\"` in the configuration or `--unenforceable observe`",
         hopeless.join(", ")
     )))

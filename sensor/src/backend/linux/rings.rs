@@ -252,5 +252,6 @@ pub(super) fn name(kind: Kind) -> &'static str {
         Kind::Map => "map",
         Kind::Tamper => "tamper",
         Kind::Trace => "trace",
+        Kind::Adopt => "adopt",
     }
 }

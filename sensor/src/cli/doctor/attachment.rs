@@ -131,7 +131,9 @@ fn hooks(attachment: &Attachment) -> Check {
 fn rules(attachment: &Attachment, policy: Option<&Policy>, unenforceable: Unenforceable) -> Option<Check> {
     let rules = attachment.rules.as_ref()?;
     let is_monitor = |rule: &RuleStatus| {
-        policy.is_some_and(|p| p.rules.iter().any(|r| r.id == rule.rule && r.mode == Mode::Monitor))
+        policy.is_some_and(|p| {
+            p.rules.iter().any(|r| r.id == rule.rule && r.mode == Mode::Monitor && r.adopts.is_none())
+        })
     };
     let weak = |rule: &&RuleStatus| {
         matches!(rule.state, RuleState::Observed | RuleState::Impossible) && !is_monitor(rule)
