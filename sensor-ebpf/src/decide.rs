@@ -9,8 +9,9 @@ use treeline_abi::{
 };
 
 use crate::{
+    content,
     kernel::{GO_ON, STOP, inode, masked, offset, read, repeat},
-    maps::{ACCEPTS, ACTIVE, ALIASES, IMAGES, LISTS, RULES, TABLES},
+    maps::{ACCEPTS, ACTIVE, ALIASES, HOLDS, IMAGES, LISTS, RULES, TABLES},
     scratch::{Found, Listed, Scratch, Sets},
     tasks,
     walk::{self, Active},
@@ -408,7 +409,7 @@ unsafe extern "C" fn treeline_subject_sets(scratch: *mut Scratch, slot: u32, lab
         return 0;
     }
     let file: u64 = read(mm + offset!(mm_exe_file));
-    let content = sets_by_content(scratch, read(file + offset!(file_inode)));
+    let content = sets_by_content(scratch, read(file + offset!(file_inode)), slot);
     walk::walk_subject(scratch, read(file + offset!(file_path) + offset!(path_dentry)), table, slot);
     if !scratch.subject.resolved() {
         return content;
@@ -428,12 +429,20 @@ pub(crate) fn walked_sets(scratch: &mut Scratch, table: &'static Table, slot: u3
 /// The exception sets that an executable's content belongs to, when it is known. A function of its own to keep its
 /// locals off the stack of the walk.
 #[inline(never)]
-fn sets_by_content(scratch: &mut Scratch, address: u64) -> u64 {
+fn sets_by_content(scratch: &mut Scratch, address: u64, slot: u32) -> u64 {
     scratch.key = inode(address).key;
     // As in `judge_alias`.
     let key = scratch.key;
     // SAFETY: the value stays in place while the program runs (RCU).
-    unsafe { IMAGES.get(&key) }.map_or(0, |image| image.exceptions)
+    let Some(content) = (unsafe { IMAGES.get(&key) }) else {
+        return 0;
+    };
+    // Where contents have to be known, one that was only seen once gives nothing.
+    let holds = HOLDS.get(slot & (SLOTS - 1)).is_some_and(|hold| hold.rule != 0);
+    if holds && !content::is_valid(content, address, &key) {
+        return 0;
+    }
+    content::rules(content, slot).exceptions
 }
 
 /// One pass over the subject's accepting positions; what it finds is in `Scratch::sets`.
@@ -455,32 +464,6 @@ extern "C" fn add_set(_round: u64, pass: *mut SubjectPass) -> u64 {
         Next::Word => scratch.sets.word = word as u64 + 1,
     }
     GO_ON
-}
-
-/// Judges the executable whose identity is in `Scratch::key` by its content, when that is known. The result is packed,
-/// see [`judge`].
-#[inline(never)]
-pub(crate) fn judge_content(
-    scratch: &mut Scratch,
-    table: &'static Table,
-    slot: u32,
-    label_flags: u32,
-) -> u64 {
-    // SAFETY: the value stays in place while the program runs (RCU).
-    let Some(image) = (unsafe { IMAGES.get(&scratch.key) }) else {
-        return 0;
-    };
-    let index = image.exec_rule;
-    if index == 0 {
-        return 0;
-    }
-    let Some(rule) = RULES.get(slot * RULES_MAX + ((index - 1) & (RULES_MAX - 1))) else {
-        return 0;
-    };
-    if rule.exceptions != 0 && rule.exceptions & subject_sets(scratch, table, slot, label_flags) != 0 {
-        return 0;
-    }
-    Decision::of(index, rule.enforce).pack()
 }
 
 /// Keeps the accepting positions of patterns for these operations.

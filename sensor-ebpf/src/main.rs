@@ -10,6 +10,7 @@
 mod address;
 mod ancestors;
 mod cgroup;
+mod content;
 mod decide;
 mod emit;
 mod kernel;

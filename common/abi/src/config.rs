@@ -194,6 +194,8 @@ offsets! {
     prog_aux = "optional" "bpf_prog:aux",
     /// Id of a program.
     prog_aux_id = "optional" "bpf_prog_aux:id",
+    /// How many have the file open for writing; below 0 while it is executed.
+    inode_writecount = "required" "inode:i_writecount.counter",
     /// System call number at its exit (x86-64).
     regs_nr = "required" "pt_regs:orig_ax",
     /// First argument (x86-64).

@@ -380,7 +380,7 @@ pub struct FileKey {
     pub ctime_ns: u64,
 }
 
-/// Value of the `IMAGES` table: what a file's known content means to the policy in force.
+/// What a file's known content means to one policy; part of [`crate::content::Content`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ImageRules {

@@ -3,6 +3,7 @@
 mod ancestors;
 mod connect;
 mod exceptions;
+mod hold;
 mod layout;
 mod lists;
 mod pattern;
@@ -77,6 +78,8 @@ pub fn compile(
     table.unresolved_rule =
         policy.rules.iter().position(decides_unresolved).map_or(0, |index| index as u32 + 1);
     table.enforcing = u32::from(policy.rules.iter().any(|rule| rule.mode == Mode::Enforce));
+    let rules: Vec<_> =
+        policy.rules.iter().enumerate().map(|(index, rule)| kernel_rule(index, rule, &sets)).collect();
     Ok(Tables {
         slot: target.slot,
         table,
@@ -87,7 +90,8 @@ pub fn compile(
         ancestors,
         edges,
         lists,
-        rules: policy.rules.iter().enumerate().map(|(index, rule)| kernel_rule(index, rule, &sets)).collect(),
+        hold: hold::hold(policy, &rules),
+        rules,
         prefixes4: prefixes.v4,
         prefixes6: prefixes.v6,
         abstracts,

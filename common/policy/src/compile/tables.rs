@@ -1,6 +1,7 @@
 //! The tables of one policy generation, as plain data.
 
 use treeline_abi::{
+    content::Hold,
     network::{AbstractRule, Prefix4, Prefix6, PrefixRules},
     paths::{self, Accept, AncestorKey, Device, DeviceKey, Edge, EdgeKey, ImageRules, NO_RULE, Name, Wild},
 };
@@ -39,6 +40,8 @@ pub struct Tables {
     pub abstracts: Vec<AbstractRule>,
     /// What rules and exceptions by SHA-256 say. Ask [`Tables::image_rules`] when a file's content becomes known.
     pub hashes: Vec<HashRules>,
+    /// What refuses a file whose content is not known.
+    pub hold: Hold,
     /// What the agent says about each rule, by rule index.
     pub info: Vec<RuleInfo>,
     /// What `~/` stood for.
