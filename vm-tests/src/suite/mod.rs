@@ -4,6 +4,7 @@ mod adopt;
 pub(crate) mod attach;
 mod boot;
 pub(crate) mod cases;
+mod contents;
 mod control;
 mod cost;
 mod daemon;
@@ -35,7 +36,7 @@ pub(crate) struct Group {
 }
 
 /// Groups that run in every attach mode. The others know none: once for each kernel is enough.
-const OF_EVERY_MODE: &[&str] = &["enforce", "monitor", "adopt", "matrix", "selfguard", "pins"];
+const OF_EVERY_MODE: &[&str] = &["enforce", "monitor", "adopt", "contents", "matrix", "selfguard", "pins"];
 
 impl Group {
     /// Whether it runs in a guest for this attach mode.
@@ -51,6 +52,7 @@ pub(crate) const GROUPS: &[Group] = &[
     guard::ENFORCE,
     guard::MONITOR,
     adopt::GROUP,
+    contents::GROUP,
     matrix::GROUP,
     parity::GROUP,
     selfguard::GROUP,
