@@ -20,6 +20,7 @@ use treeline_abi::{
     Kind, Label, LabelFlags, Offsets,
     adopt::{CONNECTIONS_MAX, Connection, Ends, JobKey, Note, PORT},
     record::Link,
+    subject::Lineage,
 };
 
 use crate::{
@@ -123,7 +124,7 @@ fn record(adopted: &Adopted) -> u32 {
 /// Puts the label of a session on a task that has none. False when there is no memory for it.
 #[inline(always)]
 fn label(task: *mut task_struct, session: u64) -> bool {
-    let label = Label { session, ..Label::default() };
+    let label = Label { session, lineage: Lineage::UNKNOWN, ..Label::default() };
     match tasks::inherit(task, &label) {
         Some(label) => {
             label.flags |= LabelFlags::ADOPTED;
@@ -455,7 +456,8 @@ fn created_by_noted(parent: *mut task_struct, child: *mut task_struct) {
     if who.pid != who.tid {
         return;
     }
-    if !tasks::bestow(child, &Label { session: note.session, ..Label::default() }) {
+    if !tasks::bestow(child, &Label { session: note.session, lineage: Lineage::UNKNOWN, ..Label::default() })
+    {
         emit::failed(Kind::Adopt);
         return;
     }

@@ -10,8 +10,9 @@ use treeline_abi::{
 };
 
 use crate::{
+    content,
     kernel::{GO_ON, STOP, inode, masked, offset, read, repeat},
-    maps::{ACCEPTS, ACTIVE, ALIASES, IMAGES, LISTS, RULES, TABLES},
+    maps::{ACCEPTS, ACTIVE, ALIASES, HOLDS, IMAGES, LISTS, RULES, TABLES},
     scratch::{Found, Listed, Scratch},
     tasks,
     walk::{self, Active},
@@ -411,7 +412,7 @@ unsafe extern "C" fn treeline_subject_sets(scratch: *mut Scratch, slot: u32, lab
         forget_content(scratch);
     } else {
         let file: u64 = read(mm + offset!(mm_exe_file));
-        take_content(scratch, read(file + offset!(file_inode)));
+        take_content(scratch, read(file + offset!(file_inode)), slot);
         walk::walk_subject(scratch, read(file + offset!(file_path) + offset!(path_dentry)), table, slot);
         if scratch.subject.resolved() {
             resolved = by_path(scratch, table, slot);
@@ -452,17 +453,24 @@ pub(crate) fn weigh_subject(
 /// Finds what an executable's content means, when it is known; the result is in `Scratch::content`. A function of its
 /// own to keep its locals off the stack of the walk.
 #[inline(never)]
-pub(crate) fn take_content(scratch: &mut Scratch, address: u64) -> u32 {
+pub(crate) fn take_content(scratch: &mut Scratch, address: u64, slot: u32) -> u32 {
     scratch.key = inode(address).key;
     forget_content(scratch);
     // As in `judge_alias`.
     let key = scratch.key;
     // SAFETY: the value stays in place while the program runs (RCU).
-    if let Some(image) = unsafe { IMAGES.get(&key) } {
-        scratch.content.fingerprint = image.subject.fingerprint;
-        scratch.content.sets = image.subject.sets;
-        scratch.content.lineage = image.subject.lineage;
+    let Some(content) = (unsafe { IMAGES.get(&key) }) else {
+        return 0;
+    };
+    // Where contents have to be known, one that was only seen once gives nothing.
+    let holds = HOLDS.get(slot & (SLOTS - 1)).is_some_and(|hold| hold.rule != 0);
+    if holds && !content::is_valid(content, address, &key) {
+        return 0;
     }
+    let image = content::rules(content, slot);
+    scratch.content.fingerprint = image.subject.fingerprint;
+    scratch.content.sets = image.subject.sets;
+    scratch.content.lineage = image.subject.lineage;
     0
 }
 
@@ -495,35 +503,6 @@ extern "C" fn add_set(_round: u64, pass: *mut SubjectPass) -> u64 {
         Next::Word => scratch.sets.word = word as u64 + 1,
     }
     GO_ON
-}
-
-/// Judges the executable whose identity is in `Scratch::key` by its content, when that is known. The result is packed,
-/// see [`judge`].
-#[inline(never)]
-pub(crate) fn judge_content(
-    scratch: &mut Scratch,
-    table: &'static Table,
-    slot: u32,
-    label_flags: u32,
-) -> u64 {
-    // SAFETY: the value stays in place while the program runs (RCU).
-    let Some(image) = (unsafe { IMAGES.get(&scratch.key) }) else {
-        return 0;
-    };
-    let index = image.exec_rule;
-    if index == 0 {
-        return 0;
-    }
-    let Some(rule) = RULES.get(slot * RULES_MAX + ((index - 1) & (RULES_MAX - 1))) else {
-        return 0;
-    };
-    if rule.exceptions | rule.only != 0 {
-        subject_sets(scratch, table, slot, label_flags);
-        if !rule.holds_for(&scratch.holds) {
-            return 0;
-        }
-    }
-    Decision::of(index, rule.enforce).pack()
 }
 
 /// Keeps the accepting positions of patterns for these operations.

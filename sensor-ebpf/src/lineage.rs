@@ -14,7 +14,7 @@ pub(crate) fn executed(scratch: &mut Scratch, label: &mut Label, node: u64, dent
     if active.table.subjects.lineages == 0 {
         return;
     }
-    decide::take_content(scratch, node);
+    decide::take_content(scratch, node, active.slot);
     scratch.object = dentry;
     tasks::take_lineage(scratch);
     // SAFETY: a valid reference, used by nobody else meanwhile.

@@ -11,6 +11,7 @@ mod address;
 mod adopt;
 mod ancestors;
 mod cgroup;
+mod content;
 mod decide;
 mod emit;
 mod kernel;

@@ -7,12 +7,13 @@ use aya_ebpf::{
 use treeline_abi::{
     Kind, Loss,
     adopt::{CONNECTIONS_MAX, Connection, Ends, JOBS_MAX, JobKey, NOTES_MAX, Note},
+    content::{Content, Hold, IMAGES_MAX, WRITERS_MAX},
     label::{TaskKey, WAITING_MAX, Waiting},
     network::{ABSTRACTS_MAX, AbstractRule, PREFIXES_MAX, Prefix4, Prefix6, PrefixRules},
     paths::{
         ALIASES_MAX, ANCESTORS_MAX, Accept, AliasKey, AliasRules, AncestorKey, DEVICES_MAX, Device,
-        DeviceKey, EDGES_MAX, Edge, EdgeKey, FileKey, ImageRules, LISTS_MAX, NAMES_MAX, Name, RULES_MAX,
-        Rule, SLOTS, Table, WILD_MAX, WORDS, WildWords,
+        DeviceKey, EDGES_MAX, Edge, EdgeKey, FileKey, LISTS_MAX, NAMES_MAX, Name, RULES_MAX, Rule, SLOTS,
+        Table, WILD_MAX, WORDS, WildWords,
     },
     sensor::{OBJECTS_MAX, ObjectKey, PROCESSES_MAX},
 };
@@ -88,9 +89,21 @@ pub(crate) static ACCEPTS: Array<Accept> = Array::with_max_entries(WORDS as u32 
 #[map]
 pub(crate) static RULES: Array<Rule> = Array::with_max_entries(RULES_MAX * SLOTS, 0);
 
-/// Files whose content is known to matter to the policy. The agent adds and removes entries as hashes become known.
+/// Files whose content is known. The agent adds and removes entries.
 #[map]
-pub(crate) static IMAGES: HashMap<FileKey, ImageRules> = HashMap::with_max_entries(16_384, 0);
+pub(crate) static IMAGES: HashMap<FileKey, Content> = HashMap::with_max_entries(IMAGES_MAX, 0);
+
+/// What refuses files whose content is not known, by slot.
+#[map]
+pub(crate) static HOLDS: Array<Hold> = Array::with_max_entries(SLOTS, 0);
+
+/// How often files were opened for writing, where only that tells that they may have changed.
+#[map]
+pub(crate) static WRITERS: Array<u64> = Array::with_max_entries(WRITERS_MAX, 0);
+
+/// Files of unknown content that were mapped and of which the agent was told: once each, until it is forgotten.
+#[map]
+pub(crate) static WANTED: LruHashMap<FileKey, u32> = LruHashMap::with_max_entries(4096, 0);
 
 /// Protected files with several names, by identity.
 #[map]

@@ -13,6 +13,7 @@ use treeline_abi::{
 };
 
 use crate::{
+    content::Asked,
     kernel::{add, masked},
     maps::SCRATCH,
 };
@@ -153,6 +154,8 @@ pub(crate) struct Scratch {
     pub(crate) key: FileKey,
     pub(crate) alias: AliasKey,
     pub(crate) environment: Environment,
+    /// What is asked of a file's content, and the answer.
+    pub(crate) asked: Asked,
     /// The dentry that is handed to a global function, whose arguments are plain numbers: what the verifier knows as
     /// a pointer is one no more when it comes back from here.
     pub(crate) object: u64,

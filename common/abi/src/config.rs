@@ -216,6 +216,8 @@ offsets! {
     sock_dport = "optional" "sock_common:skc_dport",
     /// Its own port, network byte order; unlike `skc_num` it is still there when the socket is closed.
     sock_sport = "optional" "inet_sock:inet_sport",
+    /// How many have the file open for writing; below 0 while it is executed.
+    inode_writecount = "required" "inode:i_writecount.counter",
     /// System call number at its exit (x86-64).
     regs_nr = "required" "pt_regs:orig_ax",
     /// First argument (x86-64).

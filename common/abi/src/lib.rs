@@ -8,6 +8,7 @@
 
 pub mod adopt;
 pub mod config;
+pub mod content;
 pub mod environment;
 pub mod label;
 pub mod name;

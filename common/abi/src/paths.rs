@@ -369,8 +369,7 @@ impl Rule {
     #[inline(always)]
     #[must_use]
     pub fn holds_for(&self, sets: &Facts) -> bool {
-        let asked = (self.only == 0) | (self.only & sets.possible != 0);
-        asked & (self.exceptions & sets.sure == 0)
+        sets.fall_under(self.only, self.exceptions)
     }
 
     /// Bit of [`Rule::operations`]: a connect rule that names addresses.
@@ -395,7 +394,7 @@ pub struct FileKey {
     pub ctime_ns: u64,
 }
 
-/// Value of the `IMAGES` table: what a file's known content means to the policy in force.
+/// What a file's known content means to one policy; part of [`crate::content::Content`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ImageRules {

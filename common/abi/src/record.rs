@@ -220,6 +220,8 @@ impl Flags {
     pub const DIRECTORY: u32 = 1 << 11;
     /// The object is a symbolic link being made; part 2 is its target.
     pub const SYMLINK: u32 = 1 << 12;
+    /// Nobody knows the object's content; see [`crate::content`].
+    pub const CONTENT_UNKNOWN: u32 = 1 << 13;
 }
 
 /// The fixed head of every record. Fields that a kind does not use are 0.

@@ -36,6 +36,15 @@ pub struct Facts {
 impl Facts {
     /// Nothing is known of anything.
     pub const UNKNOWN: Self = Self { sure: 0, possible: u64::MAX };
+
+    /// Whether a rule that is only for some subject sets (0: for everybody), and that others lift, holds for a subject
+    /// in these sets.
+    #[inline(always)]
+    #[must_use]
+    pub fn fall_under(&self, only: u64, exceptions: u64) -> bool {
+        let asked = (only == 0) | (only & self.possible != 0);
+        asked & (exceptions & self.sure == 0)
+    }
 }
 
 /// What a task's label knows of its lineage.

@@ -35,6 +35,9 @@ pub struct FileRef {
     /// The object has no name (memfd, `O_TMPFILE`, deleted).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unlinked: bool,
+    /// Nobody knew its content when a rule by SHA-256 asked for it: such a file is not executed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub content_unknown: bool,
 }
 
 /// Flags of open(2), as the kernel has them.

@@ -80,14 +80,15 @@ fn process() -> impl Strategy<Value = Arc<Process>> {
 }
 
 fn file() -> impl Strategy<Value = FileRef> {
-    (path(), option::of(id()), any::<(Option<u32>, bool, bool, bool)>()).prop_map(
-        |(path, id, (mode, as_named, unresolved, unlinked))| FileRef {
+    (path(), option::of(id()), any::<(Option<u32>, bool, bool, bool, bool)>()).prop_map(
+        |(path, id, (mode, as_named, unresolved, unlinked, content_unknown))| FileRef {
             path,
             id,
             mode,
             as_named,
             unresolved,
             unlinked,
+            content_unknown,
         },
     )
 }

@@ -5,6 +5,7 @@ use treeline_abi::{Kind, paths::Operation};
 
 use super::{answer, scratch_or_refuse};
 use crate::{
+    content,
     decide::{self, Decision},
     emit,
     kernel::{inode, offset, read},
@@ -34,12 +35,15 @@ pub(crate) fn bprm_check_security(ctx: LsmContext) -> i32 {
     let (next_device, next_inode) = (executable.key.device, executable.key.inode);
     if let Some(active) = decide::active() {
         scratch.key = executable.key;
-        let packed = decide::judge_content(scratch, active.table, active.slot, label.flags);
+        scratch.asked.strict = 1;
+        let node = read(file + offset!(file_inode));
+        let packed = content::judge(scratch, active.table, active.slot, label.flags, node);
         decision = decision.or(Decision::unpack(scratch, packed, active.table.generation));
     }
     if !decision.is_allow() {
         emit::decided(&mut scratch.header, decision);
         emit::object(&mut scratch.header, &executable);
+        scratch.header.flags |= scratch.asked.unknown * scratch.asked.refused;
         scratch.header.result = answer(decision);
         let position = emit::append_walked(scratch, 0, 0);
         emit::send(scratch, Kind::ExecDenied, position);

@@ -8,7 +8,7 @@ use treeline_abi::{Kind, Label, LabelFlags, Offsets, paths::Operation, record::F
 
 use super::{REFUSED, answer, scratch_or_refuse, tamper};
 use crate::{
-    adopt,
+    adopt, content,
     decide::{self, Decision},
     emit,
     kernel::{inode, offset, read},
@@ -39,6 +39,9 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
     if mode & FMODE_WRITE != 0 && tamper::refuses_to_write(file, label.session) != 0 {
         label.flags |= LabelFlags::OPEN_REPORTED;
         return REFUSED;
+    }
+    if mode & FMODE_WRITE != 0 {
+        content::note_writer(file);
     }
     let scratch = match scratch_or_refuse(Kind::Open, label) {
         Ok(scratch) => scratch,

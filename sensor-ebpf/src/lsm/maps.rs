@@ -6,6 +6,7 @@ use treeline_abi::{Kind, paths::Operation};
 
 use super::{answer, files, scratch_or_refuse};
 use crate::{
+    content,
     decide::{self, Decision},
     emit,
     kernel::{inode, offset, read},
@@ -80,13 +81,20 @@ fn on_mapping(file: u64, protection: u64) -> i32 {
     };
     emit::begin(scratch, Kind::Map, label.session, &subject());
     let mut decision = decide::judge_dentry(scratch, files::dentry_of(file), 1 << Operation::EXEC, label);
+    // A program that the dynamic loader was told to run is code that nobody has executed; its libraries have mostly been
+    // mapped before, by others.
+    scratch.asked.strict = content::runs_a_loader(scratch);
     let mapped = inode(node);
     scratch.key = mapped.key;
-    let packed = decide::judge_content(scratch, active.table, active.slot, label.flags);
+    let packed = content::judge(scratch, active.table, active.slot, label.flags, node);
     decision = decision.or(Decision::unpack(scratch, packed, active.table.generation));
-    if !decision.is_allow() {
+    // The search for exceptions may have used it for the subject.
+    scratch.key = mapped.key;
+    if !decision.is_allow() || scratch.asked.unknown != 0 && content::is_news(scratch) {
         emit::decided(&mut scratch.header, decision);
         emit::object(&mut scratch.header, &mapped);
+        let is_about_that = scratch.asked.refused | decision.is_allow() as u32;
+        scratch.header.flags |= scratch.asked.unknown * is_about_that;
         scratch.header.result = answer(decision);
         let position = emit::append_walked(scratch, 0, 0);
         emit::send(scratch, Kind::Map, position);

@@ -120,7 +120,7 @@ impl ProcFs {
 }
 
 /// A descriptor that names a file and cannot read it yet.
-pub(super) fn hold(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+pub(crate) fn hold(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(openat(CWD, path.as_os_str().as_bytes(), OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty())?)
 }
 

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
 
 use nix::sys::{
@@ -25,6 +26,14 @@ pub(crate) const LOADS: &[(&str, u32)] = &[
     ("connect tcp", 300),
     ("connect unix", 600),
 ];
+
+/// Loops about files that nobody has executed before: small ones and large ones. Each runs a copy that was made before.
+pub(crate) const EXEC_LOADS: &[(&str, u32)] = &[("fork+exec", 60), (FIRST_SMALL, 40), (FIRST_LARGE, 2)];
+const FIRST_SMALL: &str = "fork+exec, first of a file";
+const FIRST_LARGE: &str = "fork+exec, first of 32 MiB";
+const LARGE_LEN: u64 = 32 << 20;
+
+const BUSYBOX: &str = "/usr/bin/busybox";
 
 /// Files of the loop that opens another one each time.
 const FILE_COUNT: u32 = 500;
@@ -59,7 +68,7 @@ fn measure(name: &str, login: Option<&str>) -> io::Result<Cost> {
     if let Some(login) = login {
         fs::write("/proc/self/loginuid", login)?;
     }
-    let known = LOADS.iter().find(|(known, _)| *known == name);
+    let known = LOADS.iter().chain(EXEC_LOADS).find(|(known, _)| *known == name);
     let (_, count) = known.ok_or_else(|| io::Error::other("there is no such loop"))?;
     let directory = format!("{WORK}/load");
     fs::create_dir_all(&directory)?;
@@ -73,7 +82,15 @@ fn measure(name: &str, login: Option<&str>) -> io::Result<Cost> {
             timed(*count, |index| File::open(format!("{directory}/{}", index % FILE_COUNT)).map(drop))
         }
         "create+unlink" => timed(*count, |_| File::create(&fresh).and_then(|_| fs::remove_file(&fresh))),
-        "fork+exec" => timed(*count, |_| exec()),
+        "fork+exec" => timed(*count, |_| exec(BUSYBOX)),
+        FIRST_SMALL | FIRST_LARGE => {
+            let len = if name == FIRST_LARGE { LARGE_LEN } else { 0 };
+            let copies = copies(&directory, *count + count / WARM_UP_SHARE, len)?;
+            // As old as most files are that are executed.
+            std::thread::sleep(std::time::Duration::from_secs(1));
+            let mut copies = copies.iter();
+            timed(*count, |_| exec(copies.next().map_or(BUSYBOX, String::as_str)))
+        }
         "connect tcp" => timed(*count, |_| TcpStream::connect((ALLOWED_ADDRESS, PORT)).map(drop)),
         "connect unix" => timed(*count, |_| UnixStream::connect(ALLOWED_SOCKET).map(drop)),
         _ => timed(*count, |_| fs::symlink_metadata("/").map(drop)),
@@ -81,9 +98,23 @@ fn measure(name: &str, login: Option<&str>) -> io::Result<Cost> {
 }
 
 /// The smallest program that there is: one that is static and ends at once.
-fn exec() -> io::Result<()> {
-    let status = Command::new("/usr/bin/busybox").arg("true").stdin(Stdio::null()).status()?;
+fn exec(program: &str) -> io::Result<()> {
+    let status = Command::new(program).arg0("busybox").arg("true").stdin(Stdio::null()).status()?;
     if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
+}
+
+/// Programs that differ in nothing but their identity, of at least this length.
+fn copies(directory: &str, count: u32, len: u64) -> io::Result<Vec<String>> {
+    let copy = |index| {
+        let path = format!("{directory}/program-{}-{index}", std::process::id());
+        fs::copy(BUSYBOX, &path)?;
+        let file = File::options().write(true).open(&path)?;
+        if len > file.metadata()?.len() {
+            file.set_len(len)?;
+        }
+        Ok(path)
+    };
+    (0..count).map(copy).collect()
 }
 
 fn timed(count: u32, mut operation: impl FnMut(u32) -> io::Result<()>) -> io::Result<Cost> {

@@ -16,10 +16,11 @@ use serde::Serialize;
 
 use super::daemon::Daemon;
 use super::{Group, attach::Attach, stage};
-use crate::act::load::{Cost, LOADS};
+use crate::act::load::{Cost, EXEC_LOADS, LOADS};
 use crate::guest::group::Report;
 
 const MEASURED: &str = "measured";
+const HELD: &str = "measured-while-execs-are-held";
 const AUDITED: &str = "measured-beside-audit";
 /// What ships: its rules are those that users have.
 pub(super) const POLICY: &str = include_str!("../../../policies/baseline.yaml");
@@ -29,7 +30,7 @@ const AUDITD: &str = "/usr/sbin/auditd";
 const AUDITCTL: &str = "/usr/sbin/auditctl";
 pub(super) const GROUP: Group = Group {
     name: "cost",
-    cases: || vec![MEASURED.to_owned(), AUDITED.to_owned()],
+    cases: || vec![MEASURED.to_owned(), HELD.to_owned(), AUDITED.to_owned()],
     run,
     needs_sensor: true,
     timeout_s: 1800,
@@ -44,7 +45,14 @@ enum Beside {
     SensorInside,
     AuditOutside,
     AuditInside,
+    /// With a rule by SHA-256 in `enforce` while a session lives.
+    HoldOutside,
+    HoldInside,
 }
+
+/// A rule by content; it is that of no file here.
+const BY_CONTENT: &str = "version: 1\nname: contents\nrules:\n  - id: content\n    kind: exec\n    reason: r\n    sha256: \
+    [5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef]\n";
 
 #[derive(Serialize)]
 struct Measured {
@@ -58,6 +66,7 @@ fn run(report: &Report) -> Result<()> {
     stage::prepare()?;
     stage::listen()?;
     report.case(MEASURED, with_sensor(report));
+    report.case(HELD, with_hold(report));
     if Path::new(AUDITD).is_file() {
         report.case(AUDITED, with_audit(report));
     } else {
@@ -67,11 +76,27 @@ fn run(report: &Report) -> Result<()> {
 }
 
 fn with_sensor(report: &Report) -> Result<()> {
-    measure(report, Beside::Nothing, &[stage::ACT, "act", "load"], &[])?;
+    measure(report, Beside::Nothing, LOADS, &[])?;
     let daemon = Daemon::start("cost", POLICY, Attach::Lsm)?;
     let inside = daemon.verb(&["run", "--", stage::ACT, "act", "load"]);
-    measure(report, Beside::SensorOutside, &[stage::ACT, "act", "load"], &[])?;
-    measure_with(report, Beside::SensorInside, &inside, &[])?;
+    measure(report, Beside::SensorOutside, LOADS, &[])?;
+    measure_with(report, Beside::SensorInside, &inside, LOADS, &[])?;
+    daemon.stop()
+}
+
+/// Execs with and without a rule by content, each loop with files of its own.
+fn with_hold(report: &Report) -> Result<()> {
+    measure(report, Beside::Nothing, EXEC_LOADS, &[])?;
+    let daemon = Daemon::start("hold", BY_CONTENT, Attach::Lsm)?;
+    let mut session =
+        daemon.verb(&["run", "--", "/usr/bin/sleep", "3000"]).spawn().context("starting a session")?;
+    thread::sleep(Duration::from_secs(2));
+    let inside = daemon.verb(&["run", "--", stage::ACT, "act", "load"]);
+    let result = measure(report, Beside::HoldOutside, EXEC_LOADS, &[])
+        .and_then(|()| measure_with(report, Beside::HoldInside, &inside, EXEC_LOADS, &[]));
+    session.kill().context("ending the session")?;
+    session.wait().context("waiting for the session")?;
+    result?;
     daemon.stop()
 }
 
@@ -87,8 +112,8 @@ fn with_audit(report: &Report) -> Result<()> {
         .context("starting auditd")?;
     thread::sleep(Duration::from_secs(1));
     let result = rules().and_then(|()| {
-        measure(report, Beside::AuditOutside, &[stage::ACT, "act", "load"], &[])?;
-        measure(report, Beside::AuditInside, &[stage::ACT, "act", "load"], &[LOGIN])
+        measure(report, Beside::AuditOutside, LOADS, &[])?;
+        measure(report, Beside::AuditInside, LOADS, &[LOGIN])
     });
     let _ = auditctl(&["-D"]);
     let _ = auditctl(&["-e", "0"]);
@@ -129,16 +154,24 @@ fn auditctl(words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn measure(report: &Report, beside: Beside, command: &[&str], more: &[&str]) -> Result<()> {
-    let (program, arguments) = command.split_first().context("a command has a program")?;
-    let mut command = Command::new(program);
-    command.args(arguments);
-    measure_with(report, beside, &command, more)
+fn measure(report: &Report, beside: Beside, loads: &[Load], more: &[&str]) -> Result<()> {
+    let mut command = Command::new(stage::ACT);
+    command.args(["act", "load"]);
+    measure_with(report, beside, &command, loads, more)
 }
 
-/// Runs every loop by `command`, to which the loop's name and `more` are added.
-fn measure_with(report: &Report, beside: Beside, command: &Command, more: &[&str]) -> Result<()> {
-    for (load, _) in LOADS {
+/// A loop and how often it runs.
+type Load = (&'static str, u32);
+
+/// Runs these loops by `command`, to which the loop's name and `more` are added.
+fn measure_with(
+    report: &Report,
+    beside: Beside,
+    command: &Command,
+    loads: &[Load],
+    more: &[&str],
+) -> Result<()> {
+    for (load, _) in loads {
         let mut own = Command::new(command.get_program());
         own.args(command.get_args()).arg(load).args(more);
         own.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));

@@ -5,6 +5,7 @@ mod adoption;
 pub(crate) mod attach;
 mod boot;
 pub(crate) mod cases;
+mod contents;
 mod control;
 mod cost;
 mod daemon;
@@ -40,7 +41,8 @@ pub(crate) struct Group {
 const OF_JUDGING_MODES: &[&str] = &["adoption"];
 
 /// Groups that run in every attach mode. The others know none: once for each kernel is enough.
-const OF_EVERY_MODE: &[&str] = &["enforce", "monitor", "adopt", "lineage", "matrix", "selfguard", "pins"];
+const OF_EVERY_MODE: &[&str] =
+    &["enforce", "monitor", "adopt", "lineage", "contents", "matrix", "selfguard", "pins"];
 
 impl Group {
     /// Whether it runs in a guest for this attach mode.
@@ -59,6 +61,7 @@ pub(crate) const GROUPS: &[Group] = &[
     adopt::GROUP,
     lineage::GROUP,
     adoption::GROUP,
+    contents::GROUP,
     matrix::GROUP,
     parity::GROUP,
     selfguard::GROUP,

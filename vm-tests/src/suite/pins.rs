@@ -85,7 +85,7 @@ fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Res
     let daemon = start(attach)?;
     report.case(ADOPTED, is_denied("adopted"));
     report.case(STOPPED, daemon.stop().and_then(|()| without_a_daemon("stopped", attach)));
-    disguise(NAME)?;
+    disguise()?;
     let daemon = start(attach)?;
     report.case(REPLACED, is_denied("replaced"));
     report.case(REMOVED, is_one_set());
@@ -128,20 +128,16 @@ fn is_denied(step: &str) -> Result<()> {
 }
 
 fn sets() -> Vec<String> {
-    sets_of(NAME)
-}
-
-fn sets_of(name: &str) -> Vec<String> {
-    let entries = fs::read_dir(daemon::pins(name)).into_iter().flatten().flatten();
+    let entries = fs::read_dir(daemon::pins(NAME)).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// Makes the pins look like those of another build, by the fingerprint in their name.
-pub(super) fn disguise(name: &str) -> Result<()> {
-    let sets = sets_of(name);
+fn disguise() -> Result<()> {
+    let sets = sets();
     let [set] = sets.as_slice() else { bail!("{} sets of pins, expected one", sets.len()) };
     let (_, labels) = set.split_once('-').context("a set is named after its fingerprint and labels")?;
-    let root = daemon::pins(name);
+    let root = daemon::pins(NAME);
     fs::rename(format!("{root}/{set}"), format!("{root}/0123456789abcdef-{labels}"))
         .context("renaming the pins")
 }

@@ -154,8 +154,39 @@ impl Display for Costs {
             }
             writeln!(f)?;
         }
+        self.fmt_held(f)?;
         for missing in &self.missing {
             writeln!(f, "not measured: {missing}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The same while execs are held for a rule by content.
+const HELD: [(&str, &str); 2] = [("hold_outside", "outside"), ("hold_inside", "inside")];
+
+impl Costs {
+    /// What waits for the sensor is measured by all that was done until then, by anybody.
+    fn fmt_held(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let is_held = |by: &BTreeMap<String, Cost>| HELD.iter().any(|(key, _)| by.contains_key(*key));
+        let held: Vec<_> = self.loads.iter().filter(|(_, by)| is_held(by)).collect();
+        if held.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "While a rule by SHA-256 is in `enforce` and a session lives: by anybody, until it was done"
+        )?;
+        for (load, by) in held {
+            let Some(alone) = by.get("nothing") else { continue };
+            write!(f, "{load:<26} {:>10.0}", alone.total)?;
+            for (key, title) in HELD {
+                if let Some(cost) = by.get(key) {
+                    let (more, ratio) = (cost.total - alone.total, cost.total / alone.total);
+                    write!(f, " {:>22}", format!("{title} {more:+.0} ({ratio:.2}x)"))?;
+                }
+            }
+            writeln!(f)?;
         }
         Ok(())
     }
@@ -186,6 +217,11 @@ mod tests {
         };
         let lines = vec![note("nothing", "open", 1000.0), note("sensor_inside", "open", 1500.0), skipped];
         check(lines.clone(), "+500 (1.50x)");
+        let held = Line::Note {
+            name: GROUP.to_owned(),
+            text: r#"{"beside":"hold_inside","load":"open","wall_ns":1800.0,"own_ns":1.0}"#.to_owned(),
+        };
+        check([lines.clone(), vec![held]].concat(), "inside +900 (2.00x)");
         check(lines, "not measured: cost/measured-beside-audit: no auditd");
         check(vec![], "measured nothing");
     }

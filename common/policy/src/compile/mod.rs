@@ -2,6 +2,7 @@
 
 mod ancestors;
 mod connect;
+mod hold;
 mod layout;
 mod lists;
 mod pattern;
@@ -109,6 +110,8 @@ pub fn compile_after(
     // What cannot be followed must not get away either.
     let refuses = |rule: &Rule| rule.mode == Mode::Enforce || rule.adopts.is_some();
     table.enforcing = u32::from(policy.rules.iter().any(refuses));
+    let rules: Vec<_> =
+        policy.rules.iter().enumerate().map(|(index, rule)| kernel_rule(index, rule, &sets)).collect();
     Ok(Tables {
         slot: target.slot,
         table,
@@ -119,7 +122,8 @@ pub fn compile_after(
         ancestors,
         edges,
         lists,
-        rules: policy.rules.iter().enumerate().map(|(index, rule)| kernel_rule(index, rule, &sets)).collect(),
+        hold: hold::hold(policy, &rules),
+        rules,
         prefixes4: prefixes.v4,
         prefixes6: prefixes.v6,
         abstracts,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use treeline_abi::{
+    content::Hold,
     network::{AbstractRule, Prefix4, Prefix6, PrefixRules},
     paths::{self, Accept, AncestorKey, Device, DeviceKey, Edge, EdgeKey, ImageRules, NO_RULE, Name, Wild},
     subject::{self as label, Facts, Subjects},
@@ -50,6 +51,8 @@ pub struct Tables {
     pub hashes: Vec<HashRules>,
     /// The conditions on lineage with their numbers.
     pub lineage: Vec<(u32, Executable)>,
+    /// What refuses a file whose content is not known.
+    pub hold: Hold,
     /// What the agent says about each rule, by rule index.
     pub info: Vec<RuleInfo>,
     /// What `~/` stood for.

@@ -99,7 +99,7 @@ impl LinuxBackend {
         let mut records = Vec::new();
         self.rings.drain(&self.decoder, &mut |delivery| records.push(delivery));
         self.later = self.take_refusals();
-        records.retain(|record| !self.repeats_refusal(record));
+        records.retain(|record| !self.repeats_refusal(record) && self.learn_from(record));
         let judged: Vec<Delivery> = records.into_iter().map(|record| self.judge_names(record)).collect();
         let mut all: Vec<Delivery> = refusals.into_iter().chain(judged).collect();
         // A record that could not be read has no time; it stays before its neighbours.

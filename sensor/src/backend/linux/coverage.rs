@@ -116,7 +116,10 @@ fn in_kernel(rule: &Rule, hooks: &[HookStatus]) -> Reach {
         reach.enforced.push(MAPPINGS.to_owned());
     }
     let refused = |hook: &HookStatus| {
-        hook.hook.ends_with("ptrace_access_check") && matches!(hook.state, HookState::Failed { .. })
+        // Another hook on the same function is there for adoption.
+        hook.hook.ends_with("ptrace_access_check")
+            && !hook.hook.starts_with("fexit/")
+            && matches!(hook.state, HookState::Failed { .. })
     };
     if rule.kind == Kind::Trace && hooks.iter().any(refused) {
         reach.unseen = std::mem::take(&mut reach.enforced);
@@ -125,14 +128,21 @@ fn in_kernel(rule: &Rule, hooks: &[HookStatus]) -> Reach {
     if let Kind::Exec { sha256: hashes, .. } = &rule.kind
         && !hashes.is_empty()
     {
-        reach.observed.push("first exec of a file whose hash is not known yet".to_owned());
-        reach.reasons.push("a file's hash is computed when it is first seen; from then on it is refused");
+        reach.unseen.push(FIRST_MAPPINGS.to_owned());
+        reach.reasons.push("a file that is only mapped is read afterwards; from then on it is refused");
     }
     reach
 }
 
 /// What an exec rule covers beside execs.
 const MAPPINGS: &str = "executable mappings";
+
+/// What a rule by content does not cover where it covers mappings.
+const BY_CONTENT: &str = "exec by content";
+const FIRST_MAPPINGS: &str = "first mapping of a file that nobody has executed";
+/// What it does not cover where nothing but the answer decides.
+const MEMORY: &str = "files that are in memory only (memfd)";
+const PRIVATE: &str = "filesystems of a private mount namespace, until they are seen";
 
 /// What a rule by address covers beside connects.
 const DATAGRAMS: &str = "datagrams";
@@ -171,10 +181,20 @@ fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
                 reach.reasons.push("names are seen when the system call returns");
                 &mut reach.observed
             }
-            (Kind::Exec { sha256: hashes, .. }, _) if hashes.is_empty() && anchored => &mut reach.enforced,
-            (Kind::Exec { .. }, _) => {
-                reach.reasons.push("an exec by content is seen, and its hash known, after it happened");
-                &mut reach.observed
+            (Kind::Exec { sha256: hashes, .. }, _) => {
+                if !hashes.is_empty() {
+                    reach.unseen.extend([MEMORY, PRIVATE].map(str::to_owned));
+                    reach.reasons.push("nothing but marks on filesystems holds an exec by content");
+                }
+                if anchored {
+                    &mut reach.enforced
+                } else {
+                    if !hashes.is_empty() {
+                        reach.enforced.push(BY_CONTENT.to_owned());
+                    }
+                    reach.reasons.push("a pattern that holds everywhere would need a mark on every file");
+                    &mut reach.observed
+                }
             }
             (Kind::Trace, name) => {
                 reach.unseen.push(name.to_owned());
@@ -242,9 +262,35 @@ mod tests {
                 "not attached",
             );
         }
-        check("x/ssh", AttachMode::Fallback, "", RuleState::Observed, "only modes");
+        // Here no cgroup program is attached.
+        check("x/ssh", AttachMode::Fallback, "", RuleState::Impossible, "only modes");
         check("x/at-files", AttachMode::Fallback, "", RuleState::Observed, "only modes");
         check("x/ptrace", AttachMode::Fallback, "", RuleState::Impossible, "only modes");
+    }
+
+    #[test]
+    fn what_a_rule_by_content_amounts_to() {
+        let check = |mode, rule: &str, expect: RuleState, enforced: &[&str], unseen: &[&str]| {
+            let text = format!("version: 1\nname: n\nrules: [{{id: x, kind: exec, {rule}, reason: r}}]\n");
+            let policy = treeline_policy::parse("p", &text).expect("a good policy");
+            let status = &coverage_of(&policy, mode, &[])[0];
+            assert_eq!(
+                (status.state, status.enforced.as_slice()),
+                (expect, &*owned(enforced)),
+                "{mode} {rule}"
+            );
+            assert_eq!(status.unseen, owned(unseen), "{mode} {rule}");
+        };
+        fn owned(words: &[&str]) -> Vec<String> {
+            words.iter().map(|word| (*word).to_owned()).collect()
+        }
+        let hash = format!("sha256: [{}]", "a".repeat(64));
+        let both = format!("paths: [\"**/x\"], {hash}");
+        let (lsm, fallback) = (AttachMode::Lsm, AttachMode::Fallback);
+        check(lsm, "paths: [/x]", RuleState::Enforced, &["exec", MAPPINGS], &[]);
+        check(lsm, &hash, RuleState::Partly, &["exec", MAPPINGS], &[FIRST_MAPPINGS]);
+        check(fallback, &hash, RuleState::Partly, &["exec"], &[MEMORY, PRIVATE, MAPPINGS]);
+        check(fallback, &both, RuleState::Partly, &[BY_CONTENT], &[MEMORY, PRIVATE, MAPPINGS]);
     }
 
     #[test]

@@ -168,6 +168,7 @@ impl Decoder {
             as_named: header.flags & Flags::AS_NAMED != 0,
             unresolved: header.flags & (Flags::UNRESOLVED | Flags::CUT_0) != 0,
             unlinked: header.flags & Flags::UNLINKED != 0,
+            content_unknown: header.flags & Flags::CONTENT_UNKNOWN != 0,
         })
     }
 

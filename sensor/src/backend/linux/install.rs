@@ -37,7 +37,7 @@ impl LinksSearch {
 
 /// What is made ready for a policy while records go on being collected.
 struct Prepared {
-    tables: Tables,
+    tables: Arc<Tables>,
     aliases: Aliases,
     links: LinksSearch,
     placed: Option<Placed>,
@@ -76,9 +76,7 @@ impl LinuxBackend {
         }
         let Prepared { tables, links, .. } = prepared;
         self.in_force = Some(InForce { installable: policy.clone(), policy: shared, tables, links });
-        if let Err(error) = self.refresh_images() {
-            tracing::error!(%error, "the table of files by content could not be filled");
-        }
+        self.end_hold_without_need();
         sys::release_freed_memory();
         Ok(statuses)
     }
@@ -129,7 +127,7 @@ impl LinuxBackend {
             let started = Instant::now();
             let aliases = links::aliases(policy, host, &mounts, tables.slot);
             let links = LinksSearch { ended: Instant::now(), took: started.elapsed() };
-            Ok(Prepared { tables, aliases, links, placed })
+            Ok(Prepared { tables: Arc::new(tables), aliases, links, placed })
         })
     }
 
@@ -145,6 +143,7 @@ impl LinuxBackend {
         self.kernel_tables.add_aliases(&mut self.ebpf, &aliases.files)?;
         let judge =
             self.guard.as_ref().map(|guard| guard.judge(&orders(policy, tables, generation))).transpose()?;
+        self.hold_before_policy(tables)?;
         self.kernel_tables.install(&mut self.ebpf, tables)?;
         // From here on it is in force: nothing may say that it is not.
         if let (Some(guard), Some(judge)) = (&self.guard, judge) {
@@ -174,6 +173,7 @@ impl LinuxBackend {
 
     /// After a policy could not be put in force: marks are again those of the one before, which answers still.
     fn go_back(&mut self) {
+        self.end_hold_without_need();
         let (Some(guard), Some(in_force)) = (self.guard.clone(), &self.in_force) else { return };
         let (policy, host) = (Arc::clone(&in_force.policy), in_force.tables.host.clone());
         if let Err(error) = self.while_collecting(|| guard.place(policy, host)) {

@@ -7,6 +7,8 @@ pub(crate) mod decode;
 mod doctor;
 mod fmod_ret;
 mod guard;
+mod held;
+mod hold;
 mod hooks;
 mod install;
 mod itself;
@@ -49,9 +51,20 @@ pub use self::{
     parity::parity,
 };
 use self::{
-    decode::Decoder, fmod_ret::Modifying, guard::Guard, install::LinksSearch, loaded::Loaded,
-    messages::Messages, mounts::MountTable, offsets::Kernel, pins::Pins, programs::Programs, rings::Rings,
-    tables::KernelTables, track::Beginning,
+    decode::Decoder,
+    fmod_ret::Modifying,
+    guard::Guard,
+    hold::{Contents, Hold},
+    install::LinksSearch,
+    loaded::Loaded,
+    messages::Messages,
+    mounts::MountTable,
+    offsets::Kernel,
+    pins::Pins,
+    programs::Programs,
+    rings::Rings,
+    tables::KernelTables,
+    track::Beginning,
 };
 use super::{
     Backend, BackendError, Capabilities, Delivery, Inherited, Installable, KindCount, ProgramRuns,
@@ -76,18 +89,14 @@ const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the mount table is looked at again.
 const MOUNTS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Contents by identity. Bounded by what was executed in tracked trees; beyond [`KNOWN_MAX`] nothing is added, so that
-/// a rule by SHA-256 then counts only for the files that are in it.
-type Known = Arc<Mutex<HashMap<FileId, ([u8; 32], PathBytes)>>>;
-
-/// Files whose content is remembered; the kernel's table has as many entries.
-const KNOWN_MAX: usize = 16_384;
+/// Contents by identity, for rules by SHA-256.
+type Known = Arc<Mutex<Contents>>;
 
 /// The policy in force and what belongs to it.
 struct InForce {
     installable: Installable,
     policy: Arc<Policy>,
-    tables: Tables,
+    tables: Arc<Tables>,
     links: LinksSearch,
 }
 
@@ -118,8 +127,12 @@ pub struct LinuxBackend {
     /// Refusals that are delivered when the rings have been read once more.
     later: Vec<Delivery>,
     labels: OwnedFd,
-    /// Files whose content is known, for rules by SHA-256. Shared with the guard.
+    /// Files whose content is known, for rules by SHA-256. Shared with the guard and with what holds executions.
     known: Known,
+    /// Holds executions, once a policy has asked for it.
+    hold: Option<Hold>,
+    /// When it was last looked whether tracked processes live, for whom executions are held.
+    holding: Instant,
     /// What the kernel programs log, in builds that have it.
     messages: Messages,
     /// Whether something was delivered since freed memory was last given back, and when that was.
@@ -201,7 +214,8 @@ impl LinuxBackend {
         }
         itself::protect(&mut loaded.ebpf, pin_dir)?;
         let labels = labels(&loaded.ebpf)?;
-        let (known, refused) = (Known::default(), Arc::new(guard::event_fd()?));
+        let known = Arc::new(Mutex::new(held::contents(&mut loaded.ebpf, loaded.is_taken_over)?));
+        let refused = Arc::new(guard::event_fd()?);
         let guard = match mode {
             AttachMode::Fallback => {
                 Some(Arc::new(Guard::start(duplicate(&labels)?, Arc::clone(&known), Arc::clone(&refused))?))
@@ -243,6 +257,8 @@ impl LinuxBackend {
             beat: None,
             labels,
             known,
+            hold: None,
+            holding: Instant::now(),
             messages,
             is_untidy: false,
             tidied: Instant::now(),
@@ -250,24 +266,6 @@ impl LinuxBackend {
             expected: HashMap::new(),
             images: HashMap::new(),
         })
-    }
-
-    /// Fills the table of files by content from what is known and the policy in force.
-    fn refresh_images(&mut self) -> Result<(), BackendError> {
-        let Some(in_force) = &self.in_force else { return Ok(()) };
-        // What is asked of subjects by content is unknown of a file that is not in the table.
-        let asked = in_force.tables.asks_for_content();
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries: Vec<_> = known
-            .iter()
-            .map(|(file, (sha256, path))| {
-                (file_key(file), in_force.tables.image_rules(sha256, Some(path.as_bytes())))
-            })
-            .filter(|(_, rules)| asked || rules.exec_rule != 0)
-            .collect();
-        drop(known);
-        let policy = in_force.tables.table.policy;
-        self.kernel_tables.set_images(&mut self.ebpf, policy, entries.into_iter())
     }
 
     fn refresh_mounts(&mut self) {
@@ -365,24 +363,19 @@ impl Backend for LinuxBackend {
 
     fn track(&mut self, request: &TrackRequest) -> Result<Vec<ProcessKey>, BackendError> {
         self.search_links()?;
+        self.hold_before_tracking()?;
         let beginning =
-            Beginning { tables: self.in_force.as_ref().map(|one| &one.tables), known: &self.known };
+            Beginning { tables: self.in_force.as_ref().map(|one| &*one.tables), known: &self.known };
         track::track(self.labels.as_fd(), request, &beginning)
     }
 
     fn content_known(&mut self, path: &PathBytes, file: &FileId, sha256: &[u8; 32]) {
-        {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.len() >= KNOWN_MAX && !known.contains_key(file) {
-                return;
-            }
-            known.insert(*file, (*sha256, path.clone()));
-        }
-        let Some(in_force) = &self.in_force else { return };
-        let rules = in_force.tables.image_rules(sha256, Some(path.as_bytes()));
-        let matters = in_force.tables.asks_for_content() || rules.exec_rule != 0;
-        if matters && let Err(error) = self.kernel_tables.add_image(&mut self.ebpf, &file_key(file), &rules) {
+        let noted = self.known.lock().unwrap_or_else(PoisonError::into_inner).note(path, file, sha256);
+        if let Err(error) = noted {
             tracing::error!(%error, "the table of files by content could not be filled");
+        }
+        if let Some(hold) = &self.hold {
+            hold.want(path, file);
         }
     }
 
@@ -396,6 +389,7 @@ impl Backend for LinuxBackend {
 
     fn poll(&mut self, timeout: Duration, deliver: &mut dyn FnMut(Delivery)) -> Result<(), BackendError> {
         self.refresh_mounts();
+        self.end_hold();
         if self.collected.is_empty() && self.later.is_empty() {
             self.rings.wait(Some(&self.refused), timeout)?;
         }

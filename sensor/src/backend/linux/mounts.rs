@@ -92,6 +92,11 @@ impl MountTable {
         }
     }
 
+    /// All of them, in the order of the table.
+    pub(super) fn all(&self) -> &[Mount] {
+        &self.mounts
+    }
+
     /// Mounts of one type.
     pub(super) fn of_kind(&self, kind: &[u8]) -> impl Iterator<Item = &Mount> {
         self.mounts.iter().filter(move |mount| mount.kind == kind)

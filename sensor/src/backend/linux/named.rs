@@ -3,12 +3,12 @@
 //!
 //! The name is what the caller gave, so this is a record of what was attempted by name and never a guard.
 
-use std::{collections::HashMap, fs, os::unix::ffi::OsStringExt};
+use std::{fs, os::unix::ffi::OsStringExt};
 
-use treeline_event::{Action, FileId, FileRef, Outcome, PathBytes, ProcessKey, Verdict};
+use treeline_event::{Action, FileRef, Outcome, PathBytes, ProcessKey, Verdict};
 use treeline_policy::{Host, Lineage, Object, Policy, Request, Subject, eval, policy::FileOperation};
 
-use super::guard::start_ticks;
+use super::{guard::start_ticks, hold::Contents};
 use crate::backend::{Observation, Seen};
 
 /// Gives an allowed operation on a name the verdict `audit` and the rule, if a rule names it. `before` is what the subject
@@ -18,7 +18,7 @@ pub(super) fn judge(
     policy: &Policy,
     host: &Host,
     generation: u64,
-    known: &HashMap<FileId, ([u8; 32], PathBytes)>,
+    contents: &Contents,
     lineage: &dyn Fn(ProcessKey) -> Lineage,
     before: Option<&PathBytes>,
 ) {
@@ -36,7 +36,7 @@ pub(super) fn judge(
         // A rule by content, or in `monitor`: the exec was not held for it.
         Seen::Exec(exec) => vec![Object::Exec {
             path: exec.image.path.as_bytes().to_vec(),
-            sha256: known.get(&exec.image.id).map(|(sha256, _)| *sha256),
+            sha256: contents.sha256(&exec.image.id),
         }],
         Seen::Fork { .. } | Seen::Exit { .. } => return,
     };
@@ -125,7 +125,7 @@ mod tests {
                 seen: Seen::Act(Box::new(Action::Delete { file, outcome })),
             };
             let unknown = |_| Lineage::default();
-            judge(&mut observation, &policy, &Host::default(), 3, &HashMap::new(), &unknown, None);
+            judge(&mut observation, &policy, &Host::default(), 3, &Contents::default(), &unknown, None);
             assert_eq!(observation.verdict, expect, "{path}");
             assert_eq!(observation.rule.is_some(), expect == Verdict::Audit);
         };

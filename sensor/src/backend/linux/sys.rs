@@ -1,7 +1,7 @@
 //! The system and library calls that no safe crate wraps. The only file of the sensor with `unsafe` code.
 #![expect(
     unsafe_code,
-    reason = "bpf(2) on a map type and for a command that aya does not wrap; malloc_trim(3); SIGPIPE"
+    reason = "bpf(2) on a map type and for a command that aya does not wrap; leases; malloc_trim(3); SIGPIPE, SIGIO"
 )]
 
 use std::{
@@ -100,6 +100,53 @@ pub(super) fn run_program(program: BorrowedFd<'_>) -> io::Result<u32> {
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size_of::<RunAttr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(attr.retval) }
+}
+
+/// What a pending lease break sends (SIGIO) would end the process. A handler and not `SIG_IGN`, which a command that is
+/// started from here would inherit.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn ignore_lease_breaks() -> io::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: zeroes are valid for the structure, whose members are set before it is used; the handler touches nothing,
+    // so it is async-signal-safe; SIGIO is a signal.
+    let result = unsafe {
+        let action = &mut *action.as_mut_ptr();
+        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(libc::SIGIO, action, std::ptr::null_mut())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Takes a read lease on a file that is open for reading only: nobody has it open for writing, and whoever wants to, waits.
+///
+/// # Errors
+/// `EAGAIN` when somebody has it open for writing.
+pub(super) fn lease(file: BorrowedFd<'_>) -> io::Result<()> {
+    set_lease(file, libc::F_RDLCK)
+}
+
+/// Gives a lease back.
+///
+/// # Errors
+/// `EAGAIN` when there is none.
+pub(super) fn give_lease_back(file: BorrowedFd<'_>) -> io::Result<()> {
+    set_lease(file, libc::F_UNLCK)
+}
+
+/// Whether the lease is held, and nobody waits for its end.
+pub(super) fn has_lease(file: BorrowedFd<'_>) -> bool {
+    // SAFETY: a command without arguments on a descriptor that lives.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) == libc::F_RDLCK }
+}
+
+fn set_lease(file: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
+    // SAFETY: a command with a number as its argument, on a descriptor that lives.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Gives freed memory back to the machine: what starting needs, the kernel's type information above all, is some

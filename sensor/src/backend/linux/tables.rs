@@ -10,8 +10,8 @@ use rustix::thread::{MembarrierCommand, membarrier};
 use treeline_abi::{
     network::{ABSTRACTS_MAX, AbstractRule},
     paths::{
-        self, ALIASES_MAX, Accept, AliasKey, AliasRules, AncestorKey, Device, Edge, EdgeKey, FileKey,
-        ImageRules, LISTS_MAX, Name, RULES_MAX, Rule, Table, WILD_MAX, WORDS, WildWords,
+        self, ALIASES_MAX, Accept, AliasKey, AliasRules, AncestorKey, Device, Edge, EdgeKey, LISTS_MAX, Name,
+        RULES_MAX, Rule, Table, WILD_MAX, WORDS, WildWords,
     },
 };
 use treeline_policy::compile::Tables;
@@ -49,15 +49,22 @@ struct Filled {
 #[derive(Default)]
 pub(super) struct KernelTables {
     filled: [Filled; paths::SLOTS as usize],
-    images: Vec<[u8; size_of::<FileKey>()]>,
-    /// Files whose content another sensor knew, and the policy that its answers are for.
-    inherited: (u64, Vec<[u8; size_of::<FileKey>()]>),
     aliases: Vec<[u8; size_of::<AliasKey>()]>,
     /// The slot in force.
     active: Option<u32>,
 }
 
 impl KernelTables {
+    /// The mark of the policy that another process has put in force, and its slot.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`] when they cannot be read.
+    pub(super) fn policy_in_force(ebpf: &mut Ebpf) -> Result<Option<(u64, u32)>, BackendError> {
+        let active = u32::from_ne_bytes(array::<4>(ebpf, "ACTIVE")?.get(&0, 0).map_err(io)?).checked_sub(1);
+        let head = Self { active, ..Self::default() }.head(ebpf)?;
+        Ok(head.map(|head| head.policy).zip(active))
+    }
+
     /// The slot that the next policy goes to.
     pub(super) fn idle(&self) -> u32 {
         self.active.map_or(0, |slot| (slot + 1) % paths::SLOTS)
@@ -91,12 +98,8 @@ impl KernelTables {
         for key in keys(lpm::<20>(ebpf, "PREFIXES6")?.keys())? {
             filled[slot_of(&key.data())].prefixes6.push((key.prefix_len(), key.data()));
         }
-        let images = hash_map::<[u8; size_of::<FileKey>()], [u8; size_of::<ImageRules>()]>(ebpf, "IMAGES")?;
-        let images = keys(images.keys())?;
         let aliases = keys(alias_map(ebpf)?.keys())?;
-        let mut this = Self { filled, aliases, active, ..Self::default() };
-        this.inherited = (this.head(ebpf)?.map_or(0, |head| head.policy), images);
-        Ok(this)
+        Ok(Self { filled, aliases, active })
     }
 
     /// The head of the table in force, if there is one.
@@ -156,58 +159,6 @@ impl KernelTables {
         array::<{ size_of::<Table>() }>(ebpf, "TABLES")?.set(slot, bytes(&tables.table), 0).map_err(io)?;
         array::<4>(ebpf, "ACTIVE")?.set(0, (slot + 1).to_ne_bytes(), 0).map_err(io)?;
         self.active = Some(slot);
-        Ok(())
-    }
-
-    /// Replaces what is known of files by content. What another sensor knew stays as long as `policy` is that of its
-    /// answers.
-    ///
-    /// # Errors
-    /// [`BackendError::Io`] when the table is full.
-    pub(super) fn set_images(
-        &mut self,
-        ebpf: &mut Ebpf,
-        policy: u64,
-        images: impl Iterator<Item = (FileKey, ImageRules)>,
-    ) -> Result<(), BackendError> {
-        let mut map = hash_map::<[u8; size_of::<FileKey>()], [u8; size_of::<ImageRules>()]>(ebpf, "IMAGES")?;
-        let mut stale = std::mem::take(&mut self.images);
-        if self.inherited.0 != policy {
-            stale.append(&mut self.inherited.1);
-            stale.sort_unstable();
-            stale.dedup();
-        }
-        for (key, rules) in images {
-            map.insert(bytes::<_, 32>(&key), bytes::<_, { size_of::<ImageRules>() }>(&rules), 0)
-                .map_err(io)?;
-            self.images.push(bytes(&key));
-        }
-        for key in stale.iter().filter(|key| !self.images.contains(key) && !self.inherited.1.contains(key)) {
-            map.remove(key).map_err(io)?;
-        }
-        Ok(())
-    }
-
-    /// Adds a file whose content has become known.
-    ///
-    /// # Errors
-    /// [`BackendError::Io`] when the table is full.
-    pub(super) fn add_image(
-        &mut self,
-        ebpf: &mut Ebpf,
-        key: &FileKey,
-        rules: &ImageRules,
-    ) -> Result<(), BackendError> {
-        let mut map = hash_map::<[u8; size_of::<FileKey>()], [u8; size_of::<ImageRules>()]>(ebpf, "IMAGES")?;
-        map.insert(
-            bytes::<_, { size_of::<FileKey>() }>(key),
-            bytes::<_, { size_of::<ImageRules>() }>(rules),
-            0,
-        )
-        .map_err(io)?;
-        if !self.images.contains(&bytes(key)) {
-            self.images.push(bytes(key));
-        }
         Ok(())
     }
 

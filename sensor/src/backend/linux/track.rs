@@ -56,7 +56,7 @@ impl Beginning<'_> {
         let link = format!("/proc/{pid}/exe");
         let stat = rustix::fs::stat(link.as_str())?;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let sha256 = known.get(&identity(&stat)).map(|(sha256, _)| *sha256);
+        let sha256 = known.sha256(&identity(&stat));
         drop(known);
         let path = PathBytes::from(fs::read_link(link)?.into_os_string().into_vec());
         let path = if leads_to(&path, &stat) { path.as_bytes() } else { b"" };

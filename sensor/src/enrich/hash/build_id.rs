@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use object::{
     Endianness,
-    elf::{FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PT_NOTE},
+    elf::{FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PT_DYNAMIC, PT_INTERP, PT_NOTE},
     read::elf::{FileHeader, NoteIterator, ProgramHeader},
 };
 
@@ -28,7 +28,33 @@ pub(crate) fn build_id(file: &impl FileExt) -> Option<String> {
     }
 }
 
-fn find<Elf: FileHeader<Endian = Endianness>>(file: &impl FileExt, head: &[u8]) -> Option<String> {
+/// Whether it is a program that loads programs: an ELF file with a dynamic section that names no interpreter, such as
+/// `ld-linux-x86-64.so.2`. Programs that were linked with `-static-pie` look the same, and load nothing.
+pub(crate) fn loads_programs(file: &impl FileExt) -> bool {
+    let mut head = [0u8; 64];
+    if file.read_exact_at(&mut head, 0).is_err() {
+        return false;
+    }
+    let kinds = match head[..5] {
+        [0x7f, b'E', b'L', b'F', 1] => kinds::<FileHeader32<Endianness>>(file, &head),
+        [0x7f, b'E', b'L', b'F', 2] => kinds::<FileHeader64<Endianness>>(file, &head),
+        _ => None,
+    };
+    kinds.is_some_and(|kinds| kinds.contains(&PT_DYNAMIC) && !kinds.contains(&PT_INTERP))
+}
+
+fn kinds<Elf: FileHeader<Endian = Endianness>>(file: &impl FileExt, head: &[u8]) -> Option<Vec<u32>> {
+    let (endian, table) = segments::<Elf>(file, head)?;
+    let count = table.len() / size_of::<Elf::ProgramHeader>();
+    let (segments, _) = object::pod::slice_from_bytes::<Elf::ProgramHeader>(&table, count).ok()?;
+    Some(segments.iter().map(|segment| segment.p_type(endian)).collect())
+}
+
+/// The table of program headers.
+fn segments<Elf: FileHeader<Endian = Endianness>>(
+    file: &impl FileExt,
+    head: &[u8],
+) -> Option<(Endianness, Vec<u8>)> {
     let header = Elf::parse(head).ok()?;
     let endian = header.endian().ok()?;
     let count = usize::from(header.e_phnum(endian)).min(SEGMENTS_MAX);
@@ -37,6 +63,12 @@ fn find<Elf: FileHeader<Endian = Endianness>>(file: &impl FileExt, head: &[u8]) 
     }
     let mut table = vec![0u8; count * size_of::<Elf::ProgramHeader>()];
     file.read_exact_at(&mut table, header.e_phoff(endian).into()).ok()?;
+    Some((endian, table))
+}
+
+fn find<Elf: FileHeader<Endian = Endianness>>(file: &impl FileExt, head: &[u8]) -> Option<String> {
+    let (endian, table) = segments::<Elf>(file, head)?;
+    let count = table.len() / size_of::<Elf::ProgramHeader>();
     let (segments, _) = object::pod::slice_from_bytes::<Elf::ProgramHeader>(&table, count).ok()?;
     let notes = segments.iter().filter(|segment| segment.p_type(endian) == PT_NOTE).take(NOTE_SEGMENTS_MAX);
     notes.into_iter().find_map(|segment| {
@@ -103,6 +135,18 @@ mod tests {
     }
 
     #[test]
+    fn the_dynamic_loader_loads_programs() {
+        let check = |path: &str, expect| {
+            let Ok(file) = File::open(path) else { return };
+            assert_eq!(loads_programs(&file), expect, "{path}");
+        };
+        check("/lib64/ld-linux-x86-64.so.2", true);
+        check("/bin/bash", false);
+        check("/etc/passwd", false);
+        assert!(!loads_programs(&Bytes(elf(b""))));
+    }
+
+    #[test]
     fn agrees_with_readelf() {
         let path = std::env::current_exe().expect("own executable");
         for path in [path.as_path(), "/bin/bash".as_ref()] {
@@ -126,7 +170,9 @@ mod tests {
             for (at, byte) in flips {
                 bytes[at] = byte;
             }
-            if let Some(id) = build_id(&Bytes(bytes)) {
+            let bytes = Bytes(bytes);
+            let _ = loads_programs(&bytes);
+            if let Some(id) = build_id(&bytes) {
                 prop_assert!(id.len() <= 2 * ID_LEN_MAX);
             }
         }

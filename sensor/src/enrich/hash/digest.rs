@@ -115,7 +115,7 @@ fn read(held: &OwnedFd, expect: &FileId) -> io::Result<Option<Content>> {
 }
 
 /// Opens for reading what is held, whatever its names mean by now.
-pub(super) fn reopen(held: &OwnedFd) -> io::Result<File> {
+pub(crate) fn reopen(held: &OwnedFd) -> io::Result<File> {
     let path = format!("/proc/self/fd/{}", held.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(File::from(rustix::fs::open(Path::new(&path), flags, rustix::fs::Mode::empty())?))

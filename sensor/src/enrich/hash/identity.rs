@@ -20,12 +20,35 @@ const MOUNTS_LEN_MAX: u64 = 4 * 1024 * 1024;
 /// # Errors
 /// The file cannot be asked, or `InvalidInput` when it is not a regular file.
 pub fn identity(file: impl AsFd) -> io::Result<FileId> {
+    identity_in(file, Mounts::Own)
+}
+
+/// Whose mount a descriptor may be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mounts {
+    /// The sensor's.
+    Own,
+    /// The sensor's, or those of the mount namespace of this process.
+    Of(u32),
+}
+
+/// [`identity`] of a file that may be on a mount of another namespace.
+///
+/// # Errors
+/// As for [`identity`].
+pub fn identity_in(file: impl AsFd, mounts: Mounts) -> io::Result<FileId> {
     let stat = regular(file.as_fd())?;
     let (major, minor) = match (major(stat.st_dev), minor(stat.st_dev)) {
-        (0, minor) => mount_device(file).unwrap_or((0, minor)),
+        (0, minor) => mount_device(file, mounts).unwrap_or((0, minor)),
         device => device,
     };
     Ok(FileId { major, minor, ..of_stat(&stat) })
+}
+
+/// Whether the descriptor's mount is one of the sensor's own namespace.
+#[must_use]
+pub fn is_mounted_here(file: impl AsFd) -> bool {
+    mount_device(file, Mounts::Own).is_some()
 }
 
 /// Whether the descriptor names exactly this file with exactly this content.
@@ -58,11 +81,15 @@ fn of_stat(stat: &Stat) -> FileId {
     }
 }
 
-/// Device of the descriptor's mount, when it is a mount of the sensor's own namespace.
-fn mount_device(file: impl AsFd) -> Option<(u32, u32)> {
+/// Device of the descriptor's mount.
+fn mount_device(file: impl AsFd, mounts: Mounts) -> Option<(u32, u32)> {
     let info = read(&format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd()))?;
     let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
-    find_device(&read("/proc/self/mountinfo")?, mount)
+    let own = read("/proc/self/mountinfo").and_then(|table| find_device(&table, mount));
+    match mounts {
+        Mounts::Own => own,
+        Mounts::Of(pid) => own.or_else(|| find_device(&read(&format!("/proc/{pid}/mountinfo"))?, mount)),
+    }
 }
 
 fn read(path: &str) -> Option<String> {

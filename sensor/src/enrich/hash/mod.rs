@@ -6,7 +6,8 @@ pub mod digest;
 mod hasher;
 pub mod identity;
 
-pub(crate) use build_id::build_id;
+pub(crate) use build_id::{build_id, loads_programs};
 pub use digest::Places;
+pub(crate) use digest::reopen;
 pub use hasher::Hasher;
 pub use identity::identity;

@@ -1,5 +1,7 @@
 //! The answer to one permission event.
 
+mod content;
+
 use std::{
     fs, io,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
@@ -219,7 +221,7 @@ impl Judge {
         let Ok(stat) = rustix::fs::stat(link.as_str()) else { return unknown };
         let path = fs::read_link(link).map(|path| path.into_os_string().into_vec()).unwrap_or_default();
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let sha256 = known.get(&identity(&stat)).map(|(sha256, _)| *sha256);
+        let sha256 = known.sha256(&identity(&stat));
         drop(known);
         // A private mount namespace can put another file at this path: the name counts only if it leads to the same
         // file.

@@ -16,7 +16,7 @@ mod place;
 mod subject;
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -27,6 +27,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags};
 use rustix::event::{EventfdFlags, eventfd};
+use treeline_abi::Label;
 use treeline_policy::{Host, Policy, compile::LineageReader};
 
 pub(super) use self::judge::{Judge, identity, leads_to};
@@ -34,7 +35,10 @@ use self::{
     answer::Answering,
     place::{Placer, Search},
 };
-pub(super) use self::{place::Placed, subject::start_ticks};
+pub(super) use self::{
+    place::Placed,
+    subject::{pidfd, start_ticks},
+};
 use crate::backend::{BackendError, Observation};
 
 /// Denials that wait for the backend's next poll. A subject waits for its answer, so the queue cannot grow faster
@@ -79,6 +83,37 @@ pub(super) struct Guard {
     labels: OwnedFd,
     known: super::Known,
     protected: Protected,
+    reporter: Reporter,
+}
+
+/// Judges contents, and takes what was refused.
+#[derive(Clone)]
+pub(super) struct Reporter {
+    judge: Arc<Mutex<Option<Arc<Judge>>>>,
+    denials: Sender<Observation>,
+    unrecorded: Arc<Unrecorded>,
+    notify: Arc<OwnedFd>,
+}
+
+impl Reporter {
+    /// Whether a file with this content, or one of which nothing is known, must not be executed. It is recorded then.
+    pub(super) fn refuses(
+        &self,
+        file: BorrowedFd<'_>,
+        pid: i32,
+        label: &Label,
+        sha256: Option<[u8; 32]>,
+    ) -> bool {
+        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(refusal) = judge.and_then(|judge| judge.judge_content(file, pid, label, sha256)) else {
+            return false;
+        };
+        if self.denials.try_send(refusal).is_err() {
+            self.unrecorded.add(super::rings::boot_ns());
+        }
+        let _ = rustix::io::write(&*self.notify, &1u64.to_ne_bytes());
+        true
+    }
 }
 
 impl Guard {
@@ -112,6 +147,12 @@ impl Guard {
         let (sender, denials) = bounded(DENIALS_MAX);
         let judge = Arc::new(Mutex::new(None));
         let unrecorded = Arc::new(Unrecorded::default());
+        let reporter = Reporter {
+            judge: Arc::clone(&judge),
+            denials: sender.clone(),
+            unrecorded: Arc::clone(&unrecorded),
+            notify: Arc::clone(&notify),
+        };
         let mut answering = Answering::new(Arc::clone(&group), sender, Arc::clone(&unrecorded), notify);
         let mut placer = Placer::new(group, Arc::clone(&protected))?;
         let (searches, orders) = bounded(1);
@@ -124,7 +165,19 @@ impl Guard {
             spawn("guard-place", move || placer.serve(&orders, &stop, &wake))?
         };
         let threads = vec![answers, places];
-        Ok(Self { stop, wakes, threads, denials, unrecorded, searches, judge, labels, known, protected })
+        Ok(Self {
+            stop,
+            wakes,
+            threads,
+            denials,
+            unrecorded,
+            searches,
+            judge,
+            labels,
+            known,
+            protected,
+            reporter,
+        })
     }
 
     /// Marks everything that a policy protects and that exists, and what appears from now on. Answers stay those of
@@ -150,6 +203,11 @@ impl Guard {
             source,
         })?;
         Ok(Judge::new(orders, labels, Arc::clone(&self.known), Arc::clone(&self.protected)))
+    }
+
+    /// What judges contents by the policy in force.
+    pub(super) fn reporter(&self) -> Reporter {
+        self.reporter.clone()
     }
 
     /// Answers by it from now on.
@@ -199,7 +257,11 @@ pub(super) fn event_fd() -> Result<OwnedFd, BackendError> {
         .map_err(|error| BackendError::Io { attempt: "make an eventfd".to_owned(), source: error.into() })
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, BackendError> {
+/// Starts a thread.
+pub(super) fn spawn(
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, BackendError> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(body)

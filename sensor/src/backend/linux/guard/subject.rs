@@ -62,7 +62,7 @@ pub(super) fn process_of(tid: i32) -> io::Result<i32> {
 ///
 /// # Errors
 /// When it is gone.
-pub(super) fn pidfd(pid: i32) -> io::Result<OwnedFd> {
+pub(in crate::backend::linux) fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
 }
