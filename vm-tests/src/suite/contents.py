@@ -51,14 +51,14 @@ def linked(link):
     return outcome([other])
 
 def mounted(content):
-    directory = place()
+    directory = place('/tmp')
     os.mkdir(directory)
     subprocess.run(['mount', '-t', 'tmpfs', 'tmpfs', directory], check=True)
     time.sleep(2)
     return outcome([copy(content, directory)])
 
 def private(content, attempts):
-    directory = place()
+    directory = place('/tmp')
     os.mkdir(directory)
     script = f'mount -t tmpfs tmpfs {directory} && cp {content} {directory}/x && '
     once = f'i=0; while [ $i -lt {attempts} ]; do {directory}/x 2>/dev/null; s=$?; [ $s = 126 ] || exit $s; i=$((i + 1)); sleep 0.2; done; echo Operation not permitted >&2'
@@ -143,7 +143,7 @@ def by_mapping(path, content):
 
 def in_tmpfs(race):
     global WORK
-    directory, before = place(), WORK
+    directory, before = place('/tmp'), WORK
     os.mkdir(directory)
     subprocess.run(['mount', '-t', 'tmpfs', 'tmpfs', directory], check=True)
     time.sleep(2)
