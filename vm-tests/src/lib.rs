@@ -16,3 +16,15 @@ pub const MODE_PARAMETER: &str = "treeline.mode=";
 
 /// The kernel parameter that says how long the soak lasts.
 pub const MINUTES_PARAMETER: &str = "treeline.minutes=";
+
+/// The groups of distribution guests, whose PID 1 is systemd; all others run where PID 1 is ours.
+pub const DISTRIBUTION_GROUPS: [&str; 2] = ["units", "brokers"];
+
+/// Where a distribution guest has this package's binary.
+pub const DISTRIBUTION_SUITE_PATH: &str = "/usr/lib/treeline-guest/guest";
+
+/// Where the sensor of a distribution guest has its policy.
+pub const DISTRIBUTION_POLICY_PATH: &str = "/etc/treeline/policy.yaml";
+
+/// The policy with which such a guest boots: it protects one file, and says nothing about brokers.
+pub const DISTRIBUTION_POLICY: &str = include_str!("suite/distribution/policy.yaml");

@@ -1,7 +1,7 @@
 //! The guest of `cargo xtask vm`: PID 1, the behavioural suite and the programs that it runs inside sessions.
 //!
 //! One static binary with four lives, by its first argument: none as PID 1 (mount, start the suite, reap, power
-//! off), `suite` (run every group and report), `group NAME` (one group, in a process of its own so that a hang
+//! off; in a distribution guest, mount the disk and become systemd), `suite` (run every group and report), `group NAME` (one group, in a process of its own so that a hang
 //! or a crash loses no other result) and `act` (the subject under test: system calls with their plain errno).
 #![forbid(unsafe_code)]
 

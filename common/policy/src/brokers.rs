@@ -28,8 +28,8 @@ enum Way {
     Sockets(&'static [&'static str]),
     /// Files that it reads, where they are.
     Files(&'static [&'static str]),
-    /// A port on this machine.
-    Port(u16),
+    /// A port on this machine, and unix sockets where the same is served.
+    Server(u16, &'static [&'static str]),
     /// The processes that run: `ptrace` and what asks for the same access.
     Processes,
 }
@@ -83,7 +83,21 @@ pub const BROKERS: [Broker; 11] = [
             "/var/spool/cron/**",
         ])],
     },
-    Broker { name: "dbus", ways: &[Way::Sockets(&BUSES)] },
+    Broker {
+        name: "dbus",
+        ways: &[
+            Way::Sockets(&BUSES),
+            // What a bus starts for whoever asks for a name.
+            Way::Files(&[
+                "/usr/share/dbus-1/**",
+                "/usr/local/share/dbus-1/**",
+                "/etc/dbus-1/**",
+                "/run/dbus-1/**",
+                "/run/user/*/dbus-1/services/**",
+                "~/.local/share/dbus-1/**",
+            ]),
+        ],
+    },
     Broker {
         name: "docker",
         ways: &[Way::Sockets(&[
@@ -112,7 +126,8 @@ pub const BROKERS: [Broker; 11] = [
     Broker {
         name: "ssh",
         ways: &[
-            Way::Port(22),
+            // With systemd 256 and later a machine's sshd listens there, too, for `ssh .host`.
+            Way::Server(22, &["/run/ssh-unix-local/**"]),
             Way::Files(&[
                 "~/.ssh/authorized_keys",
                 "~/.ssh/authorized_keys2",
@@ -148,6 +163,17 @@ pub const BROKERS: [Broker; 11] = [
                 "/run/user/*/systemd/**",
                 "~/.config/systemd/**",
                 "~/.local/share/systemd/**",
+                // What generators make units of: podman's quadlets, System V's scripts, what desktops start.
+                "/etc/containers/systemd/**",
+                "/run/containers/systemd/**",
+                "/usr/share/containers/systemd/**",
+                "~/.config/containers/systemd/**",
+                "/run/user/*/containers/systemd/**",
+                "/etc/init.d/**",
+                "/etc/rc.local",
+                "/etc/xdg/systemd/**",
+                "/etc/xdg/autostart/**",
+                "~/.config/autostart/**",
             ]),
         ],
     },
@@ -232,11 +258,11 @@ impl Way {
                 let changes = changes.into_iter().filter(|operation| *operation != FileOperation::Read);
                 Kind::File { paths: globs(texts), operations: changes.collect() }
             }
-            Self::Port(port) => {
+            Self::Server(port, texts) => {
                 let to = LOOPBACK
                     .iter()
                     .filter_map(|text| Some(Spanned { value: text.parse::<IpNet>().ok()?, span }));
-                connect(to.collect(), vec![PortRange { first: port, last: port }], Vec::new(), Vec::new())
+                connect(to.collect(), vec![PortRange { first: port, last: port }], globs(texts), Vec::new())
             }
             Self::Processes => Kind::Trace,
         }
@@ -254,7 +280,7 @@ mod tests {
             for (way, Part { name, kind, .. }) in broker.ways.iter().zip(broker.parts(Span::default())) {
                 let wanted = match way {
                     Way::Sockets(texts) | Way::Files(texts) => texts.len(),
-                    Way::Port(_) => LOOPBACK.len(),
+                    Way::Server(_, texts) => LOOPBACK.len() + texts.len(),
                     Way::Processes => 0,
                 };
                 let read = match &kind {
@@ -265,5 +291,40 @@ mod tests {
                 assert!(name.starts_with(broker.name), "{name}");
             }
         }
+    }
+
+    /// Which part of a rule about this broker a path falls under.
+    fn part_of(broker: &str, path: &str) -> Option<String> {
+        let broker = BROKERS.iter().find(|one| one.name == broker)?;
+        let is_it = |kind: &Kind| {
+            let homes = || [b"/home/dev".as_slice()];
+            kind.globs().iter().any(|glob| glob.value.matches(homes(), path.as_bytes()))
+        };
+        broker.parts(Span::default()).into_iter().find(|(_, kind)| is_it(kind)).map(|(part, _)| part)
+    }
+
+    #[test]
+    fn what_a_distribution_really_has_is_matched() {
+        for (broker, path, part) in [
+            ("at", "/var/spool/cron/atjobs/a00001", "at-files"),
+            ("cron", "/var/spool/cron/crontabs/tmp.Y3k2", "cron-files"),
+            ("dbus", "/run/user/1000/bus", "dbus"),
+            ("dbus", "/home/dev/.local/share/dbus-1/services/org.example.service", "dbus-files"),
+            ("dbus", "/usr/share/dbus-1/system-services/org.example.service", "dbus-files"),
+            ("podman", "/run/podman/podman.sock", "podman"),
+            ("screen", "/run/screen/S-dev/315.outside", "screen"),
+            ("ssh", "/run/ssh-unix-local/socket", "ssh"),
+            ("ssh", "/home/dev/.ssh/authorized_keys", "ssh-files"),
+            ("systemd", "/run/systemd/private", "systemd"),
+            ("systemd", "/run/user/1000/systemd/private", "systemd"),
+            ("systemd", "/etc/containers/systemd/web.container", "systemd-files"),
+            ("systemd", "/home/dev/.config/containers/systemd/web.container", "systemd-files"),
+            ("systemd", "/home/dev/.config/autostart/x.desktop", "systemd-files"),
+            ("systemd", "/etc/init.d/x", "systemd-files"),
+            ("tmux", "/tmp/tmux-1000/default", "tmux"),
+        ] {
+            assert_eq!(part_of(broker, path).as_deref(), Some(part), "{broker} {path}");
+        }
+        assert_eq!(part_of("systemd", "/run/systemd/journal/socket"), None);
     }
 }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use tool::tool;
 
 use crate::suite::cases::{self, Case};
+use crate::suite::distribution;
 
 /// The status with which the subject ends: one that nothing else in between uses.
 pub(crate) const STATUS: u8 = 42;
@@ -48,7 +49,7 @@ pub(crate) fn mark(case: &str) -> String {
 }
 
 /// The subject's verbs: `all` tries every case, `case @NAME@` tries one, `read PATH` reads a file and says what came of
-/// it; the rest are those of [`lineage`].
+/// it, `scripts PHASE USER` has brokers do things; the rest are those of [`lineage`].
 pub(crate) fn run(words: &[&str]) -> ExitCode {
     match words {
         ["all"] => {
@@ -64,6 +65,7 @@ pub(crate) fn run(words: &[&str]) -> ExitCode {
         },
         ["hop", rest @ ..] => lineage::hop(rest),
         ["probe", rest @ ..] => lineage::probe(rest),
+        ["scripts", phase, user] => distribution::act(phase, user),
         ["load", name] => load::run(name, None),
         ["load", name, login] => load::run(name, Some(login)),
         ["by-thread", rest @ ..] => lineage::by_thread(rest),

@@ -1,5 +1,6 @@
 //! PID 1: makes the guest a machine, starts the suite, reaps, and powers off.
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::{fs, thread, time::Duration};
 
@@ -8,9 +9,12 @@ use rustix::process::{WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
+use super::first_stage;
+
 /// Never returns: the guest powers off whatever happens, since a guest that waits for a human is a time-out.
 pub(crate) fn run() -> ExitCode {
-    if let Err(error) = machine().and_then(|()| suite()) {
+    let done = if is_first_stage() { first_stage::hand_over() } else { machine().and_then(|()| suite()) };
+    if let Err(error) = done {
         // Only the console: without `exit` on the result port the host calls this a crash, which it is.
         eprintln!("guest: {error:#}");
     }
@@ -21,6 +25,12 @@ pub(crate) fn run() -> ExitCode {
     loop {
         thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// Whether this guest's machine is a distribution's, whose own PID 1 follows. The host leaves
+/// what belongs onto its disk there, and only there.
+fn is_first_stage() -> bool {
+    Path::new("/payload").is_dir()
 }
 
 fn machine() -> Result<()> {
@@ -58,7 +68,7 @@ fn built_at_s() -> i64 {
 
 /// Loads what the host has put into `/modules`, named so that sorting gives the load order. A module that the
 /// kernel refuses is reported and left out: the tests that need it are skipped by name.
-fn load_modules() -> Result<()> {
+pub(super) fn load_modules() -> Result<()> {
     let Ok(entries) = fs::read_dir("/modules") else { return Ok(()) };
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();

@@ -1,5 +1,6 @@
 //! The guest's own machinery: PID 1, the runner, the serial port, the kernel's log.
 
+pub(crate) mod first_stage;
 pub(crate) mod group;
 pub(crate) mod init;
 pub(crate) mod kernel_log;

@@ -13,7 +13,7 @@ use treeline_vm_tests::{Line, ONLY_PARAMETER, Outcome};
 
 use super::port::Port;
 use super::{kernel_log, processes};
-use crate::suite::{self, GROUPS, Group, attach::Attach, session};
+use crate::suite::{self, Group, attach::Attach, distribution, session};
 
 const ERRORS: &str = "/tmp/group.stderr";
 
@@ -36,7 +36,10 @@ fn all() -> Result<()> {
     let mut failed_count = 0;
     for group in groups {
         failed_count += run_group(group, &mut port)?;
-        processes::kill_all_others();
+        // What runs in a distribution is meant to.
+        if !distribution::is_here() {
+            processes::kill_all_others();
+        }
     }
     failed_count += kernel_health(&mut port)?;
     port.send(&Line::Exit { status: u8::from(failed_count > 0) })
@@ -46,12 +49,11 @@ fn all() -> Result<()> {
 fn chosen() -> Result<Vec<&'static Group>> {
     let line = fs::read_to_string("/proc/cmdline").context("reading the kernel's command line")?;
     let Some(only) = line.split_whitespace().find_map(|word| word.strip_prefix(ONLY_PARAMETER)) else {
-        let attach = Attach::of_guest()?;
-        return Ok(GROUPS.iter().filter(|group| group.is_for(attach)).collect());
+        return Ok(suite::usual(Attach::of_guest()?));
     };
     only.split(',')
         .map(|name| {
-            let known = || GROUPS.iter().map(|group| group.name).collect::<Vec<_>>().join(", ");
+            let known = || suite::all().map(|group| group.name).collect::<Vec<_>>().join(", ");
             suite::group(name).with_context(|| format!("no group is called `{name}`; there are {}", known()))
         })
         .collect()
@@ -72,7 +74,8 @@ fn run_group(group: &Group, port: &mut Port) -> Result<usize> {
     }
     let errors = File::create(ERRORS).with_context(|| format!("creating {ERRORS}"))?;
     let started = Instant::now();
-    let mut child = Command::new("/init")
+    let own = std::env::current_exe().context("finding this program")?;
+    let mut child = Command::new(own)
         .args(["group", group.name])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

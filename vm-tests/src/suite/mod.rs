@@ -9,6 +9,7 @@ mod contents;
 mod control;
 mod cost;
 mod daemon;
+pub(crate) mod distribution;
 mod guard;
 mod lineage;
 mod matrix;
@@ -71,7 +72,20 @@ pub(crate) const GROUPS: &[Group] = &[
 /// Groups that run only when they are asked for by name: they measure.
 pub(crate) const BY_REQUEST: &[Group] = &[cost::GROUP, soak::GROUP];
 
+/// Those that run in this guest when none is asked for.
+pub(crate) fn usual(attach: Attach) -> Vec<&'static Group> {
+    if distribution::is_here() {
+        return distribution::GROUPS.iter().collect();
+    }
+    GROUPS.iter().filter(|group| group.is_for(attach)).collect()
+}
+
+/// Every group, for whatever guest.
+pub(crate) fn all() -> impl Iterator<Item = &'static Group> {
+    GROUPS.iter().chain(BY_REQUEST).chain(distribution::GROUPS)
+}
+
 /// The group called `name`.
 pub(crate) fn group(name: &str) -> Option<&'static Group> {
-    GROUPS.iter().chain(BY_REQUEST).find(|group| group.name == name)
+    all().find(|group| group.name == name)
 }

@@ -181,6 +181,11 @@ impl Entry {
             || process.and_then(|key| key.pointer("/pid")?.as_u64()) == Some(u64::from(pid))
     }
 
+    /// The key of its subject.
+    pub(crate) fn process(&self) -> Option<String> {
+        self.value.pointer("/unmapped/treeline/process/key").map(Value::to_string)
+    }
+
     /// Whether its subject is, or descends from, the process that tried `case`.
     pub(crate) fn is_of(&self, case: &str) -> bool {
         self.text.contains(&act::mark(case))

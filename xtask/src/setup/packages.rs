@@ -39,6 +39,8 @@ pub(crate) const ALL: &[Package] = &[
     test(&["zstd"], Probe::Program("zstd"), "unpacks kernels and modules compressed with zstd"),
     test(&["lz4"], Probe::Program("lz4"), "unpacks kernels compressed with lz4"),
     test(&["kmod"], Probe::Program("depmod"), "orders the guests' modules by dependency"),
+    test(&["mmdebstrap"], Probe::Program("mmdebstrap"), "installs the distribution guests' Debian"),
+    test(&["e2fsprogs"], Probe::Program("mkfs.ext4"), "makes the disk of the distribution guests"),
     test(&["golang-go"], Probe::Program("go"), "builds the independent verifier of our logs"),
     test(
         &["golang-golang-x-mod-dev"],

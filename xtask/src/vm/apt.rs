@@ -36,16 +36,8 @@ impl Apt {
             fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
         }
         let directory = directory.canonicalize().context("resolving the apt directory")?;
-        let archive = archive_of(
-            &tool::text(Command::new("apt-get").args([
-                "indextargets",
-                "--format",
-                "$(REPO_URI)",
-                "Created-By: Packages",
-            ]))?,
-            suite,
-        )?;
-        let line = |kind: &&str| format!("{kind} [signed-by={KEYRING}] {archive} {suite} main\n");
+        let archive = archive(suite)?;
+        let line = |kind: &&str| line(kind, &archive, suite);
         let list: String = kinds.iter().map(line).collect();
         fs::write(directory.join("sources.list"), list).context("writing sources.list")?;
         let apt = Self { directory };
@@ -107,6 +99,38 @@ impl Apt {
         command.args(["-o", "Acquire::Languages=none", "-o", "APT::Architecture=amd64"]);
         command
     }
+}
+
+/// The line of a `sources.list` for the packages of `suite`.
+pub(super) fn source(suite: &str) -> Result<String> {
+    Ok(line("deb", &archive(suite)?, suite))
+}
+
+/// The machine's own proxies, as lines of a configuration.
+pub(super) fn proxies() -> Result<Vec<String>> {
+    let options = tool::text(Command::new("apt-config").args([
+        "dump",
+        "--no-empty",
+        "--format",
+        "%F \"%v\";%n",
+        "Acquire",
+    ]))?;
+    Ok(options.lines().filter(|line| line.contains("::Proxy")).map(str::to_owned).collect())
+}
+
+fn line(kind: &str, archive: &str, suite: &str) -> String {
+    format!("{kind} [signed-by={KEYRING}] {archive} {suite} main\n")
+}
+
+/// The machine's archive that has `suite`.
+fn archive(suite: &str) -> Result<String> {
+    let archives = tool::text(Command::new("apt-get").args([
+        "indextargets",
+        "--format",
+        "$(REPO_URI)",
+        "Created-By: Packages",
+    ]))?;
+    archive_of(&archives, suite)
 }
 
 /// Which of the machine's archives, one a line, has `suite`.

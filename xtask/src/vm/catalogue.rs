@@ -12,6 +12,8 @@ use serde::Deserialize;
 pub(super) struct Catalogue {
     /// The series that are booted when none is asked for.
     default: Vec<String>,
+    /// The same for distribution guests.
+    distribution: Vec<String>,
     #[serde(rename = "kernel")]
     kernels: Vec<Pin>,
 }
@@ -36,7 +38,7 @@ impl Catalogue {
         Self::parse(&text).with_context(|| format!("in {}", path.display()))
     }
 
-    fn parse(text: &str) -> Result<Self> {
+    pub(super) fn parse(text: &str) -> Result<Self> {
         let catalogue: Self = toml::from_str(text)?;
         for pin in &catalogue.kernels {
             if !pin.release.starts_with(&format!("{}.", pin.series)) {
@@ -44,12 +46,18 @@ impl Catalogue {
             }
         }
         catalogue.choose(&[])?;
+        catalogue.choose_for_distribution(&[])?;
         Ok(catalogue)
     }
 
     /// Every kernel, in the file's order.
     pub(super) fn all(&self) -> &[Pin] {
         &self.kernels
+    }
+
+    /// As [`Self::choose`], for distribution guests.
+    pub(super) fn choose_for_distribution(&self, asked: &[String]) -> Result<Vec<&Pin>> {
+        self.choose(if asked.is_empty() { &self.distribution } else { asked })
     }
 
     /// The kernels of the `asked` series; of the default ones when none is asked for, and all for `all`.

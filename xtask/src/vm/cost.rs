@@ -69,11 +69,12 @@ pub(crate) fn measure(checkout: &Checkout, treeline: &Path, series: &str) -> Res
     let path = logs.join("vm-cost.cpio");
     let common = initramfs::common(&run::build_guest(checkout)?, Some(treeline))?;
     let more = audit::archive(&cache, initramfs::now_s()?)?;
-    fs::write(&path, [common, initramfs::modules(&kernel)?, more].concat())
+    fs::write(&path, [common, initramfs::modules(&kernel, initramfs::MODULES)?, more].concat())
         .with_context(|| format!("writing {}", path.display()))?;
     let guest = Guest {
         kernel: &kernel.image(),
         initramfs: &path,
+        disk: None,
         lsm_list: &kernel.lsm_list(Mode::Lsm.wants_bpf())?,
         mode: Mode::Lsm,
         only: &[GROUP.to_owned()],

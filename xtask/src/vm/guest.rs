@@ -25,6 +25,8 @@ const POWER_OFF_LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct Guest<'a> {
     pub(super) kernel: &'a Path,
     pub(super) initramfs: &'a Path,
+    /// A disk, of which the guest gets a snapshot that ends with it.
+    pub(super) disk: Option<&'a Path>,
     pub(super) lsm_list: &'a str,
     pub(super) mode: Mode,
     /// The groups to run; none for all.
@@ -141,6 +143,12 @@ impl Guest<'_> {
             arguments.push(word.into());
         }
         arguments.extend([self.kernel.into(), "-initrd".into(), self.initramfs.into()]);
+        if let Some(disk) = self.disk {
+            // A comma would end the file's name.
+            let path = disk.display().to_string().replace(',', ",,");
+            arguments
+                .extend(["-drive".into(), format!("file={path},format=raw,if=virtio,snapshot=on").into()]);
+        }
         arguments
     }
 

@@ -12,7 +12,7 @@ use super::kernel::Kernel;
 use super::programs::Programs;
 
 /// What the suite uses beyond a cloud kernel's built-in code.
-const MODULES: &[&str] = &["overlay"];
+pub(super) const MODULES: &[&str] = &["overlay"];
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\ndev:x:1000:1000:A Developer:/home/dev:/bin/bash\n";
 const GROUP: &str = "root:x:0:\ndev:x:1000:\ntreeline:x:990:dev\n";
@@ -51,11 +51,11 @@ pub(super) fn common(guest: &Path, treeline: Option<&Path>) -> Result<Vec<u8>> {
 }
 
 /// The part that belongs to one kernel: its modules, named in load order.
-pub(super) fn modules(kernel: &Kernel) -> Result<Vec<u8>> {
+pub(super) fn modules(kernel: &Kernel, modules: &[&str]) -> Result<Vec<u8>> {
     let mut archive = Archive::new(now_s()?);
     archive.directory("/modules");
     let mut files: Vec<(String, Vec<u8>)> = Vec::new();
-    for module in MODULES {
+    for module in modules {
         for (name, content) in kernel.module(module)? {
             if files.iter().all(|(known, _)| *known != name) {
                 files.push((name, content));

@@ -1,5 +1,6 @@
 //! The verb: builds the guest, gets the kernels, boots each, and sums up.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,11 +10,12 @@ use treeline_vm_tests::Line;
 
 use super::accelerator::{self, Accelerator, Choice};
 use super::catalogue::Catalogue;
-
 use super::crew;
+use super::distribution::{self, Disk};
 use super::guest::{End, Guest, MEMORY_MB, Run};
 use super::initramfs;
 use super::kernel::Kernel;
+use super::machine::{Asked, Kind, Machine, machines};
 use super::matrix::Matrix;
 use super::mode::Mode;
 use super::report::{self, Totals};
@@ -30,6 +32,9 @@ pub(crate) struct Args {
     /// The kernel series to boot, e.g. 6.12, or `all`; may be given several times
     #[arg(long = "kernel", value_name = "SERIES")]
     kernels: Vec<String>,
+    /// Who is PID 1; may be given several times [default: `bare`, with --only whichever has the groups]
+    #[arg(long = "guest", value_name = "KIND", value_enum)]
+    kinds: Vec<Kind>,
     /// The attach mode to test; may be given several times [default: every one]
     #[arg(long = "mode", value_name = "MODE", value_enum)]
     modes: Vec<Mode>,
@@ -76,19 +81,22 @@ pub(crate) fn run(checkout: &Checkout, args: &Args) -> Result<Outcome> {
         list(&catalogue, &cache);
         return Ok(Outcome::Clean);
     }
-    let pins = catalogue.choose(&args.kernels)?;
+    let asked = Asked { kernels: &args.kernels, modes: &args.modes, kinds: &args.kinds, only: &args.only };
+    let mut machines = machines(&catalogue, asked)?;
+    let mut totals = leave_out(args, checkout, &mut machines);
     let choice = accelerator::choose(args.accelerator);
     println!("vm: guests run under {}: {}", choice.accelerator, choice.reason);
-    let common = common_archive(args, checkout)?;
+    let parts = Parts::get(args, checkout, &machines)?;
     // One after the other: what is downloaded is checked and unpacked, and that must not happen twice at a time.
-    let kernels: Vec<Kernel> = pins.iter().map(|pin| Kernel::open(&cache, pin)).collect::<Result<_>>()?;
-    let machines = pins.iter().zip(&kernels).flat_map(|(pin, kernel)| {
-        modes(args).iter().map(|mode| Machine { series: &pin.series, kernel, mode: *mode })
-    });
-    let machines: Vec<Machine<'_>> = machines.collect();
+    let kernels: Vec<Kernel> =
+        machines.iter().map(|machine| Kernel::open(&cache, machine.pin)).collect::<Result<_>>()?;
+    let kernel_count = machines.iter().map(|machine| &machine.pin.series).collect::<BTreeSet<_>>().len();
     let started = Instant::now();
-    let results = crew::each(machines, args.jobs, |machine| boot(args, checkout, &machine, &choice, &common));
-    let (mut totals, mut starts, mut matrix) = (Totals::default(), Vec::new(), Matrix::default());
+    let booted: Vec<(Machine<'_>, &Kernel)> = machines.into_iter().zip(&kernels).collect();
+    let results = crew::each(booted, args.jobs, |(machine, kernel)| {
+        boot(args, checkout, &machine, kernel, &choice, &parts)
+    });
+    let (mut starts, mut matrix) = (Vec::new(), Matrix::default());
     let guest_count = results.len();
     for result in results {
         let told = result?;
@@ -101,7 +109,7 @@ pub(crate) fn run(checkout: &Checkout, args: &Args) -> Result<Outcome> {
     }
     println!(
         "vm: {guest_count} guests with {} of {} kernels in {} s: {totals}",
-        pins.len(),
+        kernel_count,
         catalogue.all().len(),
         started.elapsed().as_secs()
     );
@@ -109,15 +117,25 @@ pub(crate) fn run(checkout: &Checkout, args: &Args) -> Result<Outcome> {
     Ok(Outcome::from_count(totals.failed_count + differing_count))
 }
 
-/// What one guest is booted for.
-struct Machine<'a> {
-    series: &'a str,
-    kernel: &'a Kernel,
-    mode: Mode,
+/// Takes those guests out of `machines` that cannot be had here, and says why.
+fn leave_out(args: &Args, checkout: &Checkout, machines: &mut Vec<Machine<'_>>) -> Totals {
+    let why = if args.without_sensor {
+        Some("everything in them is about the sensor")
+    } else {
+        distribution::obstacle(&disks(checkout))
+    };
+    let count = machines.len();
+    if let Some(why) = why {
+        machines.retain(|machine| machine.kind != Kind::Distribution);
+        if machines.len() < count {
+            println!("  skipped  distribution guests: {why}");
+        }
+    }
+    Totals { skipped_count: count - machines.len(), ..Totals::default() }
 }
 
-fn modes(args: &Args) -> &[Mode] {
-    if args.modes.is_empty() { &Mode::ALL } else { &args.modes }
+fn disks(checkout: &Checkout) -> PathBuf {
+    checkout.root().join(".cache/distribution")
 }
 
 fn list(catalogue: &Catalogue, cache: &Path) {
@@ -127,16 +145,46 @@ fn list(catalogue: &Catalogue, cache: &Path) {
     }
 }
 
-fn common_archive(args: &Args, checkout: &Checkout) -> Result<Vec<u8>> {
-    let treeline = match &args.treeline {
-        Some(path) => Some(path.clone()),
-        None if args.without_sensor => None,
-        None => {
-            build::run(checkout)?;
-            Some(checkout.treeline())
+/// What guests are put together from.
+struct Parts {
+    guest: PathBuf,
+    treeline: Option<PathBuf>,
+    /// The part of the initramfs that all guests have whose PID 1 is ours.
+    common: Vec<u8>,
+    /// That of the others.
+    disk: Option<Disk>,
+}
+
+impl Parts {
+    fn get(args: &Args, checkout: &Checkout, machines: &[Machine<'_>]) -> Result<Self> {
+        let treeline = match &args.treeline {
+            Some(path) => Some(path.clone()),
+            None if args.without_sensor => None,
+            None => {
+                build::run(checkout)?;
+                Some(checkout.treeline())
+            }
+        };
+        let guest = build_guest(checkout)?;
+        let common = initramfs::common(&guest, treeline.as_deref())?;
+        let is_wanted = machines.iter().any(|machine| machine.kind == Kind::Distribution);
+        let disk = is_wanted.then(|| Disk::open(checkout, &disks(checkout))).transpose()?;
+        Ok(Self { guest, treeline, common, disk })
+    }
+
+    /// The initramfs of one guest.
+    fn initramfs(&self, checkout: &Checkout, machine: &Machine<'_>, kernel: &Kernel) -> Result<Vec<u8>> {
+        match machine.kind {
+            Kind::Bare => {
+                Ok([self.common.as_slice(), &initramfs::modules(kernel, initramfs::MODULES)?].concat())
+            }
+            Kind::Distribution => {
+                let treeline = self.treeline.as_deref().context("these guests have a sensor")?;
+                let payload = distribution::archive(checkout, &self.guest, treeline, machine.mode)?;
+                Ok([payload, initramfs::modules(kernel, distribution::MODULES)?].concat())
+            }
         }
-    };
-    initramfs::common(&build_guest(checkout)?, treeline.as_deref())
+    }
 }
 
 /// PID 1, static so that it needs nothing of the guest. In a target directory of its own: its flags would
@@ -158,27 +206,30 @@ fn boot(
     args: &Args,
     checkout: &Checkout,
     machine: &Machine<'_>,
+    kernel: &Kernel,
     choice: &Choice,
-    common: &[u8],
+    parts: &Parts,
 ) -> Result<Told> {
-    let Machine { series, kernel, mode } = *machine;
-    let title = format!("{} {}", kernel.release, mode.word());
-    let name = format!("vm-{series}-{}", mode.word());
+    let Machine { pin, mode, kind } = *machine;
+    let series = &pin.series;
+    let title = format!("{} {}{}", kernel.release, mode.word(), kind.suffix());
+    let name = format!("vm-{series}-{}{}", mode.word(), kind.suffix());
     let logs = checkout.logs();
     fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
     let log = logs.join(format!("{name}.log"));
     let initramfs = logs.join(format!("{name}.cpio"));
-    let content = [common, &initramfs::modules(kernel)?].concat();
-    fs::write(&initramfs, content).with_context(|| format!("writing {}", initramfs.display()))?;
+    fs::write(&initramfs, parts.initramfs(checkout, machine, kernel)?)
+        .with_context(|| format!("writing {}", initramfs.display()))?;
 
     let mut guest = Guest {
         kernel: &kernel.image(),
         initramfs: &initramfs,
+        disk: (kind == Kind::Distribution).then(|| parts.disk.as_ref().map(Disk::image)).flatten(),
         lsm_list: &kernel.lsm_list(mode.wants_bpf())?,
         mode,
-        only: &args.only,
+        only: &kind.groups(&args.only),
         parameters: String::new(),
-        memory_mb: MEMORY_MB,
+        memory_mb: if kind == Kind::Bare { MEMORY_MB } else { distribution::MEMORY_MB },
         accelerator: choice.accelerator,
         is_counting: false,
         log,
@@ -200,7 +251,7 @@ fn boot(
     } else {
         fs::remove_file(&initramfs).with_context(|| format!("removing {}", initramfs.display()))?;
     }
-    Ok(Told { series: series.to_owned(), mode, totals, lines: run.lines })
+    Ok(Told { series: series.clone(), mode, totals, lines: run.lines })
 }
 
 /// What a guest told.

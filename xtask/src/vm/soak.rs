@@ -110,12 +110,13 @@ pub(crate) fn run(checkout: &Checkout, args: &Args) -> Result<Outcome> {
     fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
     let path = logs.join("vm-soak.cpio");
     let common = initramfs::common(&build_guest(checkout)?, Some(&treeline))?;
-    fs::write(&path, [common, initramfs::modules(&kernel)?, load(&cache)?].concat())
+    fs::write(&path, [common, initramfs::modules(&kernel, initramfs::MODULES)?, load(&cache)?].concat())
         .with_context(|| format!("writing {}", path.display()))?;
     let choice = accelerator::choose(None);
     let guest = Guest {
         kernel: &kernel.image(),
         initramfs: &path,
+        disk: None,
         lsm_list: &kernel.lsm_list(Mode::Lsm.wants_bpf())?,
         mode: Mode::Lsm,
         only: &[GROUP.to_owned()],

@@ -33,7 +33,9 @@ pub(super) fn missing(program: &str) -> String {
         "xz" => "xz-utils",
         "modprobe" => "kmod",
         "ldd" => "libc-bin",
-        "apt-get" | "apt-cache" => "apt",
+        "apt-get" | "apt-cache" | "apt-config" => "apt",
+        "mkfs.ext4" => "e2fsprogs",
+        "dpkg-query" => "dpkg",
         other => other,
     };
     format!("`{program}` cannot be started; `apt-get install {package}` brings it (kernels come from Debian)")
