@@ -63,6 +63,22 @@ impl Weighing {
         }
     }
 
+    /// Numbers of the working memory and the tables, and [`Self::plain`], a byte each: by them a global function of
+    /// older kernels makes [`Self::again`] of it.
+    #[inline(always)]
+    fn at(&self) -> u32 {
+        // SAFETY: as in `add`.
+        let number = unsafe { (*self.scratch).number as u32 };
+        number | self.slot << 8 | self.plain << 16
+    }
+
+    /// The same in a global function.
+    #[inline(always)]
+    fn again(at: u32) -> Option<Self> {
+        let scratch = Scratch::numbered(at & 0xff)?;
+        Some(Self { scratch, slot: at >> 8 & 0xff, plain: at >> 16 })
+    }
+
     #[inline(always)]
     fn packed(&self) -> u64 {
         // SAFETY: as in `add`.
@@ -138,7 +154,9 @@ fn weigh_ports(rules: Option<&PrefixRules>, port: u32, weighing: Weighing) -> u6
         return 0;
     };
     let mut pass = PortPass { rules, port, weighing };
-    repeat(RULES_PER_PREFIX_MAX as u32, weigh_port, &mut pass);
+    // Few enough to be walked one by one where there are no callbacks.
+    let context = &raw mut pass;
+    repeat(RULES_PER_PREFIX_MAX as u32, weigh_port, &mut pass, |index| weigh_port(index as u64, context));
     pass.weighing.packed()
 }
 
@@ -189,11 +207,26 @@ struct AllPass {
 #[inline(never)]
 fn weigh_all(scratch: &mut Scratch, slot: u32, bit: u32, plain: u32) -> u64 {
     let mut pass = AllPass { bit, weighing: Weighing::new(scratch, slot, plain) };
-    repeat(RULES_MAX, weigh_with_bit, &mut pass);
+    let at = pass.weighing.at();
+    repeat(RULES_MAX, weigh_with_bit, &mut pass, |index| older_weigh_with_bit(at, index, bit));
     pass.weighing.packed()
 }
 
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_weigh_with_bit(at: u32, index: u32, bit: u32) -> u64 {
+    let Some(weighing) = Weighing::again(at) else {
+        return STOP;
+    };
+    one_with_bit(index as u64, &mut AllPass { bit, weighing })
+}
+
 extern "C" fn weigh_with_bit(index: u64, pass: *mut AllPass) -> u64 {
+    one_with_bit(index, pass)
+}
+
+#[inline(always)]
+fn one_with_bit(index: u64, pass: *mut AllPass) -> u64 {
     // SAFETY: as in `weigh_port`.
     let pass = unsafe { &*pass };
     let index = index as u32 & (RULES_MAX - 1);
@@ -242,11 +275,26 @@ fn take_name(scratch: &mut Scratch, name: u64, len: u32) {
 #[inline(never)]
 fn weigh_name(scratch: &mut Scratch, slot: u32, plain: u32) -> u64 {
     let mut pass = Weighing::new(scratch, slot, plain);
-    repeat(ABSTRACTS_MAX, weigh_pattern, &mut pass);
+    let at = pass.at();
+    repeat(ABSTRACTS_MAX, weigh_pattern, &mut pass, |index| older_weigh_pattern(at, index));
     pass.packed()
 }
 
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_weigh_pattern(at: u32, index: u32) -> u64 {
+    match Weighing::again(at) {
+        Some(mut weighing) => one_pattern(index as u64, &mut weighing),
+        None => STOP,
+    }
+}
+
 extern "C" fn weigh_pattern(index: u64, pass: *mut Weighing) -> u64 {
+    one_pattern(index, pass)
+}
+
+#[inline(always)]
+fn one_pattern(index: u64, pass: *mut Weighing) -> u64 {
     // SAFETY: as in `weigh_port`; nothing of the scratch memory that is read here is written meanwhile.
     let (pass, scratch) = unsafe { (&*pass, &*(*pass).scratch) };
     let Some(pattern) = ABSTRACTS.get(pass.slot * ABSTRACTS_MAX + index as u32) else {

@@ -9,7 +9,7 @@ use treeline_abi::{
 use crate::{
     decide::{self, Decision},
     kernel::{GO_ON, STOP, offset, read, repeat},
-    maps::{ANCESTORS, RULES},
+    maps::{ANCESTORS, RULES, TABLES},
     scratch::{Scratch, Walked},
     walk,
 };
@@ -31,8 +31,9 @@ pub(crate) fn judge_above(scratch: &mut Scratch, dentry: u64) -> u64 {
     scratch.ancestor = AncestorKey { slot: active.slot, device: read(sb + offset!(sb_dev)), names: 0 };
     scratch.subject.flags = 0;
     scratch.subject.at = dentry;
+    let (number, slot) = (scratch.number as u32, active.slot);
     let mut climb = Climb { scratch, seed: active.table.seed };
-    repeat(DEPTH_MAX as u32, step, &mut climb);
+    repeat(DEPTH_MAX as u32, step, &mut climb, |_| older_climb(number, slot));
     if !scratch.subject.resolved() {
         return match active.table.unresolved_rule {
             0 => 0,
@@ -50,7 +51,21 @@ pub(crate) fn judge_above(scratch: &mut Scratch, dentry: u64) -> u64 {
     }
 }
 
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_climb(number: u32, slot: u32) -> u64 {
+    let (Some(scratch), Some(table)) = (Scratch::numbered(number), TABLES.get(slot)) else {
+        return STOP;
+    };
+    one_step(&mut Climb { scratch, seed: table.seed })
+}
+
 extern "C" fn step(_depth: u64, climb: *mut Climb) -> u64 {
+    one_step(climb)
+}
+
+#[inline(always)]
+fn one_step(climb: *mut Climb) -> u64 {
     // SAFETY: the pointers were put there by `judge_above` and outlive the loop; the verifier tracks them.
     let (climb, scratch) = unsafe { (&*climb, &mut *(*climb).scratch) };
     let at = scratch.subject.at;

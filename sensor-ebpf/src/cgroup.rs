@@ -190,8 +190,11 @@ pub(crate) fn judge(scratch: &mut Scratch, label: &mut Label, follows: Follows) 
     let packed = address::judge_address(scratch, label);
     let decision = Decision::unpack(scratch, packed, generation);
     let denied = conclude(scratch, decision);
-    if !denied && follows == Follows::Result {
-        label.pending = PendingConnect {
+    if !denied
+        && follows == Follows::Result
+        && let Some(call) = tasks::begin_call(label)
+    {
+        call.pending = PendingConnect {
             family: scratch.header.detail as u16,
             port: scratch.header.port as u16,
             rule: decision.rule,
@@ -208,25 +211,31 @@ pub(crate) fn judge(scratch: &mut Scratch, label: &mut Label, follows: Follows) 
 /// Reports the connect that waits in the label. Its result is unknown where there is none.
 #[inline(always)]
 pub(crate) fn report_kept(label: &mut Label, result: Option<i32>) {
+    let session = label.session;
+    let Some(call) = tasks::call(label) else {
+        return;
+    };
     let Some(scratch) = Scratch::take() else {
-        label.pending.family = 0;
+        call.pending.family = 0;
+        tasks::end_call();
         emit::failed(Kind::Connect);
         return;
     };
-    emit::begin(scratch, Kind::Connect, label.session, &subject());
-    scratch.header.detail = label.pending.family as u32;
-    scratch.header.port = label.pending.port as u32;
-    scratch.header.address = label.pending.address;
+    emit::begin(scratch, Kind::Connect, session, &subject());
+    scratch.header.detail = call.pending.family as u32;
+    scratch.header.port = call.pending.port as u32;
+    scratch.header.address = call.pending.address;
     match result {
         Some(result) => scratch.header.result = result,
         None => scratch.header.flags |= Flags::RESULT_UNKNOWN,
     }
-    scratch.header.rule = label.pending.rule;
+    scratch.header.rule = call.pending.rule;
     scratch.header.generation = decide::active().map_or(0, |active| active.table.generation);
-    if label.pending.rule != 0 {
+    if call.pending.rule != 0 {
         scratch.header.verdict = Verdict::Audit as u8;
     }
-    label.pending.family = 0;
+    call.pending.family = 0;
+    tasks::end_call();
     emit::send(scratch, Kind::Connect, 0);
     scratch.release();
 }

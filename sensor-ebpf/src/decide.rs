@@ -11,7 +11,7 @@ use treeline_abi::{
 
 use crate::{
     content,
-    kernel::{GO_ON, STOP, inode, masked, offset, read, repeat},
+    kernel::{GO_ON, STOP, inode, is_older, masked, offset, read, repeat, repeat_plainly},
     maps::{ACCEPTS, ACTIVE, ALIASES, HOLDS, IMAGES, LISTS, RULES, TABLES},
     scratch::{Found, Listed, Scratch},
     tasks,
@@ -136,8 +136,12 @@ pub(crate) fn enforcing() -> bool {
 #[inline(always)]
 pub(crate) fn judge_dentry(scratch: &mut Scratch, dentry: u64, operations: u32, label: &Label) -> Decision {
     scratch.object = dentry;
-    // SAFETY: a valid reference, used by nobody else meanwhile.
-    let packed = unsafe { treeline_judge_dentry(scratch, operations, label.flags) };
+    let packed = if is_older() {
+        older_judge_dentry(scratch.number as u32, operations, label.flags)
+    } else {
+        // SAFETY: a valid reference, used by nobody else meanwhile.
+        unsafe { treeline_judge_dentry(scratch, operations, label.flags) }
+    };
     let generation = scratch.generation;
     Decision::unpack(scratch, packed, generation)
 }
@@ -151,9 +155,24 @@ pub(crate) fn judge_dentry(scratch: &mut Scratch, dentry: u64, operations: u32, 
 #[inline(never)]
 unsafe extern "C" fn treeline_judge_dentry(scratch: *mut Scratch, operations: u32, label_flags: u32) -> u64 {
     // SAFETY: the caller's promise; the verifier does not know it, and asks for the look at null.
-    let Some(scratch) = (unsafe { scratch.as_mut() }) else {
-        return 0;
-    };
+    match unsafe { scratch.as_mut() } {
+        Some(scratch) => judge_object(scratch, operations, label_flags),
+        None => 0,
+    }
+}
+
+/// As [`treeline_judge_dentry`], for older kernels: see `kernel::repeat`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_judge_dentry(number: u32, operations: u32, label_flags: u32) -> u64 {
+    match Scratch::numbered(number) {
+        Some(scratch) => judge_object(scratch, operations, label_flags),
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn judge_object(scratch: &mut Scratch, operations: u32, label_flags: u32) -> u64 {
     let dentry = scratch.object;
     scratch.generation = 0;
     let Some(active) = active() else {
@@ -198,11 +217,11 @@ fn judge_alias(
     };
     scratch.found = Found::default();
     let mut pass = AliasPass { scratch, alias, slot, operations, plain: 1 };
-    repeat(RULES_PER_ALIAS_MAX as u32, weigh_alias, &mut pass);
+    weigh_aliases(&mut pass);
     if scratch.found.exceptions != 0 {
         subject_sets(scratch, table, slot, label_flags);
         pass = AliasPass { scratch, alias, slot, operations, plain: 0 };
-        repeat(RULES_PER_ALIAS_MAX as u32, weigh_alias, &mut pass);
+        weigh_aliases(&mut pass);
     }
     scratch.found.packed
 }
@@ -214,6 +233,13 @@ struct AliasPass {
     slot: u32,
     operations: u32,
     plain: u32,
+}
+
+/// Few enough to be walked one by one where there are no callbacks.
+#[inline(always)]
+fn weigh_aliases(pass: &mut AliasPass) {
+    let context = &raw mut *pass;
+    repeat(RULES_PER_ALIAS_MAX as u32, weigh_alias, pass, |index| weigh_alias(index as u64, context));
 }
 
 extern "C" fn weigh_alias(index: u64, pass: *mut AliasPass) -> u64 {
@@ -257,8 +283,7 @@ pub(crate) fn judge<const GIVEN: bool>(
     }
     restrict(scratch, table, operations);
     scratch.keep_accepted();
-    let mut pass = Pass { scratch, slot, operations, plain: 1 };
-    repeat(ROUNDS_MAX, weigh, &mut pass);
+    weigh_all(scratch, Weighing { slot, operations, plain: 1 });
     if scratch.found.exceptions != 0 && scratch.found.word > WORDS as u32 {
         // Only now, and once, is the subject's executable looked at.
         if !GIVEN {
@@ -267,8 +292,7 @@ pub(crate) fn judge<const GIVEN: bool>(
         scratch.restore_accepted();
         scratch.lists.rewind();
         scratch.found.word = 0;
-        pass = Pass { scratch, slot, operations, plain: 0 };
-        repeat(ROUNDS_MAX, weigh, &mut pass);
+        weigh_all(scratch, Weighing { slot, operations, plain: 0 });
     }
     if scratch.found.word <= WORDS as u32 {
         return unresolved(scratch, table);
@@ -288,18 +312,67 @@ fn unresolved(scratch: &mut Scratch, table: &Table) -> u64 {
 /// Rounds of a pass: every word once, and every position that is looked at.
 const ROUNDS_MAX: u32 = (ACCEPTED_MAX + WORDS) as u32;
 
+/// Rounds that an older kernel's verifier walks one by one, in a global function that stands for so many of a pass: a
+/// pass is as many such functions as its square.
+const OLDER_ROUNDS: u32 = 130;
+
+const _: () = assert!(OLDER_ROUNDS * OLDER_ROUNDS >= ROUNDS_MAX);
+
 /// One pass over accepting positions. What changes from round to round is in `Scratch::found`, see there.
 struct Pass {
     scratch: *mut Scratch,
+    by: Weighing,
+}
+
+/// What a pass knows, the same in all its rounds.
+#[derive(Clone, Copy)]
+struct Weighing {
     slot: u32,
     operations: u32,
     /// 1 in the first pass, which weighs the rules that are for everybody and only notes the others.
     plain: u32,
 }
 
+#[inline(always)]
+fn weigh_all(scratch: &mut Scratch, by: Weighing) {
+    let Weighing { slot, operations, plain } = by;
+    let at = scratch.number as u32 | slot << 8 | plain << 16;
+    repeat(ROUNDS_MAX, weigh, &mut Pass { scratch, by }, |round| {
+        if round < OLDER_ROUNDS { older_weigh_some(at, operations) } else { STOP }
+    });
+}
+
+/// Some rounds of a pass on older kernels. `at` has the slot of the working memory, that of the tables, and
+/// [`Weighing::plain`], a byte each.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_weigh_some(at: u32, operations: u32) -> u64 {
+    let mut result = GO_ON;
+    repeat_plainly(OLDER_ROUNDS, |_| {
+        result = older_weigh(at, operations);
+        result
+    });
+    result
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_weigh(at: u32, operations: u32) -> u64 {
+    let Some(scratch) = Scratch::numbered(at & 0xff) else {
+        return STOP;
+    };
+    let by = Weighing { slot: at >> 8 & 0xff, operations, plain: at >> 16 };
+    one_weighing(&mut Pass { scratch, by })
+}
+
 extern "C" fn weigh(_round: u64, pass: *mut Pass) -> u64 {
-    // SAFETY: the pointers were put there by `judge` and outlive the loop; the verifier tracks them.
-    let (pass, scratch) = unsafe { (&*pass, &mut *(*pass).scratch) };
+    one_weighing(pass)
+}
+
+#[inline(always)]
+fn one_weighing(pass: *mut Pass) -> u64 {
+    // SAFETY: the pointers were put there by the callers above and outlive the loop; the verifier tracks them.
+    let (pass, scratch) = unsafe { (&(*pass).by, &mut *(*pass).scratch) };
     let word = scratch.found.word;
     if word > WORDS as u32 {
         return STOP;
@@ -390,6 +463,10 @@ pub(crate) fn subject_sets(scratch: &mut Scratch, _table: &'static Table, slot: 
     // What nobody finds out is unknown.
     scratch.holds.sure = 0;
     scratch.holds.possible = u64::MAX;
+    if is_older() {
+        older_subject_sets(scratch.number as u32, slot, label_flags);
+        return;
+    }
     // SAFETY: a valid reference, used by nobody else meanwhile.
     unsafe { treeline_subject_sets(scratch, slot, label_flags) };
 }
@@ -402,9 +479,24 @@ pub(crate) fn subject_sets(scratch: &mut Scratch, _table: &'static Table, slot: 
 #[inline(never)]
 unsafe extern "C" fn treeline_subject_sets(scratch: *mut Scratch, slot: u32, label_flags: u32) -> u64 {
     // SAFETY: the caller's promise; the verifier does not know it, and asks for the look at null.
-    let (Some(scratch), Some(table)) = (unsafe { scratch.as_mut() }, TABLES.get(slot)) else {
-        return 0;
-    };
+    match (unsafe { scratch.as_mut() }, TABLES.get(slot)) {
+        (Some(scratch), Some(table)) => sets_of_subject(scratch, table, slot, label_flags),
+        _ => 0,
+    }
+}
+
+/// As [`treeline_subject_sets`], for older kernels: see `kernel::repeat`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_subject_sets(number: u32, slot: u32, label_flags: u32) -> u64 {
+    match (Scratch::numbered(number), TABLES.get(slot)) {
+        (Some(scratch), Some(table)) => sets_of_subject(scratch, table, slot, label_flags),
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn sets_of_subject(scratch: &mut Scratch, table: &'static Table, slot: u32, label_flags: u32) -> u64 {
     tasks::take_lineage(scratch);
     let mm: u64 = if tasks::has_its_image() { read(tasks::current() as u64 + offset!(task_mm)) } else { 0 };
     let mut resolved = 0;
@@ -431,7 +523,10 @@ pub(crate) fn by_path(scratch: &mut Scratch, table: &'static Table, slot: u32) -
         unsafe { (&raw mut scratch.sets.found[kind]).write_volatile(0) };
     }
     scratch.sets.word = 0;
-    repeat(ROUNDS_MAX, add_set, &mut SubjectPass { scratch, slot });
+    let number = scratch.number as u32;
+    repeat(ROUNDS_MAX, add_set, &mut SubjectPass { scratch, slot }, |round| {
+        if round < OLDER_ROUNDS { older_add_sets(number, slot) } else { STOP }
+    });
     1
 }
 
@@ -486,7 +581,33 @@ struct SubjectPass {
     slot: u32,
 }
 
+/// Some rounds of a pass on older kernels.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_add_sets(number: u32, slot: u32) -> u64 {
+    let mut result = GO_ON;
+    repeat_plainly(OLDER_ROUNDS, |_| {
+        result = older_add_set(number, slot);
+        result
+    });
+    result
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_add_set(number: u32, slot: u32) -> u64 {
+    let Some(scratch) = Scratch::numbered(number) else {
+        return STOP;
+    };
+    one_set(&mut SubjectPass { scratch, slot })
+}
+
 extern "C" fn add_set(_round: u64, pass: *mut SubjectPass) -> u64 {
+    one_set(pass)
+}
+
+#[inline(always)]
+fn one_set(pass: *mut SubjectPass) -> u64 {
     // SAFETY: as in `weigh`.
     let (pass, scratch) = unsafe { (&*pass, &mut *(*pass).scratch) };
     let word = masked::<0xffff>(scratch.sets.word as u32);

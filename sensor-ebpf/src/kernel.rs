@@ -84,13 +84,43 @@ pub(crate) fn masked<const MASK: i32>(value: u32) -> u32 {
     bounded as u32
 }
 
+/// Whether the kernel lacks what `Settings::older` says. The verifier knows the answer, and drops what is not for it.
+#[inline(always)]
+pub(crate) fn is_older() -> bool {
+    // SAFETY: as for `offset!`.
+    unsafe { core::ptr::read_volatile(&raw const SETTINGS.older) != 0 }
+}
+
 /// Runs `step` at most `count` times with `context`, until it returns [`STOP`]. `bpf_loop` (Linux 5.17): the verifier
 /// checks the body once, however many rounds there are.
+///
+/// An older kernel's verifier walks each round. There a round is `older`, the call of a global function with the same
+/// body, which it checks once for itself: what is left to walk are the calls. Such a function takes numbers only
+/// (pointers: Linux 5.12), and finds the working memory and the tables again by them.
 #[inline(always)]
-pub(crate) fn repeat<T>(count: u32, step: extern "C" fn(u64, *mut T) -> u64, context: &mut T) {
-    // SAFETY: the callback has the type that the helper calls, and the context outlives the call; the verifier
-    // checks the body with a pointer to this stack object.
-    unsafe { bpf_loop(count, step as *mut c_void, (&raw mut *context).cast(), 0) };
+pub(crate) fn repeat<T>(
+    count: u32,
+    step: extern "C" fn(u64, *mut T) -> u64,
+    context: &mut T,
+    older: impl Fn(u32) -> u64,
+) {
+    if is_older() {
+        repeat_plainly(count, older);
+    } else {
+        // SAFETY: the callback has the type that the helper calls, and the context outlives the call; the verifier
+        // checks the body with a pointer to this stack object.
+        unsafe { bpf_loop(count, step as *mut c_void, (&raw mut *context).cast(), 0) };
+    }
+}
+
+/// [`repeat`] as a loop, for older kernels and for few rounds.
+#[inline(always)]
+pub(crate) fn repeat_plainly(count: u32, mut round: impl FnMut(u32) -> u64) {
+    for index in 0..count {
+        if round(index) != GO_ON {
+            return;
+        }
+    }
 }
 
 /// Ends a [`repeat`].

@@ -128,13 +128,15 @@ pub(crate) fn process_exit(ctx: BtfTracePointContext) -> i32 {
     if read::<i32>(signal + offset!(signal_live)) != 0 {
         return 0;
     }
+    let session = label.session;
+    tasks::forget(task);
     let Some(scratch) = Scratch::take() else {
         emit::failed(Kind::Exit);
         return 0;
     };
     let ids = tasks::ids(task);
-    note!(&ctx, "session {:x}: process {} ends", label.session, ids.pid);
-    emit::begin(scratch, Kind::Exit, label.session, &ids);
+    note!(&ctx, "session {:x}: process {} ends", session, ids.pid);
+    emit::begin(scratch, Kind::Exit, session, &ids);
     let by_group = read::<u32>(signal + offset!(signal_flags)) & GROUP_EXIT != 0;
     scratch.header.detail = if by_group {
         read(signal + offset!(signal_group_exit_code))
@@ -205,8 +207,9 @@ fn append_env(scratch: &mut Scratch, position: u32, mm: u64) -> u32 {
     let end: u64 = read(mm + offset!(mm_env_end));
     let complete = u32::from(start >= end);
     scratch.environment = Environment { at: start, end, position, taken: 0, complete, pad: 0 };
+    let number = scratch.number as u32;
     let mut search = Search { scratch };
-    repeat(ENV_VARS_MAX as u32, next_variable, &mut search);
+    repeat(ENV_VARS_MAX as u32, next_variable, &mut search, |_| older_next_variable(number));
     if scratch.environment.complete == 0 {
         scratch.header.flags |= Flags::LOADER_ENV;
     }
@@ -220,7 +223,21 @@ struct Search {
     scratch: *mut Scratch,
 }
 
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_next_variable(number: u32) -> u64 {
+    match Scratch::numbered(number) {
+        Some(scratch) => one_variable(&mut Search { scratch }),
+        None => STOP,
+    }
+}
+
 extern "C" fn next_variable(_round: u64, search: *mut Search) -> u64 {
+    one_variable(search)
+}
+
+#[inline(always)]
+fn one_variable(search: *mut Search) -> u64 {
     // SAFETY: the pointers were put there by `append_env` and outlive the loop; the verifier tracks them.
     let scratch = unsafe { &mut *(*search).scratch };
     let Environment { at, end, position, taken, .. } = scratch.environment;

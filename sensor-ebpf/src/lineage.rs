@@ -1,8 +1,8 @@
 //! What an exec adds to what a label knows of its lineage: see `treeline_abi::subject`.
 
-use treeline_abi::{Label, LabelFlags, subject::Facts};
+use treeline_abi::{Label, LabelFlags, paths::Table, subject::Facts};
 
-use crate::{decide, maps::TABLES, scratch::Scratch, tasks, walk};
+use crate::{decide, kernel::is_older, maps::TABLES, scratch::Scratch, tasks, walk};
 
 /// Adds the image with this inode and dentry to the label of the task that begins to execute it. What the environment
 /// does is in the label by now.
@@ -17,8 +17,12 @@ pub(crate) fn executed(scratch: &mut Scratch, label: &mut Label, node: u64, dent
     decide::take_content(scratch, node, active.slot);
     scratch.object = dentry;
     tasks::take_lineage(scratch);
-    // SAFETY: a valid reference, used by nobody else meanwhile.
-    unsafe { treeline_executed(scratch, active.slot, label.flags) };
+    if is_older() {
+        older_executed(scratch.number as u32, active.slot, label.flags);
+    } else {
+        // SAFETY: a valid reference, used by nobody else meanwhile.
+        unsafe { treeline_executed(scratch, active.slot, label.flags) };
+    }
     // Nobody else writes to it: an exec ends all other threads of its process.
     label.lineage.facts.sure = scratch.lineage.facts.sure;
     label.lineage.facts.possible = scratch.lineage.facts.possible;
@@ -39,9 +43,24 @@ pub(crate) fn executed_something(label: &mut Label) {
 #[inline(never)]
 unsafe extern "C" fn treeline_executed(scratch: *mut Scratch, slot: u32, label_flags: u32) -> u64 {
     // SAFETY: the caller's promise; the verifier does not know it, and asks for the look at null.
-    let (Some(scratch), Some(table)) = (unsafe { scratch.as_mut() }, TABLES.get(slot)) else {
-        return 0;
-    };
+    match (unsafe { scratch.as_mut() }, TABLES.get(slot)) {
+        (Some(scratch), Some(table)) => look_at_image(scratch, table, slot, label_flags),
+        _ => 0,
+    }
+}
+
+/// As [`treeline_executed`], for older kernels: see `kernel::repeat`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_executed(number: u32, slot: u32, label_flags: u32) -> u64 {
+    match (Scratch::numbered(number), TABLES.get(slot)) {
+        (Some(scratch), Some(table)) => look_at_image(scratch, table, slot, label_flags),
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn look_at_image(scratch: &mut Scratch, table: &'static Table, slot: u32, label_flags: u32) -> u64 {
     let dentry = scratch.object;
     walk::walk_subject(scratch, dentry, table, slot);
     let resolved = if scratch.subject.resolved() { decide::by_path(scratch, table, slot) } else { 0 };

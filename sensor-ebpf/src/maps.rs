@@ -5,10 +5,10 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use treeline_abi::{
-    Kind, Loss,
+    Kind, Label, Loss,
     adopt::{CONNECTIONS_MAX, Connection, Ends, JOBS_MAX, JobKey, NOTES_MAX, Note},
     content::{Content, Hold, IMAGES_MAX, WRITERS_MAX},
-    label::{TaskKey, WAITING_MAX, Waiting},
+    label::{LABELS_MAX, ProcessId, TaskKey, WAITING_MAX, Waiting},
     network::{ABSTRACTS_MAX, AbstractRule, PREFIXES_MAX, Prefix4, Prefix6, PrefixRules},
     paths::{
         ALIASES_MAX, ANCESTORS_MAX, Accept, AliasKey, AliasRules, AncestorKey, DEVICES_MAX, Device,
@@ -131,6 +131,15 @@ pub(crate) static ABSTRACTS: Array<AbstractRule> = Array::with_max_entries(ABSTR
 /// it forgets is recorded again.
 #[map]
 pub(crate) static SENT: LruHashMap<SentKey, u32> = LruHashMap::with_max_entries(8192, 0);
+
+/// Labels of processes on kernels that cannot put them on tasks; the sensor makes it small on all others. Some 10 MiB.
+#[map]
+pub(crate) static LABELS_BY_PROCESS: HashMap<ProcessId, Label> = HashMap::with_max_entries(LABELS_MAX, 0);
+
+/// What threads note for the rest of a system call where labels are by process. More than there are processors by far; a
+/// thread that it forgets while it waits in a connect has a connect without a result.
+#[map]
+pub(crate) static CALLS: LruHashMap<TaskKey, Label> = LruHashMap::with_max_entries(8192, 0);
 
 /// Labels that could not be put on new tasks. More than can be created between a task's creation and its first hook, on
 /// machines of a thousand CPUs.

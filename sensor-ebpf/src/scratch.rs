@@ -14,7 +14,7 @@ use treeline_abi::{
 
 use crate::{
     content::Asked,
-    kernel::{add, masked},
+    kernel::{add, is_older, masked},
     maps::SCRATCH,
 };
 
@@ -176,6 +176,8 @@ pub(crate) struct Scratch {
     pub(crate) sets: Sets,
     /// A decision on its way from one function to another, see `Decision::unpack`.
     pub(crate) packed: u64,
+    /// The slot on its CPU, by which global functions of older kernels find it again.
+    pub(crate) number: u64,
     /// What bounds that the verifier cannot add up may reach.
     pub(crate) slack: [u64; 32],
 }
@@ -253,11 +255,22 @@ impl Scratch {
             // SAFETY: as above; volatile, because others on this CPU add to it.
             if unsafe { busy.read_volatile() } == 1 {
                 // SAFETY: `busy` makes this hook the only user of the slot until `release`.
-                return Some(unsafe { &mut *scratch });
+                let scratch = unsafe { &mut *scratch };
+                if is_older() {
+                    scratch.number = slot as u64;
+                }
+                return Some(scratch);
             }
             add(busy, u64::MAX);
         }
         None
+    }
+
+    /// The slot that a hook has taken, in a global function that the hook has told its number.
+    #[inline(always)]
+    pub(crate) fn numbered(number: u32) -> Option<&'static mut Self> {
+        // SAFETY: the pointer comes from the map; the hook, which took the slot, waits for the function.
+        unsafe { SCRATCH.get_ptr_mut(number)?.as_mut() }
     }
 
     /// Gives the slot back.

@@ -154,7 +154,7 @@ pub(crate) fn syscall_exit(ctx: BtfTracePointContext) -> i32 {
     let kind = shape!(number, kind);
     let is_32 = read::<u64>(regs + offset!(regs_cs)) == CS_32;
     let result: i64 = ctx.arg(1);
-    if label.pending.family != 0 {
+    if tasks::call(label).is_some_and(|call| call.pending.family != 0) {
         // Whatever call it was, its connect is not left for the next one.
         cgroup::report_kept(label, connect_result(number, is_32, result));
         if number == CONNECT && !is_32 {
@@ -229,7 +229,8 @@ fn on_file(scratch: &mut Scratch, label: &Label, regs: u64, number: u64, result:
         scratch.header.flags |= Flags::SYMLINK;
     }
     let mut names = Names { scratch, regs, number, task, position: 0 };
-    repeat(2, next_name, &mut names);
+    let context = &raw mut names;
+    repeat(2, next_name, &mut names, |round| next_name(round as u64, context));
     names.position & 0x3fff
 }
 

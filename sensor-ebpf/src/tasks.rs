@@ -1,19 +1,24 @@
 //! Labels in task storage. aya-ebpf has no wrapper for this map type, so the map is declared here as BTF wants it.
+//!
+//! Older kernels have it for LSM programs alone, or not at all (`Settings::older`). There a label is that of a process,
+//! in a hash map: put there at fork, taken away when the last thread ends. What a task has in its label for the time of
+//! one system call is then in a map by thread ([`call`]).
 
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    bindings::task_struct,
-    helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get},
+    bindings::{BPF_NOEXIST, task_struct},
+    helpers::generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_storage_get},
 };
 use treeline_abi::{
     Label, LabelFlags,
-    label::{Image, TaskKey, Waiting},
+    label::{Image, ProcessId, TaskKey, Waiting},
+    sensor::TICK_NS,
 };
 
 use crate::{
-    kernel::{add, offset, read},
-    maps::{WAITING, WAITING_COUNT},
+    kernel::{add, is_older, offset, read},
+    maps::{CALLS, LABELS_BY_PROCESS, WAITING, WAITING_COUNT},
     scratch::Scratch,
 };
 
@@ -53,9 +58,13 @@ fn map() -> *mut c_void {
     (&raw const LABELS).cast_mut().cast()
 }
 
-/// The current task, as BTF pointer.
+/// The current task, as BTF pointer; on an older kernel as a number.
 #[inline(always)]
 pub(crate) fn current() -> *mut task_struct {
+    if is_older() {
+        // SAFETY: no preconditions (Linux 4.8).
+        return unsafe { bpf_get_current_task() } as *mut task_struct;
+    }
     // SAFETY: no preconditions (Linux 5.11).
     unsafe { bpf_get_current_task_btf() }
 }
@@ -63,6 +72,9 @@ pub(crate) fn current() -> *mut task_struct {
 /// The label of a task that the verifier knows as BTF pointer.
 #[inline(always)]
 pub(crate) fn label_of(task: *mut task_struct) -> Option<&'static mut Label> {
+    if is_older() {
+        return label_by_process(&process(task as u64));
+    }
     // SAFETY: the map reference is replaced by the map at load; the verifier checks the task pointer. The value
     // lives as long as the task, and hooks that race on it only ever write whole words.
     unsafe {
@@ -83,6 +95,9 @@ pub(crate) fn current_label() -> Option<&'static mut Label> {
     if let Some(label) = label_of(task) {
         return Some(label);
     }
+    if is_older() {
+        return claim(task);
+    }
     let leader = leader(task);
     if leader == task {
         return claim(task);
@@ -97,6 +112,9 @@ pub(crate) fn current_label() -> Option<&'static mut Label> {
 /// The first thread of a task's process.
 #[inline(always)]
 pub(crate) fn leader(task: *mut task_struct) -> *mut task_struct {
+    if is_older() {
+        return read::<u64>(task as u64 + offset!(task_group_leader)) as *mut task_struct;
+    }
     // SAFETY: the offset is that of a `struct task_struct *`.
     unsafe { member(task, offset!(task_group_leader)) }
 }
@@ -123,7 +141,7 @@ fn claim(task: *mut task_struct) -> Option<&'static mut Label> {
     if *WAITING_COUNT.get(0)? == 0 {
         return None;
     }
-    let key = key(task as u64);
+    let key = key(if is_older() { leader(task) } else { task } as u64);
     // SAFETY: the value is copied at once; entries are never changed.
     let waiting = unsafe { WAITING.get(&key) }?;
     let label = Label {
@@ -155,6 +173,68 @@ pub(crate) fn key(task: u64) -> TaskKey {
     }
 }
 
+/// The process of a task, as the label is kept by where it cannot be kept on the task.
+#[inline(always)]
+fn process(task: u64) -> ProcessId {
+    let leader: u64 = read(task + offset!(task_group_leader));
+    ProcessId {
+        pid: read(task + offset!(task_tgid)),
+        pad: 0,
+        start_ticks: read::<u64>(leader + offset!(task_start_boottime)) / TICK_NS,
+    }
+}
+
+#[inline(always)]
+fn label_by_process(process: &ProcessId) -> Option<&'static mut Label> {
+    // SAFETY: the pointer comes from the map. The value lives as long as the process runs; its threads, which may race on
+    // it, write whole words only.
+    unsafe { LABELS_BY_PROCESS.get_ptr_mut(process)?.as_mut() }
+}
+
+/// Where the current task has noted something for the rest of its system call, of which only [`Label::pending`] and
+/// [`LabelFlags::OPEN_REPORTED`] have a meaning: in its label, where that is its own.
+#[inline(always)]
+pub(crate) fn call(label: &mut Label) -> Option<&mut Label> {
+    if !is_older() {
+        return Some(label);
+    }
+    // SAFETY: the pointer comes from the map, and only this thread uses the value.
+    unsafe { CALLS.get_ptr_mut(&key(current() as u64))?.as_mut() }
+}
+
+/// [`call`], to note something.
+#[inline(always)]
+pub(crate) fn begin_call(label: &mut Label) -> Option<&mut Label> {
+    if is_older() {
+        note_call();
+    }
+    call(label)
+}
+
+/// A function of its own: the empty label would be on the hook's stack.
+#[inline(never)]
+fn note_call() -> u32 {
+    // A full table forgets who was there longest, so this does not fail.
+    let _ = CALLS.insert(&key(current() as u64), &Label::default(), 0);
+    0
+}
+
+/// What was noted has been read, and is not in the label any more.
+#[inline(always)]
+pub(crate) fn end_call() {
+    if is_older() {
+        let _ = CALLS.remove(&key(current() as u64));
+    }
+}
+
+/// The last thread of a process ends. A label on a task goes with the task.
+#[inline(always)]
+pub(crate) fn forget(task: u64) {
+    if is_older() {
+        let _ = LABELS_BY_PROCESS.remove(&process(task));
+    }
+}
+
 /// Gives a task a copy of another's label, unless it has one. Returns the one that it then has, or nothing when there
 /// is no memory for it.
 #[inline(never)]
@@ -168,6 +248,12 @@ pub(crate) fn inherit(task: *mut task_struct, label: &Label) -> Option<&'static 
         next: Default::default(),
         lineage: label.lineage,
     };
+    if is_older() {
+        let process = process(task as u64);
+        // A process that has one keeps it.
+        let _ = LABELS_BY_PROCESS.insert(&process, &copy, BPF_NOEXIST as u64);
+        return label_by_process(&process);
+    }
     // SAFETY: as for `label_of`; the initial value is copied by the helper.
     unsafe {
         let label = bpf_task_storage_get(map(), task, (&raw mut copy).cast::<c_void>(), CREATE);
@@ -182,6 +268,9 @@ pub(crate) fn inherit(task: *mut task_struct, label: &Label) -> Option<&'static 
 /// label here, while it waits.
 #[inline(always)]
 pub(crate) fn bequeath(task: *mut task_struct, label: &Label) {
+    if is_older() {
+        return;
+    }
     // SAFETY: the offsets are those of a `struct signal_struct *` and of a `struct task_struct *`.
     let heir: *mut task_struct = unsafe {
         let signal: *mut c_void = member(task, offset!(task_signal));

@@ -7,8 +7,8 @@ use treeline_abi::{
 
 use crate::{
     decide::lowest,
-    kernel::{GO_ON, STOP, copy, masked, offset, read, repeat},
-    maps::{DEVICES, EDGES, NAMES, WILDS},
+    kernel::{GO_ON, STOP, copy, is_older, masked, offset, read, repeat},
+    maps::{DEVICES, EDGES, NAMES, TABLES, WILDS},
     scratch::{Descent, Listed, NAME_WORDS, PATH_BUFFER_LEN, Scratch, Walked, copy_mask},
 };
 
@@ -30,8 +30,22 @@ struct Walk {
 #[inline(always)]
 pub(crate) fn walk_path(scratch: &mut Scratch, dentry: u64) {
     scratch.object = dentry;
-    // SAFETY: a valid reference, used by nobody else meanwhile.
-    unsafe { treeline_walk_path(scratch) };
+    if is_older() {
+        older_walk_path(scratch.number as u32);
+    } else {
+        // SAFETY: a valid reference, used by nobody else meanwhile.
+        unsafe { treeline_walk_path(scratch) };
+    }
+}
+
+/// As [`treeline_walk_path`], for older kernels: see `kernel::repeat`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_walk_path(number: u32) -> u32 {
+    if let Some(scratch) = Scratch::numbered(number) {
+        walk_kept(scratch);
+    }
+    0
 }
 
 /// [`walk_path`] as a global function: the verifier walks it once a program and knows nothing of its callers, which
@@ -46,11 +60,17 @@ unsafe extern "C" fn treeline_walk_path(scratch: *mut Scratch) -> u32 {
     let Some(scratch) = (unsafe { scratch.as_mut() }) else {
         return 0;
     };
+    walk_kept(scratch);
+    0
+}
+
+#[inline(always)]
+fn walk_kept(scratch: &mut Scratch) {
     let dentry = scratch.object;
     start(&mut scratch.walked, dentry);
+    let number = scratch.number as u32;
     let mut walk = Walk { scratch, table: core::ptr::null(), slot: 0 };
-    repeat(DEPTH_MAX as u32, step::<true, false>, &mut walk);
-    0
+    repeat(DEPTH_MAX as u32, step::<true, false>, &mut walk, |depth| older_step_path(number, depth));
 }
 
 /// Walks up, keeps the path and leaves the accepting positions on this filesystem in `Scratch::accepted`.
@@ -58,8 +78,9 @@ unsafe extern "C" fn treeline_walk_path(scratch: *mut Scratch) -> u32 {
 pub(crate) fn walk_object(scratch: &mut Scratch, dentry: u64, table: &'static Table, slot: u32) -> u32 {
     start(&mut scratch.walked, dentry);
     clear::<true>(scratch, table);
+    let number = scratch.number as u32;
     let mut walk = Walk { scratch, table, slot };
-    repeat(DEPTH_MAX as u32, step::<true, true>, &mut walk);
+    repeat(DEPTH_MAX as u32, step::<true, true>, &mut walk, |depth| older_step_object(number, slot, depth));
     accept::<true>(scratch, table, slot);
     0
 }
@@ -69,8 +90,9 @@ pub(crate) fn walk_object(scratch: &mut Scratch, dentry: u64, table: &'static Ta
 pub(crate) fn walk_subject(scratch: &mut Scratch, dentry: u64, table: &'static Table, slot: u32) -> u32 {
     start(&mut scratch.subject, dentry);
     clear::<false>(scratch, table);
+    let number = scratch.number as u32;
     let mut walk = Walk { scratch, table, slot };
-    repeat(DEPTH_MAX as u32, step::<false, true>, &mut walk);
+    repeat(DEPTH_MAX as u32, step::<false, true>, &mut walk, |depth| older_step_subject(number, slot, depth));
     accept::<false>(scratch, table, slot);
     0
 }
@@ -92,8 +114,44 @@ fn start(walked: &mut Walked, dentry: u64) {
     walked.at = dentry;
 }
 
-/// One component. `KEEP` the path (and the state in `Scratch::walked`), `MATCH` it against the table.
+/// A round of [`walk_path`] on older kernels.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_step_path(number: u32, depth: u32) -> u64 {
+    let Some(scratch) = Scratch::numbered(number) else {
+        return STOP;
+    };
+    one_step::<true, false>(depth as u64, &mut Walk { scratch, table: core::ptr::null(), slot: 0 })
+}
+
+/// A round of [`walk_object`] on older kernels.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_step_object(number: u32, slot: u32, depth: u32) -> u64 {
+    let (Some(scratch), Some(table)) = (Scratch::numbered(number), TABLES.get(slot)) else {
+        return STOP;
+    };
+    one_step::<true, true>(depth as u64, &mut Walk { scratch, table, slot })
+}
+
+/// A round of [`walk_subject`] on older kernels.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_step_subject(number: u32, slot: u32, depth: u32) -> u64 {
+    let (Some(scratch), Some(table)) = (Scratch::numbered(number), TABLES.get(slot)) else {
+        return STOP;
+    };
+    one_step::<false, true>(depth as u64, &mut Walk { scratch, table, slot })
+}
+
+/// A round of the three walks.
 extern "C" fn step<const KEEP: bool, const MATCH: bool>(depth: u64, walk: *mut Walk) -> u64 {
+    one_step::<KEEP, MATCH>(depth, walk)
+}
+
+/// One component. `KEEP` the path (and the state in `Scratch::walked`), `MATCH` it against the table.
+#[inline(always)]
+fn one_step<const KEEP: bool, const MATCH: bool>(depth: u64, walk: *mut Walk) -> u64 {
     // SAFETY: the pointers were put there by the three callers above and outlive the loop; the verifier tracks them
     // through the stack. `table` is only used by the instances that have one.
     let (walk, scratch) = unsafe { (&*walk, &mut *(*walk).scratch) };
@@ -293,11 +351,26 @@ fn add_wilds(scratch: &mut Scratch, len: u32, table: &'static Table, slot: u32) 
         copy(to, len & 31, name);
     }
     scratch.candidates = candidates;
-    let mut wilds = Wilds { scratch, base: slot * WILD_MAX as u32, len };
-    repeat(WILD_MAX as u32, try_wild, &mut wilds);
+    let (number, base) = (scratch.number as u32, slot * WILD_MAX as u32);
+    let mut wilds = Wilds { scratch, base, len };
+    repeat(WILD_MAX as u32, try_wild, &mut wilds, |_| older_try_wild(number, base, len));
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_try_wild(number: u32, base: u32, len: u32) -> u64 {
+    let Some(scratch) = Scratch::numbered(number) else {
+        return STOP;
+    };
+    one_wild(&mut Wilds { scratch, base, len })
 }
 
 extern "C" fn try_wild(_round: u64, wilds: *mut Wilds) -> u64 {
+    one_wild(wilds)
+}
+
+#[inline(always)]
+fn one_wild(wilds: *mut Wilds) -> u64 {
     // SAFETY: as in `step`.
     let (wilds, scratch) = unsafe { (&*wilds, &mut *(*wilds).scratch) };
     let candidates = scratch.candidates;
@@ -338,7 +411,11 @@ pub(crate) fn accept<const KEEP: bool>(scratch: &mut Scratch, table: &'static Ta
     if let Some(device) = device {
         listed::<KEEP>(scratch).push(device.root.below);
         scratch.descent = Descent { edge: device.root, left: depth, pad: 0 };
-        repeat(DEPTH_MAX as u32, descend::<KEEP>, &mut Down { scratch, slot });
+        let number = scratch.number as u32;
+        let older = |_| {
+            if KEEP { older_descend_object(number, slot) } else { older_descend_subject(number, slot) }
+        };
+        repeat(DEPTH_MAX as u32, descend::<KEEP>, &mut Down { scratch, slot }, older);
         if scratch.descent.left == 0 {
             let here = scratch.descent.edge.here;
             listed::<KEEP>(scratch).push(here);
@@ -352,7 +429,30 @@ struct Down {
     slot: u32,
 }
 
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_descend_object(number: u32, slot: u32) -> u64 {
+    let Some(scratch) = Scratch::numbered(number) else {
+        return STOP;
+    };
+    one_down::<true>(&mut Down { scratch, slot })
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_descend_subject(number: u32, slot: u32) -> u64 {
+    let Some(scratch) = Scratch::numbered(number) else {
+        return STOP;
+    };
+    one_down::<false>(&mut Down { scratch, slot })
+}
+
 extern "C" fn descend<const KEEP: bool>(_round: u64, down: *mut Down) -> u64 {
+    one_down::<KEEP>(down)
+}
+
+#[inline(always)]
+fn one_down<const KEEP: bool>(down: *mut Down) -> u64 {
     // SAFETY: as in `step`.
     let (down, scratch) = unsafe { (&*down, &mut *(*down).scratch) };
     let Descent { edge, left, .. } = scratch.descent;

@@ -240,13 +240,19 @@ offsets! {
 pub struct Settings {
     /// The result of a connect is seen at the return of `__sys_connect_file`.
     pub connect_exit: u32,
-    /// Explicit padding.
-    pub pad: u32,
+    /// The kernel lacks callbacks (`bpf_loop`, Linux 5.17), labels on tasks for every sort of program (task storage,
+    /// Linux 5.11 and 5.12) and pointers to global functions (Linux 5.12). Rounds of loops are then calls of global
+    /// functions that take numbers, and labels are found by process.
+    pub older: u32,
 }
 
 impl Settings {
     /// The value in the object file.
-    pub const UNSET: Self = Self { connect_exit: 0, pad: 0 };
+    pub const UNSET: Self = Self { connect_exit: 0, older: 0 };
+    /// How the names of global functions begin that only programs for older kernels call.
+    pub const OLDER_PREFIX: &'static str = "older_";
+    /// How the names of those begin that no program for older kernels calls.
+    pub const NEWER_PREFIX: &'static str = "treeline_";
 }
 
 const _: () = assert!(size_of::<Offsets>() == 4 * Offsets::SOURCES.len());

@@ -55,6 +55,23 @@ pub struct PendingConnect {
     pub address: [u8; 16],
 }
 
+/// Labels by process: more processes than the usual bound on process ids (32 768, or 4 194 304 where systemd has raised
+/// it) lets a machine of some GiB run in sessions.
+pub const LABELS_MAX: u32 = 65_536;
+
+/// Key of a label where the kernel cannot put it on a task: a process, as the sensor sees it in /proc, too. It stays the
+/// same when a thread takes the first one's place in order to execute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ProcessId {
+    /// Process id.
+    pub pid: u32,
+    /// Explicit padding.
+    pub pad: u32,
+    /// The creation of its first thread, in ticks of [`crate::sensor::TICK_NS`].
+    pub start_ticks: u64,
+}
+
 /// Labels that wait for their tasks: see [`Waiting`].
 pub const WAITING_MAX: u32 = 4096;
 
@@ -102,6 +119,7 @@ impl LabelFlags {
 }
 
 const _: () = assert!(size_of::<TaskKey>() == 16);
+const _: () = assert!(size_of::<ProcessId>() == 16);
 const _: () = assert!(size_of::<Waiting>() == 40);
 const _: () = assert!(size_of::<PendingConnect>() == 24);
 const _: () = assert!(size_of::<Image>() == 16);

@@ -30,28 +30,27 @@ pub(crate) fn bprm_check_security(ctx: LsmContext) -> i32 {
     let file: u64 = read(bprm + offset!(bprm_file));
     let dentry: u64 = read(file + offset!(file_path) + offset!(path_dentry));
     emit::begin(scratch, Kind::ExecDenied, label.session, &subject());
+    // Now, and not when there is something to record: it would be on the stack while the file is judged.
+    emit::object(&mut scratch.header, &inode(read(file + offset!(file_inode))));
     let mut decision = decide::judge_dentry(scratch, dentry, 1 << Operation::EXEC, label);
-    let executable = inode(read(file + offset!(file_inode)));
-    let (next_device, next_inode) = (executable.key.device, executable.key.inode);
+    let node: u64 = read(file + offset!(file_inode));
     if let Some(active) = decide::active() {
-        scratch.key = executable.key;
+        scratch.key = scratch.header.file;
         scratch.asked.strict = 1;
-        let node = read(file + offset!(file_inode));
         let packed = content::judge(scratch, active.table, active.slot, label.flags, node);
         decision = decision.or(Decision::unpack(scratch, packed, active.table.generation));
     }
     if !decision.is_allow() {
         emit::decided(&mut scratch.header, decision);
-        emit::object(&mut scratch.header, &executable);
         scratch.header.flags |= scratch.asked.unknown * scratch.asked.refused;
         scratch.header.result = answer(decision);
         let position = emit::append_walked(scratch, 0, 0);
         emit::send(scratch, Kind::ExecDenied, position);
     }
-    scratch.release();
     let refusal = answer(decision);
     if refusal == 0 {
-        (label.next.device, label.next.inode) = (next_device, next_inode);
+        (label.next.device, label.next.inode) = (scratch.header.file.device, scratch.header.file.inode);
     }
+    scratch.release();
     refusal
 }

@@ -37,7 +37,7 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
     };
     let mode: u32 = read(file + offset!(file_mode));
     if mode & FMODE_WRITE != 0 && tamper::refuses_to_write(file, label.session) != 0 {
-        label.flags |= LabelFlags::OPEN_REPORTED;
+        open_is_reported(label);
         return REFUSED;
     }
     if mode & FMODE_WRITE != 0 {
@@ -64,10 +64,18 @@ pub(crate) fn file_open(ctx: LsmContext) -> i32 {
         emit::send(scratch, Kind::Open, position);
     }
     if decision.is_deny() {
-        label.flags |= LabelFlags::OPEN_REPORTED;
+        open_is_reported(label);
     }
     scratch.release();
     answer(decision)
+}
+
+/// [`open_exit`] has nothing to say of this open.
+#[inline(always)]
+fn open_is_reported(label: &mut Label) {
+    if let Some(call) = tasks::begin_call(label) {
+        call.flags |= LabelFlags::OPEN_REPORTED;
+    }
 }
 
 /// What a descriptor of the file can do.
@@ -110,8 +118,14 @@ pub(crate) fn open_exit(ctx: FExitContext) -> i32 {
         return 0;
     };
     let result: u64 = ctx.arg(3);
-    let reported = label.flags & LabelFlags::OPEN_REPORTED != 0;
-    label.flags &= !LabelFlags::OPEN_REPORTED;
+    let mut reported = false;
+    if let Some(call) = tasks::call(label) {
+        reported = call.flags & LabelFlags::OPEN_REPORTED != 0;
+        call.flags &= !LabelFlags::OPEN_REPORTED;
+        if reported {
+            tasks::end_call();
+        }
+    }
     if result < ERROR_POINTER_MIN || reported {
         return 0;
     }

@@ -80,19 +80,19 @@ fn on_mapping(file: u64, protection: u64) -> i32 {
         Err(result) => return result,
     };
     emit::begin(scratch, Kind::Map, label.session, &subject());
+    // As in `exec`.
+    emit::object(&mut scratch.header, &inode(node));
     let mut decision = decide::judge_dentry(scratch, files::dentry_of(file), 1 << Operation::EXEC, label);
     // A program that the dynamic loader was told to run is code that nobody has executed; its libraries have mostly been
     // mapped before, by others.
     scratch.asked.strict = content::runs_a_loader(scratch);
-    let mapped = inode(node);
-    scratch.key = mapped.key;
+    scratch.key = scratch.header.file;
     let packed = content::judge(scratch, active.table, active.slot, label.flags, node);
     decision = decision.or(Decision::unpack(scratch, packed, active.table.generation));
     // The search for exceptions may have used it for the subject.
-    scratch.key = mapped.key;
+    scratch.key = scratch.header.file;
     if !decision.is_allow() || scratch.asked.unknown != 0 && content::is_news(scratch) {
         emit::decided(&mut scratch.header, decision);
-        emit::object(&mut scratch.header, &mapped);
         let is_about_that = scratch.asked.refused | decision.is_allow() as u32;
         scratch.header.flags |= scratch.asked.unknown * is_about_that;
         scratch.header.result = answer(decision);

@@ -111,7 +111,7 @@ pub(crate) fn socket_create(ctx: LsmContext) -> i32 {
 pub(crate) fn connect_exit(ctx: FExitContext) -> i32 {
     let result: i32 = ctx.arg(4);
     if let Some(label) = tasks::current_label()
-        && label.pending.family != 0
+        && tasks::call(label).is_some_and(|call| call.pending.family != 0)
     {
         cgroup::report_kept(label, Some(result));
     }

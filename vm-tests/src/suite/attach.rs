@@ -49,9 +49,9 @@ impl Attach {
     }
 
     /// Whether connects and datagrams by address are judged. In mode `fallback` programs of the root cgroup do that, which may ask
-    /// for a task's label since Linux 6.16 (`bpf_task_storage_get`).
+    /// for a task's label since Linux 6.16 (`bpf_task_storage_get`), and always where labels are not on tasks.
     pub(crate) fn judges_connects(self) -> bool {
-        self.judges_all() || release() >= (6, 16)
+        self.judges_all() || release() >= (6, 16) || release() < (5, 17)
     }
 
     /// The hooks of this mode that this kernel refuses.

@@ -1,6 +1,6 @@
 //! Taking what the kernel and the guard have, in the order of time, whatever else is going on.
 
-use std::{os::fd::AsFd as _, panic::resume_unwind, sync::PoisonError, thread, time::Duration};
+use std::{panic::resume_unwind, sync::PoisonError, thread, time::Duration};
 
 use treeline_event::{Action, AttachMode, Outcome, PathBytes};
 
@@ -35,7 +35,7 @@ impl LinuxBackend {
             let Installable { policy, generation, .. } = &in_force.installable;
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             let lineage = |key| {
-                let label = track::label(self.labels.as_fd(), key);
+                let label = track::label(&self.labels, key);
                 in_force.tables.lineage_reader().read(label.map(|label| label.lineage).as_ref())
             };
             let host = &in_force.tables.host;

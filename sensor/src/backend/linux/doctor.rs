@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use treeline_abi::{Offsets, label::LABELS_MAX};
+
 use super::{hooks, load, mounts, object, offsets, release};
 
 /// How a check ended.
@@ -47,16 +49,13 @@ impl Check {
 /// Looks at everything that the Linux backend needs. Loads nothing.
 #[must_use]
 pub fn checks() -> Vec<Check> {
-    vec![
-        Check::ok("kernel", release::text()),
-        privileges(),
-        programs(),
-        types(),
-        security_modules(),
-        trampolines(),
-        cgroup(),
-        pid_namespace(),
-    ]
+    let kernel = offsets::Kernel::read(offsets::BTF_PATH);
+    let mut checks = vec![Check::ok("kernel", release::text()), privileges(), programs()];
+    // Without the kernel's types nothing can be said of what they show.
+    checks.extend(kernel.as_ref().ok().map(|kernel| labels(hooks::settings(kernel).older != 0)));
+    checks.push(types(kernel.and_then(|kernel| kernel.offsets())));
+    checks.extend([security_modules(), trampolines(), cgroup(), pid_namespace()]);
+    checks
 }
 
 fn privileges() -> Check {
@@ -84,8 +83,20 @@ fn programs() -> Check {
     }
 }
 
-fn types() -> Check {
-    let resolved = offsets::Kernel::read(offsets::BTF_PATH).and_then(|kernel| kernel.offsets());
+/// What marks the processes of sessions.
+fn labels(is_older: bool) -> Check {
+    if !is_older {
+        return Check::ok("labels", "on tasks");
+    }
+    Check::other(
+        "labels",
+        CheckState::Note,
+        format!("in a table of {LABELS_MAX} processes: this kernel is older than 5.17"),
+        "more processes than that in sessions at a time would have no label, and be counted as lost",
+    )
+}
+
+fn types(resolved: Result<Offsets, offsets::OffsetsError>) -> Check {
     match resolved {
         Ok(_) => Check::ok("kernel types (BTF)", offsets::BTF_PATH),
         Err(error) => Check::other(

@@ -10,7 +10,7 @@ use treeline_event::{Action, Verdict};
 use treeline_policy::Tables;
 
 use super::{
-    LinuxBackend, duplicate,
+    LinuxBackend,
     hold::{Contents, Decides, Hold},
     tables::KernelTables,
     track,
@@ -38,10 +38,10 @@ impl LinuxBackend {
                 Some(guard) => Decides::Answer(guard.reporter()),
                 None => Decides::Hook,
             };
-            self.hold = Some(Hold::start(duplicate(&self.labels)?, Arc::clone(&self.known), decides)?);
+            self.hold = Some(Hold::start(self.labels.try_clone()?, Arc::clone(&self.known), decides)?);
         }
         if let Some(hold) = self.hold.as_ref().filter(|_| tables.hold.rule != 0)
-            && !track::labelled(std::os::fd::AsFd::as_fd(&self.labels)).is_empty()
+            && !track::labelled(&self.labels).is_empty()
         {
             hold.begin()?;
         }
@@ -73,7 +73,7 @@ impl LinuxBackend {
             return;
         }
         self.holding = Instant::now();
-        if track::labelled(std::os::fd::AsFd::as_fd(&self.labels)).is_empty() {
+        if track::labelled(&self.labels).is_empty() {
             hold.end();
         }
     }

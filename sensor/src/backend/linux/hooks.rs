@@ -205,7 +205,10 @@ pub(super) fn lsm_enabled() -> Result<(), String> {
 
 /// What differs between kernels in the hooks themselves.
 pub(super) fn settings(kernel: &Kernel) -> Settings {
-    Settings { connect_exit: u32::from(kernel.has_function("__sys_connect_file")), pad: 0 }
+    Settings {
+        connect_exit: u32::from(kernel.has_function("__sys_connect_file")),
+        older: u32::from(!kernel.has_function("bpf_loop")),
+    }
 }
 
 /// The hooks of attributes: their arguments differ between kernels, and older ones lack some.

@@ -19,17 +19,18 @@ use super::hooks::{Hook, HookKind};
 use crate::backend::BackendError;
 
 /// Loads the object with this kernel's offsets and with the maps that are pinned already. No program is in the kernel
-/// yet.
+/// yet. The map of labels that the programs do not use here is as small as can be.
 ///
 /// # Errors
 /// [`BackendError::Unsupported`] with aya's words: a map that the kernel refuses, no permission...
 pub(super) fn load(
     object: &[u8],
     globals: &Globals<'_>,
+    unused_labels: &str,
     pinned: &[(String, PathBuf)],
 ) -> Result<Ebpf, BackendError> {
     let mut loader = EbpfLoader::new();
-    loader.allow_unsupported_maps();
+    loader.allow_unsupported_maps().map_max_entries(unused_labels, 1);
     for (name, path) in pinned {
         loader.map_pin_path(name.as_str(), path.as_path());
     }

@@ -12,15 +12,12 @@ use super::{
     Facts, bpf,
     fmod_ret::Modifying,
     hooks::{self, Hook, HookKind},
-    itself, load, millis,
+    itself, labels, load, millis,
     pins::{self, Pins},
     programs::Programs,
     release,
 };
 use crate::backend::{BackendError, ProgramReport};
-
-/// The map that programs of several builds can share.
-const LABELS: &str = "LABELS";
 
 /// What is in the kernel.
 pub(super) struct Loaded {
@@ -71,12 +68,14 @@ impl Loaded {
         let started = Instant::now();
         let is_taken_over = pins.as_ref().is_some_and(Pins::are_complete);
         let predecessor = pins.as_ref().filter(|_| !is_taken_over).and_then(Pins::predecessor);
+        let (used, unused) = labels::names(&facts.settings);
         let pinned = match (&pins, &predecessor) {
             (Some(pins), _) if is_taken_over => pins.maps(),
-            (_, Some(set)) => vec![(LABELS.to_owned(), pins::map_of(set, LABELS))],
+            // Programs of several builds can share it.
+            (_, Some(set)) => vec![(used.to_owned(), pins::map_of(set, used))],
             _ => Vec::new(),
         };
-        let ebpf = load::load(object, &globals, &pinned)?;
+        let ebpf = load::load(object, &globals, unused, &pinned)?;
         let mut this = Self {
             ebpf,
             modifying: None,

@@ -12,6 +12,7 @@ mod hold;
 mod hooks;
 mod install;
 mod itself;
+mod labels;
 mod links;
 mod load;
 mod loaded;
@@ -27,6 +28,7 @@ mod release;
 mod relocated;
 mod resolve;
 mod rings;
+mod suited;
 mod sys;
 mod tables;
 mod track;
@@ -39,7 +41,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::{Btf, Ebpf, maps::Map};
+use aya::{Btf, Ebpf};
 use treeline_abi::paths::FileKey;
 use treeline_event::{AttachMode, FileId, HookState, HookStatus, PathBytes, ProcessKey, RuleStatus};
 use treeline_policy::{Policy, Tables};
@@ -56,10 +58,11 @@ use self::{
     guard::Guard,
     hold::{Contents, Hold},
     install::LinksSearch,
+    labels::Labels,
     loaded::Loaded,
     messages::Messages,
     mounts::MountTable,
-    offsets::Kernel,
+    offsets::{Kernel, OffsetsError},
     pins::Pins,
     programs::Programs,
     rings::Rings,
@@ -126,7 +129,7 @@ pub struct LinuxBackend {
     collected: Vec<Delivery>,
     /// Refusals that are delivered when the rings have been read once more.
     later: Vec<Delivery>,
-    labels: OwnedFd,
+    labels: Labels,
     /// Files whose content is known, for rules by SHA-256. Shared with the guard and with what holds executions.
     known: Known,
     /// Holds executions, once a policy has asked for it.
@@ -165,16 +168,21 @@ struct Facts {
 /// [`BackendError::Unsupported`] says what is missing and what to do.
 pub fn start(options: &Options) -> Result<Box<dyn Backend>, BackendError> {
     let object = object::required().map_err(|error| BackendError::Unsupported(error.to_string()))?;
-    let unsupported = |error| BackendError::Unsupported(load::chain(&error));
+    let unsupported = |error: OffsetsError| unsupported_words(&error);
     let started = Instant::now();
     let kernel = Kernel::read(offsets::BTF_PATH).map_err(unsupported)?;
     let facts = Facts {
         offsets: kernel.offsets().map_err(unsupported)?,
         settings: hooks::settings(&kernel),
         kernel,
-        types: Btf::from_sys_fs().map_err(|error| BackendError::Unsupported(load::chain(&error)))?,
+        types: Btf::from_sys_fs().map_err(|error| unsupported_words(&error))?,
         types_ms: millis(started.elapsed()),
     };
+    let suited = suited::suited(object, &facts.settings).map_err(|error| unsupported_words(&error))?;
+    let object = suited.bytes();
+    if facts.settings.older != 0 {
+        lift_memory_limit();
+    }
     let modes = options
         .mode
         .map_or(vec![AttachMode::Lsm, AttachMode::FmodRet, AttachMode::Fallback], |mode| vec![mode]);
@@ -213,12 +221,12 @@ impl LinuxBackend {
             statuses.push(HookStatus { hook: "fanotify/open_perm".into(), state: HookState::Attached });
         }
         itself::protect(&mut loaded.ebpf, pin_dir)?;
-        let labels = labels(&loaded.ebpf)?;
+        let labels = Labels::of(&loaded.ebpf, &facts.settings)?;
         let known = Arc::new(Mutex::new(held::contents(&mut loaded.ebpf, loaded.is_taken_over)?));
         let refused = Arc::new(guard::event_fd()?);
         let guard = match mode {
             AttachMode::Fallback => {
-                Some(Arc::new(Guard::start(duplicate(&labels)?, Arc::clone(&known), Arc::clone(&refused))?))
+                Some(Arc::new(Guard::start(labels.try_clone()?, Arc::clone(&known), Arc::clone(&refused))?))
             }
             _ => None,
         };
@@ -343,7 +351,7 @@ impl Backend for LinuxBackend {
         }
         let head = self.kernel_tables.head(&mut self.ebpf)?;
         let (generation, policy) = head.map_or((0, 0), |head| (head.generation, head.policy));
-        let members = track::labelled(self.labels.as_fd());
+        let members = track::labelled(&self.labels);
         Ok(Some(Inherited { generation, policy, members }))
     }
 
@@ -351,7 +359,7 @@ impl Backend for LinuxBackend {
         self.beat = None;
         self.leave_word();
         let Some(pins) = &self.pins else { return };
-        let count = track::labelled(self.labels.as_fd()).len();
+        let count = track::labelled(&self.labels).len();
         if count > 0 {
             tracing::warn!(
                 "{count} tracked processes live: what is pinned stays in force, and nobody reads until the next start"
@@ -366,7 +374,7 @@ impl Backend for LinuxBackend {
         self.hold_before_tracking()?;
         let beginning =
             Beginning { tables: self.in_force.as_ref().map(|one| &*one.tables), known: &self.known };
-        track::track(self.labels.as_fd(), request, &beginning)
+        track::track(&self.labels, request, &beginning)
     }
 
     fn content_known(&mut self, path: &PathBytes, file: &FileId, sha256: &[u8; 32]) {
@@ -421,6 +429,19 @@ fn tell(backend: &LinuxBackend) {
     }
 }
 
+fn unsupported_words(error: &dyn std::error::Error) -> BackendError {
+    BackendError::Unsupported(load::chain(error))
+}
+
+/// Before Linux 5.11 maps count as memory that is locked, of which a process may have little. Where it is not allowed to
+/// have more, the kernel refuses the first map that is too large, and says so.
+fn lift_memory_limit() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if let Err(error) = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }) {
+        tracing::warn!(%error, "the limit of locked memory stays as it is");
+    }
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -436,18 +457,10 @@ fn unused(refusals: &[(AttachMode, String)]) -> Vec<HookStatus> {
         .collect()
 }
 
-fn labels(ebpf: &Ebpf) -> Result<OwnedFd, BackendError> {
-    let Some(Map::Unsupported(map)) = ebpf.map("LABELS") else {
-        return Err(BackendError::Unsupported("the kernel object has no map `LABELS`".to_owned()));
-    };
-    duplicate(&map.fd().as_fd())
-}
-
-fn duplicate(labels: &impl AsFd) -> Result<OwnedFd, BackendError> {
-    labels.as_fd().try_clone_to_owned().map_err(|source| BackendError::Io {
-        attempt: "duplicate the descriptor of the label map".into(),
-        source,
-    })
+fn duplicate(map: &impl AsFd) -> Result<OwnedFd, BackendError> {
+    map.as_fd()
+        .try_clone_to_owned()
+        .map_err(|source| BackendError::Io { attempt: "duplicate the descriptor of a map".into(), source })
 }
 
 fn file_key(file: &FileId) -> FileKey {

@@ -14,11 +14,12 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use treeline_abi::Label;
+use treeline_abi::{Label, label::ProcessId};
 use zerocopy::{FromZeros, IntoBytes};
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 
 /// The part of `union bpf_attr` that element commands read (include/uapi/linux/bpf.h, since Linux 3.19).
@@ -31,7 +32,12 @@ struct ElementAttr {
     flags: u64,
 }
 
-fn element(command: libc::c_long, map: BorrowedFd<'_>, key: &i32, value: *mut Label) -> io::Result<()> {
+fn element<K: LabelKey>(
+    command: libc::c_long,
+    map: BorrowedFd<'_>,
+    key: &K,
+    value: *mut Label,
+) -> io::Result<()> {
     let attr = ElementAttr {
         map_fd: map.as_raw_fd() as u32,
         pad: 0,
@@ -40,32 +46,49 @@ fn element(command: libc::c_long, map: BorrowedFd<'_>, key: &i32, value: *mut La
         flags: 0,
     };
     // SAFETY: `attr` is initialised and as long as the size says; key and value point to live memory of the size that
-    // the map was created with (a descriptor and a `Label`), the value is writable, and the kernel keeps none of them.
+    // the map was created with (a `LabelKey` and a `Label`), the value is writable, and the kernel keeps none of them. A
+    // command that takes no value gets none.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const attr, size_of::<ElementAttr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The label of the process behind a pidfd (its thread group leader), or nothing when it has none.
+/// What a map of labels has as its key: a pidfd, which stands for the thread group leader, or a process.
+pub(super) trait LabelKey {}
+impl LabelKey for i32 {}
+impl LabelKey for ProcessId {}
+
+/// The label of a process, or nothing when it has none.
 ///
 /// # Errors
 /// `ESRCH` when the process is gone.
-pub(super) fn label(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> io::Result<Option<Label>> {
+pub(super) fn label<K: LabelKey>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<Label>> {
     let mut label = Label::new_zeroed();
-    match element(BPF_MAP_LOOKUP_ELEM, map, &pidfd.as_raw_fd(), &raw mut label) {
+    match element(BPF_MAP_LOOKUP_ELEM, map, key, &raw mut label) {
         Ok(()) => Ok(Some(label)),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Puts a label on the process behind a pidfd (its thread group leader).
+/// Puts a label on a process.
 ///
 /// # Errors
 /// `ESRCH` when the process is gone.
-pub(super) fn set_label(map: BorrowedFd<'_>, pidfd: BorrowedFd<'_>, label: &Label) -> io::Result<()> {
+pub(super) fn set_label<K: LabelKey>(map: BorrowedFd<'_>, key: &K, label: &Label) -> io::Result<()> {
     let mut label = *label;
     debug_assert_eq!(label.as_bytes().len(), size_of::<Label>());
-    element(BPF_MAP_UPDATE_ELEM, map, &pidfd.as_raw_fd(), &raw mut label)
+    element(BPF_MAP_UPDATE_ELEM, map, key, &raw mut label)
+}
+
+/// Takes the label of a process away.
+///
+/// # Errors
+/// The kernel's; it has none is not one.
+pub(super) fn remove_label<K: LabelKey>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+    match element(BPF_MAP_DELETE_ELEM, map, key, std::ptr::null_mut()) {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The part of `union bpf_attr` that `BPF_PROG_TEST_RUN` reads (include/uapi/linux/bpf.h).

@@ -24,7 +24,7 @@ use treeline_policy::Tables;
 use super::{
     Known,
     guard::{identity, leads_to},
-    sys,
+    labels::Labels,
 };
 use crate::backend::{BackendError, TrackRequest};
 
@@ -70,7 +70,7 @@ impl Beginning<'_> {
 /// # Errors
 /// [`BackendError::Gone`] when the root has ended.
 pub(super) fn track(
-    labels: BorrowedFd<'_>,
+    labels: &Labels,
     request: &TrackRequest,
     beginning: &Beginning<'_>,
 ) -> Result<Vec<ProcessKey>, BackendError> {
@@ -103,18 +103,18 @@ pub(super) fn track(
 }
 
 /// The label of a process that may still live.
-pub(super) fn label(labels: BorrowedFd<'_>, key: ProcessKey) -> Option<Label> {
+pub(super) fn label(labels: &Labels, key: ProcessKey) -> Option<Label> {
     let (pidfd, found) = child(key.pid)?;
-    (found == key).then(|| sys::label(labels, pidfd.as_fd()).ok().flatten()).flatten()
+    (found == key).then(|| labels.label(pidfd.as_fd()).ok().flatten()).flatten()
 }
 
 /// The processes that have a label, with their sessions, as /proc shows them.
-pub(super) fn labelled(labels: BorrowedFd<'_>) -> Vec<(SessionId, ProcessKey)> {
+pub(super) fn labelled(labels: &Labels) -> Vec<(SessionId, ProcessKey)> {
     let Ok(listing) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = listing.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter_map(|pid| {
         let (pidfd, key) = child(pid)?;
-        let label = sys::label(labels, pidfd.as_fd()).ok().flatten()?;
+        let label = labels.label(pidfd.as_fd()).ok().flatten()?;
         // What has ended and waits to be reaped does nothing any more.
         let ends = fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "));
         (!ends).then_some((SessionId(label.session), key))
@@ -124,7 +124,7 @@ pub(super) fn labelled(labels: BorrowedFd<'_>) -> Vec<(SessionId, ProcessKey)> {
 
 /// What labels are put on processes by.
 struct Tracking<'t> {
-    labels: BorrowedFd<'t>,
+    labels: &'t Labels,
     request: &'t TrackRequest,
     beginning: &'t Beginning<'t>,
 }
@@ -134,7 +134,7 @@ impl Tracking<'_> {
         let Self { labels, request, beginning } = *self;
         // A process that registers from inside a tree stays what it is: neither code that the environment put into it nor
         // another name for its executable must regain an exception, and its lineage goes on.
-        let before = sys::label(labels, pidfd).ok().flatten();
+        let before = labels.label(pidfd).ok().flatten();
         let image = image_of(pid);
         let lineage = before.map_or_else(|| beginning.lineage(pid, above), |label| label.lineage);
         let before = before.unwrap_or_default();
@@ -142,7 +142,7 @@ impl Tracking<'_> {
         let mut label =
             Label { session: request.session.0, flags, image: before.image, lineage, ..Label::default() };
         let put = |label: &Label| {
-            sys::set_label(labels, pidfd, label).map_err(|source| match source.raw_os_error() {
+            labels.set(pidfd, label).map_err(|source| match source.raw_os_error() {
                 Some(libc::ESRCH | libc::ENOENT) => BackendError::Gone { pid: request.pid },
                 _ => BackendError::Io { attempt: format!("label process {}", request.pid), source },
             })
@@ -166,8 +166,11 @@ fn image_of(pid: u32) -> Option<(u64, u64)> {
 ///
 /// Those that come later have it from their creator. On a kernel where other threads cannot be named, and for one
 /// that could not be labelled here, the kernel programs copy the leader's label when the thread first meets a hook,
-/// or when the leader ends because the thread executes.
-fn set_threads(labels: BorrowedFd<'_>, pid: u32, leader: Label) {
+/// or when the leader ends because the thread executes. A label by process is that of all its threads.
+fn set_threads(labels: &Labels, pid: u32, leader: Label) {
+    if matches!(labels, Labels::ByProcess(_)) {
+        return;
+    }
     let label = Label { flags: leader.flags & !LabelFlags::ROOT, ..leader };
     let Ok(listing) = fs::read_dir(format!("/proc/{pid}/task")) else { return };
     let tids = listing.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -179,7 +182,7 @@ fn set_threads(labels: BorrowedFd<'_>, pid: u32, leader: Label) {
             Ok(pidfd) => {
                 // By now the number could stand for a thread of another process.
                 if fs::exists(format!("/proc/{pid}/task/{tid}")).unwrap_or(false) {
-                    let _ = sys::set_label(labels, pidfd.as_fd(), &label);
+                    let _ = labels.set(pidfd.as_fd(), &label);
                 }
             }
         }

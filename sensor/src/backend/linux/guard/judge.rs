@@ -4,7 +4,7 @@ mod content;
 
 use std::{
     fs, io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd},
     os::unix::ffi::OsStringExt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError},
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::backend::{
     Observation, Seen,
-    linux::{Known, rings::boot_ns, sys},
+    linux::{Known, labels::Labels, rings::boot_ns},
 };
 
 /// What becomes of one event.
@@ -56,7 +56,7 @@ pub(in crate::backend::linux) struct Judge {
     generation: u64,
     rule_indices: Vec<u32>,
     lineage: LineageReader,
-    labels: OwnedFd,
+    labels: Labels,
     protected: Protected,
     known: Known,
     own_pid: i32,
@@ -73,7 +73,7 @@ struct Refusal {
 }
 
 impl Judge {
-    pub(super) fn new(orders: &Orders, labels: OwnedFd, known: Known, protected: Protected) -> Self {
+    pub(super) fn new(orders: &Orders, labels: Labels, known: Known, protected: Protected) -> Self {
         let unresolved = orders
             .policy
             .rules
@@ -143,7 +143,7 @@ impl Judge {
             return Ok(None);
         }
         let pidfd = subject::pidfd(pid)?;
-        let label = sys::label(rustix::fd::AsFd::as_fd(&self.labels), rustix::fd::AsFd::as_fd(&pidfd))?;
+        let label = self.labels.label(rustix::fd::AsFd::as_fd(&pidfd))?;
         Ok(label.map(|label| (pid, label)))
     }
 

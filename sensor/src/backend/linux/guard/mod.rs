@@ -39,6 +39,7 @@ pub(super) use self::{
     place::Placed,
     subject::{pidfd, start_ticks},
 };
+use super::labels::Labels;
 use crate::backend::{BackendError, Observation};
 
 /// Denials that wait for the backend's next poll. A subject waits for its answer, so the queue cannot grow faster
@@ -80,7 +81,7 @@ pub(super) struct Guard {
     unrecorded: Arc<Unrecorded>,
     searches: Sender<Search>,
     judge: Arc<Mutex<Option<Arc<Judge>>>>,
-    labels: OwnedFd,
+    labels: Labels,
     known: super::Known,
     protected: Protected,
     reporter: Reporter,
@@ -123,7 +124,7 @@ impl Guard {
     /// # Errors
     /// [`BackendError::Unsupported`] when the kernel has no permission events.
     pub(super) fn start(
-        labels: OwnedFd,
+        labels: Labels,
         known: super::Known,
         notify: Arc<OwnedFd>,
     ) -> Result<Self, BackendError> {
@@ -198,10 +199,7 @@ impl Guard {
     /// # Errors
     /// [`BackendError::Io`].
     pub(super) fn judge(&self, orders: &Orders) -> Result<Judge, BackendError> {
-        let labels = self.labels.try_clone().map_err(|source| BackendError::Io {
-            attempt: "duplicate the descriptor of the label map".into(),
-            source,
-        })?;
+        let labels = self.labels.try_clone()?;
         Ok(Judge::new(orders, labels, Arc::clone(&self.known), Arc::clone(&self.protected)))
     }
 

@@ -36,7 +36,7 @@ use super::{
 use crate::{
     backend::{
         BackendError,
-        linux::{guard, sys},
+        linux::{guard, labels::Labels},
     },
     enrich::{
         hash::identity::{Mounts, identity, identity_in},
@@ -67,7 +67,7 @@ const LINGERING_MAX: usize = 64;
 pub(super) struct Shared {
     pub(super) group: Arc<Fanotify>,
     pub(super) contents: Arc<Mutex<Contents>>,
-    pub(super) labels: OwnedFd,
+    pub(super) labels: Labels,
     pub(super) decides: Decides,
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -257,7 +257,7 @@ impl Shared {
     /// The label of a process; none for whom no session has. One that cannot be asked for was killed while it waited.
     fn label(&self, pid: i32) -> Option<Label> {
         let pidfd = guard::pidfd(pid).ok()?;
-        sys::label(self.labels.as_fd(), pidfd.as_fd()).ok().flatten()
+        self.labels.label(pidfd.as_fd()).ok().flatten()
     }
 
     fn respond(&self, event: &FanotifyEvent, response: Response) {

@@ -36,6 +36,7 @@ use self::{
 };
 use super::{
     guard::{self, Reporter},
+    labels::Labels,
     sys,
 };
 use crate::backend::BackendError;
@@ -84,7 +85,7 @@ impl Hold {
     /// # Errors
     /// [`BackendError::Unsupported`] when the kernel has no permission events.
     pub(super) fn start(
-        labels: OwnedFd,
+        labels: Labels,
         contents: Arc<Mutex<Contents>>,
         decides: Decides,
     ) -> Result<Self, BackendError> {

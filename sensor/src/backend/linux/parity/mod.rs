@@ -18,7 +18,7 @@ use treeline_policy::{
 use zerocopy::{FromZeros, IntoBytes};
 
 use self::random::Random;
-use super::{hooks, load, object, offsets, sys, tables::KernelTables};
+use super::{hooks, labels, load, object, offsets, suited, sys, tables::KernelTables};
 use crate::backend::BackendError;
 
 /// Cases of one policy: putting one in force takes a tenth of a second.
@@ -37,7 +37,9 @@ pub fn parity(seed: u64, cases: u64) -> Result<u64, BackendError> {
     let kernel = offsets::Kernel::read(offsets::BTF_PATH).map_err(|error| unsupported(&error))?;
     let found = kernel.offsets().map_err(|error| unsupported(&error))?;
     let settings = hooks::settings(&kernel);
-    let mut ebpf = load::load(object, &load::globals(&found, &settings), &[])?;
+    let suited = suited::suited(object, &settings).map_err(|error| unsupported(&error))?;
+    let (_, unused) = labels::names(&settings);
+    let mut ebpf = load::load(suited.bytes(), &load::globals(&found, &settings), unused, &[])?;
     drop(kernel);
     load_program(&mut ebpf).map_err(|error| unsupported(&error))?;
     let mut kernel_tables = KernelTables::default();
