@@ -228,6 +228,13 @@ fn on_file(scratch: &mut Scratch, label: &Label, regs: u64, number: u64, result:
     if bits & Shape::IS_SYMLINK != 0 {
         scratch.header.flags |= Flags::SYMLINK;
     }
+    append_names(scratch, regs, number, task)
+}
+
+/// Appends the names of a call. A function of its own, so that its locals are not on the stack while a file that was
+/// opened is judged.
+#[inline(never)]
+fn append_names(scratch: &mut Scratch, regs: u64, number: u64, task: u64) -> u32 {
     let mut names = Names { scratch, regs, number, task, position: 0 };
     let context = &raw mut names;
     repeat(2, next_name, &mut names, |round| next_name(round as u64, context));

@@ -135,8 +135,9 @@ pub(crate) fn bestow(task: *mut task_struct, label: &Label) -> bool {
     true
 }
 
-/// Puts the label on the current task that waits for it. Nearly always there is none for anybody.
-#[inline(always)]
+/// Puts the label on the current task that waits for it. Nearly always there is none for anybody. A function of its own:
+/// the label that it makes would be on every hook's stack.
+#[inline(never)]
 fn claim(task: *mut task_struct) -> Option<&'static mut Label> {
     if *WAITING_COUNT.get(0)? == 0 {
         return None;
