@@ -159,3 +159,19 @@ fn pid_namespace() -> Check {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_where_labels_are() {
+        for (is_older, state, words) in
+            [(false, CheckState::Ok, "on tasks"), (true, CheckState::Note, "table of 65536 processes")]
+        {
+            let check = labels(is_older);
+            assert_eq!((check.state, check.advice.is_some()), (state, is_older));
+            assert!(check.found.contains(words), "{}", check.found);
+        }
+    }
+}
