@@ -441,25 +441,26 @@ pub(crate) fn on_created(parent: *mut task_struct, child: *mut task_struct) {
     }
 }
 
-#[inline(always)]
-fn created_by_noted(parent: *mut task_struct, child: *mut task_struct) {
+/// A function of its own, so that its locals are not on the stack while the creator's label is looked for.
+#[inline(never)]
+fn created_by_noted(parent: *mut task_struct, child: *mut task_struct) -> u32 {
     let key = tasks::key(parent as u64);
     // SAFETY: the value is copied at once.
     let Some(note) = (unsafe { NOTES.get(&key) }).copied() else {
-        return;
+        return 0;
     };
     // Taken away first: it is for one process.
     if !drop_note(parent as u64) {
-        return;
+        return 0;
     }
     let who = tasks::ids(child as u64);
     if who.pid != who.tid {
-        return;
+        return 0;
     }
     if !tasks::bestow(child, &Label { session: note.session, lineage: Lineage::UNKNOWN, ..Label::default() })
     {
         emit::failed(Kind::Adopt);
-        return;
+        return 0;
     }
     if let Some(label) = tasks::label_of(child) {
         label.flags |= LabelFlags::ADOPTED;
@@ -474,6 +475,7 @@ fn created_by_noted(parent: *mut task_struct, child: *mut task_struct) {
         client_port: note.client_port,
         dentry: 0,
     });
+    0
 }
 
 /// A task without a label ends or executes: what it has accepted goes with it, or is somebody else's.
