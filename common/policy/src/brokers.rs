@@ -232,7 +232,7 @@ impl Way {
 
     fn adoption(self, broker: &str) -> Option<Adoption> {
         match self {
-            Self::Port(_) => Some(Adoption::Connection),
+            Self::Server(..) => Some(Adoption::Connection),
             Self::Processes => Some(Adoption::Trace),
             Self::Files(_) if broker == "at" => Some(Adoption::Job),
             Self::Files(_) | Self::Sockets(_) => None,
@@ -300,7 +300,7 @@ mod tests {
             let homes = || [b"/home/dev".as_slice()];
             kind.globs().iter().any(|glob| glob.value.matches(homes(), path.as_bytes()))
         };
-        broker.parts(Span::default()).into_iter().find(|(_, kind)| is_it(kind)).map(|(part, _)| part)
+        broker.parts(Span::default()).into_iter().find(|part| is_it(&part.kind)).map(|part| part.name)
     }
 
     #[test]
