@@ -243,7 +243,7 @@ fn bystander(daemon: &Daemon, how: &str, expect: &str) -> Result<()> {
 
 fn stated(daemon: &Daemon) -> Result<()> {
     let status = daemon.status()?;
-    let rules = status["rules"].as_array().context("the status has no rules")?;
+    let rules = status["policy"]["rules"].as_array().context("the status has no rules")?;
     for rule in ["elsewhere/at-files", "elsewhere/ptrace", "elsewhere/ssh"] {
         let found = rules.iter().find(|status| status["rule"] == rule).context("the rule has no status")?;
         ensure!(found["state"] == "enforced", "`{rule}`: {found}");

@@ -74,7 +74,7 @@ fn adopts(reach: &mut Reach, adoption: Adoption, mode: AttachMode, hooks: &[Hook
     };
     let why = if !matches!(mode, AttachMode::Lsm | AttachMode::FmodRet) {
         "only modes `lsm` and `fmod_ret` have hooks for who takes up a session's work"
-    } else if hooks::of_adoption(adoption).iter().any(|hook| failed(&hook)) {
+    } else if hooks::of_adoption(adoption).iter().any(failed) {
         "a hook by which adoption knows whose work it is, is not attached"
     } else {
         return true;
