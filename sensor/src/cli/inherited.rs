@@ -113,12 +113,12 @@ mod tests {
 
     #[test]
     fn what_the_command_would_have_is_listed() {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().expect("a scratch directory");
         let path = folder.path().join("kept");
-        let kept = File::create(&path).unwrap();
-        fcntl_setfd(&kept, FdFlags::empty()).unwrap();
-        let closed = File::open(&path).unwrap();
-        let found = open_files().unwrap();
+        let kept = File::create(&path).expect("a file");
+        fcntl_setfd(&kept, FdFlags::empty()).expect("a descriptor");
+        let closed = File::open(&path).expect("the file");
+        let found = open_files().expect("a list");
         let by_number = |file: &File| found.iter().find(|found| found.number == file.as_raw_fd());
         let expect = Descriptor { number: kept.as_raw_fd(), target: path, flags: OFlags::WRONLY };
         assert_eq!(by_number(&kept), Some(&expect));
