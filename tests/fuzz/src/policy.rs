@@ -181,6 +181,8 @@ rules:
       - executable: /usr/bin/ssh
         sha256: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
         reason: git
+      - executable: /usr/bin/scp
+        descendant_of: {executable: "/opt/*/deploy"}
   - id: programs
     kind: exec
     paths: ["/opt/**/nc*"]
@@ -194,6 +196,13 @@ rules:
   - id: sockets
     kind: connect
     unix: [/run/docker.sock]
+    reason: x
+    only:
+      - descendant_of: {executable: /usr/bin/npm}
+  - id: jobs
+    kind: broker
+    brokers: [ssh, at, cron]
+    action: record
     reason: x
 "#;
 

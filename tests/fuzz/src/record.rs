@@ -3,7 +3,7 @@
 use treeline::{backend::Seen, enrich::markers::MARKERS, foreign::ring_record};
 use treeline_abi::{
     Header, Kind,
-    record::{Flags, Tampering},
+    record::{Flags, Link, Tampering},
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -41,6 +41,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
         Kind::Tamper => {
             let of = |what: Tampering| record(kind, &[], |header| header.detail = what as u32);
             Tampering::ALL.map(of).to_vec()
+        }
+        Kind::Adopt => {
+            let of = |link: Link| record(kind, &resolved, |header| header.detail = link as u32);
+            Link::ALL.map(of).to_vec()
         }
         _ => vec![
             record(kind, &resolved, |header| header.flags = Flags::SYMLINK),
