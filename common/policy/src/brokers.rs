@@ -28,8 +28,10 @@ enum Way {
     Sockets(&'static [&'static str]),
     /// Files that it reads, where they are.
     Files(&'static [&'static str]),
-    /// A port on this machine, and unix sockets where the same is served.
-    Server(u16, &'static [&'static str]),
+    /// A port on this machine.
+    Port(u16),
+    /// Unix sockets where the same is served as on the port. A way of its own: there are no addresses to follow.
+    SocketsBeside(&'static [&'static str]),
     /// The processes that run: `ptrace` and what asks for the same access.
     Processes,
 }
@@ -126,8 +128,9 @@ pub const BROKERS: [Broker; 11] = [
     Broker {
         name: "ssh",
         ways: &[
+            Way::Port(22),
             // With systemd 256 and later a machine's sshd listens there, too, for `ssh .host`.
-            Way::Server(22, &["/run/ssh-unix-local/**"]),
+            Way::SocketsBeside(&["/run/ssh-unix-local/**"]),
             Way::Files(&[
                 "~/.ssh/authorized_keys",
                 "~/.ssh/authorized_keys2",
@@ -226,16 +229,17 @@ impl Way {
     fn part(self, broker: &str) -> String {
         match self {
             Self::Files(_) => format!("{broker}-files"),
+            Self::SocketsBeside(_) => format!("{broker}-sockets"),
             _ => broker.to_owned(),
         }
     }
 
     fn adoption(self, broker: &str) -> Option<Adoption> {
         match self {
-            Self::Server(..) => Some(Adoption::Connection),
+            Self::Port(_) => Some(Adoption::Connection),
             Self::Processes => Some(Adoption::Trace),
             Self::Files(_) if broker == "at" => Some(Adoption::Job),
-            Self::Files(_) | Self::Sockets(_) => None,
+            Self::Files(_) | Self::Sockets(_) | Self::SocketsBeside(_) => None,
         }
     }
 
@@ -247,7 +251,7 @@ impl Way {
         let connect =
             |to, ports, unix, abstracts| Kind::Connect { to, ports, except_to: Vec::new(), unix, abstracts };
         match self {
-            Self::Sockets(texts) => {
+            Self::Sockets(texts) | Self::SocketsBeside(texts) => {
                 let names = texts
                     .iter()
                     .filter_map(|text| Some(Spanned { value: AbstractGlob::parse(text).ok()?, span }));
@@ -258,11 +262,11 @@ impl Way {
                 let changes = changes.into_iter().filter(|operation| *operation != FileOperation::Read);
                 Kind::File { paths: globs(texts), operations: changes.collect() }
             }
-            Self::Server(port, texts) => {
+            Self::Port(port) => {
                 let to = LOOPBACK
                     .iter()
                     .filter_map(|text| Some(Spanned { value: text.parse::<IpNet>().ok()?, span }));
-                connect(to.collect(), vec![PortRange { first: port, last: port }], globs(texts), Vec::new())
+                connect(to.collect(), vec![PortRange { first: port, last: port }], Vec::new(), Vec::new())
             }
             Self::Processes => Kind::Trace,
         }
@@ -279,8 +283,8 @@ mod tests {
         for broker in BROKERS {
             for (way, Part { name, kind, .. }) in broker.ways.iter().zip(broker.parts(Span::default())) {
                 let wanted = match way {
-                    Way::Sockets(texts) | Way::Files(texts) => texts.len(),
-                    Way::Server(_, texts) => LOOPBACK.len() + texts.len(),
+                    Way::Sockets(texts) | Way::SocketsBeside(texts) | Way::Files(texts) => texts.len(),
+                    Way::Port(_) => LOOPBACK.len(),
                     Way::Processes => 0,
                 };
                 let read = match &kind {
@@ -313,7 +317,7 @@ mod tests {
             ("dbus", "/usr/share/dbus-1/system-services/org.example.service", "dbus-files"),
             ("podman", "/run/podman/podman.sock", "podman"),
             ("screen", "/run/screen/S-dev/315.outside", "screen"),
-            ("ssh", "/run/ssh-unix-local/socket", "ssh"),
+            ("ssh", "/run/ssh-unix-local/socket", "ssh-sockets"),
             ("ssh", "/home/dev/.ssh/authorized_keys", "ssh-files"),
             ("systemd", "/run/systemd/private", "systemd"),
             ("systemd", "/run/user/1000/systemd/private", "systemd"),

@@ -227,6 +227,7 @@ fn a_rule_about_brokers_denies_records_or_adopts() {
         ("a/ptrace", Mode::Monitor, Some(Adoption::Trace)),
         ("a/ssh", Mode::Monitor, Some(Adoption::Connection)),
         ("a/ssh-files", Mode::Monitor, None),
+        ("a/ssh-sockets", Mode::Monitor, None),
     ];
     assert_eq!(adopts, expect);
     for broker in BROKERS.iter().filter(|broker| !["at", "ptrace", "ssh"].contains(&broker.name)) {
@@ -252,7 +253,7 @@ fn parts_count_as_rules() {
         .collect();
     check(
         &format!("version: 1\nname: t\nrules:\n{rules}"),
-        &["4:3 1200 rules with the parts | name each broker once"],
+        &["4:3 1400 rules with the parts | name each broker once"],
     );
 }
 

@@ -251,7 +251,9 @@ mod tests {
             for rule in ["x/at-files", "x/ptrace", "x/ssh"] {
                 check(rule, mode, "", RuleState::Enforced, "can be followed");
             }
-            check("x/ssh-files", mode, "", RuleState::Observed, "monitor");
+            for rule in ["x/ssh-files", "x/ssh-sockets"] {
+                check(rule, mode, "", RuleState::Observed, "monitor");
+            }
             check("x/ssh", mode, "fexit/inet_csk_accept", RuleState::Observed, "not attached");
             check("x/ssh", mode, "tp_btf/inet_sock_set_state", RuleState::Observed, "not attached");
             check(
@@ -262,8 +264,9 @@ mod tests {
                 "not attached",
             );
         }
-        // Here no cgroup program is attached; sockets are seen when the system call returns.
-        check("x/ssh", AttachMode::Fallback, "", RuleState::Observed, "only modes");
+        // Here no cgroup program is attached.
+        check("x/ssh", AttachMode::Fallback, "", RuleState::Impossible, "only modes");
+        check("x/ssh-sockets", AttachMode::Fallback, "", RuleState::Observed, "monitor");
         check("x/at-files", AttachMode::Fallback, "", RuleState::Observed, "only modes");
         check("x/ptrace", AttachMode::Fallback, "", RuleState::Impossible, "only modes");
     }

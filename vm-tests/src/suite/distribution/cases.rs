@@ -326,7 +326,7 @@ pub(super) const ALL: &[Case] = &[
         User::Dev,
         "ssh-host-by-unix-socket",
         Way::Socket,
-        "ssh",
+        "ssh-sockets",
         "/run/ssh-unix-local/socket",
         "ssh -o BatchMode=yes -i ~/identity .host /usr/lib/treeline-guest/mark ssh-host-by-unix-socket-$PHASE",
     ),
