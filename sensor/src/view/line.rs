@@ -3,8 +3,8 @@
 use std::{fmt::Write as _, io};
 
 use treeline_event::{
-    Action, Destination, Entry, EntryBody, HookState, Image, Notice, Outcome, Process, RuleState, RuleStatus,
-    Verdict,
+    Action, Destination, Entry, EntryBody, FileRef, HookState, Image, Notice, Outcome, Process, RuleState,
+    RuleStatus, Verdict,
 };
 
 use super::{
@@ -84,12 +84,12 @@ pub(super) fn object(process: &Process, action: &Action) -> String {
             format!("{} {}{}", file.path, flags.names(), failure(*outcome))
         }
         Action::Mount { at, source, outcome } => format!("{source} at {}{}", at.path, failure(*outcome)),
-        Action::ExecDenied { file } => file.path.to_string(),
+        Action::ExecDenied { file } => format!("{}{}", file.path, doubt(file)),
         Action::Create { file, target: Some(target), outcome } => {
             format!("{} -> {target}{}", file.path, failure(*outcome))
         }
+        Action::Map { file, outcome } => format!("{}{}{}", file.path, doubt(file), failure(*outcome)),
         Action::Create { file, outcome, .. }
-        | Action::Map { file, outcome }
         | Action::Delete { file, outcome }
         | Action::Modify { file, outcome } => format!("{}{}", file.path, failure(*outcome)),
         Action::Rename { from, to, outcome } | Action::Link { from, to, outcome } => {
@@ -118,6 +118,11 @@ fn destination(to: &Destination) -> String {
         Destination::Abstract(name) => format!("unix:@{name}"),
         Destination::Socket(kind) => format!("socket:{kind}"),
     }
+}
+
+/// Why a rule by SHA-256 refused a file that may be none of those that it names.
+fn doubt(file: &FileRef) -> &'static str {
+    if file.content_unknown { "  (its content was not known; try again)" } else { "" }
 }
 
 fn failure(outcome: Outcome) -> String {
@@ -203,7 +208,7 @@ fn coverage(rules: &[RuleStatus]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use treeline_event::{AttachMode, Digest, FileRef, HookStatus, OpenFlags, ProcessKey, SessionId};
+    use treeline_event::{AttachMode, Digest, HookStatus, OpenFlags, ProcessKey, SessionId};
 
     use super::*;
     use crate::view::fixture::{act, hit, notice};
@@ -314,6 +319,10 @@ mod tests {
             ),
             (Action::Open { file: file("/a"), flags: OpenFlags(0), outcome: ok, count: 1 }, "/a O_RDONLY"),
             (Action::ExecDenied { file: file("/p") }, "cat  /p"),
+            (
+                Action::ExecDenied { file: FileRef { content_unknown: true, ..file("/p") } },
+                "cat  /p  (its content was not known; try again)",
+            ),
             (Action::Create { file: file("/l"), target: Some("/t".into()), outcome: ok }, "/l -> /t"),
             (Action::Rename { from: file("/a"), to: file("/b"), outcome: ok }, "/a -> /b"),
             (

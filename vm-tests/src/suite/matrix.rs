@@ -82,6 +82,10 @@ fn run(report: &Report, attach: Attach) -> Result<BTreeMap<Cell, Fate>> {
             break;
         }
         report.note("runs-left-out", format!("{left_out} in session {session}"));
+        // More sessions could only better it.
+        if fates.values().all(|fate| fate.is_stopped()) {
+            break;
+        }
     }
     for (alias, text) in cell::rows(&fates) {
         report.note(&format!("matrix {} {alias}", attach.word()), text);
