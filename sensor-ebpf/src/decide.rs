@@ -628,18 +628,14 @@ fn one_set(pass: *mut SubjectPass) -> u64 {
 
 /// Keeps the accepting positions of patterns for these operations.
 ///
-/// The operations are read from memory for each test: of a register the verifier would remember what each test told,
-/// and walk every combination.
+/// Without a branch: the verifier would walk every combination of operations.
 #[inline(always)]
 fn restrict(scratch: &mut Scratch, table: &Table, operations: u32) {
-    scratch.operations = operations;
     for word in 0..WORDS {
         let mut wanted = 0;
         for operation in 0..Operation::COUNT {
-            // SAFETY: a field of a valid reference.
-            if unsafe { (&raw const scratch.operations).read_volatile() } & (1 << operation) != 0 {
-                wanted |= table.operation[operation].words[word];
-            }
+            let asked = masked::<1>(operations >> operation) as u64;
+            wanted |= table.operation[operation].words[word] & asked.wrapping_neg();
         }
         scratch.accepted.words[word] &= wanted;
     }

@@ -161,8 +161,8 @@ pub(crate) struct Scratch {
     pub(crate) object: u64,
     /// Length of the component in `name`.
     pub(crate) name_len: u32,
-    /// The operations that are judged, as bits.
-    pub(crate) operations: u32,
+    /// Explicit padding.
+    pub(crate) pad_name: u32,
     /// The policy's generation by which an object was judged.
     pub(crate) generation: u64,
     pub(crate) ancestor: AncestorKey,

@@ -22,6 +22,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const SETS_MAX: usize = 64;
 /// Conditions on lineage of a policy: the bits of a word in every label.
 pub const LINEAGES_MAX: usize = 64;
+/// Conditions whose answers are looked up together: [`Subjects::sets`].
+const TOGETHER: usize = 4;
 
 /// Yes, no or unknown for each of up to 64 things.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -115,10 +117,15 @@ pub struct Subjects {
     pub pad: u64,
     /// By number of a condition: when it got it, nanoseconds since the machine started.
     pub born: [u64; LINEAGES_MAX],
-    /// By number of a condition: the sets that ask for it.
-    pub sets: [u64; LINEAGES_MAX],
     /// By number of a condition: what it says, as a hash; 0 for none.
     pub identity: [u64; LINEAGES_MAX],
+    /// The numbers of `born`, the oldest first.
+    pub ages: [u64; LINEAGES_MAX],
+    /// The conditions of this number in `ages`, and of those behind it, which are not older.
+    pub younger: [u64; LINEAGES_MAX],
+    /// The sets that ask for any of four conditions that hold: the answers of conditions 0 to 3 are the index into the
+    /// first of these, and so on. A loop over the conditions would be 64 times the verifier's work, for every program.
+    pub sets: [[u64; 1 << TOGETHER]; LINEAGES_MAX / TOGETHER],
 }
 
 impl Subjects {
@@ -133,9 +140,34 @@ impl Subjects {
         lineage_content_alone: 0,
         pad: 0,
         born: [0; LINEAGES_MAX],
-        sets: [0; LINEAGES_MAX],
         identity: [0; LINEAGES_MAX],
+        ages: [0; LINEAGES_MAX],
+        younger: [0; LINEAGES_MAX],
+        sets: [[0; 1 << TOGETHER]; LINEAGES_MAX / TOGETHER],
     };
+
+    /// Notes that these sets ask for a condition.
+    ///
+    /// # Panics
+    /// There is no such number of a condition.
+    pub fn ask(&mut self, condition: usize, sets: u64) {
+        let places = self.sets[condition / TOGETHER].iter_mut().enumerate();
+        for (_, place) in places.filter(|(answers, _)| answers >> (condition % TOGETHER) & 1 != 0) {
+            *place |= sets;
+        }
+    }
+
+    /// Makes `ages` and `younger` those of `born`.
+    pub fn arrange(&mut self) {
+        let mut order: [usize; LINEAGES_MAX] = core::array::from_fn(|number| number);
+        order.sort_unstable_by_key(|number| self.born[*number]);
+        let mut younger = 0;
+        for (place, number) in order.into_iter().enumerate().rev() {
+            younger |= 1 << number;
+            self.ages[place] = self.born[number];
+            self.younger[place] = younger;
+        }
+    }
 
     /// What a label says of the conditions of these tables.
     ///
@@ -144,13 +176,21 @@ impl Subjects {
     #[inline(always)]
     #[must_use]
     pub fn of_label(&self, label: &Lineage) -> Facts {
-        let mut unknown = is_less(self.since, label.since);
-        if label.since != self.since {
-            for number in 0..LINEAGES_MAX {
-                unknown |= is_less(label.since, self.born[number]) & (1 << number);
-            }
-        }
+        let unknown = is_less(self.since, label.since) | self.born_after(label.since);
         Facts { sure: label.facts.sure & !unknown, possible: label.facts.possible | unknown }
+    }
+
+    /// The conditions that got their number later. A binary search without a branch: how many of `ages` are not later.
+    #[inline(always)]
+    fn born_after(&self, moment: u64) -> u64 {
+        let mut count = 0;
+        for power in [5, 4, 3, 2, 1, 0, 0] {
+            let age = self.ages[(count as usize + (1 << power) - 1) & (LINEAGES_MAX - 1)];
+            // Of a sign bit that it sees the compiler makes a branch again.
+            count += (core::hint::black_box(borrow(moment, age)) ^ 1) << power;
+        }
+        let all = (count >> LINEAGES_MAX.trailing_zeros()).wrapping_neg();
+        self.younger[count as usize & (LINEAGES_MAX - 1)] & !all
     }
 
     /// What an image means to the conditions on lineage. One whose environment puts other code into it is not surely
@@ -220,8 +260,8 @@ impl Subjects {
         if self.lineages == 0 {
             return sets;
         }
-        for number in 0..LINEAGES_MAX {
-            sets |= self.sets[number] & (conditions >> number & 1).wrapping_neg();
+        for (place, of_four) in self.sets.iter().enumerate() {
+            sets |= of_four[(conditions >> (place * TOGETHER)) as usize & ((1 << TOGETHER) - 1)];
         }
         sets
     }
@@ -233,17 +273,22 @@ fn mask(is: bool) -> u64 {
     u64::from(is).wrapping_neg()
 }
 
-/// All bits if `one` is less than `other`, without a branch: the borrow of the subtraction.
+/// All bits if `one` is less than `other`, without a branch.
 #[inline(always)]
 fn is_less(one: u64, other: u64) -> u64 {
-    let borrow = (!one & other) | (!(one ^ other) & one.wrapping_sub(other));
-    (borrow >> 63).wrapping_neg()
+    borrow(one, other).wrapping_neg()
+}
+
+/// 1 if `one` is less than `other`, else 0: the borrow of the subtraction.
+#[inline(always)]
+fn borrow(one: u64, other: u64) -> u64 {
+    ((!one & other) | (!(one ^ other) & one.wrapping_sub(other))) >> 63
 }
 
 const _: () = assert!(size_of::<Facts>() == 16);
 const _: () = assert!(size_of::<Lineage>() == 24);
 const _: () = assert!(size_of::<ByContent>() == 24);
-const _: () = assert!(size_of::<Subjects>() == 64 + 3 * 8 * LINEAGES_MAX);
+const _: () = assert!(size_of::<Subjects>() == 64 + 8 * 8 * LINEAGES_MAX);
 
 #[cfg(test)]
 mod tests {
@@ -253,7 +298,9 @@ mod tests {
     fn subjects() -> Subjects {
         let mut subjects = Subjects { since: 20, any: 0b110_0000, lineages: 0b11, ..Subjects::NONE };
         (subjects.born[0], subjects.born[1]) = (10, 20);
-        (subjects.sets[0], subjects.sets[1]) = (1 << 5, 1 << 6);
+        subjects.arrange();
+        subjects.ask(0, 1 << 5);
+        subjects.ask(1, 1 << 6);
         subjects
     }
 
@@ -306,6 +353,29 @@ mod tests {
         assert_eq!(nowhere, Facts { sure: 0, possible: 0b11 });
         let preloaded = subjects.of_image(Some(&by_path), &ByContent::default(), true);
         assert_eq!(preloaded, Facts { sure: 0, possible: 0b11 });
+    }
+
+    #[test]
+    fn every_condition_has_its_age_and_its_sets() {
+        let mut subjects = Subjects { lineages: u64::MAX, ..Subjects::NONE };
+        for number in 0..LINEAGES_MAX {
+            // Some are of the same moment, and they are in no order.
+            subjects.born[number] = (number as u64 * 37 % 64) / 3 * 5;
+            subjects.ask(number, 1 << (63 - number));
+        }
+        subjects.arrange();
+        for moment in 0..120 {
+            let later = (0..LINEAGES_MAX).filter(|number| subjects.born[*number] > moment);
+            assert_eq!(subjects.born_after(moment), later.map(|number| 1 << number).sum(), "{moment}");
+        }
+        for conditions in [0, 1, 1 << 63, 0b1011 << 17, 0x0123_4567_89ab_cdef, u64::MAX] {
+            assert_eq!(subjects.with_lineage(conditions), conditions.reverse_bits(), "{conditions:x}");
+        }
+        let mut distinct = Subjects::NONE;
+        distinct.born = core::array::from_fn(|number| number as u64 + 1);
+        distinct.arrange();
+        assert_eq!((distinct.born_after(0), distinct.born_after(63)), (u64::MAX, 1 << 63));
+        assert_eq!(distinct.born_after(64), 0);
     }
 
     #[test]

@@ -88,6 +88,8 @@ fn run(report: &Report) -> Result<()> {
         let _ = server.kill();
         let _ = server.wait();
     }
+    drop(daemon);
+    daemon::detach_all(NAME)?;
     result
 }
 

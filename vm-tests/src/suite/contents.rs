@@ -94,7 +94,9 @@ fn run(report: &Report) -> Result<()> {
     });
     report.case(BACK, back);
     drop(subject);
-    daemon.stop()
+    daemon.stop()?;
+    // Its session may have ended too late for the daemon to know.
+    daemon::detach_all(NAME)
 }
 
 /// Two programs of one size that differ in what they do.

@@ -146,6 +146,15 @@ fn config(state: &str) -> String {
     format!("{state}/treeline.toml")
 }
 
+/// Removes what the daemon of this name has left pinned, which another group's would find, and wait for, at every hook.
+/// The daemon has ended.
+pub(crate) fn detach_all(name: &str) -> Result<()> {
+    let status =
+        treeline(&home(name), &["daemon", "--detach-all"]).status().context("removing everything")?;
+    ensure!(status.success(), "`--detach-all` ended with {status}");
+    Ok(())
+}
+
 /// A verb of `treeline` with the configuration of the daemon that keeps everything here.
 pub(crate) fn treeline(state: &str, words: &[&str]) -> Command {
     let mut command = Command::new(TREELINE);

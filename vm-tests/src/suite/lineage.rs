@@ -91,8 +91,7 @@ fn run(report: &Report) -> Result<()> {
     thread::sleep(Duration::from_secs(3));
     finish(&mut subject);
     drop(daemon);
-    let removed = daemon::treeline(&daemon::home(NAME), &["daemon", "--detach-all"]).status();
-    ensure!(removed.context("removing the pins")?.success(), "the pins stay");
+    daemon::detach_all(NAME)?;
     result
 }
 

@@ -99,14 +99,9 @@ fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Res
     let first = denied.first().map(|entry| text(entry, "/session"));
     let same = denied.iter().all(|entry| Some(text(entry, "/session")) == first);
     report.case(SESSION, same.then_some(()).context("the denials are of several sessions"));
-    let removed = daemon::treeline(&daemon::home(NAME), &["daemon", "--detach-all"])
-        .status()
-        .context("removing everything")?;
+    daemon::detach_all(NAME)?;
     let read = ask("detached").and_then(|status| {
-        ensure!(
-            removed.success() && status == "0",
-            "`--detach-all` ended with {removed}, `cat` with {status}"
-        );
+        ensure!(status == "0", "`cat` ended with {status}");
         Ok(())
     });
     report.case(DETACHED, read);

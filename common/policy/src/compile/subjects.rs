@@ -151,7 +151,7 @@ impl SubjectSets {
                 table.content_alone |= bit;
             }
             match set.lineage.as_ref().and_then(|wanted| self.condition(wanted)) {
-                Some(condition) => table.sets[condition.number as usize] |= bit,
+                Some(condition) => table.ask(condition.number as usize, bit),
                 None => table.without_lineage |= bit,
             }
         }
@@ -164,6 +164,7 @@ impl SubjectSets {
             table.born[number] = if before.identity[number] == identity { before.born[number] } else { now };
             table.since = table.since.max(table.born[number]);
         }
+        table.arrange();
         table.fingerprint = self.fingerprint();
         table
     }
