@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use treeline_vm_tests::Started;
+use treeline_vm_tests::{Program, Started};
 
 /// The numbers that a change of the kernel programs is compared with.
 const BASELINE: &str = "docs/verifier-cost.md";
@@ -27,6 +27,18 @@ pub(super) struct Start {
 impl Start {
     fn verified(&self) -> Option<u64> {
         self.started.programs.iter().map(|program| program.verified_instructions.map(u64::from)).sum()
+    }
+
+    /// Programs by the names of their rows. Of several at one hook the later ones are numbered.
+    fn rows(&self) -> Vec<(String, &Program)> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut row = |hook| {
+            let name = plain(hook);
+            let count = counts.entry(name).or_default();
+            *count += 1;
+            if *count > 1 { format!("{name} ({count})") } else { name.to_owned() }
+        };
+        self.started.programs.iter().map(|program| (row(&program.hook), program)).collect()
     }
 
     fn load_ms(&self) -> u64 {
@@ -63,15 +75,15 @@ fn markdown(starts: &[Start]) -> String {
         }
         text.push('\n');
     };
-    let mut hooks: Vec<&str> = Vec::new();
-    for program in starts.iter().flat_map(|start| &start.started.programs) {
-        if !hooks.contains(&plain(&program.hook)) {
-            hooks.push(plain(&program.hook));
+    let mut names: Vec<String> = Vec::new();
+    for (name, _) in starts.iter().flat_map(Start::rows) {
+        if !names.contains(&name) {
+            names.push(name);
         }
     }
-    for hook in hooks {
-        row(&format!("`{hook}`"), &|start| {
-            let program = start.started.programs.iter().find(|program| plain(&program.hook) == hook)?;
+    for name in names {
+        row(&format!("`{name}`"), &|start| {
+            let (_, program) = start.rows().into_iter().find(|(row, _)| *row == name)?;
             program.verified_instructions.map(u64::from)
         });
     }
@@ -114,13 +126,12 @@ fn difference(kept: &BTreeMap<(String, String), u64>, starts: &[Start]) -> Strin
     let mut text = String::new();
     for start in starts {
         let column = format!("{} {}", start.series, start.mode);
-        let mut now: BTreeMap<&str, u64> = BTreeMap::new();
-        for program in &start.started.programs {
-            now.extend(program.verified_instructions.map(|count| (plain(&program.hook), u64::from(count))));
-        }
-        now.extend(start.verified().map(|sum| ("all programs", sum)));
+        let rows = start.rows().into_iter();
+        let counted = rows.filter_map(|(name, program)| Some((name, program.verified_instructions?.into())));
+        let mut now: BTreeMap<String, u64> = counted.collect();
+        now.extend(start.verified().map(|sum| ("all programs".to_owned(), sum)));
         for (name, count) in &now {
-            match kept.get(&((*name).to_owned(), column.clone())) {
+            match kept.get(&(name.clone(), column.clone())) {
                 Some(before) if before == count => {}
                 Some(before) => {
                     let percent = (*count as f64 / *before as f64 - 1.0) * 100.0;
@@ -141,7 +152,6 @@ fn difference(kept: &BTreeMap<(String, String), u64>, starts: &[Start]) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use treeline_vm_tests::Program;
 
     fn start(mode: &'static str, hooks: &[(&str, Option<u32>)]) -> Start {
         let programs = hooks.iter().map(|(hook, verified)| Program {
@@ -165,6 +175,16 @@ mod tests {
         assert_eq!(number("file_open", "6.12 fmod_ret"), Some(8));
         assert_eq!(number("fexit/do_filp_open", "6.12 fmod_ret"), None);
         assert_eq!(number("all programs", "6.12 lsm"), Some(12));
+        assert_eq!(difference(&kept, &starts), format!("vm: verifier: as in {BASELINE}\n"));
+    }
+
+    #[test]
+    fn each_program_at_one_hook_has_a_row() {
+        let starts = [start("lsm", &[("lsm/inode_unlink", Some(7)), ("lsm/inode_unlink", Some(5))])];
+        let kept = parse(&markdown(&starts));
+        for (row, expect) in [("inode_unlink", 7), ("inode_unlink (2)", 5), ("all programs", 12)] {
+            assert_eq!(kept.get(&(row.to_owned(), "6.12 lsm".to_owned())), Some(&expect), "{row}");
+        }
         assert_eq!(difference(&kept, &starts), format!("vm: verifier: as in {BASELINE}\n"));
     }
 
