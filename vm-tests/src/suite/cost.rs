@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use super::daemon::Daemon;
+use super::daemon::{self, Daemon};
 use super::{Group, attach::Attach, stage};
 use crate::act::load::{Cost, EXEC_LOADS, LOADS};
 use crate::guest::group::Report;
@@ -81,7 +81,9 @@ fn with_sensor(report: &Report) -> Result<()> {
     let inside = daemon.verb(&["run", "--", stage::ACT, "act", "load"]);
     measure(report, Beside::SensorOutside, LOADS, &[])?;
     measure_with(report, Beside::SensorInside, &inside, LOADS, &[])?;
-    daemon.stop()
+    daemon.stop()?;
+    // Nothing of it may be there when the others are measured.
+    daemon::detach_all("cost")
 }
 
 /// Execs with and without a rule by content, each loop with files of its own.
@@ -97,7 +99,8 @@ fn with_hold(report: &Report) -> Result<()> {
     session.kill().context("ending the session")?;
     session.wait().context("waiting for the session")?;
     result?;
-    daemon.stop()
+    daemon.stop()?;
+    daemon::detach_all("hold")
 }
 
 fn with_audit(report: &Report) -> Result<()> {
