@@ -56,7 +56,7 @@ const NO_SYSTEMD: &str =
 const PAUSE: Duration = Duration::from_secs(3);
 
 /// Bits of capabilities, by number in `linux/capability.h`.
-const CAPABILITIES: [(&str, u32); 11] = [
+const CAPABILITIES: [(&str, u32); 12] = [
     ("CAP_CHOWN", 0),
     ("CAP_DAC_OVERRIDE", 1),
     ("CAP_DAC_READ_SEARCH", 2),
@@ -66,6 +66,7 @@ const CAPABILITIES: [(&str, u32); 11] = [
     ("CAP_SYS_PTRACE", 19),
     ("CAP_SYS_ADMIN", 21),
     ("CAP_SYS_RESOURCE", 24),
+    ("CAP_LEASE", 28),
     ("CAP_PERFMON", 38),
     ("CAP_BPF", 39),
 ];
