@@ -168,8 +168,9 @@ pub(super) const ALL: &[Case] = &[
         User::Root,
         "systemd-run",
         Way::Socket,
-        "systemd",
-        "/run/systemd/private",
+        // To wait for a unit it takes the bus, and the managers' own socket otherwise.
+        "dbus",
+        BUS,
         "systemd-run --wait --collect --quiet /usr/lib/treeline-guest/mark systemd-run-$PHASE",
     ),
     by(
@@ -246,8 +247,8 @@ pub(super) const ALL: &[Case] = &[
         User::Dev,
         "systemd-run-user",
         Way::Socket,
-        "systemd",
-        "/run/user/1000/systemd/private",
+        "dbus",
+        "/run/user/1000/bus",
         "systemd-run --user --wait --quiet /usr/lib/treeline-guest/mark systemd-run-user-$PHASE",
     ),
     by(
