@@ -63,7 +63,7 @@ pub(crate) struct Args {
     #[arg(long)]
     write_matrix: bool,
     /// How long one guest may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 2400)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     timeout_s: u64,
     /// How long a guest may take until PID 1 reports, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
