@@ -26,7 +26,7 @@ use treeline_abi::{
 use crate::{
     decide::{self, Decision},
     emit,
-    kernel::{add, copy_kernel_str, inode, offset, read},
+    kernel::{add, inode, offset, read, short_name, words},
     lsm::REFUSED,
     maps::{ADOPTING, CONNECTING, CONNECTIONS, JOBS, NOTES},
     scratch::Scratch,
@@ -134,20 +134,6 @@ fn label(task: *mut task_struct, session: u64) -> bool {
     }
 }
 
-/// The first bytes of a file's name.
-#[inline(always)]
-fn name(dentry: u64) -> [u64; 2] {
-    let mut name = [0u64; 2];
-    copy_kernel_str(name.as_mut_ptr().cast(), 16, read(dentry + offset!(dentry_name)));
-    name
-}
-
-#[inline(always)]
-const fn words(name: &[u8; 16]) -> [u64; 2] {
-    // SAFETY: both are sixteen bytes, and every bit pattern is a number.
-    unsafe { core::mem::transmute(*name) }
-}
-
 /// Whether a task executes the system's program of this name: a file of root's, which nobody else can write, in a
 /// directory `sbin` or `bin`.
 #[inline(always)]
@@ -159,10 +145,10 @@ fn executes(task: u64, program: &[u8; 16]) -> bool {
     let file: u64 = read(mm + offset!(mm_exe_file));
     let node: u64 = read(file + offset!(file_inode));
     let dentry: u64 = read(file + offset!(file_path) + offset!(path_dentry));
-    if node == 0 || name(dentry) != words(program) {
+    if node == 0 || short_name(dentry) != words(program) {
         return false;
     }
-    let directory = name(read(dentry + offset!(dentry_parent)));
+    let directory = short_name(read(dentry + offset!(dentry_parent)));
     if directory != words(b"sbin\0\0\0\0\0\0\0\0\0\0\0\0")
         && directory != words(b"bin\0\0\0\0\0\0\0\0\0\0\0\0\0")
     {
@@ -493,7 +479,7 @@ pub(crate) fn on_ended(task: *mut task_struct) {
 fn is_in_spool(dentry: u64) -> bool {
     let directory: u64 = read(dentry + offset!(dentry_parent));
     let above: u64 = read(directory + offset!(dentry_parent));
-    let (first, second) = (name(directory), name(above));
+    let (first, second) = (short_name(directory), short_name(above));
     let spool = second == words(b"spool\0\0\0\0\0\0\0\0\0\0\0");
     if first == words(b"atjobs\0\0\0\0\0\0\0\0\0\0") {
         return spool || second == words(b"cron\0\0\0\0\0\0\0\0\0\0\0\0");

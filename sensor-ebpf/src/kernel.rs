@@ -75,6 +75,21 @@ pub(crate) fn copy_kernel_str(to: *mut u8, len: u32, address: u64) -> i64 {
     unsafe { bpf_probe_read_kernel_str(to.cast(), len, address as *const c_void) }
 }
 
+/// The first bytes of a file's name, padded with zeros.
+#[inline(always)]
+pub(crate) fn short_name(dentry: u64) -> [u64; 2] {
+    let mut name = [0u64; 2];
+    copy_kernel_str(name.as_mut_ptr().cast(), 16, read(dentry + offset!(dentry_name)));
+    name
+}
+
+/// A name of at most 15 bytes, padded with zeros, as [`short_name`] has it.
+#[inline(always)]
+pub(crate) const fn words(name: &[u8; 16]) -> [u64; 2] {
+    // SAFETY: both are sixteen bytes, and every bit pattern is a number.
+    unsafe { core::mem::transmute(*name) }
+}
+
 /// `value & MASK`, written so that the compiler cannot leave it out where it knows better than the verifier.
 #[inline(always)]
 pub(crate) fn masked<const MASK: i32>(value: u32) -> u32 {

@@ -18,7 +18,7 @@ use treeline_abi::{
 use super::{REFUSED, trace};
 use crate::{
     emit,
-    kernel::{copy_kernel_str, offset, read},
+    kernel::{offset, read, short_name, words},
     lifecycle::subject,
     maps::{OBJECTS, SENSORS},
     scratch::Scratch,
@@ -317,7 +317,7 @@ fn in_procfs(inode: u64, dentry: u64, session: u64) -> i32 {
     }
     let pid: u64 = read(inode - offset!(proc_inode_inode) + offset!(proc_inode_pid));
     if pid == 0 {
-        let is_trigger = name(dentry) == words(b"sysrq-trigger\0\0\0");
+        let is_trigger = short_name(dentry) == words(b"sysrq-trigger\0\0\0");
         return if is_trigger { report(session, Tampering::SysRq as u32, 0, 0, 0) } else { 0 };
     }
     let node: u64 = read(pid + offset!(pid_tasks));
@@ -354,18 +354,4 @@ pub(crate) fn cgroup_attach_task(ctx: BtfTracePointContext) -> i32 {
         report(label.session, Tampering::Cgroup as u32 | RECORDED, 0, ids.pid, ids.start_ns);
     }
     0
-}
-
-/// The first bytes of a file's name.
-#[inline(always)]
-fn name(dentry: u64) -> [u64; 2] {
-    let mut name = [0u64; 2];
-    copy_kernel_str(name.as_mut_ptr().cast(), 16, read(dentry + offset!(dentry_name)));
-    name
-}
-
-#[inline(always)]
-const fn words(name: &[u8; 16]) -> [u64; 2] {
-    // SAFETY: both are sixteen bytes, and every bit pattern is a number.
-    unsafe { core::mem::transmute(*name) }
 }
