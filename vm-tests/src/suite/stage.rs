@@ -1,5 +1,6 @@
 //! The files that the cases are about, and the policy over them.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
@@ -246,13 +247,26 @@ fn bystander() -> Result<()> {
     fs::write(BYSTANDER, pid.to_string()).with_context(|| format!("writing {BYSTANDER}"))
 }
 
+/// Keeps each connection until some others have come. In mode `fallback` a connect is seen when it returns, and a socket
+/// whose other end has been closed by then leads nowhere (THREATS.md).
+fn hold_for_a_while<T>(connections: impl Iterator<Item = T>) {
+    const COUNT: usize = 16;
+    let mut held = VecDeque::new();
+    for connection in connections {
+        held.push_back(connection);
+        if held.len() > COUNT {
+            held.pop_front();
+        }
+    }
+}
+
 /// Listens on everything that the cases connect to, as long as this process lives.
 pub(crate) fn listen() -> Result<()> {
     bystander()?;
     for path in [FORBIDDEN_SOCKET, ALLOWED_SOCKET] {
         let _ = fs::remove_file(path);
         let listener = UnixListener::bind(path).with_context(|| format!("listening on {path}"))?;
-        thread::spawn(move || listener.incoming().for_each(drop));
+        thread::spawn(move || hold_for_a_while(listener.incoming()));
     }
     for name in ABSTRACT {
         let address = SocketAddr::from_abstract_name(name).context("making an abstract name")?;
