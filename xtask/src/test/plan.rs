@@ -24,7 +24,7 @@ use crate::{
 const END_TO_END: &str = "treeline-tests";
 /// Longer than any run so far by a factor of five: a step that takes this long hangs.
 const TESTS_DEADLINE: Duration = Duration::from_secs(25 * 60);
-/// Guests boot under emulation: three quarters of an hour for all of them on two processors with nothing else to do.
+/// Guests boot under emulation: less than an hour for all of them on two processors with nothing else to do.
 const GUESTS_DEADLINE: Duration = Duration::from_secs(70 * 60);
 
 /// Inputs of each fuzz target: a few seconds, the same ones every time. Whoever has more time runs `cargo xtask fuzz`.

@@ -38,8 +38,8 @@ pub(crate) struct Args {
     /// The attach mode to test; may be given several times [default: every one]
     #[arg(long = "mode", value_name = "MODE", value_enum)]
     modes: Vec<Mode>,
-    /// How many guests run at a time
-    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    /// How many guests run at a time: one more than processors, since each waits for a sixth of its time
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
     jobs: usize,
     /// Run these groups of the suite and no others (comma-separated)
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
