@@ -166,10 +166,11 @@ impl Enricher {
                 (subject, exit(wait_status))
             }
             Seen::Act(action) => {
-                if let Action::Adopt { by, link, .. } = *action {
-                    self.adopted(&subject, by, link, session);
-                }
-                (self.table.find(key).cloned().unwrap_or(subject), *action)
+                let process = match *action {
+                    Action::Adopt { by, link, .. } => self.adopted(subject, by, link, session),
+                    _ => subject,
+                };
+                (process, *action)
             }
         };
         let foldable = observation.verdict == Verdict::Allow && matches!(action, Action::Open { .. });
@@ -184,15 +185,22 @@ impl Enricher {
     }
 
     /// A process that ended before it could be looked up has nothing but its creator, which the record names.
-    fn adopted(&mut self, process: &Process, by: ProcessKey, link: AdoptedBy, session: SessionId) {
+    fn adopted(
+        &mut self,
+        process: Arc<Process>,
+        by: ProcessKey,
+        link: AdoptedBy,
+        session: SessionId,
+    ) -> Arc<Process> {
         if link == AdoptedBy::Trace || process.parent.is_some() {
-            return;
+            return process;
         }
         self.backfill(by, None);
         let creator = self.table.find(by).cloned();
         let program = creator.map_or_else(|| Arc::clone(&process.program), |by| Arc::clone(&by.program));
-        let process = Process { parent: Some(by), program, ..process.clone() };
-        self.table.put(Arc::new(process), Some(session));
+        let with_creator = Process { parent: Some(by), program, ..(*process).clone() };
+        self.table.put(Arc::new(with_creator), Some(session));
+        self.table.find(process.key).cloned().unwrap_or(process)
     }
 
     fn exec(&mut self, before: &Process, seen: ExecSeen, time_ns: u64, session: SessionId) -> Arc<Process> {
