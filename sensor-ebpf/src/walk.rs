@@ -259,16 +259,17 @@ fn detached_name(scratch: &mut Scratch) {
 #[inline(always)]
 pub(crate) fn hash_name(scratch: &Scratch, len: u32, seed: u64) -> u64 {
     let mut hash = name::mix(seed, len as u64);
-    let words = (len as usize).div_ceil(8);
+    let (full, rest) = ((len / 8) as usize, len % 8);
     for index in 0..NAME_WORDS - 1 {
-        if index >= words {
+        if index >= full {
             break;
         }
-        let mut word = scratch.name[index];
-        if index == words - 1 && len % 8 != 0 {
-            word &= u64::MAX >> (64 - (len % 8) * 8);
-        }
-        hash = name::mix(hash, word);
+        hash = name::mix(hash, scratch.name[index]);
+    }
+    // Behind the loop: a look in each round at whether it is the last teaches the verifier a length per round.
+    if rest != 0 {
+        let word = scratch.name[full & (NAME_WORDS - 2)];
+        hash = name::mix(hash, word & (u64::MAX >> (64 - rest * 8)));
     }
     name::mix(hash, 0)
 }
