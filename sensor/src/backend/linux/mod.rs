@@ -86,6 +86,9 @@ pub struct Options {
 /// How often freed memory is given back at the most; it takes about a millisecond.
 const TIDY_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The same while there is no quiet moment: what is allocated and freed all the time spreads over what the allocator has.
+const TIDY_INTERVAL_BUSY: Duration = Duration::from_secs(60);
+
 /// How exactly the next sensor can say since when nobody read.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -309,9 +312,10 @@ impl LinuxBackend {
         }
     }
 
-    /// After a burst, in a quiet moment.
-    fn tidy_memory(&mut self) {
-        if self.is_untidy && self.tidied.elapsed() >= TIDY_INTERVAL {
+    /// After a burst, in a quiet moment; when none comes, now and then all the same.
+    fn tidy_memory(&mut self, is_quiet: bool) {
+        let interval = if is_quiet { TIDY_INTERVAL } else { TIDY_INTERVAL_BUSY };
+        if self.is_untidy && self.tidied.elapsed() >= interval {
             (self.is_untidy, self.tidied) = (false, Instant::now());
             sys::release_freed_memory();
         }
@@ -406,11 +410,9 @@ impl Backend for LinuxBackend {
         if self.collected.is_empty() && !self.later.is_empty() {
             self.collect();
         }
-        if self.collected.is_empty() {
-            self.tidy_memory();
-        } else {
-            self.is_untidy = true;
-        }
+        let is_quiet = self.collected.is_empty();
+        self.is_untidy |= !is_quiet;
+        self.tidy_memory(is_quiet);
         for delivery in std::mem::take(&mut self.collected) {
             deliver(delivery);
         }
