@@ -17,7 +17,7 @@ use crate::{
     decide::{self, active, subject_sets},
     kernel::{GO_ON, STOP, copy, masked, repeat},
     maps::{ABSTRACTS, PREFIXES4, PREFIXES6, RULES},
-    scratch::Scratch,
+    scratch::{Found, Scratch},
 };
 
 /// A rule that is not for everybody was noted in the first pass.
@@ -36,7 +36,7 @@ struct Weighing {
 impl Weighing {
     #[inline(always)]
     fn new(scratch: &mut Scratch, slot: u32, plain: u32) -> Self {
-        scratch.found.clear();
+        scratch.found = Found::default();
         Self { scratch, slot, plain }
     }
 

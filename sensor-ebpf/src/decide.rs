@@ -215,7 +215,7 @@ fn judge_alias(
     let Some(alias) = (unsafe { ALIASES.get(&key) }) else {
         return 0;
     };
-    scratch.found.clear();
+    scratch.found = Found::default();
     let mut pass = AliasPass { scratch, alias, slot, operations, plain: 1 };
     weigh_aliases(&mut pass);
     if scratch.found.exceptions != 0 {
@@ -277,7 +277,7 @@ pub(crate) fn judge<const GIVEN: bool>(
     operations: u32,
     label_flags: u32,
 ) -> u64 {
-    scratch.found.clear();
+    scratch.found = Found::default();
     if !scratch.walked.resolved() {
         return unresolved(scratch, table);
     }

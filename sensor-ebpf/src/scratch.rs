@@ -186,7 +186,7 @@ pub(crate) struct Scratch {
 ///
 /// Here and not on the stack: before Linux 6.7 the verifier looks at one round of a loop only, with the values that the
 /// stack has at its beginning, and takes branches out that these rule out.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub(crate) struct Found {
     /// See `Decision::pack`.
@@ -218,36 +218,7 @@ pub(crate) struct SentKey {
 
 const _: () = assert!(size_of::<Scratch>() <= 32 * 1024);
 
-impl Found {
-    /// Nothing found. Field by field, as [`copy_mask`] does.
-    #[inline(always)]
-    pub(crate) fn clear(&mut self) {
-        // SAFETY: fields of a valid reference.
-        unsafe {
-            (&raw mut self.packed).write_volatile(0);
-            (&raw mut self.exceptions).write_volatile(0);
-            (&raw mut self.word).write_volatile(0);
-        }
-    }
-}
-
-impl Descent {
-    /// At an edge, with `left` components to come. Field by field, as [`copy_mask`] does.
-    #[inline(always)]
-    pub(crate) fn go(&mut self, edge: &Edge, left: u32) {
-        let to = &mut self.edge;
-        // SAFETY: fields of valid references.
-        unsafe {
-            (&raw mut to.next).write_volatile((&raw const edge.next).read_volatile());
-            (&raw mut to.any).write_volatile((&raw const edge.any).read_volatile());
-            (&raw mut to.here).write_volatile((&raw const edge.here).read_volatile());
-            (&raw mut to.below).write_volatile((&raw const edge.below).read_volatile());
-        }
-        self.left = left;
-    }
-}
-
-/// Copies a mask word by word. (A struct copy would become a call to a byte loop.)
+/// Copies a mask word by word: no call of a byte loop, whatever the linker asks of LLVM.
 #[inline(always)]
 pub(crate) fn copy_mask(to: &mut Mask, from: &Mask) {
     for word in 0..WORDS {

@@ -343,10 +343,7 @@ fn add_wilds(scratch: &mut Scratch, len: u32, table: &'static Table, slot: u32) 
     if candidates == 0 {
         return;
     }
-    for word in &mut scratch.tail {
-        // SAFETY: a valid reference; volatile for the reason that `copy_mask` gives.
-        unsafe { core::ptr::from_mut(word).write_volatile(0) };
-    }
+    scratch.tail = [0; 4];
     if len >= 32 {
         copy(scratch.tail.as_mut_ptr().cast(), 32, name + (len as u64 - 32));
     } else {
@@ -414,7 +411,7 @@ pub(crate) fn accept<const KEEP: bool>(scratch: &mut Scratch, table: &'static Ta
     }
     if let Some(device) = device {
         listed::<KEEP>(scratch).push(device.root.below);
-        scratch.descent.go(&device.root, depth);
+        scratch.descent = Descent { edge: device.root, left: depth, pad: 0 };
         let number = scratch.number as u32;
         let older = |_| {
             if KEEP { older_descend_object(number, slot) } else { older_descend_subject(number, slot) }
@@ -476,7 +473,7 @@ fn one_down<const KEEP: bool>(down: *mut Down) -> u64 {
     let Some(edge) = found else {
         return STOP;
     };
-    scratch.descent.go(edge, left - 1);
+    scratch.descent = Descent { edge: *edge, left: left - 1, pad: 0 };
     listed::<KEEP>(scratch).push(edge.below);
     GO_ON
 }

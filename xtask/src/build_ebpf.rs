@@ -72,8 +72,9 @@ fn compile(checkout: &Checkout, flavour: Flavour) -> Result<PathBuf> {
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTC", toolchain.rustc())
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
-        // BTF comes from debug information; the linker turns it into .BTF and drops the rest.
-        .env("RUSTFLAGS", "-C debuginfo=2 -C link-arg=--btf")
+        // BTF comes from debug information; the linker turns it into .BTF and drops the rest. What the linker asks of
+        // LLVM by default leaves copies and fills of known size as calls of byte loops.
+        .env("RUSTFLAGS", "-C debuginfo=2 -C link-arg=--btf -C link-arg=--disable-expand-memcpy-in-order")
         .env("LD_LIBRARY_PATH", toolchain.llvm_folder(checkout)?);
     if flavour == Flavour::Debug {
         command.args(["--features", "debug"]);
