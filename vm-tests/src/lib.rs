@@ -17,6 +17,9 @@ pub const MODE_PARAMETER: &str = "treeline.mode=";
 /// The kernel parameter that says how long the soak lasts.
 pub const MINUTES_PARAMETER: &str = "treeline.minutes=";
 
+/// Why a test failed whose group ended before it, after the first such test, which says why the group ended.
+pub const NO_RESULT_EITHER: &str = "no result either";
+
 /// The groups of distribution guests, whose PID 1 is systemd; all others run where PID 1 is ours.
 pub const DISTRIBUTION_GROUPS: [&str; 2] = ["units", "brokers"];
 

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use treeline_vm_tests::{Line, ONLY_PARAMETER, Outcome};
+use treeline_vm_tests::{Line, NO_RESULT_EITHER, ONLY_PARAMETER, Outcome};
 
 use super::port::Port;
-use super::{kernel_log, processes};
+use super::{kernel_log, processes, stuck};
 use crate::suite::{self, Group, attach::Attach, distribution, session};
 
 const ERRORS: &str = "/tmp/group.stderr";
@@ -97,6 +97,9 @@ fn run_group(group: &Group, port: &mut Port) -> Result<usize> {
             Ok(other) => eprintln!("suite: group {} sent {other:?}, which is not its to send", group.name),
             Err(RecvTimeoutError::Disconnected) => break finish(&mut child, group, started)?,
             Err(RecvTimeoutError::Timeout) => {
+                for note in stuck::notes() {
+                    port.send(&note)?;
+                }
                 child.kill().context("killing a group that hangs")?;
                 child.wait().context("reaping a group that hung")?;
                 break format!("the group was killed after {} s", group.timeout_s);
@@ -106,7 +109,7 @@ fn run_group(group: &Group, port: &mut Port) -> Result<usize> {
     let mut why = format!("no result: {end}\n{}", fs::read_to_string(ERRORS).unwrap_or_default().trim_end());
     for name in pending {
         failed_count += 1;
-        let outcome = Outcome::Failed(std::mem::replace(&mut why, "no result either".to_owned()));
+        let outcome = Outcome::Failed(std::mem::replace(&mut why, NO_RESULT_EITHER.to_owned()));
         let name = format!("{}/{name}", group.name);
         port.send(&Line::Test { name, outcome, elapsed_ms: elapsed_ms(started) })?;
     }

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use treeline_vm_tests::NO_RESULT_EITHER;
+
 use super::tally::Tally;
 use crate::outcome::Outcome;
 
@@ -81,7 +83,7 @@ impl Suite {
         for (title, names) in [("skipped", &skips), ("failed", &failures)] {
             if !names.is_empty() {
                 lines.push(format!("\n{title} ({}):", names.len()));
-                lines.extend(names.iter().cloned());
+                lines.extend(but_for_consequences(names));
             }
         }
         let sum = |count: fn(&Tally) -> usize| self.rows.iter().map(|row| count(&row.tally)).sum::<usize>();
@@ -93,6 +95,24 @@ impl Suite {
         lines.push(format!("\n{passed} passed, {failed} failed, {skipped} skipped\n"));
         lines.join("\n")
     }
+}
+
+/// What a group's end took with it is counted, not listed: the line before says why, and would be lost among them.
+fn but_for_consequences(names: &[String]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for same in names.chunk_by(|one, other| is_consequence(one) == is_consequence(other)) {
+        match same {
+            [first, ..] if is_consequence(first) => {
+                lines.push(format!("    and {} more with it", same.len()))
+            }
+            others => lines.extend_from_slice(others),
+        }
+    }
+    lines
+}
+
+fn is_consequence(name: &str) -> bool {
+    name.ends_with(NO_RESULT_EITHER)
 }
 
 impl Row {
@@ -121,5 +141,17 @@ mod tests {
         assert!(table.contains("\nfailed (1):\n  two\n"), "{table}");
         assert_eq!(table.lines().last(), Some("1 passed, 1 failed, 1 skipped"));
         assert_eq!(suite.close(), Outcome::Findings);
+    }
+
+    #[test]
+    fn what_ended_with_a_group_is_counted() {
+        let name = |text: &str| format!("  vm: 6.12-lsm/{text}");
+        let consequence = |case: &str| name(&format!("enforce/{case} (600.0 s): {NO_RESULT_EITHER}"));
+        let first = name("enforce/a (600.0 s): no result: killed after 600 s");
+        let names =
+            [name("boot/x (0.1 s): no"), first.clone(), consequence("b"), consequence("c"), name("pins/y")];
+        let expect = [names[0].clone(), first, "    and 2 more with it".to_owned(), names[4].clone()];
+        assert_eq!(but_for_consequences(&names), expect);
+        assert_eq!(but_for_consequences(&[]), [""; 0]);
     }
 }

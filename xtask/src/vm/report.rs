@@ -32,8 +32,9 @@ impl AddAssign for Totals {
 }
 
 /// The report on one guest, one line a test, and its totals. A guest that crashed or hung is a failure of its
-/// own, and so is each test that it had announced and did not report.
-pub(super) fn describe(title: &str, accelerator: Accelerator, run: &Run) -> (String, Totals) {
+/// own, and so is each test that it had announced and did not report. Tests are named after the guest, e.g.
+/// `6.12-lsm/enforce/unlink`: most guests have a test of the same name.
+pub(super) fn describe(title: &str, guest: &str, accelerator: Accelerator, run: &Run) -> (String, Totals) {
     let mut text = String::new();
     let mut totals = Totals::default();
     let mut announced_count = 0;
@@ -63,15 +64,16 @@ pub(super) fn describe(title: &str, accelerator: Accelerator, run: &Run) -> (Str
                 match outcome {
                     Outcome::Passed => {
                         totals.passed_count += 1;
-                        let _ = writeln!(text, "  passed   {name} ({seconds:.1} s)");
+                        let _ = writeln!(text, "  passed   {guest}/{name} ({seconds:.1} s)");
                     }
                     Outcome::Failed(why) => {
                         totals.failed_count += 1;
-                        let _ = writeln!(text, "  FAILED   {name} ({seconds:.1} s): {}", indented(why));
+                        let _ =
+                            writeln!(text, "  FAILED   {guest}/{name} ({seconds:.1} s): {}", indented(why));
                     }
                     Outcome::Skipped(why) => {
                         totals.skipped_count += 1;
-                        let _ = writeln!(text, "  skipped  {name}: {}", indented(why));
+                        let _ = writeln!(text, "  skipped  {guest}/{name}: {}", indented(why));
                     }
                 }
             }
@@ -88,7 +90,8 @@ pub(super) fn describe(title: &str, accelerator: Accelerator, run: &Run) -> (Str
     };
     if let Some(ending) = ending {
         totals.failed_count += missing_count.max(1);
-        let _ = writeln!(text, "  FAILED   the guest {ending} with {missing_count} tests not reported");
+        let _ =
+            writeln!(text, "  FAILED   {guest}: the guest {ending} with {missing_count} tests not reported");
     }
     let _ = writeln!(text, "vm: {title}: {totals}");
     (text, totals)
@@ -115,7 +118,7 @@ mod tests {
 
     fn check_lines(end: End, lines: Vec<Line>, totals: (usize, usize, usize), expect: &str) {
         let run = Run { end, boot: Some(Duration::from_millis(4230)), lines };
-        let (text, found) = describe("6.12.1", Accelerator::Tcg, &run);
+        let (text, found) = describe("6.12.1", "6.12-lsm", Accelerator::Tcg, &run);
         assert_eq!((found.passed_count, found.failed_count, found.skipped_count), totals, "{text}");
         assert!(text.contains(expect), "{text}");
     }
@@ -128,7 +131,7 @@ mod tests {
             test(Outcome::Skipped("no python3".into())),
         ];
         check(End::Exit(1), all.clone(), (1, 1, 1), "booted 6.12.1 in 4.2 s (TCG), lsm=yama,bpf");
-        check(End::Exit(1), all.clone(), (1, 1, 1), "FAILED   a/b (1.5 s): no\n             never");
+        check(End::Exit(1), all.clone(), (1, 1, 1), "FAILED   6.12-lsm/a/b (1.5 s): no\n             never");
         check(End::Exit(1), all, (1, 1, 1), "vm: 6.12.1: 1 passed, 1 failed, 1 skipped");
     }
 

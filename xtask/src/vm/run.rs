@@ -213,11 +213,11 @@ fn boot(
     let Machine { pin, mode, kind } = *machine;
     let series = &pin.series;
     let title = format!("{} {}{}", kernel.release, mode.word(), kind.suffix());
-    let name = format!("vm-{series}-{}{}", mode.word(), kind.suffix());
+    let name = format!("{series}-{}{}", mode.word(), kind.suffix());
     let logs = checkout.logs();
     fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
-    let log = logs.join(format!("{name}.log"));
-    let initramfs = logs.join(format!("{name}.cpio"));
+    let log = logs.join(format!("vm-{name}.log"));
+    let initramfs = logs.join(format!("vm-{name}.cpio"));
     fs::write(&initramfs, parts.initramfs(checkout, machine, kernel)?)
         .with_context(|| format!("writing {}", initramfs.display()))?;
 
@@ -243,7 +243,7 @@ fn boot(
         guest.accelerator = Accelerator::Tcg;
         run = guest.run()?;
     }
-    let totals = show(&title, &guest, &run);
+    let totals = show(&title, &name, &guest, &run);
     if args.keep {
         let words: Vec<String> =
             guest.arguments().iter().map(|word| format!("'{}'", word.to_string_lossy())).collect();
@@ -273,8 +273,8 @@ impl Told {
     }
 }
 
-fn show(title: &str, guest: &Guest<'_>, run: &Run) -> Totals {
-    let (text, totals) = report::describe(title, guest.accelerator, run);
+fn show(title: &str, name: &str, guest: &Guest<'_>, run: &Run) -> Totals {
+    let (text, totals) = report::describe(title, name, guest.accelerator, run);
     // In one piece: another guest's may come at the same time.
     print!("{text}");
     if totals.failed_count > 0 || !matches!(run.end, End::Exit(_)) {

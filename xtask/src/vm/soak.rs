@@ -147,7 +147,7 @@ fn show(release: &str, guest: &Guest<'_>, run: &Run) -> Outcome {
     let lines =
         run.lines.iter().filter(|line| !matches!(line, Line::Note { name, .. } if name == GROUP)).cloned();
     let rest = Run { end: run.end, boot: run.boot, lines: lines.collect() };
-    let (text, totals) = report::describe(release, guest.accelerator, &rest);
+    let (text, totals) = report::describe(release, "soak", guest.accelerator, &rest);
     print!("{text}");
     Outcome::from_count(totals.failed_count)
 }
