@@ -22,3 +22,7 @@ pub mod subject;
 pub use config::{Offsets, Settings};
 pub use label::{Label, LabelFlags};
 pub use record::{Header, Kind, Loss, Verdict};
+
+/// The text of what says how records, counters and the heads of tables are laid out. Builds for which it is the same can
+/// read each other's.
+pub const RECORD_LAYOUT: [&str; 2] = [include_str!("record.rs"), include_str!("paths.rs")];

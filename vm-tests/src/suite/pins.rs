@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 
 use super::attach::Attach;
@@ -43,11 +44,13 @@ pub(super) const GROUP: Group = Group {
     timeout_s: 1800,
 };
 
+/// Where the subject is told what to do. It waits without a process of its own: each would be work for the sensor.
+const STEPS: &str = "/home/dev/work/steps";
+
 /// Reads the key whenever it is told to, and leaves the exit status of `cat`.
-const SUBJECT: &str = "for step in watched killed adopted stopped replaced detached; do \
-    while ! test -e /home/dev/work/$step.go; do sleep 0.1; done; \
+const SUBJECT: &str = "exec 3<>/home/dev/work/steps; while read -r step <&3; do \
     cat /home/dev/.ssh/id_ed25519 >/dev/null 2>&1; echo $? >/home/dev/work/$step.tmp; \
-    mv /home/dev/work/$step.tmp /home/dev/work/$step.status; done";
+    mv /home/dev/work/$step.tmp /home/dev/work/$step.status; test $step = detached && exit; done";
 
 /// Prints how many kernel programs there are: bpf(BPF_PROG_GET_NEXT_ID).
 const COUNT: &str = "
@@ -62,6 +65,8 @@ print(count)
 
 fn run(report: &Report) -> Result<()> {
     stage::prepare()?;
+    mknodat(CWD, STEPS, FileType::Fifo, Mode::from_raw_mode(0o644), 0)
+        .context("making the pipe to the subject")?;
     let (before, attach) = (programs()?, Attach::of_guest()?);
     let daemon = start(attach)?;
     let mut subject = daemon
@@ -91,11 +96,16 @@ fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Res
     report.case(REMOVED, is_one_set());
     daemon.stop()?;
     let entries = entries()?;
-    let denied: Vec<&Value> = entries.iter().filter(|entry| text(entry, "/verdict") == "deny").collect();
-    // In mode `fallback` nothing was refused while no daemon ran.
-    report.case(KEPT, at_least(denied.len(), if attach.judges_all() { 4 } else { 3 }, "denials"));
-    let unread = entries.iter().filter(|entry| text(entry, "/notice/lost/site") == "unread");
-    report.case(UNREAD, at_least(unread.count(), 2, "entries about the time in between"));
+    let is_key = |entry: &&Value| text(entry, "/verdict") == "deny" && text(entry, "/rule/rule") == "keys";
+    let denied: Vec<&Value> = entries.iter().filter(is_key).collect();
+    // One for each time, whoever ran; in mode `fallback` nothing was refused while no daemon did.
+    report.case(KEPT, is_count(denied.len(), if attach.judges_all() { 5 } else { 3 }, "denials"));
+    let unread: Vec<&Value> =
+        entries.iter().filter(|entry| text(entry, "/notice/lost/site") == "unread").collect();
+    report.case(
+        UNREAD,
+        is_count(unread.len(), 2, "entries about the time in between").and_then(|()| said(&unread)),
+    );
     let first = denied.first().map(|entry| text(entry, "/session"));
     let same = denied.iter().all(|entry| Some(text(entry, "/session")) == first);
     report.case(SESSION, same.then_some(()).context("the denials are of several sessions"));
@@ -161,7 +171,7 @@ fn detached_is_said() -> Result<()> {
 
 /// Has the subject read the key.
 fn ask(step: &str) -> Result<String> {
-    fs::write(format!("{}/{step}.go", stage::WORK), "").context("telling the subject to go on")?;
+    fs::write(STEPS, format!("{step}\n")).context("telling the subject to go on")?;
     let path = format!("{}/{step}.status", stage::WORK);
     let started = Instant::now();
     while !Path::new(&path).exists() {
@@ -185,8 +195,20 @@ fn text<'e>(entry: &'e Value, pointer: &str) -> &'e str {
     entry.pointer("/unmapped/treeline").and_then(|own| own.pointer(pointer)?.as_str()).unwrap_or_default()
 }
 
-fn at_least(count: usize, expect: usize, what: &str) -> Result<()> {
-    ensure!(count >= expect, "{count} {what}, expected {expect}");
+fn is_count(count: usize, expect: usize, what: &str) -> Result<()> {
+    ensure!(count == expect, "{count} {what}, expected {expect}");
+    Ok(())
+}
+
+/// Each says a time, and that nothing is missing of it.
+fn said(unread: &[&Value]) -> Result<()> {
+    for entry in unread {
+        let lost = entry.pointer("/unmapped/treeline/notice/lost").context("the entry is about a loss")?;
+        let number =
+            |name: &str| lost[name].as_u64().with_context(|| format!("`{name}` is no number in {lost}"));
+        let (count, first_ns, last_ns) = (number("count")?, number("first_ns")?, number("last_ns")?);
+        ensure!(count == 0 && 0 < first_ns && first_ns < last_ns, "the log says {lost}");
+    }
     Ok(())
 }
 

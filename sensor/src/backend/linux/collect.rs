@@ -96,7 +96,7 @@ impl LinuxBackend {
         let _ = rustix::io::read(&*self.refused, &mut [0u8; 8]);
         let mut refusals = std::mem::take(&mut self.later);
         refusals.extend(self.take_refusals());
-        let mut records = Vec::new();
+        let mut records = std::mem::take(&mut self.handed_on);
         self.rings.drain(&self.decoder, &mut |delivery| records.push(delivery));
         self.later = self.take_refusals();
         records.retain(|record| !self.repeats_refusal(record) && self.learn_from(record));

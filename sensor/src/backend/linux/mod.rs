@@ -6,6 +6,7 @@ mod coverage;
 pub(crate) mod decode;
 mod doctor;
 mod fmod_ret;
+mod former;
 mod guard;
 mod held;
 mod hold;
@@ -36,7 +37,7 @@ mod track;
 use std::{
     collections::{HashMap, VecDeque},
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -55,6 +56,7 @@ pub use self::{
 use self::{
     decode::Decoder,
     fmod_ret::Modifying,
+    former::Former,
     guard::Guard,
     hold::{Contents, Hold},
     install::LinksSearch,
@@ -116,8 +118,10 @@ pub struct LinuxBackend {
     pins: Option<Pins>,
     /// Whether another sensor's process loaded what is in the kernel.
     is_taken_over: bool,
-    /// The pins of another build, until the policy is in force here, too.
-    predecessor: Option<PathBuf>,
+    /// What another build left, until the policy is in force here, too.
+    former: Option<Former>,
+    /// Its records, until the rings are read for the first time.
+    handed_on: Vec<Delivery>,
     mode: AttachMode,
     hooks: Vec<HookStatus>,
     start: StartReport,
@@ -244,9 +248,13 @@ impl LinuxBackend {
             attempt: format!("read {}", mounts::MOUNTINFO_PATH),
             source,
         })?;
-        let Loaded {
-            ebpf, modifying, running, programs, object_ms, pins, is_taken_over, predecessor, ..
-        } = loaded;
+        let decoder = Decoder { mounts };
+        let mut former = loaded.predecessor.take().map(Former::open);
+        let handed_on = former.as_mut().map_or_else(Vec::new, |former| {
+            rings.begin_beside(former.since_ns());
+            former.drain(&decoder)
+        });
+        let Loaded { ebpf, modifying, running, programs, object_ms, pins, is_taken_over, .. } = loaded;
         Ok(Self {
             ebpf,
             _modifying: modifying,
@@ -255,9 +263,10 @@ impl LinuxBackend {
             hooks: statuses,
             start: StartReport { types_ms: facts.types_ms, object_ms, programs },
             is_taken_over,
-            predecessor,
+            former,
+            handed_on,
             rings,
-            decoder: Decoder { mounts },
+            decoder,
             mounts_read: Instant::now(),
             kernel_tables,
             pins,
@@ -334,27 +343,27 @@ impl Backend for LinuxBackend {
 
     fn install(&mut self, policy: &Installable) -> Result<Vec<RuleStatus>, BackendError> {
         let statuses = self.put_in_force(policy)?;
-        if let Some(set) = self.predecessor.take() {
-            match rings::unread(&pins::map_of(&set, "COUNTERS")) {
-                Ok(unread) => self.later.push(Delivery::Loss(unread)),
-                Err(error) => tracing::error!(%error, "what the sensor before did not read is not known"),
-            }
-        }
         // Only now: until here what another build left in force refused.
         if let Some(pins) = &self.pins
             && let Err(error) = pins.remove_others()
         {
             tracing::error!(%error, "the pins of another build stay; `treeline daemon --detach-all` removes everything");
         }
+        if let Some(former) = self.former.take() {
+            self.handed_on.append(&mut former.finish(&self.decoder));
+        }
         Ok(statuses)
     }
 
     fn inherited(&mut self) -> Result<Option<Inherited>, BackendError> {
-        if !self.is_taken_over && self.predecessor.is_none() {
-            return Ok(None);
-        }
-        let head = self.kernel_tables.head(&mut self.ebpf)?;
-        let (generation, policy) = head.map_or((0, 0), |head| (head.generation, head.policy));
+        let (generation, policy) = match &self.former {
+            Some(former) => former.policy(),
+            None if self.is_taken_over => {
+                let head = self.kernel_tables.head(&mut self.ebpf)?;
+                head.map_or((0, 0), |head| (head.generation, head.policy))
+            }
+            None => return Ok(None),
+        };
         let members = track::labelled(&self.labels);
         Ok(Some(Inherited { generation, policy, members }))
     }
@@ -402,7 +411,7 @@ impl Backend for LinuxBackend {
     fn poll(&mut self, timeout: Duration, deliver: &mut dyn FnMut(Delivery)) -> Result<(), BackendError> {
         self.refresh_mounts();
         self.end_hold();
-        if self.collected.is_empty() && self.later.is_empty() {
+        if self.collected.is_empty() && self.later.is_empty() && self.handed_on.is_empty() {
             self.rings.wait(Some(&self.refused), timeout)?;
         }
         self.collect();

@@ -6,10 +6,11 @@
 //! <directory>/<fingerprint>/complete/    made last: without it the start that made the others did not get far
 //! ```
 //!
+//! A set's name is the fingerprint, and how records and labels are laid out, so that other builds know what they can read.
 //! The fingerprint is that of everything that goes into the programs: object, offsets, settings, attach mode, and the
 //! release of the kernel. A sensor that finds its own fingerprint takes over what is there, without a gap and without
-//! the verifier. One that finds another loads its own programs with the labels of the other, and removes the other's
-//! pins when its policy is in force: until then both refuse. bpffs holds no plain files, so what is not a pin is told by
+//! the verifier. One that finds another loads its own programs with the labels of the other, reads what waits in the
+//! other's rings, and removes the other's pins when its policy is in force: until then both refuse. bpffs holds no plain files, so what is not a pin is told by
 //! directories.
 
 use std::{
@@ -56,7 +57,7 @@ impl Pins {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
-        let name = format!("{}-{}", hex::encode(&hash.finalize()[..8]), labels());
+        let name = format!("{}-{}-{}", hex::encode(&hash.finalize()[..8]), records(), labels());
         Self { root: root.to_owned(), own: root.join(name) }
     }
 
@@ -194,6 +195,20 @@ fn programs(set: &Path) -> Vec<u32> {
     links.filter_map(|link| itself::program_of(&link).ok().flatten()).collect()
 }
 
+/// Whether the records of a set are laid out as those of this build.
+pub(super) fn has_same_records(set: &Path) -> bool {
+    let name = set.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.split('-').any(|part| part == records())
+}
+
+fn records() -> String {
+    let mut hash = Sha256::new();
+    for text in treeline_abi::RECORD_LAYOUT {
+        hash.update(text);
+    }
+    format!("records{}", hex::encode(&hash.finalize()[..4]))
+}
+
 fn labels() -> String {
     format!("labels{LABEL_LAYOUT}x{}", size_of::<Label>())
 }
@@ -248,6 +263,9 @@ mod tests {
         assert!(old.are_complete() && !new.are_complete());
         assert!(Pins::of(root.path(), &[b"a", b"b"]).are_complete());
         assert_eq!(new.predecessor().as_ref(), Some(&old.own));
+        assert!(
+            has_same_records(&old.own) && !has_same_records(&root.path().join("01-records02-labels1x72"))
+        );
         fill(&new);
         new.complete().expect("a directory");
         new.remove_others().expect("they can be removed");

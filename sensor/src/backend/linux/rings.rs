@@ -19,7 +19,7 @@ const BATCH_MAX: usize = 65_536;
 /// The row of the counters that no kind has: the sensor's own, see [`Rings::beat`].
 const HEARTBEAT: u32 = 0;
 
-type Counters = PerCpuArray<MapData, [u8; size_of::<Loss>()]>;
+pub(super) type Counters = PerCpuArray<MapData, [u8; size_of::<Loss>()]>;
 
 /// The rings and counters of the loaded object.
 pub(super) struct Rings {
@@ -34,9 +34,26 @@ pub(super) struct Rings {
     /// The counters when this sensor took over, and when that was, nanoseconds of `CLOCK_BOOTTIME`.
     before: [Loss; Kind::COUNT],
     since_ns: u64,
+    /// Whether what is older than that is another sensor's to hand over, and not this one's.
+    is_beside: bool,
 }
 
 impl Rings {
+    /// Rings and counters that are open.
+    pub(super) fn of(lifecycle: RingBuf<MapData>, activity: RingBuf<MapData>, counters: Counters) -> Self {
+        Self {
+            lifecycle,
+            activity,
+            counters,
+            held: Vec::new(),
+            reported: [Loss::default(); Kind::COUNT],
+            read: [0; Kind::COUNT],
+            before: [Loss::default(); Kind::COUNT],
+            since_ns: 0,
+            is_beside: false,
+        }
+    }
+
     /// Takes the maps out of the object.
     ///
     /// # Errors
@@ -47,16 +64,11 @@ impl Rings {
             ebpf.take_map(name)
                 .ok_or_else(|| BackendError::Unsupported(format!("the kernel object has no map `{name}`")))
         };
-        Ok(Self {
-            lifecycle: RingBuf::try_from(take("LIFECYCLE")?).map_err(wrong)?,
-            activity: RingBuf::try_from(take("ACTIVITY")?).map_err(wrong)?,
-            counters: PerCpuArray::try_from(take("COUNTERS")?).map_err(wrong)?,
-            held: Vec::new(),
-            reported: [Loss::default(); Kind::COUNT],
-            read: [0; Kind::COUNT],
-            before: [Loss::default(); Kind::COUNT],
-            since_ns: 0,
-        })
+        Ok(Self::of(
+            RingBuf::try_from(take("LIFECYCLE")?).map_err(wrong)?,
+            RingBuf::try_from(take("ACTIVITY")?).map_err(wrong)?,
+            PerCpuArray::try_from(take("COUNTERS")?).map_err(wrong)?,
+        ))
     }
 
     /// Takes over the counters of a sensor that ended, and says how long nobody read, and how many records were lost
@@ -71,6 +83,15 @@ impl Rings {
         let lost: u64 = self.reported.iter().map(|kind| kind.lost + kind.failed).sum();
         let count = (lost + left_out).saturating_sub(beat.lost.saturating_add(beat.failed));
         LossReport { kind: "any", site: "unread", count, first_ns: beat.last_ns, last_ns: self.since_ns }
+    }
+
+    /// Begins at `since_ns`: what is older is in the rings of a sensor of another build, whose programs run beside.
+    pub(super) fn begin_beside(&mut self, since_ns: u64) {
+        (self.since_ns, self.is_beside) = (since_ns, true);
+        for kind in Kind::ALL {
+            self.reported[kind as usize] = self.sum(kind);
+        }
+        self.before = self.reported;
     }
 
     /// Leaves word of when the rings were read and of what was reported as lost, for the sensor that comes next.
@@ -131,6 +152,9 @@ impl Rings {
         let held_count = batch.len();
         take_from(&mut self.activity, &mut batch);
         take_from(&mut self.lifecycle, &mut batch);
+        if self.is_beside {
+            batch.retain(|record| time_of(record) >= self.since_ns);
+        }
         for record in batch[held_count..].iter().filter(|record| time_of(record) >= self.since_ns) {
             let kind = record.first_chunk().map_or(0, |number| u16::from_ne_bytes(*number));
             self.read[Kind::from_number(kind).map_or(0, |kind| kind as usize)] += 1;
