@@ -20,6 +20,8 @@ const SCRIPT: &str = include_str!("tamper.py");
 const NAME: &str = "selfguard";
 const SCRIPT_PATH: &str = "/usr/lib/tamper.py";
 const CGROUP: &str = "/sys/fs/cgroup/guarded";
+/// What groups below it have limits for.
+const CONTROLLERS: &str = "/sys/fs/cgroup/cgroup.subtree_control";
 
 /// How long the log may take to say what has happened.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -54,7 +56,7 @@ print('done', flush=True)
 ";
 
 /// What is tried and what the log calls it; the sensor's files are objects like others.
-const REFUSED: [(&str, &str); 34] = [
+const REFUSED: [(&str, &str); 42] = [
     ("state", "open"),
     ("configuration", "open"),
     ("signal", "signal"),
@@ -85,8 +87,16 @@ const REFUSED: [(&str, &str); 34] = [
     ("module-from-file", "kernel"),
     ("sysrq", "sys_rq"),
     ("freeze", "cgroup"),
+    ("kill-group", "cgroup"),
+    ("starve-group", "cgroup"),
+    ("starve-group-of-memory", "cgroup"),
     ("log", "rename"),
     ("log-new-file", "create"),
+    ("log-write", "open"),
+    ("log-truncate", "modify"),
+    ("mount-over-log", "mount"),
+    ("mount-over-pins", "mount"),
+    ("pins-rename", "rename"),
     ("socket", "delete"),
     ("binary", "rename"),
 ];
@@ -158,6 +168,7 @@ fn run(report: &Report) -> Result<()> {
 
 /// A control group for the daemon, which is this process's child.
 fn enter_group() -> Result<()> {
+    fs::write(CONTROLLERS, "+cpu +memory").with_context(|| format!("writing {CONTROLLERS}"))?;
     fs::create_dir_all(CGROUP).with_context(|| format!("creating {CGROUP}"))?;
     let path = format!("{CGROUP}/cgroup.procs");
     fs::write(&path, "0").with_context(|| format!("writing {path}"))

@@ -85,6 +85,11 @@ def unmount(path):
         raise OSError(ctypes.get_errno(), "")
 
 
+def mount_over(path):
+    if libc.mount(b"tmpfs", path.encode(), b"tmpfs", 0, None) != 0:
+        raise OSError(ctypes.get_errno(), "")
+
+
 def module(flags):
     image = ctypes.create_string_buffer(4096)
     if flags:
@@ -140,11 +145,22 @@ trial("module", lambda: module(False))
 trial("module-from-file", lambda: module(True))
 trial("sysrq", lambda: write("/proc/sysrq-trigger"))
 trial("freeze", lambda: write("/sys/fs/cgroup/guarded/cgroup.freeze"))
+# Linux 5.14 has a file that kills the group.
+kill = "/sys/fs/cgroup/guarded/cgroup.kill"
+trial("kill-group", lambda: write(kill if os.path.exists(kill) else "/sys/fs/cgroup/guarded/cgroup.freeze"))
+trial("starve-group", lambda: write("/sys/fs/cgroup/guarded/cpu.max"))
+trial("starve-group-of-memory", lambda: write("/sys/fs/cgroup/guarded/memory.max"))
 os.makedirs("/sys/fs/cgroup/other", exist_ok=True)
 trial("freeze-another", lambda: write("/sys/fs/cgroup/other/cgroup.freeze"))
 trial("move", lambda: open("/sys/fs/cgroup/other/cgroup.procs", "w").write(str(pid)))
 trial("log", lambda: os.rename(f"{home}/log", f"{home}/log2"))
 trial("log-new-file", lambda: write(f"{home}/log/new", os.O_CREAT | os.O_WRONLY))
+kept = next(os.path.join(top, names[0]) for top, _, names in os.walk(f"{home}/log") if names)
+trial("log-write", lambda: write(kept))
+trial("log-truncate", lambda: os.truncate(kept, 0))
+trial("mount-over-log", lambda: mount_over(f"{home}/log"))
+trial("mount-over-pins", lambda: mount_over(pins))
+trial("pins-rename", lambda: os.rename(pins, pins + "2"))
 trial("socket", lambda: os.unlink(f"{home}/socket"))
 trial("binary", lambda: os.rename(binary, binary + "2"))
 trial("other-limit", lambda: limit(other))
