@@ -19,7 +19,7 @@ pub(crate) fn run(phase: &str, user: &str) -> ExitCode {
     let (Some(phase), Some(user)) = (Phase::of_word(phase), User::of_word(user)) else {
         return ExitCode::from(2);
     };
-    for case in cases::ALL.iter().filter(|case| case.user == user) {
+    for case in cases::ALL.iter().filter(|case| case.user == user && case.is_of(phase)) {
         let said = script(case.script, &case.id(phase), phase);
         // Nobody is left to tell when the reader has gone.
         let _ = writeln!(std::io::stdout().lock(), "{}", told(&case.id(phase), &said));

@@ -9,17 +9,25 @@ pub(super) enum Phase {
     Free,
     /// A rule that records.
     Record,
+    /// A rule that takes into the session what it has a broker do.
+    Adopt,
     /// A rule that refuses.
     Deny,
 }
 
 impl Phase {
-    pub(super) const ALL: [Self; 3] = [Self::Free, Self::Record, Self::Deny];
+    const ALL: [Self; 4] = [Self::Free, Self::Record, Self::Adopt, Self::Deny];
+
+    /// Those that a mode has: nobody is adopted where only some acts are judged.
+    pub(super) fn of(attach: Attach) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |phase| *phase != Self::Adopt || attach.judges_all())
+    }
 
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Free => "free",
             Self::Record => "record",
+            Self::Adopt => "adopt",
             Self::Deny => "deny",
         }
     }
@@ -30,14 +38,16 @@ impl Phase {
 
     /// The rules of this phase, behind those that the guest boots with.
     pub(super) fn rules(self) -> String {
-        let mode = match self {
+        const ALL: &str = "at, containerd, cron, dbus, docker, podman, ptrace, screen, ssh, systemd, tmux";
+        let (action, brokers) = match self {
             Self::Free => return String::new(),
-            Self::Record => "monitor",
-            Self::Deny => "enforce",
+            Self::Record => ("record", ALL),
+            Self::Adopt => ("adopt", "at, ptrace, ssh"),
+            Self::Deny => ("deny", ALL),
         };
         format!(
-            "  - id: brokers\n    kind: broker\n    mode: {mode}\n    brokers: [at, containerd, cron, dbus, docker, podman, \
-             ptrace, screen, ssh, systemd, tmux]\n    reason: Ask the developer to start it\n"
+            "  - id: brokers\n    kind: broker\n    action: {action}\n    brokers: [{brokers}]\n    reason: Ask the developer \
+             to start it\n"
         )
     }
 }
@@ -117,6 +127,11 @@ impl Case {
         format!("{}-{}", self.name, phase.word())
     }
 
+    /// Whether it is tried in that phase: to be adopted is what few brokers' work can be.
+    pub(super) fn is_of(&self, phase: Phase) -> bool {
+        phase != Phase::Adopt || matches!(self.part, "ssh" | "at-files")
+    }
+
     pub(super) fn expect(&self, phase: Phase, attach: Attach) -> Expect {
         let done = if self.way == Way::Child { "inside" } else { "outside" };
         let works = |verdict, is_traced| Expect { done: Some(done), verdict, is_traced };
@@ -132,6 +147,7 @@ impl Case {
             _ if self.way == Way::Child => works(None, true),
             Phase::Free => works(None, true),
             Phase::Record => works(Some("audit"), true),
+            Phase::Adopt => Expect { done: Some("inside"), verdict: Some("audit"), is_traced: true },
             Phase::Deny if is_refused => Expect { done: None, verdict: Some("deny"), is_traced: true },
             Phase::Deny => works(Some("audit"), true),
         }
@@ -371,6 +387,7 @@ mod tests {
             check(Way::Socket, Phase::Record, attach, outside, Some("audit"));
             check(Way::Socket, Phase::Deny, attach, None, Some("deny"));
             check(Way::Address, Phase::Deny, attach, None, Some("deny"));
+            check(Way::Address, Phase::Adopt, attach, inside, Some("audit"));
         }
         check(Way::Socket, Phase::Deny, Attach::Fallback, outside, Some("audit"));
         check(Way::File, Phase::Deny, Attach::Fallback, None, Some("deny"));
