@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 
 use self::cell::{Cell, Fate};
 use super::Group;
@@ -41,7 +41,7 @@ pub(super) const GROUP: Group = Group {
     run: |report| {
         let attach = Attach::of_guest()?;
         let fates = run(report, attach)?;
-        report.case(OUTCOME, if fates.is_empty() { Err(anyhow!("there are no cells")) } else { Ok(()) });
+        report.case(OUTCOME, check_outcomes(&fates));
         // In mode `fallback` the document is all that is expected.
         report.case(STOPPED, if attach.judges_all() { check(&fates) } else { Ok(()) });
         Ok(())
@@ -49,6 +49,34 @@ pub(super) const GROUP: Group = Group {
     needs_sensor: true,
     timeout_s: 900,
 };
+
+/// A cell that does not work without the sensor says nothing about it, so that has to be known of the kernel.
+fn check_outcomes(fates: &BTreeMap<Cell, Fate>) -> Result<()> {
+    ensure!(!fates.is_empty(), "there are no cells");
+    let release = release()?;
+    let unknown: Vec<String> = fates
+        .iter()
+        .filter_map(|(cell, fate)| match fate {
+            Fate::NotApplicable(errno) if !cell::is_absent(cell, *errno, release) => Some(format!(
+                "{} {}: {}",
+                cell.alias,
+                cell.operation,
+                std::io::Error::from_raw_os_error((*errno).cast_signed())
+            )),
+            _ => None,
+        })
+        .collect();
+    ensure!(unknown.is_empty(), "without the sensor it does not work either:\n{}", unknown.join("\n"));
+    Ok(())
+}
+
+/// The kernel's, as far as it matters.
+fn release() -> Result<(u32, u32)> {
+    let name = rustix::system::uname();
+    let text = name.release().to_string_lossy();
+    let mut numbers = text.split(['.', '-']).map_while(|part| part.parse().ok());
+    numbers.next().zip(numbers.next()).with_context(|| format!("the kernel calls itself {text}"))
+}
 
 fn check(fates: &BTreeMap<Cell, Fate>) -> Result<()> {
     let holes: Vec<String> = fates
@@ -64,7 +92,7 @@ fn run(report: &Report, attach: Attach) -> Result<BTreeMap<Cell, Fate>> {
     fs::write(PROGRAM_PATH, PROGRAM).with_context(|| format!("writing {PROGRAM_PATH}"))?;
     python(&["prepare"])?;
     let _server = Server::start()?;
-    let free = attempts(python_command("try").stdin(File::open(INHERITED)?))?;
+    let free = attempts(python_command("try").stdin(inherited_file()?))?;
     let changed = changed()?;
     let works: BTreeSet<Cell> = free
         .iter()
@@ -101,8 +129,8 @@ fn inherited(
 ) -> Result<BTreeMap<Cell, Fate>> {
     const LOG: &str = "/var/lib/treeline-guest-matrix-inherited";
     python(&["prepare"])?;
-    let file = File::open(INHERITED).with_context(|| format!("opening {INHERITED}"))?;
-    let output = session_command(attach, LOG)?.stdin(file).output().context("starting the subject")?;
+    let output =
+        session_command(attach, LOG)?.stdin(inherited_file()?).output().context("starting the subject")?;
     let said = String::from_utf8_lossy(&output.stderr);
     let is_started = !cell::tried(&String::from_utf8_lossy(&output.stdout)).is_empty();
     ensure!(
@@ -122,6 +150,11 @@ fn inherited(
     Ok(free.iter().filter(|(cell, _)| cell.alias == INHERITED_ALIAS).map(fate).collect())
 }
 
+fn inherited_file() -> Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).open(INHERITED).with_context(|| format!("opening {INHERITED}"))
+}
+
 /// What came of the cells in a session, and how many runs of programs the kernel left out meanwhile (THREATS.md).
 fn guarded(
     report: &Report,
@@ -135,10 +168,12 @@ fn guarded(
     let tried = attempts(&mut session_command(attach, &log)?)?;
     let changed = changed()?;
     let entries = session::entries_of(&log)?;
+    // Few of many thousands, and each cell looks through them.
+    let by_rule: Vec<&Entry> = entries.iter().filter(|entry| entry.is_by("keys")).collect();
     let mut fates = BTreeMap::new();
     for (cell, tried) in tried.iter().filter(|(cell, _)| cell.alias != INHERITED_ALIAS) {
         let fate = if works.contains(cell) {
-            fate(cell, tried, &changed, &entries)
+            fate(cell, tried, &changed, &by_rule)
         } else {
             Fate::NotApplicable(free.get(cell).map_or(0, |free| free.status))
         };
@@ -159,12 +194,10 @@ fn evidence(tried: &cell::Tried, entries: &[Entry]) -> String {
     format!("process {}: {}", tried.pid, about.join(", "))
 }
 
-fn fate(cell: &Cell, tried: &cell::Tried, changed: &BTreeSet<Cell>, entries: &[Entry]) -> Fate {
-    let of_cell = |entry: &&Entry| {
-        let name = format!("{}.{}", cell.alias, cell.operation);
-        entry.is_by("keys") && (entry.is_of_process(tried.pid) || entry.text().contains(&name))
-    };
-    let about: Vec<&Entry> = entries.iter().filter(of_cell).collect();
+fn fate(cell: &Cell, tried: &cell::Tried, changed: &BTreeSet<Cell>, by_rule: &[&Entry]) -> Fate {
+    let name = format!("{}.{}", cell.alias, cell.operation);
+    let of_cell = |entry: &&Entry| entry.is_of_process(tried.pid) || entry.text().contains(&name);
+    let about: Vec<&Entry> = by_rule.iter().copied().filter(of_cell).collect();
     if !tried.works(cell, changed) && !changed.contains(cell) {
         return if about.iter().any(|entry| entry.is_match()) {
             Fate::Stopped

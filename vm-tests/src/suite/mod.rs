@@ -38,14 +38,18 @@ pub(crate) struct Group {
     pub(crate) timeout_s: u64,
 }
 
-/// Groups that run in every attach mode. The others take minutes under emulation and run where LSM programs are attached,
-/// or know no mode at all; whoever asks for them by name has them in any.
-const OF_EVERY_MODE: &[&str] = &["enforce", "monitor", "adopt"];
+/// Groups that run in the other attach modes, too. The rest takes minutes under emulation and runs where LSM programs are
+/// attached, or knows no mode at all; whoever asks for it by name has it in any.
+const OF_EVERY_MODE: &[&str] = &["enforce", "adopt", "matrix"];
+/// And those that do something else there than LSM programs do: `fmod_ret` has the same programs.
+const OF_FALLBACK: &[&str] = &["monitor"];
 
 impl Group {
     /// Whether it runs in a guest for this attach mode.
     pub(crate) fn is_for(&self, attach: Attach) -> bool {
-        attach == Attach::Lsm || OF_EVERY_MODE.contains(&self.name)
+        attach == Attach::Lsm
+            || OF_EVERY_MODE.contains(&self.name)
+            || attach == Attach::Fallback && OF_FALLBACK.contains(&self.name)
     }
 }
 

@@ -5,7 +5,34 @@ use std::fmt;
 
 /// Operations that take the content, or give another one to whoever shares the mounts: the subject itself compares what
 /// it had, and nothing is left behind.
-const READS: &[&str] = &["copy_file_range", "mmap", "mmap-exec", "mount-over", "read", "sendfile", "splice"];
+const READS: &[&str] =
+    &["copy_file_range", "mmap", "mmap-exec", "mount-over", "read", "sendfile", "splice", "write-in-place"];
+
+/// What does not work without the sensor either. Anything else that does not is a fault of the test.
+struct Absent {
+    /// How the alias begins.
+    alias: &'static str,
+    /// Any when it is empty.
+    operation: &'static str,
+    errno: u32,
+    /// The release from which on it works, if it ever does.
+    until: Option<(u32, u32)>,
+}
+
+const EPERM: u32 = 1;
+const EXDEV: u32 = 18;
+const EINVAL: u32 = 22;
+
+const ABSENT: &[Absent] = &[
+    // What is read is on another filesystem than what is written.
+    Absent { alias: "overlay-", operation: "copy_file_range", errno: EXDEV, until: None },
+    Absent { alias: "overlay-lower-in-user-namespace", operation: "", errno: EPERM, until: Some((5, 11)) },
+    // Requests that io_uring does not know yet.
+    Absent { alias: "io_uring", operation: "link", errno: EINVAL, until: Some((5, 15)) },
+    Absent { alias: "io_uring", operation: "symlink", errno: EINVAL, until: Some((5, 15)) },
+    Absent { alias: "io_uring", operation: "mkdir", errno: EINVAL, until: Some((5, 15)) },
+    Absent { alias: "io_uring-registered", operation: "", errno: EINVAL, until: Some((5, 15)) },
+];
 
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Cell {
@@ -48,6 +75,16 @@ impl Fate {
     pub(super) fn is_stopped(self) -> bool {
         matches!(self, Self::Stopped | Self::NotApplicable(_))
     }
+}
+
+/// Whether it is known that the cell does not work on a kernel of this release.
+pub(super) fn is_absent(cell: &Cell, errno: u32, release: (u32, u32)) -> bool {
+    ABSENT.iter().any(|absent| {
+        cell.alias.starts_with(absent.alias)
+            && (absent.operation.is_empty() || cell.operation == absent.operation)
+            && errno == absent.errno
+            && absent.until.is_none_or(|until| release < until)
+    })
 }
 
 impl fmt::Display for Fate {
@@ -121,6 +158,19 @@ mod tests {
         check("read", 1, false, false);
         check("write", 0, true, true);
         check("write", 0, false, false);
+    }
+
+    #[test]
+    fn what_does_not_work_is_known() {
+        let check = |alias: &str, operation: &str, errno, release, expect| {
+            let cell = Cell { alias: alias.into(), operation: operation.into() };
+            assert_eq!(is_absent(&cell, errno, release), expect, "{alias} {operation}");
+        };
+        check("overlay-upper", "copy_file_range", 18, (7, 3), true);
+        check("overlay-upper", "copy_file_range", 2, (7, 3), false);
+        check("overlay-lower-in-user-namespace", "read", 1, (5, 10), true);
+        check("overlay-lower-in-user-namespace", "read", 1, (6, 1), false);
+        check("deep-path", "link", 2, (5, 10), false);
     }
 
     #[test]

@@ -33,8 +33,8 @@ def own_mounts(flags=NEWNS):
 class Target:
     """A protected file as one alias gives it: a path, or a way to get a descriptor."""
 
-    def __init__(self, path=None, opener=None, ring=None):
-        self.path, self.opener, self.ring = path, opener, ring
+    def __init__(self, path=None, opener=None, ring=None, work=WORK):
+        self.path, self.opener, self.ring, self.work = path, opener, ring, work
 
     def open(self, flags):
         if self.opener:
@@ -127,7 +127,7 @@ def open_tree(file):
 
 def chroot(file):
     os.chroot(b"/home/dev")
-    return Target(b"/.ssh/" + os.path.basename(file))
+    return Target(b"/.ssh/" + os.path.basename(file), work=b"/work")
 
 
 def pivot_root(file):
@@ -230,6 +230,14 @@ def io_uring_polled(file):
     return io_uring(file, True)
 
 
+def io_uring_registered(file):
+    """The file is opened into the ring's own table: no descriptor of the process leads to it."""
+    target = io_uring(file)
+    target.ring.reserve()
+    target.opener = lambda flags: target.ring.run(18, -100, 0, target.ring.path(file), 0o600, flags, place=1)
+    return target
+
+
 # Operations: the result is whether the protected content was had, for those that read.
 
 def read(target, _cell):
@@ -256,6 +264,24 @@ def truncate(target, _cell):
     os.truncate(target.at(), 0)
 
 
+def make_directory(target, _cell):
+    if target.ring:
+        target.ring.run(37, -100, 0, target.ring.path(target.path + b".new"), 0o700, 0)
+    else:
+        os.mkdir(target.path + b".new")
+
+
+def make_node(target, _cell):
+    os.mknod(target.path + b".new", 0o600 | 0o10000)
+
+
+def unnamed(target, _cell):
+    """A file without a name gets one beside the protected file."""
+    descriptor = os.open(target.work, os.O_TMPFILE | os.O_RDWR, 0o600)
+    # AT_EMPTY_PATH
+    called(LIBC.linkat(descriptor, b"", -100, target.path + b".new", 0x1000))
+
+
 def delete(target, _cell):
     if target.ring:
         target.ring.run(36, -100, 0, target.ring.path(target.path), 0, 0)
@@ -264,7 +290,7 @@ def delete(target, _cell):
 
 
 def rename_from(target, cell):
-    to = os.path.dirname(target.path) + b"/../work/out-" + cell
+    to = target.work + b"/out-" + cell
     if target.ring:
         target.ring.run(35, -100, target.ring.path(to), target.ring.path(target.path), -100 & 0xFFFFFFFF, 0)
     else:
@@ -272,19 +298,36 @@ def rename_from(target, cell):
 
 
 def rename_to(target, cell):
-    os.rename(os.path.dirname(target.path) + b"/../work/in-" + cell, target.path)
+    source = target.work + b"/in-" + cell
+    if target.ring:
+        target.ring.run(35, -100, target.ring.path(target.path), target.ring.path(source), -100 & 0xFFFFFFFF, 0)
+    else:
+        os.rename(source, target.path)
+
+
+def exchange(target, cell):
+    # RENAME_EXCHANGE
+    called(LIBC.syscall(316, -100, target.work + b"/in-" + cell, -100, target.path, 2))
 
 
 def link(target, cell):
-    to = os.path.dirname(target.path) + b"/../work/linked-" + cell
+    to = target.work + b"/linked-" + cell
     if target.ring:
         target.ring.run(39, -100, target.ring.path(to), target.ring.path(target.path), -100 & 0xFFFFFFFF, 0)
     else:
         os.link(target.path, to)
 
 
+def link_to(target, cell):
+    os.link(target.work + b"/in-" + cell, target.path + b".new")
+
+
 def make_symlink(target, _cell):
-    os.symlink(b"/etc", target.path + b".soft")
+    if target.ring:
+        to = target.ring.path(target.path + b".new")
+        target.ring.run(38, -100, to, target.ring.path(b"/etc"), 0, 0)
+    else:
+        os.symlink(b"/etc", target.path + b".new")
 
 
 def chmod(target, _cell):
@@ -297,6 +340,17 @@ def chown(target, _cell):
 
 def xattr(target, _cell):
     os.setxattr(target.at(), b"trusted.evil", b"1")
+
+
+def remove_xattr(target, _cell):
+    os.removexattr(target.at(), b"trusted.mine")
+
+
+def acl(target, _cell):
+    # Version 2: the owner, user 1000, the group, the mask, others; each with its permissions.
+    entries = [(1, 6, -1), (2, 6, 1000), (4, 0, -1), (16, 6, -1), (32, 0, -1)]
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    os.setxattr(target.at(), b"system.posix_acl_access", value)
 
 
 def mapped(target, _cell):
@@ -334,12 +388,51 @@ def sent(target, _cell):
     return os.read(end, 64).startswith(b"secret")
 
 
+def copied_to(target, _cell):
+    os.copy_file_range(target.copy, target.open(os.O_WRONLY), 4, 0, 0)
+
+
+def spliced_to(target, _cell):
+    end, begin = os.pipe()
+    os.write(begin, b"evil")
+    os.splice(end, target.open(os.O_WRONLY), 4)
+
+
+def sent_to(target, _cell):
+    os.sendfile(target.open(os.O_WRONLY), target.copy, 0, 4)
+
+
+def write_in_place(target, _cell):
+    # The cells of this alias have one file between them.
+    descriptor = target.open(os.O_RDWR)
+    return os.pwrite(descriptor, b"evil", 0) and os.pread(descriptor, 4, 0) == b"evil"
+
+
+# IORING_OP_READ and IORING_OP_WRITE with IOSQE_FIXED_FILE.
+
+def read_registered(target, _cell):
+    target.open(os.O_RDONLY)
+    content = ctypes.create_string_buffer(64)
+    target.ring.run(22, 0, 0, ctypes.addressof(content), 64, 0, kind=1)
+    return content.raw.startswith(b"secret")
+
+
+def write_registered(target, _cell):
+    target.open(os.O_WRONLY)
+    target.ring.run(23, 0, 0, target.ring.path(b"evil"), 4, 0, kind=1)
+
+
 READS = {"read": read, "mmap": mapped, "mmap-exec": mapped_to_execute, "copy_file_range": copied, "splice": spliced, "sendfile": sent}
-BY_DESCRIPTOR = {**READS, "write": write, "truncate": truncate, "chmod": chmod, "chown": chown, "xattr": xattr}
-NAMES = {"create": create, "delete": delete, "rename-from": rename_from, "link": link}
-ALL = {**BY_DESCRIPTOR, "append": append, **NAMES, "rename-to": rename_to, "symlink": make_symlink, "mount-over": mount_over}
-RINGED = {"read": read, "write": write, **NAMES}
-TREE = {key: operation for key, operation in ALL.items() if key not in ("rename-from", "rename-to", "link", "mount-over")}
+WRITES = {"write": write, "copy_file_range-to": copied_to, "splice-to": spliced_to, "sendfile-to": sent_to}
+ATTRIBUTES = {"chmod": chmod, "chown": chown, "xattr": xattr, "removexattr": remove_xattr, "acl": acl}
+BY_DESCRIPTOR = {**READS, **WRITES, "truncate": truncate, **ATTRIBUTES}
+BESIDE = {"create": create, "symlink": make_symlink, "mkdir": make_directory, "mknod": make_node}
+NAMES = {"delete": delete, "rename-from": rename_from, "rename-to": rename_to, "link": link}
+ACROSS = {**NAMES, "rename-exchange": exchange, "link-to": link_to, "unnamed": unnamed}
+ALL = {**BY_DESCRIPTOR, "append": append, **BESIDE, **ACROSS, "mount-over": mount_over}
+RINGED = {"read": read, "write": write, "create": create, "symlink": make_symlink, "mkdir": make_directory, **NAMES}
+# Names below another mount: there is no renaming and linking across mounts.
+TREE = {**BY_DESCRIPTOR, "append": append, **BESIDE, "delete": delete}
 ALIASES = {
     "direct": (direct, ALL),
     "symlinked-directory": (symlink, ALL),
@@ -352,7 +445,7 @@ ALIASES = {
     "bind-mount-of-file": (bind_file, BY_DESCRIPTOR),
     "bind-mount-in-user-namespace": (bind_in_user_namespace, READS),
     "open_tree-and-move_mount": (open_tree, TREE),
-    "chroot": (chroot, {**TREE, "rename-from": rename_from, "rename-to": rename_to, "link": link}),
+    "chroot": (chroot, {**TREE, **ACROSS}),
     "pivot_root": (pivot_root, TREE),
     "private-mounts": (private_mounts, ALL),
     "user-namespace": (user_namespace, {**READS, "write": write, "mount-over": mount_over}),
@@ -367,9 +460,10 @@ ALIASES = {
     "long-name": (direct, {**BY_DESCRIPTOR, "delete": delete}),
     "non-utf8-name": (direct, ALL),
     "received-descriptor": (received, BY_DESCRIPTOR),
-    "inherited-descriptor": (inherited, {**READS, "write": write}),
+    "inherited-descriptor": (inherited, {**READS, "write-in-place": write_in_place}),
     "io_uring": (io_uring, RINGED),
     "io_uring-polled": (io_uring_polled, RINGED),
+    "io_uring-registered": (io_uring_registered, {"read": read_registered, "write": write_registered}),
 }
 CELLS = [(alias, operation) for alias, (_, operations) in ALIASES.items() for operation in operations]
 
@@ -392,6 +486,7 @@ def prepare():
         with open(file, "wb") as content:
             content.write(b"secret of " + cell)
         os.chmod(file, 0o600)
+        os.setxattr(file, b"trusted.mine", b"1")
         with open(WORK + b"/in-" + cell, "wb") as content:
             content.write(b"evil")
         if alias == "hard-link-before":
@@ -465,8 +560,8 @@ def check():
             whole = (
                 open(file, "rb").read() == b"secret of " + cell
                 and (status.st_mode & 0o7777, status.st_uid, status.st_nlink) == (0o600, 0, links)
-                and b"trusted.evil" not in [os.fsencode(key) for key in os.listxattr(file)]
-                and not any(os.path.lexists(file + more) for more in (b".new", b".soft"))
+                and {os.fsencode(key) for key in os.listxattr(file)} == {b"trusted.mine"}
+                and not os.path.lexists(file + b".new")
             )
         except FileNotFoundError:
             whole = False
