@@ -1,68 +1,34 @@
 //! A process that ran before it was adopted is under the policy with all of its threads.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::{Group, attach::Attach, session, stage};
+use super::daemon::{self, Daemon};
+use super::{Group, attach::Attach, stage};
 use crate::guest::group::Report;
 
+const NAME: &str = "adopt";
 const BY_THREAD: &str = "thread-that-executes";
-const CONFIG: &str = "/etc/treeline-guest/treeline.toml";
-const STATE: &str = "/var/lib/treeline-guest-adopt";
 /// The thread executes when this is there.
 const GO: &str = "/home/dev/work/go";
-/// How long the daemon may take to answer: in an emulated guest the kernel checks its programs for a minute or more.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 pub(super) const GROUP: Group =
-    Group { name: "adopt", cases: || vec![BY_THREAD.to_owned()], run, needs_sensor: true, timeout_s: 600 };
+    Group { name: NAME, cases: || vec![BY_THREAD.to_owned()], run, needs_sensor: true, timeout_s: 600 };
 
 fn run(report: &Report) -> Result<()> {
     stage::prepare()?;
-    let mut daemon = start(Attach::of_guest()?)?;
-    let result = answers(&mut daemon).and_then(|()| by_thread());
-    // It may have ended by itself, which the result then says.
-    let _ = daemon.kill();
-    daemon.wait().context("waiting for the daemon")?;
-    report.case(BY_THREAD, result);
-    Ok(())
+    let daemon = Daemon::start(NAME, &stage::policy("enforce"), Attach::of_guest()?)?;
+    report.case(BY_THREAD, by_thread(&daemon));
+    daemon.stop()?;
+    // Its session may have ended too late for the daemon to know.
+    daemon::detach_all(NAME)
 }
 
-fn start(attach: Attach) -> Result<Child> {
-    let policy = session::write_policy(session::Mode::Enforce)?;
-    let config = format!(
-        "socket = \"{STATE}/socket\"\nlog_dir = \"{STATE}/log\"\nstate_dir = \"{STATE}/state\"\npolicy = \"{policy}\"\nmode = \
-         \"{}\"\nunenforceable = \"observe\"\n",
-        attach.word()
-    );
-    fs::create_dir_all(STATE).with_context(|| format!("creating {STATE}"))?;
-    fs::write(CONFIG, config).with_context(|| format!("writing {CONFIG}"))?;
-    treeline(&["daemon", "--config", CONFIG]).spawn().context("starting the daemon")
-}
-
-fn treeline(words: &[&str]) -> Command {
-    let mut command = Command::new(session::TREELINE);
-    command.args(words).env("TREELINE_CONFIG", CONFIG).stdin(Stdio::null()).stdout(Stdio::null());
-    command
-}
-
-fn answers(daemon: &mut Child) -> Result<()> {
-    let started = Instant::now();
-    while !treeline(&["status"]).stderr(Stdio::null()).status().context("asking for the status")?.success() {
-        if let Some(status) = daemon.try_wait().context("looking after the daemon")? {
-            bail!("the daemon ended with {status}");
-        }
-        ensure!(started.elapsed() < PATIENCE, "the daemon did not answer for {} s", PATIENCE.as_secs());
-        thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
-}
-
-fn by_thread() -> Result<()> {
+fn by_thread(daemon: &Daemon) -> Result<()> {
     let agent = Command::new(stage::ACT)
         .args(["act", "by-thread", GO, "/usr/bin/cat", stage::KEY])
         .stdin(Stdio::null())
@@ -72,7 +38,7 @@ fn by_thread() -> Result<()> {
         .context("starting the agent")?;
     // Long enough for its second thread to wait.
     thread::sleep(Duration::from_millis(500));
-    let adopted = treeline(&["adopt", &agent.id().to_string()]).status().context("adopting the agent")?;
+    let adopted = daemon.verb(&["adopt", &agent.id().to_string()]).status().context("adopting the agent")?;
     fs::write(GO, "").with_context(|| format!("creating {GO}"))?;
     let output = agent.wait_with_output().context("waiting for the agent")?;
     ensure!(adopted.success(), "`treeline adopt` ended with {adopted}");

@@ -1,6 +1,8 @@
 //! A daemon of the sensor, with a socket, a log and a state of its own, for groups that need more than one session.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,9 +36,13 @@ impl Daemon {
             attach.word()
         );
         fs::write(&config, text).with_context(|| format!("writing {config}"))?;
-        let child = treeline(&state, &["daemon"]).spawn().context("starting the daemon")?;
+        let notices = format!("{state}/notices");
+        let _ = fs::remove_file(&notices);
+        let told = UnixDatagram::bind(&notices).with_context(|| format!("binding {notices}"))?;
+        let mut daemon = treeline(&state, &["daemon"]);
+        let child = daemon.env("NOTIFY_SOCKET", &notices).spawn().context("starting the daemon")?;
         let mut daemon = Self { child, state };
-        daemon.wait_for_answer()?;
+        daemon.wait_until_ready(&told)?;
         Ok(daemon)
     }
 
@@ -46,15 +52,23 @@ impl Daemon {
         fs::write(&path, policy).with_context(|| format!("writing {path}"))
     }
 
-    fn wait_for_answer(&mut self) -> Result<()> {
-        let started = Instant::now();
-        while self.status().is_err() {
+    /// Waits as systemd does, and not by asking: each question is a process that takes its time from the daemon's start.
+    fn wait_until_ready(&mut self, told: &UnixDatagram) -> Result<()> {
+        told.set_read_timeout(Some(Duration::from_millis(200))).context("limiting how long to wait")?;
+        let (started, mut notice) = (Instant::now(), [0; 4096]);
+        loop {
+            match told.recv(&mut notice) {
+                Ok(len) if notice[..len].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error).context("waiting for the daemon's word"),
+            }
             if let Some(status) = self.child.try_wait().context("looking after the daemon")? {
                 bail!("the daemon ended with {status}");
             }
-            ensure!(started.elapsed() < PATIENCE, "the daemon did not answer for {} s", PATIENCE.as_secs());
-            thread::sleep(Duration::from_millis(200));
+            ensure!(started.elapsed() < PATIENCE, "the daemon was not ready for {} s", PATIENCE.as_secs());
         }
+        self.status().context("the daemon said that it is ready")?;
         // What its start set off is over then.
         thread::sleep(Duration::from_secs(2));
         Ok(())

@@ -103,7 +103,7 @@ fn but_for_consequences(names: &[String]) -> Vec<String> {
     for same in names.chunk_by(|one, other| is_consequence(one) == is_consequence(other)) {
         match same {
             [first, ..] if is_consequence(first) => {
-                lines.push(format!("    and {} more with it", same.len()))
+                lines.push(format!("    and {} more with it", same.len()));
             }
             others => lines.extend_from_slice(others),
         }

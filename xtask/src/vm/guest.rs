@@ -95,8 +95,9 @@ impl Guest<'_> {
             Accelerator::Kvm => "kvm",
             Accelerator::Tcg => "tcg",
         };
-        // la57 would make the translator walk a fifth level of page tables for every miss.
-        let processor = "max,la57=off";
+        // la57 would make the translator walk a fifth level of page tables for every miss; with erms and fsrm the kernel
+        // and the C library copy and clear by instructions that it does byte by byte.
+        let processor = "max,la57=off,erms=off,fsrm=off";
         // A panic reboots at once, which -no-reboot turns into QEMU's end: a crash is not waited for.
         let mut command_line =
             format!("console=ttyS0 panic=-1 rdinit=/init loglevel=6 lsm={}", self.lsm_list);

@@ -69,6 +69,8 @@ pub(super) fn machines<'a>(catalogue: &'a Catalogue, asked: Asked<'_>) -> Result
             machines.extend(modes.iter().map(|mode| Machine { pin, mode: *mode, kind }));
         }
     }
+    // The longest first, so that no processor waits for one of them at the end.
+    machines.sort_by_key(|machine| machine.mode != Mode::Lsm);
     ensure!(!machines.is_empty(), "no guest of the kind that was asked for has any of these groups");
     Ok(machines)
 }
@@ -80,11 +82,18 @@ mod tests {
     const SHIPPED: &str = include_str!("../../../vm-tests/kernels.toml");
 
     fn check(kernels: &[&str], kinds: &[Kind], only: &[&str], expect: &[&str]) {
+        check_modes(&[Mode::Lsm], kernels, kinds, only, expect);
+    }
+
+    fn check_modes(modes: &[Mode], kernels: &[&str], kinds: &[Kind], only: &[&str], expect: &[&str]) {
         let catalogue = Catalogue::parse(SHIPPED).expect("the shipped catalogue parses");
         let owned = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         let (kernels, only) = (owned(kernels), owned(only));
-        let asked = Asked { kernels: &kernels, modes: &[Mode::Lsm], kinds, only: &only };
-        let name = |machine: &Machine<'_>| format!("{}{}", machine.pin.series, machine.kind.suffix());
+        let asked = Asked { kernels: &kernels, modes, kinds, only: &only };
+        let name = |machine: &Machine<'_>| {
+            let mode = if machine.mode == Mode::Lsm { "" } else { machine.mode.word() };
+            format!("{}{mode}{}", machine.pin.series, machine.kind.suffix())
+        };
         let names: Vec<String> =
             machines(&catalogue, asked).into_iter().flatten().map(|one| name(&one)).collect();
         assert_eq!(names, expect);
@@ -92,12 +101,23 @@ mod tests {
 
     #[test]
     fn guests_are_chosen() {
-        check(&[], &[], &[], &["6.12", "6.1", "6.18", "7"]);
+        check(&[], &[], &[], &["7", "5.10", "6.1", "6.12", "6.18"]);
         check(&[], &[Kind::Distribution], &[], &["6.12-distribution"]);
         check(&["6.1"], &[Kind::Bare, Kind::Distribution], &[], &["6.1", "6.1-distribution"]);
         check(&[], &[], &["brokers"], &["6.12-distribution"]);
         check(&["7"], &[], &["pins", "units"], &["7", "7-distribution"]);
         check(&["7"], &[Kind::Bare], &["pins", "units"], &["7"]);
         check(&[], &[Kind::Distribution], &["pins"], &[]);
+    }
+
+    #[test]
+    fn the_longest_come_first() {
+        check_modes(
+            &[Mode::Fallback, Mode::Lsm],
+            &["6.1", "7"],
+            &[],
+            &[],
+            &["6.1", "7", "6.1fallback", "7fallback"],
+        );
     }
 }

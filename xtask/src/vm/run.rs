@@ -196,7 +196,9 @@ pub(super) fn build_guest(checkout: &Checkout) -> Result<PathBuf> {
     command.current_dir(checkout.root());
     command.args(["build", "--locked", "--package", "treeline-vm-tests", "--bin", "treeline-vm-guest"]);
     command.args(["--target", TARGET]).arg("--target-dir").arg(&target);
-    command.env("RUSTFLAGS", "-C target-feature=+crt-static").env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static").env("CARGO_PROFILE_DEV_OPT_LEVEL", "2");
+    // Every guest unpacks it twice, and every session hashes it.
+    command.env("CARGO_PROFILE_DEV_DEBUG", "none").env("CARGO_PROFILE_DEV_STRIP", "debuginfo");
     step::run(checkout, "build-vm-guest", &mut command)?;
     Ok(target.join(TARGET).join("debug/treeline-vm-guest"))
 }
