@@ -20,6 +20,9 @@ use crate::control::server::Server;
 /// How often the threads are looked after: a thread that ended ends the daemon within this time.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How often the watchdog is fed in the time after which it bites: systemd's manual asks for twice at least.
+const FEEDINGS: u32 = 4;
+
 /// How often systemd's status line is renewed.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -63,7 +66,7 @@ async fn serve_until_end(running: &Arc<Running>, socket: &SocketSettings) -> Res
     let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
     let server = Server::bind(&socket.path, socket.group, Arc::clone(running))?;
     let mut look = interval(LOOK_INTERVAL);
-    let mut reported = None;
+    let mut systemd = Systemd::of_unit();
     tell(&[NotifyState::Ready]);
     tracing::info!(socket = %socket.path.display(), "ready");
     let serve = server.serve();
@@ -78,7 +81,7 @@ async fn serve_until_end(running: &Arc<Running>, socket: &SocketSettings) -> Res
                 if running.sensor.has_ended() {
                     return Ok("a thread ended");
                 }
-                look_after_systemd(running, &mut reported);
+                systemd.look_after(running);
             }
         }
     }
@@ -92,23 +95,43 @@ fn reload(running: Arc<Running>) {
     }));
 }
 
-/// The watchdog is fed at every look, as long as every thread goes round: systemd's interval is far longer than ours.
-fn look_after_systemd(running: &Running, reported: &mut Option<Instant>) {
-    if running.sensor.is_stuck() {
-        tracing::error!("a thread of the sensor hangs; the watchdog is no longer fed");
-        return;
+/// What systemd is told, no oftener than it asks for: a message that its socket has no room for would be waited for.
+struct Systemd {
+    /// How often the watchdog is fed; none where there is none.
+    feeding: Option<Duration>,
+    fed: Option<Instant>,
+    reported: Option<Instant>,
+}
+
+impl Systemd {
+    fn of_unit() -> Self {
+        let feeding = sd_notify::watchdog_enabled().map(|period| period / FEEDINGS);
+        Self { feeding, fed: None, reported: None }
     }
-    tell(&[NotifyState::Watchdog]);
-    if reported.is_none_or(|at| at.elapsed() >= STATUS_INTERVAL) {
-        *reported = Some(Instant::now());
-        let status = running.sensor.status();
-        let trouble =
-            status.log.trouble.map_or_else(String::new, |words| format!("; LOG IN TROUBLE: {words}"));
-        let live = status.sessions.iter().filter(|session| session.live > 0).count();
-        let line =
-            format!("{live} sessions, {} entries, {} refused{trouble}", status.log.size, status.denied);
-        tell(&[NotifyState::Status(&line)]);
+
+    /// The watchdog is fed as long as every thread goes round.
+    fn look_after(&mut self, running: &Running) {
+        if running.sensor.is_stuck() {
+            tracing::error!("a thread of the sensor hangs; the watchdog is no longer fed");
+            return;
+        }
+        let is_due = |at: Option<Instant>, interval| at.is_none_or(|at| at.elapsed() >= interval);
+        if self.feeding.is_some_and(|interval| is_due(self.fed, interval)) {
+            self.fed = Some(Instant::now());
+            tell(&[NotifyState::Watchdog]);
+        }
+        if is_due(self.reported, STATUS_INTERVAL) {
+            self.reported = Some(Instant::now());
+            tell(&[NotifyState::Status(&line(running))]);
+        }
     }
+}
+
+fn line(running: &Running) -> String {
+    let status = running.sensor.status();
+    let trouble = status.log.trouble.map_or_else(String::new, |words| format!("; LOG IN TROUBLE: {words}"));
+    let live = status.sessions.iter().filter(|session| session.live > 0).count();
+    format!("{live} sessions, {} entries, {} refused{trouble}", status.log.size, status.denied)
 }
 
 /// Without systemd there is nobody to tell.
