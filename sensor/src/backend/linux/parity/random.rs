@@ -104,7 +104,7 @@ impl Random {
         globs.join(", ")
     }
 
-    /// Mostly few rules, so that each decides something; sometimes hundreds.
+    /// Mostly few rules, so that each decides something; sometimes forty (the suite of the guests decides under 300).
     pub(super) fn policy(&mut self) -> String {
         let rules = match self.below(8) {
             0 => 40,
