@@ -43,6 +43,11 @@ impl Daemon {
         let child = daemon.env("NOTIFY_SOCKET", &notices).spawn().context("starting the daemon")?;
         let mut daemon = Self { child, state };
         daemon.wait_until_ready(&told)?;
+        // What nobody reads would soon be waited for.
+        drop(told);
+        daemon.status().context("the daemon said that it is ready")?;
+        // What its start set off is over then.
+        thread::sleep(Duration::from_secs(2));
         Ok(daemon)
     }
 
@@ -68,9 +73,6 @@ impl Daemon {
             }
             ensure!(started.elapsed() < PATIENCE, "the daemon was not ready for {} s", PATIENCE.as_secs());
         }
-        self.status().context("the daemon said that it is ready")?;
-        // What its start set off is over then.
-        thread::sleep(Duration::from_secs(2));
         Ok(())
     }
 
