@@ -14,6 +14,10 @@ pub const ONLY_PARAMETER: &str = "treeline.only=";
 /// `fallback`.
 pub const MODE_PARAMETER: &str = "treeline.mode=";
 
+/// The kernel parameter by which a guest of another attach mode than `lsm` runs everything that is about modes, and not
+/// only what decides.
+pub const THOROUGH_PARAMETER: &str = "treeline.thorough";
+
 /// The kernel parameter that says how long the soak lasts.
 pub const MINUTES_PARAMETER: &str = "treeline.minutes=";
 

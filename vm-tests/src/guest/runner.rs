@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use treeline_vm_tests::{Line, NO_RESULT_EITHER, ONLY_PARAMETER, Outcome};
+use treeline_vm_tests::{Line, NO_RESULT_EITHER, ONLY_PARAMETER, Outcome, THOROUGH_PARAMETER};
 
 use super::port::Port;
 use super::{kernel_log, processes, stuck};
@@ -49,7 +49,8 @@ fn all() -> Result<()> {
 fn chosen() -> Result<Vec<&'static Group>> {
     let line = fs::read_to_string("/proc/cmdline").context("reading the kernel's command line")?;
     let Some(only) = line.split_whitespace().find_map(|word| word.strip_prefix(ONLY_PARAMETER)) else {
-        return Ok(suite::usual(Attach::of_guest()?));
+        let is_thorough = line.split_whitespace().any(|word| word == THOROUGH_PARAMETER);
+        return Ok(suite::usual(Attach::of_guest()?, is_thorough));
     };
     only.split(',')
         .map(|name| {

@@ -40,16 +40,16 @@ pub(crate) struct Group {
 
 /// Groups that run in the other attach modes, too. The rest takes minutes under emulation and runs where LSM programs are
 /// attached, or knows no mode at all; whoever asks for it by name has it in any.
-const OF_EVERY_MODE: &[&str] = &["enforce", "adopt", "matrix"];
-/// And those that do something else there than LSM programs do: `fmod_ret` has the same programs.
-const OF_FALLBACK: &[&str] = &["monitor"];
+const OF_EVERY_MODE: &[&str] = &["enforce", "adopt"];
+/// And those that do so in a thorough guest.
+const OF_THOROUGH_GUESTS: &[&str] = &["matrix", "monitor"];
 
 impl Group {
     /// Whether it runs in a guest for this attach mode.
-    pub(crate) fn is_for(&self, attach: Attach) -> bool {
+    pub(crate) fn is_for(&self, attach: Attach, is_thorough: bool) -> bool {
         attach == Attach::Lsm
             || OF_EVERY_MODE.contains(&self.name)
-            || attach == Attach::Fallback && OF_FALLBACK.contains(&self.name)
+            || is_thorough && OF_THOROUGH_GUESTS.contains(&self.name)
     }
 }
 
@@ -73,11 +73,11 @@ pub(crate) const GROUPS: &[Group] = &[
 pub(crate) const BY_REQUEST: &[Group] = &[cost::GROUP, soak::GROUP];
 
 /// Those that run in this guest when none is asked for.
-pub(crate) fn usual(attach: Attach) -> Vec<&'static Group> {
+pub(crate) fn usual(attach: Attach, is_thorough: bool) -> Vec<&'static Group> {
     if distribution::is_here() {
         return distribution::GROUPS.iter().collect();
     }
-    GROUPS.iter().filter(|group| group.is_for(attach)).collect()
+    GROUPS.iter().filter(|group| group.is_for(attach, is_thorough)).collect()
 }
 
 /// Every group, for whatever guest.

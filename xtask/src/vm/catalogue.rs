@@ -14,6 +14,8 @@ pub(super) struct Catalogue {
     default: Vec<String>,
     /// The same for distribution guests.
     distribution: Vec<String>,
+    /// Those whose guests of every mode run more than what decides.
+    thorough: Vec<String>,
     #[serde(rename = "kernel")]
     kernels: Vec<Pin>,
 }
@@ -47,12 +49,18 @@ impl Catalogue {
         }
         catalogue.choose(&[])?;
         catalogue.choose_for_distribution(&[])?;
+        catalogue.choose(&catalogue.thorough)?;
         Ok(catalogue)
     }
 
     /// Every kernel, in the file's order.
     pub(super) fn all(&self) -> &[Pin] {
         &self.kernels
+    }
+
+    /// Whether guests with this kernel run more in every mode than what decides.
+    pub(super) fn is_thorough(&self, pin: &Pin) -> bool {
+        self.thorough.contains(&pin.series)
     }
 
     /// As [`Self::choose`], for distribution guests.

@@ -40,6 +40,8 @@ pub(super) struct Machine<'a> {
     pub(super) pin: &'a Pin,
     pub(super) mode: Mode,
     pub(super) kind: Kind,
+    /// Whether it runs more than what decides; mode `lsm` runs everything.
+    pub(super) is_thorough: bool,
 }
 
 /// What was asked for; nothing in a list is everything.
@@ -66,7 +68,8 @@ pub(super) fn machines<'a>(catalogue: &'a Catalogue, asked: Asked<'_>) -> Result
             Kind::Distribution => catalogue.choose_for_distribution(asked.kernels)?,
         };
         for pin in pins {
-            machines.extend(modes.iter().map(|mode| Machine { pin, mode: *mode, kind }));
+            let is_thorough = kind == Kind::Bare && catalogue.is_thorough(pin);
+            machines.extend(modes.iter().map(|mode| Machine { pin, mode: *mode, kind, is_thorough }));
         }
     }
     // The longest first, so that no processor waits for one of them at the end.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use treeline_vm_tests::Line;
+use treeline_vm_tests::{Line, THOROUGH_PARAMETER};
 
 use super::accelerator::{self, Accelerator, Choice};
 use super::catalogue::Catalogue;
@@ -212,7 +212,7 @@ fn boot(
     choice: &Choice,
     parts: &Parts,
 ) -> Result<Told> {
-    let Machine { pin, mode, kind } = *machine;
+    let Machine { pin, mode, kind, is_thorough } = *machine;
     let series = &pin.series;
     let title = format!("{} {}{}", kernel.release, mode.word(), kind.suffix());
     let name = format!("{series}-{}{}", mode.word(), kind.suffix());
@@ -230,7 +230,7 @@ fn boot(
         lsm_list: &kernel.lsm_list(mode.wants_bpf())?,
         mode,
         only: &kind.groups(&args.only),
-        parameters: String::new(),
+        parameters: if is_thorough { format!(" {THOROUGH_PARAMETER}") } else { String::new() },
         memory_mb: if kind == Kind::Bare { MEMORY_MB } else { distribution::MEMORY_MB },
         accelerator: choice.accelerator,
         is_counting: false,
