@@ -29,8 +29,21 @@ pub(super) struct Former {
 }
 
 impl Former {
-    /// Opens what is pinned in a set. All programs of this sensor are attached.
-    pub(super) fn open(set: PathBuf) -> Self {
+    /// Opens what is pinned in a set. All programs of this sensor are attached: from now on its own rings are read, and
+    /// what the former recorded until now is the second value.
+    pub(super) fn take_over(
+        set: PathBuf,
+        own: &mut Rings,
+        decoder: &Decoder,
+    ) -> (Option<Self>, Vec<Delivery>) {
+        let mut former = Self::open(set);
+        own.begin_beside(former.since_ns);
+        let since_ns = former.since_ns;
+        let recorded = former.take(decoder, |time_ns, _| time_ns < since_ns);
+        (Some(former), recorded)
+    }
+
+    fn open(set: PathBuf) -> Self {
         let since_ns = rings::boot_ns();
         let rings = pins::has_same_records(&set).then(|| open_rings(&set)).transpose();
         let rings = rings.unwrap_or_else(|error| {
@@ -38,10 +51,6 @@ impl Former {
             None
         });
         Self { set, rings, since_ns }
-    }
-
-    pub(super) fn since_ns(&self) -> u64 {
-        self.since_ns
     }
 
     /// Generation and mark of the policy that it put in force; zeros when that is not known.
@@ -54,12 +63,6 @@ impl Former {
             None
         });
         head.map_or((0, 0), |head| (head.generation, head.policy))
-    }
-
-    /// What it recorded until this sensor's programs did.
-    pub(super) fn drain(&mut self, decoder: &Decoder) -> Vec<Delivery> {
-        let since_ns = self.since_ns;
-        self.take(decoder, |time_ns, _| time_ns < since_ns)
     }
 
     /// The rest, once its programs are gone: what it refused since. And how long nobody read, and how many records were

@@ -212,6 +212,11 @@ pub fn start(options: &Options) -> Result<Box<dyn Backend>, BackendError> {
     )))
 }
 
+fn mount_table() -> Result<MountTable, BackendError> {
+    let failed = |source| BackendError::Io { attempt: format!("read {}", mounts::MOUNTINFO_PATH), source };
+    MountTable::read().map_err(failed)
+}
+
 impl LinuxBackend {
     fn start(
         object: &[u8],
@@ -244,16 +249,9 @@ impl LinuxBackend {
             later.push(Delivery::Loss(rings.take_over(loaded.running.left_out())));
         }
         loaded.complete()?;
-        let mounts = MountTable::read().map_err(|source| BackendError::Io {
-            attempt: format!("read {}", mounts::MOUNTINFO_PATH),
-            source,
-        })?;
-        let decoder = Decoder { mounts };
-        let mut former = loaded.predecessor.take().map(Former::open);
-        let handed_on = former.as_mut().map_or_else(Vec::new, |former| {
-            rings.begin_beside(former.since_ns());
-            former.drain(&decoder)
-        });
+        let decoder = Decoder { mounts: mount_table()? };
+        let (former, handed_on) = (loaded.predecessor.take())
+            .map_or((None, Vec::new()), |set| Former::take_over(set, &mut rings, &decoder));
         let Loaded { ebpf, modifying, running, programs, object_ms, pins, is_taken_over, .. } = loaded;
         Ok(Self {
             ebpf,
