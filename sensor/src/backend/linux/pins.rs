@@ -198,7 +198,8 @@ fn programs(set: &Path) -> Vec<u32> {
 /// Whether the records of a set are laid out as those of this build.
 pub(super) fn has_same_records(set: &Path) -> bool {
     let name = set.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.split('-').any(|part| part == records())
+    let own = records();
+    name.split('-').any(|part| part == own)
 }
 
 fn records() -> String {

@@ -75,11 +75,7 @@ impl Rings {
     /// meanwhile; what is still in the rings is not. `left_out` is how often programs were left out until now.
     pub(super) fn take_over(&mut self, left_out: u64) -> LossReport {
         let beat = row(&self.counters, HEARTBEAT);
-        self.since_ns = boot_ns();
-        for kind in Kind::ALL {
-            self.reported[kind as usize] = self.sum(kind);
-        }
-        self.before = self.reported;
+        self.begin(boot_ns());
         let lost: u64 = self.reported.iter().map(|kind| kind.lost + kind.failed).sum();
         let count = (lost + left_out).saturating_sub(beat.lost.saturating_add(beat.failed));
         LossReport { kind: "any", site: "unread", count, first_ns: beat.last_ns, last_ns: self.since_ns }
@@ -87,7 +83,13 @@ impl Rings {
 
     /// Begins at `since_ns`: what is older is in the rings of a sensor of another build, whose programs run beside.
     pub(super) fn begin_beside(&mut self, since_ns: u64) {
-        (self.since_ns, self.is_beside) = (since_ns, true);
+        self.is_beside = true;
+        self.begin(since_ns);
+    }
+
+    /// What was counted until now is not this sensor's.
+    fn begin(&mut self, since_ns: u64) {
+        self.since_ns = since_ns;
         for kind in Kind::ALL {
             self.reported[kind as usize] = self.sum(kind);
         }
