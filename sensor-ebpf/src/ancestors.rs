@@ -3,13 +3,13 @@
 
 use treeline_abi::{
     name,
-    paths::{AncestorKey, DEPTH_MAX, RULES_MAX},
+    paths::{AncestorKey, DEPTH_MAX, DeviceKey, RULES_MAX},
 };
 
 use crate::{
     decide::{self, Decision},
     kernel::{GO_ON, STOP, offset, read, repeat},
-    maps::{ANCESTORS, RULES, TABLES},
+    maps::{ANCESTORS, DEVICES, RULES, TABLES},
     scratch::{Scratch, Walked},
     walk,
 };
@@ -34,7 +34,7 @@ pub(crate) fn judge_above(scratch: &mut Scratch, dentry: u64) -> u64 {
     let (number, slot) = (scratch.number as u32, active.slot);
     let mut climb = Climb { scratch, seed: active.table.seed };
     repeat(DEPTH_MAX as u32, step, &mut climb, |_| older_climb(number, slot));
-    if !scratch.subject.resolved() {
+    if !scratch.subject.resolved() || is_folded(scratch) {
         return match active.table.unresolved_rule {
             0 => 0,
             rule => Decision::of(rule, 1).pack(),
@@ -49,6 +49,14 @@ pub(crate) fn judge_above(scratch: &mut Scratch, dentry: u64) -> u64 {
         Some(rule) => Decision::of(number, rule.enforce).pack(),
         None => 0,
     }
+}
+
+/// Whether its names do not tell where it is, on a filesystem onto which a pattern leads.
+#[inline(always)]
+fn is_folded(scratch: &Scratch) -> bool {
+    let AncestorKey { slot, device, .. } = scratch.ancestor;
+    // SAFETY: only whether there is one counts.
+    scratch.subject.flags & Walked::FOLDED != 0 && unsafe { DEVICES.get(&DeviceKey { slot, device }) }.is_some()
 }
 
 #[unsafe(no_mangle)]
@@ -81,6 +89,9 @@ fn one_step(climb: *mut Climb) -> u64 {
         return STOP;
     }
     scratch.subject.at = parent;
+    if walk::folds_names(parent) {
+        scratch.subject.flags |= Walked::FOLDED;
+    }
     let hash = walk::hash_name(scratch, len, climb.seed);
     scratch.ancestor.names = name::mix(scratch.ancestor.names, hash);
     GO_ON

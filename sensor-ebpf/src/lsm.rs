@@ -9,6 +9,7 @@ mod exec;
 mod files;
 mod maps;
 mod mounts;
+mod room;
 mod sockets;
 pub(crate) mod tamper;
 mod trace;

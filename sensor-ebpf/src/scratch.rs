@@ -51,6 +51,8 @@ impl Walked {
     pub(crate) const CUT: u32 = 2;
     /// The object is a root of its own without a directory (memfd, pipe, socket).
     pub(crate) const DETACHED: u32 = 4;
+    /// A directory on the way compares names in another way than byte for byte; see `walk::folds_names`.
+    pub(crate) const FOLDED: u32 = 8;
 
     #[inline(always)]
     pub(crate) fn resolved(&self) -> bool {

@@ -135,6 +135,26 @@ pub(crate) fn bestow(task: *mut task_struct, label: &Label) -> bool {
     true
 }
 
+/// Whether a process that the current task makes now would find room for its label. Where labels are on tasks that is a
+/// matter of memory, and nobody knows before.
+#[inline(always)]
+pub(crate) fn has_room() -> bool {
+    !is_older() || has_room_by_process() != 0
+}
+
+/// A function of its own: the empty label is on its stack. Nothing counts the entries of a map, so one is put there and
+/// taken away; it is no process's, since their ids begin with 1.
+#[inline(never)]
+fn has_room_by_process() -> u32 {
+    let tid: u32 = read(current() as u64 + offset!(task_pid));
+    let nobody = ProcessId { pid: 0, pad: 0, start_ticks: tid as u64 };
+    if LABELS_BY_PROCESS.insert(&nobody, &Label::default(), BPF_NOEXIST as u64).is_err() {
+        return 0;
+    }
+    let _ = LABELS_BY_PROCESS.remove(&nobody);
+    1
+}
+
 /// Puts the label on the current task that waits for it. Nearly always there is none for anybody. A function of its own:
 /// the label that it makes would be on every hook's stack.
 #[inline(never)]

@@ -1,7 +1,7 @@
 //! From a dentry up to the root of its filesystem: the object's own path, and the matcher over its components.
 
 use treeline_abi::{
-    name,
+    Offsets, name,
     paths::{ANY_STATE, DEPTH_MAX, DeviceKey, EdgeKey, NO_LIST, Table, WILD_MAX, WORDS},
 };
 
@@ -182,6 +182,9 @@ fn one_step<const KEEP: bool, const MATCH: bool>(depth: u64, walk: *mut Walk) ->
         scratch.subject.at = parent;
     }
     if MATCH {
+        if folds_names(parent) {
+            walked::<KEEP>(scratch).flags |= Walked::FOLDED;
+        }
         // SAFETY: as above.
         advance::<KEEP>(scratch, len, unsafe { &*walk.table }, walk.slot, depth as u32);
         walked::<KEEP>(scratch).depth = depth as u32 + 1;
@@ -198,6 +201,35 @@ fn one_step<const KEEP: bool, const MATCH: bool>(depth: u64, walk: *mut Walk) ->
 pub(crate) fn is_root(dentry: u64) -> bool {
     const DCACHE_DISCONNECTED: u32 = 1 << 5;
     dentry != 0 && read::<u32>(dentry + offset!(dentry_flags)) & DCACHE_DISCONNECTED == 0
+}
+
+/// Whether a directory may compare names in another way than byte for byte. The name that the kernel has for a file in it
+/// is then the one that somebody used, and need not be the one on the disk that a pattern means: `.SSH`, which finds
+/// `.ssh`.
+///
+/// That is where the filesystem compares names itself (`DCACHE_OP_COMPARE`, bit 1 at least from Linux 3.0 to 7.3).
+/// ext4, f2fs and tmpfs do so for each of their directories once one of them has the attribute to fold names
+/// (`S_CASEFOLD`, bit 15 since Linux 5.2). procfs compares what is below `/proc/sys`, for namespaces.
+#[inline(always)]
+pub(crate) fn folds_names(directory: u64) -> bool {
+    const DCACHE_OP_COMPARE: u32 = 1 << 1;
+    read::<u32>(directory + offset!(dentry_flags)) & DCACHE_OP_COMPARE != 0 && folds(directory) != 0
+}
+
+/// A function of its own: nearly no directory gets here.
+#[inline(never)]
+fn folds(directory: u64) -> u32 {
+    const PROC_MAGIC: u64 = 0x9fa0;
+    const S_CASEFOLD: u32 = 1 << 15;
+    let sb: u64 = read(directory + offset!(dentry_sb));
+    if read::<u64>(sb + offset!(sb_magic)) == PROC_MAGIC {
+        return 0;
+    }
+    if offset!(sb_encoding) == Offsets::ABSENT as u64 || read::<u64>(sb + offset!(sb_encoding)) == 0 {
+        return 1;
+    }
+    let node: u64 = read(directory + offset!(dentry_inode));
+    read::<u32>(node + offset!(inode_flags)) & S_CASEFOLD
 }
 
 /// Copies the name of a dentry to `Scratch::name`, the last word zero-padded. Its length, or 0 when it is unreadable.
@@ -410,6 +442,11 @@ pub(crate) fn accept<const KEEP: bool>(scratch: &mut Scratch, table: &'static Ta
         scratch.accepted.words[word] = scratch.state.words[word] & mask.words[word];
     }
     if let Some(device) = device {
+        let walked = walked::<KEEP>(scratch);
+        if walked.flags & Walked::FOLDED != 0 {
+            // A pattern leads onto this filesystem, and whether to here, the names do not tell.
+            walked.flags &= !Walked::RESOLVED;
+        }
         listed::<KEEP>(scratch).push(device.root.below);
         scratch.descent = Descent { edge: device.root, left: depth, pad: 0 };
         let number = scratch.number as u32;

@@ -5,7 +5,7 @@
 
 pub mod line;
 
-pub use line::{Line, Outcome, Program, Started};
+pub use line::{Hook, Line, Outcome, Program, Started};
 
 /// The kernel parameter that names the groups to run, joined by commas; all run without it.
 pub const ONLY_PARAMETER: &str = "treeline.only=";

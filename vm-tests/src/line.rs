@@ -57,6 +57,25 @@ pub struct Started {
     pub object_ms: u64,
     /// Every program that was loaded.
     pub programs: Vec<Program>,
+    /// Every hook of the mode, as the log has its state.
+    #[serde(default)]
+    pub hooks: Vec<Hook>,
+}
+
+/// A hook of the attach mode.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Hook {
+    /// Its name.
+    pub hook: String,
+    /// `attached`, or why it is not.
+    pub state: String,
+}
+
+impl Hook {
+    /// Whether the sensor sees what goes through it.
+    pub fn is_attached(&self) -> bool {
+        self.state == "attached"
+    }
 }
 
 /// A program in the kernel.

@@ -130,12 +130,16 @@ offsets! {
     dentry_sb = "required" "dentry:d_sb",
     /// Device number.
     sb_dev = "required" "super_block:s_dev",
+    /// How names are folded in those of its directories that say so, null where none does (Linux 5.10).
+    sb_encoding = "optional" "super_block:s_encoding",
     /// Inode number.
     inode_ino = "required" "inode:i_ino",
     /// Size in bytes.
     inode_size = "required" "inode:i_size",
     /// Type and permissions.
     inode_mode = "required" "inode:i_mode",
+    /// `S_*` flags.
+    inode_flags = "required" "inode:i_flags",
     /// Names of the inode.
     inode_nlink = "required" "inode:i_nlink",
     /// The names of the inode that the kernel knows, first of all the latest.
@@ -179,7 +183,7 @@ offsets! {
     /// The superblock of a mount.
     mount_sb = "optional" "vfsmount:mnt_sb",
     /// What kind of filesystem it is.
-    sb_magic = "optional" "super_block:s_magic",
+    sb_magic = "required" "super_block:s_magic",
     /// The inode within that of procfs.
     proc_inode_inode = "optional" "proc_inode:vfs_inode",
     /// The process that an inode of procfs is about.

@@ -208,7 +208,7 @@ impl Flags {
     pub const RESULT_UNKNOWN: u32 = 1 << 5;
     /// The file has no name any more, or never had one (memfd, `O_TMPFILE`, deleted).
     pub const UNLINKED: u32 = 1 << 6;
-    /// The path could not be resolved (deeper than the walk's bound, or unreadable).
+    /// The path could not be resolved (deeper than the walk's bound, unreadable, or by names that stand for others).
     pub const UNRESOLVED: u32 = 1 << 7;
     /// The argument vector was cut to its bound.
     pub const CUT_ARGV: u32 = 1 << 8;

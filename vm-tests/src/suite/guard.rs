@@ -12,6 +12,7 @@ use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
+use treeline_vm_tests::{Hook, Started};
 
 use super::attach::Attach;
 use super::cases::{self, Expect};
@@ -76,8 +77,10 @@ fn run(mode: Mode, report: &Report) -> Result<()> {
         let result = check_case(mode, case.expect(attach), case.name, &tried, &matches);
         left_out.report(report, case.name, result);
     }
-    report.started(session::started()?);
-    report.case(ATTACH, check_attach(attach, &entries));
+    let hooks = hooks(&entries);
+    let states = hooks.as_ref().map_or_else(|_| Vec::new(), |(_, hooks)| hooks.clone());
+    report.started(Started { hooks: states, ..session::started()? });
+    report.case(ATTACH, hooks.and_then(|(entry, hooks)| check_attach(attach, entry, &hooks)));
     report.case(LINEAGE, check_lineage(&entries));
     report.case(LOSS, check_loss(&entries));
     report.case(WHOLE, session::verb(mode, &["log", "verify"]).map(drop));
@@ -167,15 +170,20 @@ fn texts(matches: &[&Entry]) -> String {
     format!("{} entries about it name a rule: {}", texts.len(), texts.join("\n"))
 }
 
-/// The sensor found the mode by itself, or was asked for it, and no hook of it is missing.
-fn check_attach(attach: Attach, entries: &[Entry]) -> Result<()> {
+/// The hooks with their states, and the entry that names them.
+fn hooks(entries: &[Entry]) -> Result<(&Entry, Vec<Hook>)> {
     let started =
         entries.iter().find(|entry| entry.kind() == "started").context("no entry is of kind `started`")?;
+    Ok((started, started.hooks()?))
+}
+
+/// The sensor found the mode by itself, or was asked for it, and no hook of it is missing.
+fn check_attach(attach: Attach, started: &Entry, hooks: &[Hook]) -> Result<()> {
     let mode = format!("\"mode\":\"{}\"", attach.word());
-    let unattached = started.unattached()?;
+    let unattached: Vec<&Hook> = hooks.iter().filter(|hook| !hook.is_attached()).collect();
     ensure!(started.text().contains(&mode), "the mode is another; not attached: {unattached:?}");
-    let hooks: Vec<&str> = unattached.iter().map(|(hook, _)| hook.as_str()).collect();
-    ensure!(hooks == attach.refused_hooks(), "other hooks than expected are not attached: {unattached:?}");
+    let names: Vec<&str> = unattached.iter().map(|hook| hook.hook.as_str()).collect();
+    ensure!(names == attach.refused_hooks(), "other hooks than expected are not attached: {unattached:?}");
     Ok(())
 }
 

@@ -71,7 +71,7 @@ fn check_outcomes(fates: &BTreeMap<Cell, Fate>) -> Result<()> {
 }
 
 /// The kernel's, as far as it matters.
-fn release() -> Result<(u32, u32)> {
+pub(super) fn release() -> Result<(u32, u32)> {
     let name = rustix::system::uname();
     let text = name.release().to_string_lossy();
     let mut numbers = text.split(['.', '-']).map_while(|part| part.parse().ok());

@@ -15,6 +15,7 @@ mod lineage;
 mod matrix;
 mod parity;
 mod pins;
+mod room;
 mod selfguard;
 pub(crate) mod session;
 mod soak;
@@ -67,6 +68,7 @@ pub(crate) const GROUPS: &[Group] = &[
     parity::GROUP,
     selfguard::GROUP,
     pins::GROUP,
+    room::GROUP,
 ];
 
 /// Groups that run only when they are asked for by name: they measure.

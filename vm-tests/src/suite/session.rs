@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use treeline_vm_tests::Started;
+use treeline_vm_tests::{Hook, Started};
 
 use super::attach::Attach;
 use super::stage;
@@ -191,14 +191,12 @@ impl Entry {
         self.text.contains(&act::mark(case))
     }
 
-    /// The hooks that are not attached, with the kernel's words, in an entry of kind `started`.
-    pub(crate) fn unattached(&self) -> Result<Vec<(String, String)>> {
+    /// The hooks of the attach mode, with their states, in an entry of kind `started`.
+    pub(crate) fn hooks(&self) -> Result<Vec<Hook>> {
         let hooks =
             find(&self.value, "hooks").and_then(Value::as_array).context("the entry names no hooks")?;
-        let unattached = hooks.iter().filter(|hook| hook["state"] != "attached");
-        Ok(unattached
-            .map(|hook| (hook["hook"].as_str().unwrap_or_default().to_owned(), hook["state"].to_string()))
-            .collect())
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        Ok(hooks.iter().map(|hook| Hook { hook: text(&hook["hook"]), state: text(&hook["state"]) }).collect())
     }
 
     /// How many runs of a program the kernel left out, where the entry says that.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::ops::AddAssign;
 
-use treeline_vm_tests::{Line, Outcome, Started};
+use treeline_vm_tests::{Hook, Line, Outcome, Started};
 
 use super::accelerator::Accelerator;
 use super::guest::{End, Run};
@@ -51,13 +51,14 @@ pub(super) fn describe(title: &str, guest: &str, accelerator: Accelerator, run: 
             Line::Note { name, text: note } => {
                 let _ = writeln!(text, "  note     {name}: {}", indented(note));
             }
-            Line::Started(Started { types_ms, object_ms, programs }) => {
+            Line::Started(Started { types_ms, object_ms, programs, hooks }) => {
                 let (count, load_ms) =
                     (programs.len(), programs.iter().map(|program| program.load_ms).sum::<u64>());
                 let _ = writeln!(
                     text,
                     "  note     start: types {types_ms} ms, maps and relocation {object_ms} ms, {count} programs {load_ms} ms"
                 );
+                let _ = writeln!(text, "  note     hooks: {}", states(hooks));
             }
             Line::Test { name, outcome, elapsed_ms } => {
                 let seconds = *elapsed_ms as f64 / 1e3;
@@ -97,6 +98,16 @@ pub(super) fn describe(title: &str, guest: &str, accelerator: Accelerator, run: 
     (text, totals)
 }
 
+/// How many hooks are attached, and which are not and why.
+fn states(hooks: &[Hook]) -> String {
+    let mut text =
+        format!("{} of {} attached", hooks.iter().filter(|hook| hook.is_attached()).count(), hooks.len());
+    for Hook { hook, state } in hooks.iter().filter(|hook| !hook.is_attached()) {
+        let _ = write!(text, "; {hook}: {state}");
+    }
+    text
+}
+
 /// Later lines of a text under its first.
 fn indented(text: &str) -> String {
     text.trim_end().replace('\n', "\n             ")
@@ -133,6 +144,16 @@ mod tests {
         check(End::Exit(1), all.clone(), (1, 1, 1), "booted 6.12.1 in 4.2 s (TCG), lsm=yama,bpf");
         check(End::Exit(1), all.clone(), (1, 1, 1), "FAILED   6.12-lsm/a/b (1.5 s): no\n             never");
         check(End::Exit(1), all, (1, 1, 1), "vm: 6.12.1: 1 passed, 1 failed, 1 skipped");
+    }
+
+    #[test]
+    fn hooks_that_are_not_attached_are_named() {
+        let hook = |hook: &str, state: &str| Hook { hook: hook.into(), state: state.into() };
+        let hooks = vec![hook("lsm/file_open", "attached"), hook("fexit/x", "no such function")];
+        let started = Started { types_ms: 1, object_ms: 2, programs: vec![], hooks };
+        let run = Run { end: End::Exit(0), boot: None, lines: vec![Line::Started(started)] };
+        let (text, _) = describe("6.12.1", "6.12-lsm", Accelerator::Tcg, &run);
+        assert!(text.contains("note     hooks: 1 of 2 attached; fexit/x: no such function\n"), "{text}");
     }
 
     #[test]

@@ -20,7 +20,6 @@ pub(super) struct Start {
     /// The kernel's series, such as `6.12`.
     pub(super) series: String,
     pub(super) mode: &'static str,
-    /// Hooks that are not attached although the mode uses them are in the tests, which assert them.
     pub(super) started: Started,
 }
 
@@ -88,6 +87,10 @@ fn markdown(starts: &[Start]) -> String {
         });
     }
     row("all programs", &Start::verified);
+    let attached =
+        |start: &Start| start.started.hooks.iter().filter(|hook| hook.is_attached()).count() as u64;
+    row("hooks attached", &|start| Some(attached(start)));
+    row("hooks not attached", &|start| Some(start.started.hooks.len() as u64 - attached(start)));
     row("number of programs", &|start| Some(start.started.programs.len() as u64));
     row("reading types, ms", &|start| Some(start.started.types_ms));
     row("maps and relocation, ms", &|start| Some(start.started.object_ms));
@@ -159,7 +162,7 @@ mod tests {
             verified_instructions: *verified,
             load_ms: 2,
         });
-        let started = Started { types_ms: 1, object_ms: 3, programs: programs.collect() };
+        let started = Started { types_ms: 1, object_ms: 3, programs: programs.collect(), hooks: vec![] };
         Start { series: "6.12".to_owned(), mode, started }
     }
 

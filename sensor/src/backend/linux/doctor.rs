@@ -92,7 +92,7 @@ fn labels(is_older: bool) -> Check {
         "labels",
         CheckState::Note,
         format!("in a table of {LABELS_MAX} processes: this kernel is older than 5.17"),
-        "more processes than that in sessions at a time would have no label, and be counted as lost",
+        "in modes lsm and fmod_ret a process beyond that is not made, if the policy refuses anything; else it is neither seen nor judged, and counted as lost",
     )
 }
 

@@ -234,12 +234,16 @@ fn objects(kernel: &Kernel) -> [Hook; 2] {
     [Hook::new(HookKind::Lsm, bpf, "bpf", false), Hook::new(HookKind::Lsm, "sb_umount", "sb_umount", false)]
 }
 
+/// Refuses processes for whose labels there is no room, where labels are in a table.
+const ROOM: Hook = Hook::new(HookKind::Lsm, "task_alloc", "task_alloc", false);
+
 /// The hooks of a mode, in the order in which they are attached.
 pub(super) fn of(mode: AttachMode, kernel: &Kernel) -> Vec<Hook> {
     match mode {
         AttachMode::Lsm => {
             let hooks = lifecycle().chain(LSM).chain(attributes(kernel)).chain(SELF).chain(objects(kernel));
-            let hooks = hooks.chain(adoption(kernel));
+            let room = (settings(kernel).older != 0).then_some(ROOM);
+            let hooks = hooks.chain(room).chain(adoption(kernel));
             hooks.map(|hook| hook.as_called_in(kernel)).collect()
         }
         AttachMode::Fallback => lifecycle().chain(FALLBACK).collect(),

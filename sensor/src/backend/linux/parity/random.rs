@@ -20,6 +20,8 @@ const NAMES: [&[u8]; 12] = [
     b"id_\xff\xfe",
     b"aa-bb-cc-dd-ee",
 ];
+/// The first of [`GLOBS`] are names.
+const LITERALS: usize = 8;
 const GLOBS: [&str; 20] = [
     "a",
     "b",
@@ -62,6 +64,9 @@ pub(super) fn machine() -> (Host, MountTable) {
     (host, MountTable { mounts })
 }
 
+/// As many rules as a large policy has.
+const RULES_MANY: usize = 250;
+
 /// splitmix64.
 pub(super) struct Random(u64);
 
@@ -97,6 +102,15 @@ impl Random {
         if glob.starts_with("/**") { glob[1..].to_owned() } else { glob }
     }
 
+    fn plain_glob(&mut self) -> String {
+        if self.below(8) == 0 {
+            return self.glob();
+        }
+        let anchor = self.one(&["/", "~/", "/h/", "/a/b/"]);
+        let names: Vec<&str> = (0..=self.below(4)).map(|_| self.one(&GLOBS[..LITERALS])).collect();
+        format!("{anchor}{}{}", names.join("/"), self.one(&["", "", "/**"]))
+    }
+
     fn globs(&mut self) -> String {
         let mut globs: Vec<String> = (0..=self.below(3)).map(|_| format!("\"{}\"", self.glob())).collect();
         globs.sort();
@@ -104,14 +118,22 @@ impl Random {
         globs.join(", ")
     }
 
-    /// Mostly few rules, so that each decides something; sometimes forty (the suite of the guests decides under 300).
+    /// Mostly few rules, so that each decides something; sometimes forty, or hundreds for everybody.
     pub(super) fn policy(&mut self) -> String {
-        let rules = match self.below(8) {
-            0 => 40,
-            _ => 1 + self.below(6),
+        let rules: String = match self.below(16) {
+            0 => (0..RULES_MANY).map(|number| self.plain_rule(number)).collect(),
+            1 | 2 => (0..40).map(|number| self.rule(number, true)).collect(),
+            _ => (0..=self.below(6)).map(|number| self.rule(number, false)).collect(),
         };
-        let rules: String = (0..rules).map(|number| self.rule(number, rules > 6)).collect();
         format!("version: 1\nname: random\nrules:\n{rules}")
+    }
+
+    /// Without subjects, and with one pattern that is seldom more than a path or a tree: so many of anything else would
+    /// be too much for the tables.
+    fn plain_rule(&mut self, number: usize) -> String {
+        let (glob, mode) = (self.plain_glob(), self.one(&["monitor", "enforce"]));
+        let kind = self.one(&["exec, paths", "connect, unix", "file, paths", "file, paths"]);
+        format!("  - {{id: r-{number}, kind: {kind}: [\"{glob}\"], mode: {mode}, reason: because}}\n")
     }
 
     fn rule(&mut self, number: usize, many: bool) -> String {
@@ -197,5 +219,26 @@ impl Random {
             }
         };
         Request { subject, object }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use treeline_policy::{Target, compile, parse};
+
+    #[test]
+    fn every_policy_fits_into_the_tables_large_ones_too() {
+        let (host, mounts) = machine();
+        let mut large = 0;
+        for seed in 0..64 {
+            let text = Random::new(seed).policy();
+            let policy = parse("random", &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+            large += usize::from(policy.rules.len() == RULES_MANY);
+            let target = Target { seed, generation: 1, slot: 0 };
+            compile(&policy, &host, &mounts, target)
+                .unwrap_or_else(|diagnostics| panic!("seed {seed}: {}", diagnostics.render(false)));
+        }
+        assert!(large > 0);
     }
 }

@@ -1,0 +1,27 @@
+//! A new process for whose label there is no room. Attached where labels are in a table (`Settings::older`).
+
+use aya_ebpf::{macros::lsm, programs::LsmContext};
+use treeline_abi::Kind;
+
+use crate::{decide, emit, tasks};
+
+/// `CLONE_THREAD`: the label is that of the process, which has one.
+const THREAD: u64 = 0x1_0000;
+/// `-EAGAIN`, what fork(2) says at every other bound on processes.
+const AGAIN: i32 = -11;
+
+/// What a process without a label does is neither seen nor judged, so it is not made, if the policy refuses anything. What
+/// it would have recorded counts as lost. Those that are asked about at the same moment find room among the labels that
+/// wait.
+#[lsm(hook = "task_alloc")]
+pub(crate) fn task_alloc(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(2);
+    if earlier != 0 {
+        return earlier;
+    }
+    if ctx.arg::<u64>(1) & THREAD != 0 || tasks::current_label().is_none() || tasks::has_room() {
+        return 0;
+    }
+    emit::failed(Kind::Fork);
+    if decide::enforcing() { AGAIN } else { 0 }
+}

@@ -1,0 +1,157 @@
+//! Where labels are in a table (before Linux 5.17), a process for whose label there is no room is not made.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::io::Errno;
+
+use super::attach::Attach;
+use super::daemon::{self, Daemon};
+use super::{Group, matrix, stage};
+use crate::guest::group::Report;
+
+const NAME: &str = "room";
+const PATIENCE: Duration = Duration::from_secs(120);
+const PROGRAM: &str = include_str!("room.py");
+const PROGRAM_PATH: &str = "/run/room.py";
+const TABLE: &str = "LABELS_BY_PROCESS";
+/// Where the subject is told what to do.
+const STEPS: &str = "/home/dev/work/room-steps";
+
+const ROOM: &str = "a-process-with-room-is-made";
+const FULL: &str = "a-process-without-room-is-not-made";
+const THREAD: &str = "a-thread-needs-no-room";
+const COUNTED: &str = "it-is-counted-as-lost";
+const AGAIN: &str = "with-room-again-it-is-made";
+
+const CASES: [&str; 5] = [ROOM, FULL, THREAD, COUNTED, AGAIN];
+
+pub(super) const GROUP: Group = Group {
+    name: NAME,
+    cases: || if is_by_process() { CASES.map(str::to_owned).into() } else { Vec::new() },
+    run,
+    needs_sensor: true,
+    timeout_s: 900,
+};
+
+/// Whether labels are in a table here. On any other kernel there is nothing that could be full.
+fn is_by_process() -> bool {
+    matrix::release().is_ok_and(|release| release < (5, 17))
+}
+
+/// Makes a process, or a thread, whenever it is told to, and leaves 0 or the errno.
+const SUBJECT: &str = "
+import os, threading
+steps = open('/home/dev/work/room-steps', 'r+')
+while True:
+    step = steps.readline().strip()
+    try:
+        if step == 'thread':
+            thread = threading.Thread(target=int)
+            thread.start()
+            thread.join()
+        else:
+            child = os.fork()
+            if child == 0: os._exit(0)
+            os.waitpid(child, 0)
+        status = 0
+    except OSError as error:
+        status = error.errno
+    with open(f'/home/dev/work/room-{step}.tmp', 'w') as file: file.write(str(status))
+    os.rename(f'/home/dev/work/room-{step}.tmp', f'/home/dev/work/room-{step}.status')
+    if step == 'again': break
+";
+
+fn run(report: &Report) -> Result<()> {
+    if !is_by_process() {
+        return Ok(());
+    }
+    stage::prepare()?;
+    mknodat(CWD, STEPS, FileType::Fifo, Mode::from_raw_mode(0o644), 0)
+        .context("making the pipe to the subject")?;
+    fs::write(PROGRAM_PATH, PROGRAM).with_context(|| format!("writing {PROGRAM_PATH}"))?;
+    let attach = Attach::of_guest()?;
+    let daemon = Daemon::start(NAME, &stage::policy("enforce"), attach)?;
+    let mut subject = daemon
+        .verb(&["run", "--", "/usr/bin/python3", "-I", "-c", SUBJECT])
+        .stderr(Stdio::null())
+        .spawn()
+        .context("starting the subject")?;
+    let result = phases(report, &daemon, attach);
+    finish(&mut subject);
+    result?;
+    daemon.stop()?;
+    daemon::detach_all(NAME)
+}
+
+fn phases(report: &Report, daemon: &Daemon, attach: Attach) -> Result<()> {
+    report.case(ROOM, expect("room", 0));
+    let before = lost(daemon)?;
+    let count = table("fill")?;
+    report.note("room", format!("{count} labels of nobody fill the table"));
+    // In mode `fallback` nothing can refuse it: the label waits for room, for so long as there is any to wait in.
+    let full = if attach.judges_all() { Errno::AGAIN.raw_os_error() } else { 0 };
+    report.case(FULL, expect("full", full));
+    report.case(THREAD, expect("thread", 0));
+    let more = lost(daemon)? - before;
+    report.case(
+        COUNTED,
+        match (attach.judges_all(), more) {
+            (true, 1..) | (false, 0) => Ok(()),
+            _ => Err(anyhow::anyhow!("{more} records were lost where processes are made")),
+        },
+    );
+    ensure!(table("empty")? == count, "the table does not hold what was put there");
+    report.case(AGAIN, expect("again", 0));
+    Ok(())
+}
+
+fn finish(subject: &mut Child) {
+    // It has ended, unless a phase failed.
+    let _ = subject.kill();
+    let _ = subject.wait();
+}
+
+/// Has the subject make a process.
+fn expect(step: &str, errno: i32) -> Result<()> {
+    fs::write(STEPS, format!("{step}\n")).context("telling the subject to go on")?;
+    let path = format!("{}/room-{step}.status", stage::WORK);
+    let started = Instant::now();
+    while !Path::new(&path).exists() {
+        ensure!(started.elapsed() < PATIENCE, "the subject does not answer");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let said = fs::read_to_string(&path).context("reading the subject's answer")?;
+    ensure!(said == errno.to_string(), "it came to errno {said}, expected {errno}");
+    Ok(())
+}
+
+/// How many records about new processes the kernel programs could not make, as `status` says.
+fn lost(daemon: &Daemon) -> Result<u64> {
+    // The sensor asks the kernel once a second.
+    thread::sleep(Duration::from_secs(3));
+    let status = daemon.status()?;
+    let lost = status["loss"].as_array().context("the status has no losses")?;
+    let of_forks = lost.iter().filter(|lost| lost["kind"] == "fork" && lost["site"] == "build");
+    Ok(of_forks.filter_map(|lost| lost["count"].as_u64()).sum())
+}
+
+/// Fills the table or empties it; how many labels that were.
+fn table(verb: &str) -> Result<u64> {
+    let root = daemon::pins(NAME);
+    let mut sets = fs::read_dir(&root).with_context(|| format!("reading {root}"))?.flatten();
+    let (Some(set), None) = (sets.next(), sets.next()) else { bail!("there is not one set of pins") };
+    let path = set.path().join("maps").join(TABLE);
+    let mut command = Command::new("/usr/bin/python3");
+    let output =
+        command.args(["-I", "-S", PROGRAM_PATH, verb]).arg(&path).output().context("starting python3")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.trim().parse().with_context(|| {
+        format!("{verb} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr))
+    })
+}
