@@ -40,7 +40,7 @@ pub(crate) const ALL: &[Package] = &[
     test(&["lz4"], Probe::Program("lz4"), "unpacks kernels compressed with lz4"),
     test(&["kmod"], Probe::Program("depmod"), "orders the guests' modules by dependency"),
     test(&["mmdebstrap"], Probe::Program("mmdebstrap"), "installs the distribution guests' Debian"),
-    test(&["e2fsprogs"], Probe::Program("mkfs.ext4"), "makes the disk of the distribution guests"),
+    test(&["e2fsprogs"], Probe::Program("mkfs.ext4"), "makes the disks of the guests"),
     test(&["golang-go"], Probe::Program("go"), "builds the independent verifier of our logs"),
     test(
         &["golang-golang-x-mod-dev"],

@@ -8,11 +8,12 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, ensure};
 
 use super::cpio::Archive;
+use super::filesystems;
 use super::kernel::Kernel;
 use super::programs::Programs;
 
 /// What the suite uses beyond a cloud kernel's built-in code.
-pub(super) const MODULES: &[&str] = &["overlay"];
+pub(super) const MODULES: &[&str] = &["overlay", "loop"];
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\ndev:x:1000:1000:A Developer:/home/dev:/bin/bash\n";
 const GROUP: &str = "root:x:0:\ndev:x:1000:\ntreeline:x:990:dev\n";
@@ -41,6 +42,7 @@ pub(super) fn common(guest: &Path, treeline: Option<&Path>) -> Result<Vec<u8>> {
     // The subject under test is a file of its own: a rule about it must not be one about PID 1.
     archive.file("/usr/bin/act", 0o755, &binary);
     archive.file("/usr/bin/busybox", 0o755, &busybox()?);
+    filesystems::write(&mut archive)?;
 
     let mut programs = Programs::of_this_machine()?;
     if let Some(treeline) = treeline {

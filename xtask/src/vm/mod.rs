@@ -10,6 +10,7 @@ mod cpio;
 mod crew;
 mod debs;
 mod distribution;
+mod filesystems;
 mod guest;
 mod initramfs;
 mod kernel;
