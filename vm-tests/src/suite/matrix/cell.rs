@@ -5,8 +5,18 @@ use std::fmt;
 
 /// Operations that take the content, or give another one to whoever shares the mounts: the subject itself compares what
 /// it had, and nothing is left behind.
-const READS: &[&str] =
-    &["copy_file_range", "mmap", "mmap-exec", "mount-over", "read", "sendfile", "splice", "write-in-place"];
+const READS: &[&str] = &[
+    "copy_file_range",
+    "mmap",
+    "mmap-exec",
+    "mount-over",
+    "mount-over-by-move_mount",
+    "mount-over-by-tmpfs",
+    "read",
+    "sendfile",
+    "splice",
+    "write-in-place",
+];
 
 /// What does not work without the sensor either. Anything else that does not is a fault of the test.
 struct Absent {

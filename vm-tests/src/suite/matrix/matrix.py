@@ -362,10 +362,30 @@ def mapped_to_execute(target, _cell):
     return area[:6] == b"secret"
 
 
+# In the mounts of whoever is there: what it hides is hidden from others. Who opens what it leads to then is another
+# question, so the file there is only looked at.
+
+def hides(target, mounting):
+    before = os.stat(target.path)
+    mounting()
+    try:
+        return not os.path.samestat(before, os.stat(target.path))
+    except FileNotFoundError:
+        return True
+
+
 def mount_over(target, cell):
-    # In the mounts of whoever is there: what it hides is hidden from others.
-    mount(WORK + b"/in-" + cell, target.path, None, BIND)
-    return open(target.path, "rb").read() == b"evil"
+    return hides(target, lambda: mount(target.work + b"/in-" + cell, target.path, None, BIND))
+
+
+def move_mount_over(target, cell):
+    # open_tree(OPEN_TREE_CLONE), move_mount(MOVE_MOUNT_F_EMPTY_PATH)
+    tree = called(LIBC.syscall(428, -100, target.work + b"/in-" + cell, 1))
+    return hides(target, lambda: called(LIBC.syscall(429, tree, b"", -100, target.path, 4)))
+
+
+def tmpfs_over(target, _cell):
+    return hides(target, lambda: mount(b"tmpfs", os.path.dirname(target.path), b"tmpfs"))
 
 
 def copied(target, cell):
@@ -430,11 +450,12 @@ BESIDE = {"create": create, "symlink": make_symlink, "mkdir": make_directory, "m
 NAMES = {"delete": delete, "rename-from": rename_from, "rename-to": rename_to, "link": link}
 ACROSS = {**NAMES, "rename-exchange": exchange, "link-to": link_to, "unnamed": unnamed}
 ALL = {**BY_DESCRIPTOR, "append": append, **BESIDE, **ACROSS, "mount-over": mount_over}
+MOUNTS = {"mount-over-by-move_mount": move_mount_over, "mount-over-by-tmpfs": tmpfs_over}
 RINGED = {"read": read, "write": write, "create": create, "symlink": make_symlink, "mkdir": make_directory, **NAMES}
 # Names below another mount: there is no renaming and linking across mounts.
 TREE = {**BY_DESCRIPTOR, "append": append, **BESIDE, "delete": delete}
 ALIASES = {
-    "direct": (direct, ALL),
+    "direct": (direct, {**ALL, **MOUNTS}),
     "symlinked-directory": (symlink, ALL),
     "dots": (dots, ALL),
     "proc-self-root": (proc_root, ALL),
@@ -447,7 +468,7 @@ ALIASES = {
     "open_tree-and-move_mount": (open_tree, TREE),
     "chroot": (chroot, {**TREE, **ACROSS}),
     "pivot_root": (pivot_root, TREE),
-    "private-mounts": (private_mounts, ALL),
+    "private-mounts": (private_mounts, {**ALL, **MOUNTS}),
     "user-namespace": (user_namespace, {**READS, "write": write, "mount-over": mount_over}),
     "overlay-lower": (overlay, {**READS}),
     "overlay-lower-in-user-namespace": (overlay_in_user_namespace, READS),
@@ -539,7 +560,7 @@ def try_all():
             status = 255
             try:
                 # In mounts of its own, so that one cell's mount is not in the way of others.
-                if operation == "mount-over" and alias not in ("private-mounts", "user-namespace"):
+                if operation.startswith("mount-over") and alias not in ("private-mounts", "user-namespace"):
                     own_mounts()
                 status = attempt(alias, operation)
             finally:
