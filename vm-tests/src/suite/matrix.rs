@@ -16,11 +16,15 @@ use anyhow::{Context, Result, ensure};
 use self::cell::{Cell, Fate};
 use super::Group;
 use super::attach::Attach;
-use super::session::{self, Entry, Mode};
+use super::session::{self, Entry};
+use super::stage;
 use crate::guest::group::Report;
 
 const PROGRAM: &str = concat!(include_str!("matrix/calls.py"), include_str!("matrix/matrix.py"));
 const PROGRAM_PATH: &str = "/run/matrix.py";
+const POLICY_PATH: &str = "/run/matrix.yaml";
+/// What the rule about keys protects beside them, on filesystems that only this group mounts.
+const MORE_KEYS: &[&str] = &["/home/disk/keys/**", "/home/folding/any-case/keys/**"];
 /// What every alias comes to in modes `lsm` and `fmod_ret`.
 const STOPPED: &str = "everything-is-stopped";
 /// Every cell has to have an outcome.
@@ -209,9 +213,10 @@ fn fate(cell: &Cell, tried: &cell::Tried, changed: &BTreeSet<Cell>, by_rule: &[&
 }
 
 fn session_command(attach: Attach, log: &str) -> Result<Command> {
-    let policy = session::write_policy(Mode::Enforce)?;
+    fs::write(POLICY_PATH, stage::policy_with_keys("enforce", MORE_KEYS))
+        .with_context(|| format!("writing {POLICY_PATH}"))?;
     let mut command = Command::new(session::TREELINE);
-    command.args(["run", "--standalone", "--policy", policy, "--log", log]);
+    command.args(["run", "--standalone", "--policy", POLICY_PATH, "--log", log]);
     command.args(attach.asked().iter().flat_map(|mode| ["--mode", mode]));
     command.args(["--unenforceable", "observe", "--", "/usr/bin/python3", "-I", "-S", PROGRAM_PATH, "try"]);
     command.stdin(Stdio::null());
@@ -242,7 +247,7 @@ fn changed() -> Result<BTreeSet<Cell>> {
     Ok(cell::changed(&python(&["check"])?))
 }
 
-/// Sends descriptors of protected files, outside of the session.
+/// Sends descriptors of protected files and makes new ones, outside of the session.
 struct Server(Child);
 
 impl Server {

@@ -63,7 +63,15 @@ const FILLERS: usize = 299;
 
 /// The policy of the sessions in `mode`.
 pub(crate) fn policy(mode: &str) -> String {
-    let mut text = format!("version: 1\nname: guest\nmode: {mode}\n{RULES}");
+    policy_with_keys(mode, &[])
+}
+
+/// The same, with `more` paths in the rule about keys.
+pub(crate) fn policy_with_keys(mode: &str, more: &[&str]) -> String {
+    let keys = format!("\"{KEYS}/**\"");
+    let more: String = more.iter().map(|path| format!(", \"{path}\"")).collect();
+    let rules = RULES.replacen(&keys, &format!("{keys}{more}"), 1);
+    let mut text = format!("version: 1\nname: guest\nmode: {mode}\n{rules}");
     for number in 0..FILLERS {
         text.push_str(&format!(
             "  - {{id: zz-filler-{number}, kind: file, reason: r, paths: \

@@ -1,19 +1,27 @@
 """Every alias of a protected file, with every operation. One verb a run:
 
 prepare  makes a protected file for each cell, and the aliases that exist before the session (outside of it)
-serve    sends descriptors of them to whoever asks (outside of it)
+serve    sends descriptors of them, and makes others, for whoever asks (outside of it)
 try      tries every cell in a process of its own, and prints what came of it
 check    prints the cells whose file, name or attributes are not as they were (outside of it)
 """
 
-import array, shutil, socket, sys
+import array, fcntl, shutil, socket, subprocess, sys, time
 
 KEYS = b"/home/dev/.ssh"
 WORK = b"/home/dev/work"
+# Filesystems that the host has made; below the second one names may be compared without regard to letters' cases.
+DISK, FOLDING = b"/home/disk", b"/home/folding"
+IMAGES = {DISK: b"/filesystems/plain.ext4", FOLDING: b"/filesystems/folding.ext4"}
+FOLDED = FOLDING + b"/any-case"
+# What is on them has to be renamed and linked there, too.
+WORK_OF = {"on-ext4": DISK + b"/work", "case-folding": FOLDING + b"/work"}
 SOCKET = "/run/matrix.sock"
+MAKE = b"make"
 NEWNS, NEWUSER, BIND, REC, PRIVATE = 0x20000, 0x10000000, 4096, 16384, 1 << 18
 DEEP = b"/".join([b"d"] * 70)
 LONG = [b"l" * 250] * 18
+MADE_LATER = "directory-made-later"
 
 
 def mount(source, at, kind=None, flags=0, data=None):
@@ -59,6 +67,12 @@ def file_of(alias, operation):
         return KEYS + b"/\xff\xfe" + cell
     if alias == "long-name":
         return KEYS + b"/" + cell.ljust(251, b"n")
+    if alias in ("on-ext4", "by-handle-without-directory"):
+        return DISK + b"/keys/" + cell
+    if alias == "case-folding":
+        return FOLDED + b"/keys/" + cell
+    if alias == MADE_LATER:
+        return KEYS + b"/" + cell + b"-directory/" + cell
     return KEYS + b"/" + cell
 
 
@@ -176,11 +190,73 @@ class Handle(ctypes.Structure):
     _fields_ = [("bytes", ctypes.c_uint), ("type", ctypes.c_int), ("handle", ctypes.c_ubyte * 128)]
 
 
-def by_handle(file):
+def by_handle(file, mounted=b"/home"):
     handle, mount_id = Handle(bytes=128), ctypes.c_int()
     called(LIBC.name_to_handle_at(-100, file, ctypes.byref(handle), ctypes.byref(mount_id), 0))
-    root = os.open(b"/home", os.O_RDONLY)
+    root = os.open(mounted, os.O_RDONLY)
     return Target(opener=lambda flags: called(LIBC.open_by_handle_at(root, ctypes.byref(handle), flags)))
+
+
+def forget_names():
+    """The kernel keeps no name that nobody uses just now."""
+    with open("/proc/sys/vm/drop_caches", "w") as caches:
+        caches.write("2")
+
+
+def by_handle_without_directory(file):
+    """The file is found by its number, and no directory of it has been looked up."""
+    target = by_handle(file, DISK)
+    forget_names()
+    descriptor = target.open(os.O_PATH)
+    found = os.readlink(b"/proc/self/fd/%d" % descriptor)
+    if found == file:
+        raise OSError(17, "the kernel knows its name")
+    return target
+
+
+def on_ext4(file):
+    return Target(file, work=WORK_OF["on-ext4"])
+
+
+def case_folding(file):
+    """The file and its directory by other letters than they were made with."""
+    directory, base = os.path.split(file)
+    other = FOLDED + b"/" + os.path.basename(directory).upper()
+    # As long as it knows a directory by one spelling, any other finds that one. It is held until the process ends.
+    for _ in range(10):
+        forget_names()
+        held = os.open(other, os.O_PATH)
+        if os.readlink(b"/proc/self/fd/%d" % held) == other:
+            return Target(other + b"/" + base.upper(), work=WORK_OF["case-folding"])
+        os.close(held)
+    raise OSError(17, "the kernel knows it by its own spelling")
+
+
+def made_later(file):
+    """The directory and the file are there only since somebody outside was asked for them."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(SOCKET)
+        client.send(MAKE)
+        client.recv(1)
+    return Target(file)
+
+
+def parent_replaced(file):
+    """A symbolic link in the place of the directory above: the path is the same, and leads elsewhere."""
+    def undo():
+        if os.path.islink(b"/home/dev"):
+            os.unlink(b"/home/dev")
+        os.rename(b"/home/elsewhere", b"/home/dev")
+
+    os.rename(b"/home/dev", b"/home/elsewhere")
+    try:
+        os.symlink(b"/home/elsewhere", b"/home/dev")
+    except OSError:
+        undo()
+        raise
+    target = Target(file)
+    target.undo = undo
+    return target
 
 
 def parent_renamed(file):
@@ -242,6 +318,11 @@ def io_uring_registered(file):
 
 def read(target, _cell):
     return os.read(target.open(os.O_RDONLY), 64).startswith(b"secret")
+
+
+def read_by_ring(target, cell):
+    ring = io_uring(target.path)
+    return read(ring, cell)
 
 
 def write(target, _cell):
@@ -454,6 +535,18 @@ MOUNTS = {"mount-over-by-move_mount": move_mount_over, "mount-over-by-tmpfs": tm
 RINGED = {"read": read, "write": write, "create": create, "symlink": make_symlink, "mkdir": make_directory, **NAMES}
 # Names below another mount: there is no renaming and linking across mounts.
 TREE = {**BY_DESCRIPTOR, "append": append, **BESIDE, "delete": delete}
+# Names in a directory that may be spelled in more than one way.
+FOLDED_NAMES = {
+    "read": read,
+    "io_uring-read": read_by_ring,
+    "write": write,
+    "append": append,
+    "truncate": truncate,
+    "chmod": chmod,
+    "create": create,
+    **NAMES,
+    "mount-over": mount_over,
+}
 ALIASES = {
     "direct": (direct, {**ALL, **MOUNTS}),
     "symlinked-directory": (symlink, ALL),
@@ -476,6 +569,14 @@ ALIASES = {
     "open_by_handle_at": (by_handle, BY_DESCRIPTOR),
     "parent-renamed": (parent_renamed, {"read": read, "write": write, "delete": delete}),
     "parent-exchanged": (parent_exchanged, {"read": read, "write": write}),
+    "parent-replaced-by-symlink": (parent_replaced, {"read": read, "write": write}),
+    MADE_LATER: (made_later, TREE),
+    "on-ext4": (on_ext4, ALL),
+    "by-handle-without-directory": (
+        by_handle_without_directory,
+        {"read": read, "write": write, "truncate": truncate, "chmod": chmod},
+    ),
+    "case-folding": (case_folding, FOLDED_NAMES),
     "deep-path": (direct, ALL),
     "long-path": (long_path, TREE),
     "long-name": (direct, {**BY_DESCRIPTOR, "delete": delete}),
@@ -489,11 +590,39 @@ ALIASES = {
 CELLS = [(alias, operation) for alias, (_, operations) in ALIASES.items() for operation in operations]
 
 
+def make_file(alias, operation, file):
+    with open(file, "wb") as content:
+        content.write(b"secret of " + name(alias, operation))
+    os.chmod(file, 0o600)
+    os.setxattr(file, b"trusted.mine", b"1")
+
+
+def mount_images():
+    """The filesystems with nothing on them. What compares names in another way is not known to every kernel: without
+    it there is an empty directory, in which no cell of its alias can do anything."""
+    for at, image in IMAGES.items():
+        os.makedirs(at, exist_ok=True)
+        if not os.path.ismount(at):
+            command = ["/usr/bin/busybox", "mount", "-t", "ext4", "-o", "loop", image, at]
+            subprocess.run(command, check=at != FOLDING)
+        for entry in os.listdir(at):
+            shutil.rmtree(os.path.join(at, entry))
+    if os.path.ismount(FOLDING):
+        os.mkdir(FOLDED)
+        descriptor = os.open(FOLDED, os.O_RDONLY)
+        # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_CASEFOLD_FL: directories below inherit it.
+        flags = struct.unpack("Q", fcntl.ioctl(descriptor, 0x80086601, bytes(8)))[0]
+        fcntl.ioctl(descriptor, 0x40086602, struct.pack("Q", flags | 0x40000000))
+        os.close(descriptor)
+
+
 def prepare():
+    mount_images()
     for directory in (b"/home/dev", b"/home/other", b"/home/elsewhere"):
         # The long path is one that rmtree cannot name; it goes by descriptors.
         shutil.rmtree(directory, ignore_errors=True)
-    for directory in (KEYS + b"/" + DEEP, WORK, b"/home/other", b"/home/dev/overlay-work", b"/mnt", b"/srv"):
+    above = (b"/home/other", b"/home/dev/overlay-work", b"/mnt", b"/srv", DISK + b"/keys", FOLDED + b"/keys")
+    for directory in (KEYS + b"/" + DEEP, WORK, *WORK_OF.values(), *above):
         os.makedirs(directory, exist_ok=True)
     os.symlink(KEYS, WORK + b"/soft")
     open(WORK + b"/innocent", "wb").close()
@@ -504,15 +633,26 @@ def prepare():
     for alias, operation in CELLS:
         cell = name(alias, operation)
         file = file_of(alias, operation) if alias != "long-path" else cell
-        with open(file, "wb") as content:
-            content.write(b"secret of " + cell)
-        os.chmod(file, 0o600)
-        os.setxattr(file, b"trusted.mine", b"1")
-        with open(WORK + b"/in-" + cell, "wb") as content:
+        if alias != MADE_LATER:
+            make_file(alias, operation, file)
+        with open(WORK_OF.get(alias, WORK) + b"/in-" + cell, "wb") as content:
             content.write(b"evil")
         if alias == "hard-link-before":
             os.link(file, WORK + b"/hard-" + cell)
     os.chdir(b"/")
+
+
+def make_later():
+    """All at once: what guards may hear of new directories only some time later, and has that time."""
+    made = False
+    for operation in ALIASES[MADE_LATER][1]:
+        file = file_of(MADE_LATER, operation)
+        if not os.path.isdir(os.path.dirname(file)):
+            os.mkdir(os.path.dirname(file))
+            make_file(MADE_LATER, operation, file)
+            made = True
+    if made:
+        time.sleep(2)
 
 
 def serve():
@@ -525,7 +665,11 @@ def serve():
     while True:
         client, _ = server.accept()
         with client:
-            descriptor = os.open(client.recv(4096), os.O_RDWR)
+            asked = client.recv(4096)
+            if asked == MAKE:
+                make_later()
+                continue
+            descriptor = os.open(asked, os.O_RDWR)
             rights = array.array("i", [descriptor])
             client.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
             os.close(descriptor)
@@ -537,7 +681,7 @@ def attempt(alias, operation):
     target = None
     try:
         # On the same filesystem, which copy_file_range wants, and opened where every path is as it was.
-        copy = os.open(WORK + b"/in-" + name(alias, operation), os.O_RDWR)
+        copy = os.open(WORK_OF.get(alias, WORK) + b"/in-" + name(alias, operation), os.O_RDWR)
         target = make(file_of(alias, operation))
         target.copy = copy
         found = operations[operation](target, name(alias, operation))
