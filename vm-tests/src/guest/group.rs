@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use treeline_vm_tests::{Line, Outcome, Started};
 
+use super::stuck;
 use crate::suite;
 
 /// Where a group's cases report.
@@ -28,6 +29,11 @@ impl Report {
     /// Reports something that was measured.
     pub(crate) fn note(&self, name: &str, text: String) {
         send(&Line::Note { name: name.to_owned(), text });
+    }
+
+    /// Tells where everything stands, for what waited in vain.
+    pub(crate) fn stuck() {
+        stuck::notes().iter().for_each(send);
     }
 
     /// Tells what a start of the sensor took.

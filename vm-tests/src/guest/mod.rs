@@ -8,4 +8,4 @@ pub(crate) mod mounts;
 pub(crate) mod port;
 pub(crate) mod processes;
 pub(crate) mod runner;
-mod stuck;
+pub(crate) mod stuck;

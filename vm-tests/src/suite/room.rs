@@ -1,6 +1,7 @@
 //! Where labels are in a table (before Linux 5.17), a process for whose label there is no room is not made.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -47,7 +48,7 @@ fn is_by_process() -> bool {
 /// Makes a process, or a thread, whenever it is told to, and leaves 0 or the errno.
 const SUBJECT: &str = "
 import os, threading
-steps = open('/home/dev/work/room-steps', 'r+')
+steps = os.fdopen(os.open('/home/dev/work/room-steps', os.O_RDWR))
 while True:
     step = steps.readline().strip()
     try:
@@ -78,7 +79,7 @@ fn run(report: &Report) -> Result<()> {
     let attach = Attach::of_guest()?;
     let daemon = Daemon::start(NAME, &stage::policy("enforce"), attach)?;
     let mut subject = daemon
-        .verb(&["run", "--", "/usr/bin/python3", "-I", "-c", SUBJECT])
+        .verb(&["run", "--", "/usr/bin/python3", "-I", "-S", "-c", SUBJECT])
         .stderr(Stdio::null())
         .spawn()
         .context("starting the subject")?;
@@ -119,11 +120,17 @@ fn finish(subject: &mut Child) {
 
 /// Has the subject make a process.
 fn expect(step: &str, errno: i32) -> Result<()> {
-    fs::write(STEPS, format!("{step}\n")).context("telling the subject to go on")?;
+    // For reading, too: if the subject has ended, nobody else does.
+    let mut steps =
+        File::options().read(true).write(true).open(STEPS).context("opening the pipe to the subject")?;
+    writeln!(steps, "{step}").context("telling the subject to go on")?;
     let path = format!("{}/room-{step}.status", stage::WORK);
     let started = Instant::now();
     while !Path::new(&path).exists() {
-        ensure!(started.elapsed() < PATIENCE, "the subject does not answer");
+        if started.elapsed() >= PATIENCE {
+            Report::stuck();
+            bail!("the subject does not answer");
+        }
         thread::sleep(Duration::from_millis(50));
     }
     let said = fs::read_to_string(&path).context("reading the subject's answer")?;

@@ -7,10 +7,11 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use treeline_vm_tests::{DISTRIBUTION_POLICY, DISTRIBUTION_POLICY_PATH};
 
+use crate::guest::group::Report;
 use crate::suite::session::{Entry, TREELINE, entries_of};
 
 pub(super) const UNIT: &str = "treeline.service";
@@ -93,7 +94,10 @@ pub(super) fn shell(script: &str) -> Result<()> {
 pub(super) fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     let started = Instant::now();
     while !is_so()? {
-        ensure!(started.elapsed() < PATIENCE, "not within {} s: {what}", PATIENCE.as_secs());
+        if started.elapsed() >= PATIENCE {
+            Report::stuck();
+            bail!("not within {} s: {what}", PATIENCE.as_secs());
+        }
         thread::sleep(Duration::from_millis(250));
     }
     Ok(())
