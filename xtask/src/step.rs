@@ -1,5 +1,5 @@
 //! One command that may take long: its output goes to a file, the terminal hears a heartbeat, and the end of the output
-//! when it failed.
+//! when it failed. All of that is on standard error: what a verb answers with is not mixed with how it came to it.
 
 use std::{
     ffi::OsStr,
@@ -83,7 +83,7 @@ impl Finished {
 pub(crate) fn run(checkout: &Checkout, name: &str, command: &mut Command) -> Result<Finished> {
     let finished = attempt(checkout, name, command, DEADLINE)?;
     finished.required(checkout)?;
-    println!("    done in {} s", finished.elapsed.as_secs());
+    eprintln!("    done in {} s", finished.elapsed.as_secs());
     Ok(finished)
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn attempt(
         .with_context(|| format!("cannot create `{}`", checkout.logs().display()))?;
     let file = File::create(&log).with_context(|| format!("cannot create `{}`", log.display()))?;
     let second = file.try_clone().context("cannot duplicate the log's descriptor")?;
-    println!("    running `{}`", shown(command));
+    eprintln!("    running `{}`", shown(command));
     let started = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
@@ -127,7 +127,7 @@ fn wait(child: &mut Child, name: &str, log: &Path, deadline: Duration) -> io::Re
         if beat.elapsed() >= HEARTBEAT {
             beat = Instant::now();
             let last = tail(log, 1).pop().unwrap_or_default();
-            println!(
+            eprintln!(
                 "    ... {name}: {} s, last line: {}",
                 started.elapsed().as_secs(),
                 clipped(last.trim())

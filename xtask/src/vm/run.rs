@@ -190,7 +190,7 @@ impl Parts {
 /// PID 1, static so that it needs nothing of the guest. In a target directory of its own: its flags would
 /// otherwise make every other build start afresh.
 pub(super) fn build_guest(checkout: &Checkout) -> Result<PathBuf> {
-    println!("==> the guests' PID 1");
+    eprintln!("==> the guests' PID 1");
     let target = checkout.root().join("target/vm");
     let mut command = build::cargo();
     command.current_dir(checkout.root());
