@@ -2,8 +2,8 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -14,7 +14,7 @@ use nix::sys::{
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::suite::stage::{ALLOWED_ADDRESS, ALLOWED_SOCKET, PORT, WORK};
+use crate::suite::stage::{ALLOWED_ADDRESS, WORK};
 
 /// The loops, by name, with how often each runs.
 pub(crate) const LOADS: &[(&str, u32)] = &[
@@ -23,8 +23,8 @@ pub(crate) const LOADS: &[(&str, u32)] = &[
     ("open+close, each another", 4_000),
     ("create+unlink", 1_000),
     ("fork+exec", 60),
-    ("connect tcp", 300),
-    ("connect unix", 600),
+    ("connect+accept, tcp", 300),
+    ("connect+accept, unix", 600),
 ];
 
 /// Loops about files that nobody has executed before: small ones and large ones. Each runs a copy that was made before.
@@ -91,10 +91,29 @@ fn measure(name: &str, login: Option<&str>) -> io::Result<Cost> {
             let mut copies = copies.iter();
             timed(*count, |_| exec(copies.next().map_or(BUSYBOX, String::as_str)))
         }
-        "connect tcp" => timed(*count, |_| TcpStream::connect((ALLOWED_ADDRESS, PORT)).map(drop)),
-        "connect unix" => timed(*count, |_| UnixStream::connect(ALLOWED_SOCKET).map(drop)),
+        "connect+accept, tcp" => {
+            let listener = TcpListener::bind((ALLOWED_ADDRESS, 0))?;
+            let address = listener.local_addr()?;
+            timed(*count, |_| both_ends(TcpStream::connect(address)?, listener.accept()))
+        }
+        "connect+accept, unix" => {
+            let path = format!("{directory}/socket-{}", std::process::id());
+            let listener = UnixListener::bind(&path)?;
+            timed(*count, |_| both_ends(UnixStream::connect(&path)?, listener.accept()))
+        }
         _ => timed(*count, |_| fs::symlink_metadata("/").map(drop)),
     }
+}
+
+/// Closes both ends of a connection. Both are this process's: with another one at the other end it would depend on who
+/// runs first which of the two does the work of closing.
+fn both_ends<Client, Server, Address>(
+    client: Client,
+    server: io::Result<(Server, Address)>,
+) -> io::Result<()> {
+    drop(server?);
+    drop(client);
+    Ok(())
 }
 
 /// The smallest program that there is: one that is static and ends at once.
