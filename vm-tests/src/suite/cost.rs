@@ -15,12 +15,13 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::daemon::{self, Daemon};
-use super::{Group, attach::Attach, stage};
+use super::{Group, attach::Attach, hook_cost, stage};
 use crate::act::load::{Cost, EXEC_LOADS, LOADS};
 use crate::guest::group::Report;
 
 const MEASURED: &str = "measured";
 const HELD: &str = "measured-while-execs-are-held";
+const HOOKS: &str = "measured-by-hook";
 const AUDITED: &str = "measured-beside-audit";
 /// What ships: its rules are those that users have.
 pub(super) const POLICY: &str = include_str!("../../../policies/baseline.yaml");
@@ -30,7 +31,7 @@ const AUDITD: &str = "/usr/sbin/auditd";
 const AUDITCTL: &str = "/usr/sbin/auditctl";
 pub(super) const GROUP: Group = Group {
     name: "cost",
-    cases: || vec![MEASURED.to_owned(), HELD.to_owned(), AUDITED.to_owned()],
+    cases: || vec![MEASURED.to_owned(), HELD.to_owned(), HOOKS.to_owned(), AUDITED.to_owned()],
     run,
     needs_sensor: true,
     timeout_s: 1800,
@@ -64,9 +65,9 @@ struct Measured {
 
 fn run(report: &Report) -> Result<()> {
     stage::prepare()?;
-    stage::listen()?;
     report.case(MEASURED, with_sensor(report));
     report.case(HELD, with_hold(report));
+    report.case(HOOKS, hook_cost::measure(report));
     if Path::new(AUDITD).is_file() {
         report.case(AUDITED, with_audit(report));
     } else {

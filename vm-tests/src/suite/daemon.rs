@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(crate) struct Daemon {
     child: Child,
     state: String,
+    /// From its start until it said that it was ready.
+    ready_after: Duration,
 }
 
 impl Daemon {
@@ -40,9 +42,11 @@ impl Daemon {
         let _ = fs::remove_file(&notices);
         let told = UnixDatagram::bind(&notices).with_context(|| format!("binding {notices}"))?;
         let mut daemon = treeline(&state, &["daemon"]);
+        let started = Instant::now();
         let child = daemon.env("NOTIFY_SOCKET", &notices).spawn().context("starting the daemon")?;
-        let mut daemon = Self { child, state };
+        let mut daemon = Self { child, state, ready_after: Duration::ZERO };
         daemon.wait_until_ready(&told)?;
+        daemon.ready_after = started.elapsed();
         // What nobody reads would soon be waited for.
         drop(told);
         daemon.status().context("the daemon said that it is ready")?;
@@ -109,6 +113,11 @@ impl Daemon {
     /// Sends it a signal.
     pub(crate) fn signal(&self, name: &str) -> Result<()> {
         signal(self.child.id(), name)
+    }
+
+    /// How long it took until it was ready.
+    pub(crate) fn ready_after(&self) -> Duration {
+        self.ready_after
     }
 
     /// Its process.

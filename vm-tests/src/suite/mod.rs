@@ -11,6 +11,7 @@ mod cost;
 mod daemon;
 pub(crate) mod distribution;
 mod guard;
+mod hook_cost;
 mod lineage;
 mod matrix;
 mod parity;

@@ -12,6 +12,7 @@ mod debs;
 mod distribution;
 mod filesystems;
 mod guest;
+mod hook_cost;
 mod initramfs;
 mod kernel;
 mod machine;
@@ -23,5 +24,6 @@ mod run;
 pub(crate) mod soak;
 mod tool;
 mod verifier_cost;
+mod yardstick;
 
 pub(crate) use run::{Args, run};

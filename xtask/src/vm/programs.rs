@@ -54,7 +54,7 @@ const DIRECTORIES: &[&str] = &["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
 
 /// What the suite's Python programs import; the interpreter says which files that takes.
 const PYTHON_IMPORTS: &str =
-    "array, ctypes, encodings.idna, fcntl, mmap, os, shutil, signal, socket, struct, subprocess";
+    "array, ctypes, encodings.idna, fcntl, json, mmap, os, shutil, signal, socket, struct, subprocess";
 
 /// Files by their path in the guest, and links by path and target.
 #[derive(Default)]
