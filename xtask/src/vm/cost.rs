@@ -135,7 +135,7 @@ impl Costs {
                 _ => {}
             }
         }
-        if costs.loads.is_empty() && costs.hooks.programs.is_empty() {
+        if costs.loads.is_empty() && costs.hooks.is_empty() {
             bail!(
                 "the guest of {release} ended with {:?} and measured nothing: {}",
                 run.end,
@@ -151,7 +151,7 @@ impl Costs {
                 let Measured { beside, load, cost } = serde_json::from_str(text)?;
                 self.loads.entry(load).or_default().insert(beside, cost);
             }
-            "cost-hook" => self.hooks.programs.push(serde_json::from_str(text)?),
+            "cost-hook" => self.hooks.add(serde_json::from_str(text)?),
             "cost-empty" => self.hooks.empty = serde_json::from_str(text)?,
             "cost-start" => self.start = Some(serde_json::from_str(text)?),
             "cost-refused" => self.refused = serde_json::from_str(text)?,
@@ -306,7 +306,7 @@ impl Costs {
         }
         writeln!(
             f,
-            "\nWhile a rule by SHA-256 is in `enforce` and a session lives: by anybody, until it was done.\n"
+            "\nWhile a rule by SHA-256 is in `enforce` and a session lives: by anybody, until it was done:\n"
         )?;
         let titles = HELD.map(|(_, title)| title).join(" | ");
         writeln!(f, "| operation | alone | {titles} |\n|---|---|---|---|")?;

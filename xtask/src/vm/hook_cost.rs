@@ -48,11 +48,26 @@ pub(super) struct Empty {
 /// Every program of the sensor.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct HookCosts {
-    pub(super) programs: Vec<HookCost>,
+    programs: Vec<HookCost>,
     pub(super) empty: Empty,
 }
 
 impl HookCosts {
+    /// Of several programs at one hook the later ones are numbered, as in `docs/verifier-cost.md`.
+    pub(super) fn add(&mut self, mut cost: HookCost) {
+        let numbered = format!("{} (", cost.hook);
+        let is_there = |other: &&HookCost| other.hook == cost.hook || other.hook.starts_with(&numbered);
+        let count = self.programs.iter().filter(is_there).count();
+        if count > 0 {
+            cost.hook = format!("{numbered}{})", count + 1);
+        }
+        self.programs.push(cost);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.programs.is_empty()
+    }
+
     /// The same for a program that does nothing at such a hook.
     fn empty(&self, hook: &str) -> f64 {
         let runs = if hook.starts_with("tp_btf/") { self.empty.tracepoint } else { self.empty.lsm };
@@ -131,6 +146,16 @@ mod tests {
     fn cost(hook: &str, outside: (u64, u64), inside: (u64, u64)) -> HookCost {
         let runs = |(runs, instructions)| Runs { runs, instructions };
         HookCost { hook: hook.to_owned(), outside: runs(outside), inside: runs(inside) }
+    }
+
+    #[test]
+    fn programs_at_one_hook_are_numbered() {
+        let mut costs = HookCosts::default();
+        for hook in ["lsm/bpf", "lsm/bpf_map", "lsm/bpf", "lsm/bpf"] {
+            costs.add(cost(hook, (1, 1), (1, 1)));
+        }
+        let names: Vec<_> = costs.programs.iter().map(|cost| cost.hook.as_str()).collect();
+        assert_eq!(names, ["lsm/bpf", "lsm/bpf_map", "lsm/bpf (2)", "lsm/bpf (3)"]);
     }
 
     #[test]
