@@ -248,11 +248,12 @@ impl Display for Costs {
             f,
             "A budget in nanoseconds is held against instructions at 3 GHz: met at one a cycle, missed above three.\n"
         )?;
-        writeln!(f, "An operation, the process's own and its children's:\n")?;
         self.fmt_loads(f)?;
         self.fmt_held(f)?;
-        writeln!(f, "\nA run of each program, by the kernel's clock, whose reading is in it:\n")?;
-        self.hooks.fmt(f)?;
+        if !self.hooks.is_empty() {
+            writeln!(f, "\nA run of each program, by the kernel's clock, whose reading is in it:\n")?;
+            self.hooks.fmt(f)?;
+        }
         if let Some(Start { ready, ready_own, launch_plain, launch }) = self.start {
             writeln!(f, "Start of the sensor: {}, of them its own {}.", grouped(ready), grouped(ready_own))?;
             writeln!(f, "A launch: {}; through `treeline run` {}.", grouped(launch_plain), grouped(launch))?;
@@ -279,6 +280,7 @@ fn more(value: f64, alone: f64) -> String {
 
 impl Costs {
     fn fmt_loads(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "An operation, the process's own and its children's:\n")?;
         let titles = COLUMNS.map(|(_, title)| title).join(" | ");
         writeln!(f, "| operation | alone | {titles} | budget | met? |")?;
         writeln!(f, "|---|---|---|---|---|---|---|---|")?;
