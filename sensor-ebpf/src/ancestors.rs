@@ -56,7 +56,8 @@ pub(crate) fn judge_above(scratch: &mut Scratch, dentry: u64) -> u64 {
 fn is_folded(scratch: &Scratch) -> bool {
     let AncestorKey { slot, device, .. } = scratch.ancestor;
     // SAFETY: only whether there is one counts.
-    scratch.subject.flags & Walked::FOLDED != 0 && unsafe { DEVICES.get(&DeviceKey { slot, device }) }.is_some()
+    scratch.subject.flags & Walked::FOLDED != 0
+        && unsafe { DEVICES.get(&DeviceKey { slot, device }) }.is_some()
 }
 
 #[unsafe(no_mangle)]

@@ -124,7 +124,7 @@ pub(crate) fn unix_stream_connect(ctx: LsmContext) -> i32 {
     if earlier != 0 {
         return earlier;
     }
-    on_unix(ctx.arg(1), true)
+    on_unix(|| ctx.arg(1), true)
 }
 
 /// Datagrams to a unix socket, connected or not. Allowed ones are not recorded: there may be one for every message.
@@ -136,14 +136,15 @@ pub(crate) fn unix_may_send(ctx: LsmContext) -> i32 {
     }
     let other: u64 = ctx.arg(1);
     // `struct socket` here, `struct sock` above.
-    on_unix(read(other + offset!(socket_sk)), false)
+    on_unix(|| read(other + offset!(socket_sk)), false)
 }
 
 #[inline(always)]
-fn on_unix(other: u64, record_allowed: bool) -> i32 {
+fn on_unix(other: impl FnOnce() -> u64, record_allowed: bool) -> i32 {
     let Some(label) = tasks::current_label() else {
         return 0;
     };
+    let other = other();
     if offsets_absent() {
         return 0;
     }

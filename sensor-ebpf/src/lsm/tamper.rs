@@ -94,11 +94,13 @@ fn on_task(task: u64, what: Tampering, number: u32) -> i32 {
     }
 }
 
+/// `id` is asked for a session's tasks only: to all others the label is all that a hook costs.
 #[inline(always)]
-fn on_object(kind: u32, id: u32, what: Tampering) -> i32 {
+fn on_object(kind: u32, id: impl FnOnce() -> u32, what: Tampering) -> i32 {
     let Some(label) = tasks::current_label() else {
         return 0;
     };
+    let id = id();
     // SAFETY: only whether there is one counts.
     if unsafe { OBJECTS.get(&ObjectKey { kind, id }) }.is_none() {
         return 0;
@@ -191,7 +193,7 @@ pub(crate) fn bpf_map(ctx: LsmContext) -> i32 {
         return earlier;
     }
     let map: u64 = ctx.arg(0);
-    on_object(ObjectKey::MAP, read(map + offset!(map_id)), Tampering::Map)
+    on_object(ObjectKey::MAP, || read(map + offset!(map_id)), Tampering::Map)
 }
 
 #[lsm(hook = "bpf_prog")]
@@ -201,8 +203,8 @@ pub(crate) fn bpf_prog(ctx: LsmContext) -> i32 {
         return earlier;
     }
     let program: u64 = ctx.arg(0);
-    let aux: u64 = read(program + offset!(prog_aux));
-    on_object(ObjectKey::PROGRAM, read(aux + offset!(prog_aux_id)), Tampering::Program)
+    let id = || read(read::<u64>(program + offset!(prog_aux)) + offset!(prog_aux_id));
+    on_object(ObjectKey::PROGRAM, id, Tampering::Program)
 }
 
 /// Links have no hook of their own. `BPF_LINK_DETACH` and `BPF_LINK_UPDATE` take a descriptor; links of the programs that
@@ -211,7 +213,7 @@ pub(crate) fn bpf_prog(ctx: LsmContext) -> i32 {
 fn on_command(command: i32, attributes: u64) -> i32 {
     match command {
         // `link_id` is the first member of its part of `union bpf_attr`, which the kernel has copied.
-        LINK_BY_ID => on_object(ObjectKey::LINK, read(attributes), Tampering::Link),
+        LINK_BY_ID => on_object(ObjectKey::LINK, || read(attributes), Tampering::Link),
         LOAD => on_load(read(attributes)),
         _ => 0,
     }
@@ -255,8 +257,8 @@ pub(crate) fn sb_umount(ctx: LsmContext) -> i32 {
         return earlier;
     }
     let mount: u64 = ctx.arg(0);
-    let superblock: u64 = read(mount + offset!(mount_sb));
-    on_object(ObjectKey::FILESYSTEM, read(superblock + offset!(sb_dev)), Tampering::Unmount)
+    let device = || read(read::<u64>(mount + offset!(mount_sb)) + offset!(sb_dev));
+    on_object(ObjectKey::FILESYSTEM, device, Tampering::Unmount)
 }
 
 /// A module or a kernel from memory (`init_module`, `kexec_load`).
