@@ -346,7 +346,7 @@ fn loss_is_an_entry() {
     let daemon = Daemon::start();
     let loss = LossReport { kind: "open", site: "ring", count: 7, first_ns: 1, last_ns: 2 };
     daemon.backend.play(Delivery::Loss(loss));
-    daemon.backend.play(Delivery::Malformed("a short record".to_owned()));
+    daemon.backend.play(Delivery::Malformed { what: "ring record", error: "a short record".to_owned() });
     let notices = daemon.notices();
     assert!(notices.iter().any(|n| matches!(n, Notice::Lost { kind, count: 7, .. } if kind == "open")));
     assert!(notices.iter().any(|n| matches!(n, Notice::Malformed { .. })));

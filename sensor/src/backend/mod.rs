@@ -86,14 +86,15 @@ pub struct LossReport {
     pub last_ns: u64,
 }
 
-/// Records of one kind since the backend started. `created = read + lost` once nothing is on its way.
+/// Records of one kind since programs were first put in force, whichever backends that was, as far as their counters could
+/// be read. `created = read + lost` once nothing is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KindCount {
     /// Kind of record, as in [`LossReport::kind`].
     pub kind: &'static str,
     /// What hooks set out to send.
     pub created: u64,
-    /// What was read.
+    /// What was read. Before this backend: what was not lost.
     pub read: u64,
     /// What found no room.
     pub lost: u64,
@@ -119,8 +120,13 @@ pub enum Delivery {
     Observation(Box<Observation>),
     /// Records were lost.
     Loss(LossReport),
-    /// A record could not be understood; nothing of it was used.
-    Malformed(String),
+    /// Something could not be understood; nothing of it was used.
+    Malformed {
+        /// What it was, such as `ring record`.
+        what: &'static str,
+        /// What was wrong with it.
+        error: String,
+    },
 }
 
 /// Why a backend refused.

@@ -186,13 +186,13 @@ mod tests {
     fn it_plays_in_order_and_waits_no_longer_than_it_may() {
         let (mut backend, handle) = ReplayBackend::new();
         for word in ["a", "b"] {
-            handle.play(Delivery::Malformed(word.to_owned()));
+            handle.play(Delivery::Malformed { what: "ring record", error: word.to_owned() });
         }
         let mut seen = Vec::new();
         for _ in 0..2 {
             backend
                 .poll(Duration::from_millis(1), &mut |delivery| match delivery {
-                    Delivery::Malformed(word) => seen.push(word),
+                    Delivery::Malformed { error: word, .. } => seen.push(word),
                     other => panic!("{other:?} was not played"),
                 })
                 .expect("no failure was asked for");

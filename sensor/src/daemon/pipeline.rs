@@ -207,8 +207,8 @@ impl Pipeline {
                     last_ns: loss.last_ns,
                 })
             }
-            Delivery::Malformed(error) => {
-                self.note(Notice::Malformed { what: "ring record".to_owned(), error })
+            Delivery::Malformed { what, error } => {
+                self.note(Notice::Malformed { what: what.to_owned(), error })
             }
         }
     }
@@ -381,12 +381,14 @@ mod tests {
         );
         // Full before the first look and until the last one.
         for _ in 0..64 {
-            feed.send(Delivery::Malformed(String::new())).expect("there is room");
+            feed.send(Delivery::Malformed { what: "ring record", error: String::new() })
+                .expect("there is room");
         }
         let thread = std::thread::spawn(move || pipeline.run(&Pulse::default()));
         let begun = Instant::now();
         while signed.load(SeqCst) == 0 && begun.elapsed() < Duration::from_secs(10) {
-            feed.send(Delivery::Malformed(String::new())).expect("the pipeline runs");
+            feed.send(Delivery::Malformed { what: "ring record", error: String::new() })
+                .expect("the pipeline runs");
         }
         let under_load = signed.load(SeqCst);
         control.send(PipelineCommand::Stop(String::new())).expect("the pipeline runs");

@@ -76,7 +76,7 @@ impl QueueIn {
         }
         match delivery {
             Delivery::Observation(seen) => self.shares.is_exceeded(seen.subject.pid, seen.time_ns, len, room),
-            Delivery::Loss(_) | Delivery::Malformed(_) => false,
+            Delivery::Loss(_) | Delivery::Malformed { .. } => false,
         }
     }
 
@@ -111,7 +111,7 @@ impl QueueIn {
         let (kind, count, first_ns, last_ns) = match delivery {
             Delivery::Observation(seen) => (kind_of(seen), events_in(seen), seen.time_ns, seen.time_ns),
             Delivery::Loss(report) => (report.kind, report.count, report.first_ns, report.last_ns),
-            Delivery::Malformed(_) => ("malformed", 1, 0, 0),
+            Delivery::Malformed { .. } => ("malformed", 1, 0, 0),
         };
         let report =
             self.lost.entry(kind).or_insert(LossReport { kind, site: "queue", count: 0, first_ns, last_ns });
@@ -139,7 +139,7 @@ fn is_precious(delivery: &Delivery) -> bool {
         Delivery::Observation(observation) => {
             observation.verdict == Verdict::Deny || !matches!(observation.seen, Seen::Act(_))
         }
-        Delivery::Loss(_) | Delivery::Malformed(_) => true,
+        Delivery::Loss(_) | Delivery::Malformed { .. } => true,
     }
 }
 

@@ -37,7 +37,9 @@ pub struct Status {
     pub loss: Vec<LossCount>,
     /// Deliveries that wait for the pipeline.
     pub queued: usize,
-    /// Records of the kernel programs since the start, by kind. `created = read + lost` once nothing is on its way.
+    /// Records of the kernel programs, by kind, since programs were first put in force here: those of the daemons before
+    /// count, of other versions, too, unless their counters are laid out in another way, which the log says then.
+    /// `created = read + lost` once nothing is on its way.
     pub records: Vec<RecordCount>,
     /// Runs of the kernel programs, counted and timed while the kernel does it (`sysctl kernel.bpf_stats_enabled=1`).
     #[serde(default)]
@@ -96,7 +98,7 @@ pub struct RecordCount {
     pub kind: String,
     /// What hooks set out to send.
     pub created: u64,
-    /// What the sensor read.
+    /// What sensors read. Before this daemon's start: what was not lost.
     pub read: u64,
     /// What found no room in a ring.
     pub lost: u64,

@@ -1,6 +1,7 @@
 //! What the daemon puts in force outlives it: however it ends, its sessions stay guarded until it is back, or until root
 //! takes everything away.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -28,13 +29,17 @@ const SESSION: &str = "the-session-goes-on";
 const STOPPED: &str = "after-a-stop-with-a-live-session";
 const REPLACED: &str = "denied-by-another-build-of-the-daemon";
 const REMOVED: &str = "one-set-of-pins-is-left-by-it";
+const TOTALS: &str = "totals-go-on-with-another-build";
+const ANEW: &str = "totals-begin-anew-when-counters-differ";
 const DETACHED: &str = "allowed-after-detach-all";
 const EMPTY: &str = "nothing-is-left-after-detach-all";
 
 const SAID: &str = "the-log-says-that-everything-was-detached";
 
-const CASES: [&str; 12] =
-    [WATCHED, KILLED, ADOPTED, STOPPED, REPLACED, REMOVED, KEPT, UNREAD, SESSION, DETACHED, SAID, EMPTY];
+const CASES: [&str; 14] = [
+    WATCHED, KILLED, ADOPTED, STOPPED, REPLACED, REMOVED, TOTALS, KEPT, UNREAD, SESSION, ANEW, DETACHED,
+    SAID, EMPTY,
+];
 
 pub(super) const GROUP: Group = Group {
     name: "pins",
@@ -51,6 +56,21 @@ const STEPS: &str = "/home/dev/work/steps";
 const SUBJECT: &str = "exec 3<>/home/dev/work/steps; while read -r step <&3; do \
     cat /home/dev/.ssh/id_ed25519 >/dev/null 2>&1; echo $? >/home/dev/work/$step.tmp; \
     mv /home/dev/work/$step.tmp /home/dev/work/$step.status; test $step = detached && exit; done";
+
+/// Starts programs until it is told to stop, so that something happens at every moment of a start; not so much that a
+/// ring fills meanwhile.
+const BUSY: &str = "
+import os, subprocess, time
+while not os.path.exists('/home/dev/work/enough'):
+    subprocess.run(['/usr/bin/true'])
+    time.sleep(0.25)
+";
+
+/// When it stops.
+const ENOUGH: &str = "/home/dev/work/enough";
+
+/// Kinds of records that are one entry each.
+const SINGLE: [&str; 2] = ["exec", "exit"];
 
 /// Prints how many kernel programs there are: bpf(BPF_PROG_GET_NEXT_ID).
 const COUNT: &str = "
@@ -89,13 +109,21 @@ fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Res
     report.case(KILLED, without_a_daemon("killed", attach));
     let daemon = start(attach)?;
     report.case(ADOPTED, is_denied("adopted"));
+    let mut busy = daemon
+        .verb(&["run", "--", "/usr/bin/python3", "-c", BUSY])
+        .spawn()
+        .context("starting the busy subject")?;
     report.case(STOPPED, daemon.stop().and_then(|()| without_a_daemon("stopped", attach)));
-    disguise()?;
+    disguise(true)?;
     let daemon = start(attach)?;
     report.case(REPLACED, is_denied("replaced"));
     report.case(REMOVED, is_one_set());
+    fs::write(ENOUGH, "").context("telling the busy subject to stop")?;
+    ensure!(busy.wait().context("waiting for the busy subject")?.success(), "the busy subject failed");
+    let totals = Totals::of(&daemon)?;
     daemon.stop()?;
     let entries = entries()?;
+    report.case(TOTALS, totals.are_those_of(&entries));
     let is_key = |entry: &&Value| text(entry, "/verdict") == "deny" && text(entry, "/rule/rule") == "keys";
     let denied: Vec<&Value> = entries.iter().filter(is_key).collect();
     // One for each time, whoever ran; in mode `fallback` nothing was refused while no daemon did.
@@ -109,6 +137,7 @@ fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Res
     let first = denied.first().map(|entry| text(entry, "/session"));
     let same = denied.iter().all(|entry| Some(text(entry, "/session")) == first);
     report.case(SESSION, same.then_some(()).context("the denials are of several sessions"));
+    report.case(ANEW, anew(attach, &totals));
     daemon::detach_all(NAME)?;
     let read = ask("detached").and_then(|status| {
         ensure!(status == "0", "`cat` ended with {status}");
@@ -137,13 +166,78 @@ fn sets() -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Makes the pins look like those of another build, by the fingerprint in their name.
-fn disguise() -> Result<()> {
+/// What `status` says of the records of each kind: created, read, lost.
+struct Totals(BTreeMap<String, [u64; 3]>);
+
+impl Totals {
+    /// When nothing is on its way.
+    fn of(daemon: &Daemon) -> Result<Self> {
+        thread::sleep(Duration::from_secs(3));
+        let status = daemon.status()?;
+        let records = status["records"].as_array().context("the status has no records")?;
+        let number = |record: &Value, name: &str| record[name].as_u64().unwrap_or(u64::MAX);
+        let of = |record: &Value| {
+            let kind = record["kind"].as_str().unwrap_or_default().to_owned();
+            (kind, ["created", "read", "lost"].map(|name| number(record, name)))
+        };
+        Ok(Self(records.iter().map(of).collect()))
+    }
+
+    fn add_up(&self) -> Result<()> {
+        for (kind, [created, read, lost]) in &self.0 {
+            ensure!(*created == read.saturating_add(*lost), "{kind}: {created}, {read} read, {lost} lost");
+        }
+        Ok(())
+    }
+
+    /// The log has every record that any of the daemons read.
+    fn are_those_of(&self, entries: &[Value]) -> Result<()> {
+        self.add_up()?;
+        for kind in SINGLE {
+            let count = entries.iter().filter(|entry| text(entry, "/kind") == kind).count() as u64;
+            let of_kind = self.0.get(kind);
+            ensure!(of_kind == Some(&[count, count, 0]), "{kind}: {of_kind:?}, but {count} entries");
+        }
+        Ok(())
+    }
+}
+
+/// What another build has counted in another way is not added to, and the log says so.
+fn anew(attach: Attach, before: &Totals) -> Result<()> {
+    disguise(false)?;
+    without_a_daemon("unreadable", attach)?;
+    let daemon = start(attach)?;
+    is_denied("anew")?;
+    let totals = Totals::of(&daemon)?;
+    daemon.stop()?;
+    totals.add_up()?;
+    // `cat` and `mv`.
+    let execs = totals.0.get("exec");
+    ensure!(execs == Some(&[2, 2, 0]), "{execs:?} execs, {:?} before", before.0.get("exec"));
+    let entries = entries()?;
+    let what = |entry: &Value| text(entry, "/notice/malformed/what") == "counters of the sensor before";
+    ensure!(entries.iter().any(what), "no entry says that the totals begin anew");
+    let lost = |entry: &Value| {
+        let lost = entry.pointer("/unmapped/treeline/notice/lost")?;
+        (lost["site"] == "unread").then(|| lost["count"].as_u64())?
+    };
+    let unread = entries.iter().filter_map(lost).next_back();
+    ensure!(unread > Some(0), "the log says that {unread:?} records were not read");
+    Ok(())
+}
+
+/// Makes the pins look like those of another build, by the fingerprint in their name, and like those of one that lays out
+/// records in another way, unless `has_same_records`.
+fn disguise(has_same_records: bool) -> Result<()> {
     let sets = sets();
     let [set] = sets.as_slice() else { bail!("{} sets of pins, expected one", sets.len()) };
-    let (_, labels) = set.split_once('-').context("a set is named after its fingerprint and labels")?;
+    let parts: Vec<&str> = set.split('-').collect();
+    let [_, records, labels] = parts[..] else {
+        bail!("`{set}` is not named after its fingerprint, records and labels")
+    };
+    let records = if has_same_records { records } else { "records00000000" };
     let root = daemon::pins(NAME);
-    fs::rename(format!("{root}/{set}"), format!("{root}/0123456789abcdef-{labels}"))
+    fs::rename(format!("{root}/{set}"), format!("{root}/0123456789abcdef-{records}-{labels}"))
         .context("renaming the pins")
 }
 

@@ -105,7 +105,7 @@ impl LinuxBackend {
         // A record that could not be read has no time; it stays before its neighbours.
         all.sort_by_key(|delivery| match delivery {
             Delivery::Observation(observation) => observation.time_ns,
-            Delivery::Loss(_) | Delivery::Malformed(_) => 0,
+            Delivery::Loss(_) | Delivery::Malformed { .. } => 0,
         });
         self.collected.append(&mut all);
     }

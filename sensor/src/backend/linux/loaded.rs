@@ -16,6 +16,7 @@ use super::{
     pins::{self, Pins},
     programs::Programs,
     release,
+    totals::Totals,
 };
 use crate::backend::{BackendError, ProgramReport};
 
@@ -37,6 +38,8 @@ pub(super) struct Loaded {
     pub(super) is_taken_over: bool,
     /// The set of pins of another build, whose labels are used. Its programs are in force until it is removed.
     pub(super) predecessor: Option<PathBuf>,
+    /// What the programs do not know of the totals. Open from here on, so that sessions are kept away from it.
+    pub(super) totals: Totals,
 }
 
 impl Loaded {
@@ -86,12 +89,15 @@ impl Loaded {
             is_taken_over,
             predecessor,
             pins,
+            totals: Totals::default(),
         };
         if this.is_taken_over {
             this.find_pinned(&wanted);
+            this.keep_totals();
             return Ok(this);
         }
         this.pin_maps();
+        this.keep_totals();
         this.modifying = Modifying::of(mode, object, &globals, &this.ebpf)?;
         if let Err(error) = this.attach(&wanted, facts) {
             this.unpin();
@@ -189,6 +195,15 @@ impl Loaded {
             tracing::error!("{words}; nothing is refused once this process ends");
             self.statuses.push(HookStatus { hook: "pins".into(), state: HookState::Failed { error: words } });
             self.pins = None;
+        }
+    }
+
+    /// Without the pin totals end with this process, and everything else works all the same.
+    fn keep_totals(&mut self) {
+        let Some(pins) = &self.pins else { return };
+        match Totals::to_keep(pins.set()) {
+            Ok(totals) => self.totals = totals,
+            Err(error) => tracing::error!(%error, "the totals of records cannot be kept"),
         }
     }
 }

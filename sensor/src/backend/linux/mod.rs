@@ -32,6 +32,7 @@ mod rings;
 mod suited;
 mod sys;
 mod tables;
+mod totals;
 mod track;
 
 use std::{
@@ -242,7 +243,7 @@ impl LinuxBackend {
             }
             _ => None,
         };
-        let mut rings = Rings::new(&mut loaded.ebpf)?;
+        let mut rings = Rings::new(&mut loaded.ebpf, std::mem::take(&mut loaded.totals))?;
         let (mut kernel_tables, mut later) = (KernelTables::default(), Vec::new());
         if loaded.is_taken_over {
             kernel_tables = KernelTables::take_over(&mut loaded.ebpf)?;
@@ -251,7 +252,8 @@ impl LinuxBackend {
         loaded.complete()?;
         let decoder = Decoder { mounts: mount_table()? };
         let (former, handed_on) = (loaded.predecessor.take())
-            .map_or((None, Vec::new()), |set| Former::take_over(set, &mut rings, &decoder));
+            .map(|set| Former::take_over(set, &mut rings, &decoder))
+            .map_or((None, Vec::new()), |(former, recorded)| (Some(former), recorded));
         let Loaded { ebpf, modifying, running, programs, object_ms, pins, is_taken_over, .. } = loaded;
         Ok(Self {
             ebpf,
@@ -348,7 +350,7 @@ impl Backend for LinuxBackend {
             tracing::error!(%error, "the pins of another build stay; `treeline daemon --detach-all` removes everything");
         }
         if let Some(former) = self.former.take() {
-            self.handed_on.append(&mut former.finish(&self.decoder));
+            self.handed_on.append(&mut former.finish(&mut self.rings, &self.decoder));
         }
         Ok(statuses)
     }

@@ -71,6 +71,11 @@ impl Pins {
         &self.root
     }
 
+    /// The directory of this set.
+    pub(super) fn set(&self) -> &Path {
+        &self.own
+    }
+
     /// The maps that are pinned, by name.
     pub(super) fn maps(&self) -> Vec<(String, PathBuf)> {
         let Ok(listing) = fs::read_dir(self.own.join("maps")) else { return Vec::new() };

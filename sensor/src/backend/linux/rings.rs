@@ -7,10 +7,14 @@ use aya::{
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use treeline_abi::{Kind, Loss};
+use treeline_abi::{Header, Kind, Loss, Verdict};
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::decode::{Decoder, time_of};
+use super::{
+    decode::{Decoder, time_of},
+    pins,
+    totals::{Total, Totals},
+};
 use crate::backend::{BackendError, Delivery, KindCount, LossReport};
 
 /// Records that are taken from a ring in one go. Beyond it the rest waits for the next round.
@@ -18,6 +22,10 @@ const BATCH_MAX: usize = 65_536;
 
 /// The row of the counters that no kind has: the sensor's own, see [`Rings::beat`].
 const HEARTBEAT: u32 = 0;
+
+/// How often it is tried to find a moment in which nothing is counted. On a machine that never rests, the totals of
+/// `treeline status` are off by what was under way then.
+const MOMENTS: usize = 64;
 
 pub(super) type Counters = PerCpuArray<MapData, [u8; size_of::<Loss>()]>;
 
@@ -29,18 +37,43 @@ pub(super) struct Rings {
     /// Lifecycle records that are younger than the last look at the activity ring.
     held: Vec<Vec<u8>>,
     reported: [Loss; Kind::COUNT],
-    /// Records that were taken out, by kind; those of no known kind are at 0. What another sensor left is not counted.
+    /// Records that were taken out since this sensor began, by kind; those of no known kind are at 0.
     read: [u64; Kind::COUNT],
-    /// The counters when this sensor took over, and when that was, nanoseconds of `CLOCK_BOOTTIME`.
-    before: [Loss; Kind::COUNT],
+    /// The same of what was created before, by kind: all that was not lost. What of it waits in a ring is read next.
+    read_before: [u64; Kind::COUNT],
+    totals: Totals,
+    /// When this sensor began, nanoseconds of `CLOCK_BOOTTIME`.
     since_ns: u64,
-    /// Whether what is older than that is another sensor's to hand over, and not this one's.
-    is_beside: bool,
+    share: Share,
+}
+
+/// Which of the records in the rings are handed over, while programs of two builds record the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Share {
+    All,
+    /// Of the new build's: those since it began.
+    Later,
+    /// Of the former's: those until then, and refusals. Where one of its programs refuses, no further one is asked.
+    EarlierAndRefused,
+}
+
+impl Share {
+    fn has(self, record: &[u8], since_ns: u64) -> bool {
+        match self {
+            Self::All => true,
+            Self::Later => time_of(record) >= since_ns,
+            Self::EarlierAndRefused => time_of(record) < since_ns || is_refusal(record),
+        }
+    }
 }
 
 impl Rings {
-    /// Rings and counters that are open.
-    pub(super) fn of(lifecycle: RingBuf<MapData>, activity: RingBuf<MapData>, counters: Counters) -> Self {
+    fn of(
+        lifecycle: RingBuf<MapData>,
+        activity: RingBuf<MapData>,
+        counters: Counters,
+        totals: Totals,
+    ) -> Self {
         Self {
             lifecycle,
             activity,
@@ -48,17 +81,27 @@ impl Rings {
             held: Vec::new(),
             reported: [Loss::default(); Kind::COUNT],
             read: [0; Kind::COUNT],
-            before: [Loss::default(); Kind::COUNT],
+            read_before: [0; Kind::COUNT],
+            totals,
             since_ns: 0,
-            is_beside: false,
+            share: Share::All,
         }
+    }
+
+    /// Opens those of another build's set, whose records are laid out as this one's.
+    ///
+    /// # Errors
+    /// They cannot be opened.
+    pub(super) fn of_set(set: &Path) -> Result<Self, MapError> {
+        let ring = |name| RingBuf::try_from(Map::RingBuf(MapData::from_pin(pins::map_of(set, name))?));
+        Ok(Self::of(ring("LIFECYCLE")?, ring("ACTIVITY")?, counters_of(set)?, Totals::of_set(set)?))
     }
 
     /// Takes the maps out of the object.
     ///
     /// # Errors
     /// When the object does not have them.
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, BackendError> {
+    pub(super) fn new(ebpf: &mut Ebpf, totals: Totals) -> Result<Self, BackendError> {
         let wrong = |error: MapError| BackendError::Unsupported(format!("kernel object: {error}"));
         let mut take = |name: &str| {
             ebpf.take_map(name)
@@ -68,6 +111,7 @@ impl Rings {
             RingBuf::try_from(take("LIFECYCLE")?).map_err(wrong)?,
             RingBuf::try_from(take("ACTIVITY")?).map_err(wrong)?,
             PerCpuArray::try_from(take("COUNTERS")?).map_err(wrong)?,
+            totals,
         ))
     }
 
@@ -75,25 +119,67 @@ impl Rings {
     /// meanwhile; what is still in the rings is not. `left_out` is how often programs were left out until now.
     pub(super) fn take_over(&mut self, left_out: u64) -> LossReport {
         let beat = row(&self.counters, HEARTBEAT);
-        self.begin(boot_ns());
+        let (since_ns, [counted]) = moment([&self.counters]);
+        self.begin(since_ns, counted);
         let lost: u64 = self.reported.iter().map(|kind| kind.lost + kind.failed).sum();
         let count = (lost + left_out).saturating_sub(beat.lost.saturating_add(beat.failed));
-        LossReport { kind: "any", site: "unread", count, first_ns: beat.last_ns, last_ns: self.since_ns }
+        LossReport { kind: "any", site: "unread", count, first_ns: beat.last_ns, last_ns: since_ns }
     }
 
-    /// Begins at `since_ns`: what is older is in the rings of a sensor of another build, whose programs run beside.
-    pub(super) fn begin_beside(&mut self, since_ns: u64) {
-        self.is_beside = true;
-        self.begin(since_ns);
-    }
-
-    /// What was counted until now is not this sensor's.
-    fn begin(&mut self, since_ns: u64) {
-        self.since_ns = since_ns;
+    /// Begins beside the programs of another build, whose totals go on here: what happened before this moment is in its
+    /// rings, what happens from now on in these.
+    ///
+    /// # Errors
+    /// The totals cannot be pinned, and end with this process.
+    pub(super) fn begin_beside(&mut self, former: &mut Self) -> Result<(), MapError> {
+        let (since_ns, [counted, by_former]) = moment([&self.counters, &former.counters]);
+        (self.share, former.share) = (Share::Later, Share::EarlierAndRefused);
+        former.begin(since_ns, by_former);
         for kind in Kind::ALL {
-            self.reported[kind as usize] = self.sum(kind);
+            let total = former.totals.of(kind, &by_former[kind as usize]);
+            self.totals.go_on_from(kind, total, &counted[kind as usize]);
         }
-        self.before = self.reported;
+        self.begin(since_ns, counted);
+        self.totals.save()
+    }
+
+    /// The same where the other one's records cannot be read: the totals begin now.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn begin_anew(&mut self) -> Result<(), MapError> {
+        let (since_ns, [counted]) = moment([&self.counters]);
+        self.share = Share::Later;
+        for kind in Kind::ALL {
+            self.totals.go_on_from(kind, Total::default(), &counted[kind as usize]);
+        }
+        self.begin(since_ns, counted);
+        self.totals.save()
+    }
+
+    /// Takes over what the programs of another build have counted since this sensor began beside them: what they refused,
+    /// which has been read from their rings, and what they lost. Of the rest its own programs know.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) fn add_refused(&mut self, former: &Self) -> Result<(), MapError> {
+        for kind in Kind::ALL {
+            let index = kind as usize;
+            let read = former.read[index];
+            let lost = former.sum(kind).lost.saturating_sub(former.reported[index].lost);
+            self.totals.add(kind, Total { created: read + lost, lost });
+            self.read_before[index] += read;
+        }
+        self.totals.save()
+    }
+
+    /// What was counted until now is reported, or was another sensor's to report.
+    fn begin(&mut self, since_ns: u64, counted: [Loss; Kind::COUNT]) {
+        (self.since_ns, self.reported) = (since_ns, counted);
+        for kind in Kind::ALL {
+            let index = kind as usize;
+            self.read_before[index] = self.totals.of(kind, &counted[index]).not_lost();
+        }
     }
 
     /// Leaves word of when the rings were read and of what was reported as lost, for the sensor that comes next.
@@ -154,9 +240,7 @@ impl Rings {
         let held_count = batch.len();
         take_from(&mut self.activity, &mut batch);
         take_from(&mut self.lifecycle, &mut batch);
-        if self.is_beside {
-            batch.retain(|record| time_of(record) >= self.since_ns);
-        }
+        batch.retain(|record| self.share.has(record, self.since_ns));
         for record in batch[held_count..].iter().filter(|record| time_of(record) >= self.since_ns) {
             let kind = record.first_chunk().map_or(0, |number| u16::from_ne_bytes(*number));
             self.read[Kind::from_number(kind).map_or(0, |kind| kind as usize)] += 1;
@@ -169,7 +253,7 @@ impl Rings {
             }
             deliver(match decoder.decode(&record) {
                 Ok(observation) => Delivery::Observation(Box::new(observation)),
-                Err(error) => Delivery::Malformed(error),
+                Err(error) => Delivery::Malformed { what: "ring record", error },
             });
         }
     }
@@ -196,12 +280,12 @@ impl Rings {
         }
     }
 
-    /// Counts of the kinds that were seen, since this sensor reads.
+    /// Counts of the kinds that were seen, whichever sensors and programs that was.
     pub(super) fn counts(&self) -> Vec<KindCount> {
         let count = |kind: Kind| {
-            let (Loss { created, lost, .. }, before) = (self.sum(kind), &self.before[kind as usize]);
-            let (created, lost) = (created - before.created, lost - before.lost);
-            KindCount { kind: name(kind), created, read: self.read[kind as usize], lost }
+            let Total { created, lost } = self.totals.of(kind, &self.sum(kind));
+            let read = self.read_before[kind as usize] + self.read[kind as usize];
+            KindCount { kind: name(kind), created, read, lost }
         };
         Kind::ALL.into_iter().map(count).filter(|count| count.created > 0).collect()
     }
@@ -212,17 +296,49 @@ impl Rings {
     }
 }
 
-/// The records of a sensor of another build that nobody has read, by the counters that it has pinned: what was created
-/// since it left word last, at most a second before it ended.
+/// The records of a sensor of another build that nobody has read, by the counters of its set: what was created since it
+/// left word last, at most a second before it ended.
+pub(super) fn unread(counters: &Counters) -> LossReport {
+    let beat = row(counters, HEARTBEAT);
+    let created: u64 = Kind::ALL.into_iter().map(|kind| row(counters, kind as u32).created).sum();
+    let count = created.saturating_sub(beat.created);
+    LossReport { kind: "any", site: "unread", count, first_ns: beat.last_ns, last_ns: boot_ns() }
+}
+
+/// The counters that a set has pinned.
 ///
 /// # Errors
-/// They cannot be read.
-pub(super) fn unread(counters: &Path) -> Result<LossReport, MapError> {
-    let counters: Counters = PerCpuArray::try_from(Map::PerCpuArray(MapData::from_pin(counters)?))?;
-    let beat = row(&counters, HEARTBEAT);
-    let created: u64 = Kind::ALL.into_iter().map(|kind| row(&counters, kind as u32).created).sum();
-    let count = created.saturating_sub(beat.created);
-    Ok(LossReport { kind: "any", site: "unread", count, first_ns: beat.last_ns, last_ns: boot_ns() })
+/// They cannot be opened.
+pub(super) fn counters_of(set: &Path) -> Result<Counters, MapError> {
+    PerCpuArray::try_from(Map::PerCpuArray(MapData::from_pin(pins::map_of(set, "COUNTERS"))?))
+}
+
+/// A moment, nanoseconds of `CLOCK_BOOTTIME`, and what was counted until then: whatever has an earlier time is counted, and
+/// nothing else. A program takes the time first and counts when its record is complete, so this is so if nothing is
+/// counted around the moment.
+fn moment<const N: usize>(counters: [&Counters; N]) -> (u64, [[Loss; Kind::COUNT]; N]) {
+    let now = || {
+        counters.map(|counters| {
+            let mut rows = [Loss::default(); Kind::COUNT];
+            for kind in Kind::ALL {
+                rows[kind as usize] = row(counters, kind as u32);
+            }
+            rows
+        })
+    };
+    let mut before = now();
+    for _ in 0..MOMENTS {
+        let (since_ns, after) = (boot_ns(), now());
+        if before == after {
+            return (since_ns, after);
+        }
+        before = after;
+    }
+    (boot_ns(), before)
+}
+
+fn is_refusal(record: &[u8]) -> bool {
+    Header::read_from_prefix(record).is_ok_and(|(header, _)| header.verdict == Verdict::Deny as u8)
 }
 
 /// One row of the counters, over all CPUs.

@@ -1,10 +1,10 @@
 //! Compiled policy tables in kernel maps: the idle slot is filled, then one write puts it in force.
 
-use std::time::Duration;
+use std::{borrow::Borrow, path::Path, time::Duration};
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, LpmTrie, MapData, MapError, lpm_trie},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie},
 };
 use rustix::thread::{MembarrierCommand, membarrier};
 use treeline_abi::{
@@ -17,6 +17,7 @@ use treeline_abi::{
 use treeline_policy::compile::Tables;
 use zerocopy::{FromBytes as _, FromZeros, Immutable, IntoBytes};
 
+use super::pins;
 use crate::backend::BackendError;
 
 /// How long a hook may still look at a slot after another one was put in force, where the kernel cannot be asked to wait
@@ -60,7 +61,7 @@ impl KernelTables {
     /// # Errors
     /// [`BackendError::Io`] when they cannot be read.
     pub(super) fn policy_in_force(ebpf: &mut Ebpf) -> Result<Option<(u64, u32)>, BackendError> {
-        let active = u32::from_ne_bytes(array::<4>(ebpf, "ACTIVE")?.get(&0, 0).map_err(io)?).checked_sub(1);
+        let active = slot_in_force(&array(ebpf, "ACTIVE")?).map_err(io)?;
         let head = Self { active, ..Self::default() }.head(ebpf)?;
         Ok(head.map(|head| head.policy).zip(active))
     }
@@ -75,7 +76,7 @@ impl KernelTables {
     /// # Errors
     /// [`BackendError::Io`] when they cannot be read.
     pub(super) fn take_over(ebpf: &mut Ebpf) -> Result<Self, BackendError> {
-        let active = u32::from_ne_bytes(array::<4>(ebpf, "ACTIVE")?.get(&0, 0).map_err(io)?).checked_sub(1);
+        let active = slot_in_force(&array(ebpf, "ACTIVE")?).map_err(io)?;
         let mut filled = <[Filled; paths::SLOTS as usize]>::default();
         for slot in &mut filled {
             slot.rules = RULES_MAX;
@@ -108,8 +109,7 @@ impl KernelTables {
     /// [`BackendError::Io`] when it cannot be read.
     pub(super) fn head(&self, ebpf: &mut Ebpf) -> Result<Option<Table>, BackendError> {
         let Some(slot) = self.active else { return Ok(None) };
-        let bytes = array::<{ size_of::<Table>() }>(ebpf, "TABLES")?.get(&slot, 0).map_err(io)?;
-        Ok(Table::read_from_bytes(&bytes).ok())
+        head_in(&array(ebpf, "TABLES")?, slot).map_err(io)
     }
 
     /// Fills the idle slot and puts it in force.
@@ -225,6 +225,27 @@ impl KernelTables {
         }
         Ok(())
     }
+}
+
+/// The head of the tables in force in a set of pins whose tables are laid out as this build's.
+///
+/// # Errors
+/// They cannot be read.
+pub(super) fn head_of(set: &Path) -> Result<Option<Table>, MapError> {
+    let map = |name| Ok::<_, MapError>(Map::Array(MapData::from_pin(pins::map_of(set, name))?));
+    let Some(slot) = slot_in_force(&Array::try_from(map("ACTIVE")?)?)? else { return Ok(None) };
+    head_in(&Array::try_from(map("TABLES")?)?, slot)
+}
+
+fn slot_in_force(active: &Array<impl Borrow<MapData>, [u8; 4]>) -> Result<Option<u32>, MapError> {
+    Ok(u32::from_ne_bytes(active.get(&0, 0)?).checked_sub(1))
+}
+
+fn head_in(
+    tables: &Array<impl Borrow<MapData>, [u8; size_of::<Table>()]>,
+    slot: u32,
+) -> Result<Option<Table>, MapError> {
+    Ok(Table::read_from_bytes(&tables.get(&slot, 0)?).ok())
 }
 
 type Prefixes<'e, const K: usize> = LpmTrie<&'e mut MapData, [u8; K], [u8; 136]>;
