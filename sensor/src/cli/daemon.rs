@@ -12,7 +12,8 @@ use crate::{
     config::{self, Config, ModeChoice, Unenforceable},
     control::server::BindError,
     daemon::{
-        adapters, detach,
+        adapters,
+        detach::{self, FromSession},
         itself::OwnFiles,
         lock::LockError,
         main_loop::{self, SocketSettings},
@@ -91,6 +92,12 @@ fn detach_all(state_dir: &Path, log_dir: &Path, pins: Option<&Path>) -> Result<E
 }
 
 fn explain_detach(error: anyhow::Error) -> anyhow::Error {
+    if error.downcast_ref::<FromSession>().is_some() {
+        return error.context(Hinted::new(
+            "nothing was removed",
+            "ask for it as root outside of every session, in a shell that was not started by `treeline run`",
+        ));
+    }
     match error.downcast_ref::<LockError>() {
         Some(LockError::Taken { .. }) => error.context(Hinted::new(
             "what a running daemon holds cannot be removed",

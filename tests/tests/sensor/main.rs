@@ -8,6 +8,7 @@ mod baseline;
 mod daemon;
 mod denies;
 mod descendants;
+mod detach;
 mod doctor;
 mod events;
 mod hashes;

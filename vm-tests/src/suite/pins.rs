@@ -63,7 +63,7 @@ const BUSY: &str = "
 import os, subprocess, time
 while not os.path.exists('/home/dev/work/enough'):
     subprocess.run(['/usr/bin/true'])
-    time.sleep(0.25)
+    time.sleep(1)
 ";
 
 /// When it stops.
@@ -258,7 +258,11 @@ fn without_a_daemon(step: &str, attach: Attach) -> Result<()> {
 }
 
 fn detached_is_said() -> Result<()> {
-    let is_it = |entry: &Value| text(entry, "/notice/stopped/reason").starts_with("--detach-all");
+    let reason = |entry: &Value| text(entry, "/notice/stopped/reason").to_owned();
+    let is_it = |entry: &Value| {
+        let reason = reason(entry);
+        reason.starts_with("--detach-all") && reason.contains("asked for by process")
+    };
     ensure!(entries()?.iter().any(is_it), "no entry says it");
     Ok(())
 }

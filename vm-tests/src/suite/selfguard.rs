@@ -56,9 +56,10 @@ print('done', flush=True)
 ";
 
 /// What is tried and what the log calls it; the sensor's files are objects like others.
-const REFUSED: [(&str, &str); 42] = [
+const REFUSED: [(&str, &str); 43] = [
     ("state", "open"),
     ("configuration", "open"),
+    ("detach-all", "open"),
     ("signal", "signal"),
     ("signal-stop", "signal"),
     ("signal-to-thread", "signal"),
@@ -102,7 +103,7 @@ const REFUSED: [(&str, &str); 42] = [
 ];
 
 /// What mode `fallback` can refuse: opens of files.
-const FILES: usize = 2;
+const FILES: usize = 3;
 
 /// The same, against what is not the sensor's, and what can only be recorded.
 const WORK: [&str; 9] = [
@@ -118,6 +119,7 @@ const WORK: [&str; 9] = [
 ];
 
 const MOVED: &str = "a-move-of-the-sensor-is-recorded";
+const ASKED: &str = "the-log-says-who-asked-for-detach-all";
 const ALIVE: &str = "the-sensor-goes-on";
 const FLOOD: &str = "a-flood-hides-nobody-else";
 
@@ -133,7 +135,7 @@ fn names() -> impl Iterator<Item = String> {
     let (refused, work) = Attach::of_guest().map_or((&REFUSED[..], &WORK[..]), tries);
     let refused = refused.iter().map(|(name, _)| *name);
     let moved = (!work.is_empty()).then_some(MOVED);
-    refused.chain(work.iter().copied()).chain(moved).chain([ALIVE, FLOOD]).map(str::to_owned)
+    refused.chain(work.iter().copied()).chain(moved).chain([ASKED, ALIVE, FLOOD]).map(str::to_owned)
 }
 
 fn run(report: &Report) -> Result<()> {
@@ -158,6 +160,7 @@ fn run(report: &Report) -> Result<()> {
     if attach.judges_all() {
         report.case(MOVED, is_recorded(&entries));
     }
+    report.case(ASKED, is_asked(&entries));
     report.case(ALIVE, alive.then_some(()).context("the daemon has ended"));
     let flooded = flood(&daemon);
     // The sensor asks the kernel once a second what it left out.
@@ -258,6 +261,13 @@ fn check(name: &str, kind: &str, tried: &BTreeMap<&str, i32>, entries: &[Entry])
 fn is_recorded(entries: &[Entry]) -> Result<()> {
     let is_it = |entry: &Entry| by_itself(entry, "audit") == Some("cgroup");
     ensure!(entries.iter().any(is_it), "no entry says that the sensor was moved");
+    Ok(())
+}
+
+/// Whether the log has a refusal of the command that would remove everything, by its arguments.
+fn is_asked(entries: &[Entry]) -> Result<()> {
+    let is_it = |entry: &Entry| by_itself(entry, "deny").is_some() && entry.text().contains("--detach-all");
+    ensure!(entries.iter().any(is_it), "no refusal is that of `--detach-all`");
     Ok(())
 }
 

@@ -4,12 +4,13 @@
 use std::{
     fs, io,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    path::Path,
 };
 
 use aya::{Ebpf, maps::Map};
 use treeline_abi::{Label, Settings, label::ProcessId};
 
-use super::{sys, track};
+use super::{pins, sys, track};
 use crate::backend::BackendError;
 
 /// The map of labels.
@@ -42,6 +43,16 @@ impl Labels {
         };
         let fd = fd.map_err(failed)?;
         Ok(if settings.older == 0 { Self::OnTasks(fd) } else { Self::ByProcess(fd) })
+    }
+
+    /// Those that a set of pins has, both maps, whichever is in use there.
+    ///
+    /// # Errors
+    /// The kernel's; `EPERM` is what its programs answer to sessions.
+    pub(super) fn of_set(set: &Path) -> io::Result<Vec<Self>> {
+        let on_tasks = pins::open(&pins::map_of(set, "LABELS"))?.map(Self::OnTasks);
+        let by_process = pins::open(&pins::map_of(set, "LABELS_BY_PROCESS"))?.map(Self::ByProcess);
+        Ok(on_tasks.into_iter().chain(by_process).collect())
     }
 
     /// The same, to be used by another thread.

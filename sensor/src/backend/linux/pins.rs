@@ -27,8 +27,9 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 use treeline_abi::Label;
+use treeline_event::SessionId;
 
-use super::{bpf, itself};
+use super::{bpf, itself, labels::Labels, track};
 use crate::backend::BackendError;
 
 /// Says that a directory of pins has all of them.
@@ -98,11 +99,7 @@ impl Pins {
     /// # Errors
     /// The kernel's.
     pub(super) fn program(&self, hook: usize) -> io::Result<Option<OwnedFd>> {
-        let path = self.link(hook);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let link = bpf::pinned(&c_path(&path)?)?;
+        let Some(link) = open(&self.link(hook))? else { return Ok(None) };
         let Some(id) = itself::program_of(&link)? else { return Ok(None) };
         bpf::program_by_id(id).map(Some)
     }
@@ -167,6 +164,21 @@ pub fn sets(root: &Path) -> Vec<PathBuf> {
     listing.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
+/// The session that the calling process is in, by the labels that sets have pinned.
+///
+/// # Errors
+/// The kernel's; `EPERM` is what its programs answer to sessions.
+pub fn session_of_caller(root: &Path) -> io::Result<Option<SessionId>> {
+    let own = track::key_of(std::process::id())?;
+    for set in sets(root) {
+        let found = Labels::of_set(&set)?.iter().find_map(|labels| track::label(labels, own));
+        if let Some(label) = found {
+            return Ok(Some(SessionId(label.session)));
+        }
+    }
+    Ok(None)
+}
+
 /// Removes every set of pins, links first, and waits until the kernel has taken the programs away: from then on nothing
 /// is refused that no running sensor refuses.
 ///
@@ -193,7 +205,7 @@ pub fn detach_all(root: &Path) -> Result<usize, BackendError> {
 }
 
 /// The programs behind the links of a set, by id.
-fn programs(set: &Path) -> Vec<u32> {
+pub(super) fn programs(set: &Path) -> Vec<u32> {
     let Ok(listing) = fs::read_dir(set.join("links")) else { return Vec::new() };
     let link = |entry: fs::DirEntry| bpf::pinned(&c_path(&entry.path()).ok()?).ok();
     let links = listing.flatten().filter_map(link);
@@ -242,6 +254,17 @@ fn remove(set: &Path) -> io::Result<()> {
 /// The kernel's.
 pub(super) fn pin(descriptor: i32, path: &Path) -> io::Result<()> {
     bpf::pin(descriptor, &c_path(path)?)
+}
+
+/// The object that is pinned at a path, if there is one.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn open(path: &Path) -> io::Result<Option<OwnedFd>> {
+    match bpf::pinned(&c_path(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {
