@@ -20,8 +20,8 @@ pub(super) const TRACING: u32 = 26;
 /// `BPF_MODIFY_RETURN` (Linux 5.7).
 pub(super) const MODIFY_RETURN: u32 = 26;
 
-/// Bytes of `prog_name`, with the NUL byte.
-const NAME_LEN: usize = 16;
+/// Bytes of a program's name (`BPF_OBJ_NAME_LEN`), with the NUL byte.
+pub(super) const NAME_LEN: usize = 16;
 /// Bytes of a verifier's log. Kernels before 6.4 keep its beginning and answer `ENOSPC` when it is too short; their
 /// bound is `UINT_MAX >> 8`.
 const LOG_LEN: usize = (u32::MAX >> 8) as usize;
@@ -193,6 +193,8 @@ fn try_load(program: &Program<'_>, log: &mut [u8]) -> io::Result<OwnedFd> {
 /// What the kernel knows of a program.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Info {
+    /// Its name, cut, with NUL bytes behind it (Linux 4.15).
+    pub(super) name: [u8; NAME_LEN],
     /// How often it ran, while the kernel counted (`kernel.bpf_stats_enabled`, Linux 5.1).
     pub(super) runs: u64,
     /// How long these runs took in all, nanoseconds.
@@ -203,11 +205,13 @@ pub(super) struct Info {
     pub(super) verified_instructions: u32,
 }
 
-/// The part of `struct bpf_prog_info` up to `verified_insns`, whose members before are not used here. The kernel fills
+/// The part of `struct bpf_prog_info` up to `verified_insns`, whose other members are not used here. The kernel fills
 /// in as much as it knows and leaves the rest as it is.
 #[repr(C, align(8))]
 struct ProgramInfo {
-    unused: [u64; 24],
+    unused: [u64; 8],
+    name: [u8; NAME_LEN],
+    not_used: [u64; 14],
     run_time_ns: u64,
     run_cnt: u64,
     recursion_misses: u64,
@@ -215,6 +219,7 @@ struct ProgramInfo {
     pad: u32,
 }
 
+const _: () = assert!(std::mem::offset_of!(ProgramInfo, name) == 64);
 const _: () = assert!(std::mem::offset_of!(ProgramInfo, recursion_misses) == 208);
 
 /// The part that `BPF_OBJ_GET_INFO_BY_FD` reads (Linux 4.13).
@@ -231,7 +236,9 @@ struct InfoAttr {
 /// The kernel's.
 pub(super) fn info(program: BorrowedFd<'_>) -> io::Result<Info> {
     let mut info = ProgramInfo {
-        unused: [0; 24],
+        unused: [0; 8],
+        name: [0; NAME_LEN],
+        not_used: [0; 14],
         run_time_ns: 0,
         run_cnt: 0,
         recursion_misses: 0,
@@ -252,6 +259,7 @@ pub(super) fn info(program: BorrowedFd<'_>) -> io::Result<Info> {
         return Err(io::Error::last_os_error());
     }
     Ok(Info {
+        name: info.name,
         runs: info.run_cnt,
         run_ns: info.run_time_ns,
         missed: info.recursion_misses,

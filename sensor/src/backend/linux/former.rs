@@ -11,7 +11,9 @@ use aya::maps::MapError;
 
 use super::{
     decode::Decoder,
+    hooks::Hook,
     pins,
+    programs::Programs,
     rings::{self, Counters, Rings},
     tables,
 };
@@ -25,16 +27,16 @@ pub(super) struct Former {
 
 /// What can be had of it. All of it is open: the pins go before the rest is read.
 enum Left {
-    Records(Box<Rings>),
+    Records(Box<Rings>, Programs),
     /// Its records are laid out in another way, or something else is wrong with them: how many there are, if that.
     Count(Option<Counters>),
 }
 
 impl Left {
-    fn open(set: &Path) -> Self {
+    fn open(set: &Path, hooks: &[Hook]) -> Self {
         if pins::has_same_records(set) {
             match Rings::of_set(set) {
-                Ok(rings) => return Self::Records(Box::new(rings)),
+                Ok(rings) => return Self::Records(Box::new(rings), Programs::of_set(set, hooks)),
                 Err(error) => tracing::error!(%error, "the records of the sensor before cannot be read"),
             }
         }
@@ -46,7 +48,7 @@ impl Left {
 
     fn take(&mut self, decoder: &Decoder) -> Vec<Delivery> {
         let mut taken = Vec::new();
-        if let Self::Records(rings) = self {
+        if let Self::Records(rings, _) = self {
             rings.drain(decoder, &mut |delivery| taken.push(delivery));
         }
         taken
@@ -56,10 +58,15 @@ impl Left {
 impl Former {
     /// Opens what is pinned in a set. All programs of this sensor are attached: from now on its own rings are read, and
     /// what the former recorded until now is the second value. Totals go on where the former's are.
-    pub(super) fn take_over(set: PathBuf, own: &mut Rings, decoder: &Decoder) -> (Self, Vec<Delivery>) {
-        let mut left = Left::open(&set);
+    pub(super) fn take_over(
+        set: PathBuf,
+        hooks: &[Hook],
+        own: &mut Rings,
+        decoder: &Decoder,
+    ) -> (Self, Vec<Delivery>) {
+        let mut left = Left::open(&set, hooks);
         kept(match &mut left {
-            Left::Records(rings) => own.begin_beside(rings),
+            Left::Records(rings, _) => own.begin_beside(rings),
             Left::Count(_) => own.begin_anew(),
         });
         let mut recorded = left.take(decoder);
@@ -86,9 +93,9 @@ impl Former {
     pub(super) fn finish(mut self, own: &mut Rings, decoder: &Decoder) -> Vec<Delivery> {
         let mut rest = self.left.take(decoder);
         let unread = match &mut self.left {
-            Left::Records(rings) => {
+            Left::Records(rings, programs) => {
                 kept(own.add_refused(rings));
-                Some(rings.take_over(0))
+                Some(rings.take_over(programs.left_out_now()))
             }
             Left::Count(counters) => counters.as_ref().map(rings::unread),
         };

@@ -252,7 +252,7 @@ impl LinuxBackend {
         loaded.complete()?;
         let decoder = Decoder { mounts: mount_table()? };
         let (former, handed_on) = (loaded.predecessor.take())
-            .map(|set| Former::take_over(set, &mut rings, &decoder))
+            .map(|set| Former::take_over(set, &hooks::of(mode, &facts.kernel), &mut rings, &decoder))
             .map_or((None, Vec::new()), |(former, recorded)| (Some(former), recorded));
         let Loaded { ebpf, modifying, running, programs, object_ms, pins, is_taken_over, .. } = loaded;
         Ok(Self {

@@ -10,10 +10,11 @@
 
 use std::{
     os::fd::{AsFd, OwnedFd},
+    path::Path,
     time::{Duration, Instant},
 };
 
-use super::{bpf, hooks::Hook, rings::boot_ns};
+use super::{bpf, hooks::Hook, pins, rings::boot_ns};
 use crate::backend::{Delivery, LossReport, ProgramRuns};
 
 /// How often the kernel is asked.
@@ -49,6 +50,29 @@ impl Programs {
         }
     }
 
+    /// Those that another build's set attaches, as far as they are called as these hooks' are: of others it is not known
+    /// whether they matter. They are held, and counted for until then.
+    pub(super) fn of_set(set: &Path, hooks: &[Hook]) -> Self {
+        let mut this = Self::new();
+        let programs = pins::programs(set).into_iter().filter_map(|id| bpf::program_by_id(id).ok());
+        for program in programs {
+            let Ok(info) = bpf::info(program.as_fd()) else { continue };
+            if let Some(hook) = hooks.iter().find(|hook| is_name_of(info.name, hook.program)) {
+                this.watch(hook, hook.can_be_left_out(hooks), program);
+            }
+        }
+        this
+    }
+
+    /// How often those that matter were left out, as far as the kernel says now.
+    pub(super) fn left_out_now(&self) -> u64 {
+        let matter = self.programs.iter().filter(|watched| watched.matters);
+        let missed = |watched: &Watched| {
+            bpf::info(watched.program.as_fd()).map_or(watched.left_out, |info| info.missed)
+        };
+        matter.map(missed).sum()
+    }
+
     /// How often those that matter were left out, as far as it has been said.
     pub(super) fn left_out(&self) -> u64 {
         self.programs.iter().filter(|watched| watched.matters).map(|watched| watched.left_out).sum()
@@ -81,5 +105,27 @@ impl Programs {
                 deliver(Delivery::Loss(LossReport { kind, site: "recursion", count, first_ns, last_ns }));
             }
         }
+    }
+}
+
+/// Whether the kernel calls a program so, of which it keeps the first bytes only.
+fn is_name_of(kept: [u8; bpf::NAME_LEN], program: &str) -> bool {
+    let len = program.len().min(bpf::NAME_LEN - 1);
+    kept.split(|byte| *byte == 0).next() == Some(&program.as_bytes()[..len])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cut() {
+        let check = |kept: &[u8; bpf::NAME_LEN], program, expect| {
+            assert_eq!(is_name_of(*kept, program), expect, "{program}");
+        };
+        check(b"file_open\0\0\0\0\0\0\0", "file_open", true);
+        check(b"file_open\0\0\0\0\0\0\0", "file", false);
+        check(b"sched_process_e\0", "sched_process_exit", true);
+        check(b"sched_process_e\0", "sched_process_e", true);
     }
 }
