@@ -9,6 +9,7 @@ use treeline_event::{
 use treeline_policy::{Policy, policy::Rule};
 
 use super::{
+    lock::Lock,
     seams::{Enrich, Record, RecordError},
     status::{Board, LogStatus, PolicyStatus, SessionStatus, Status},
 };
@@ -47,6 +48,7 @@ pub fn enricher(state_dir: &Path) -> anyhow::Result<Box<dyn Enrich>> {
 /// The log's words.
 pub fn log(dir: &Path) -> anyhow::Result<(Box<dyn Record>, Option<String>)> {
     let key = SoftwareKey::load_or_generate(dir)?;
+    let lock = Lock::of_log(dir)?;
     let origin = origin(key.public().name());
     let (writer, recovery) = LogWriter::open(dir, Box::new(key), Box::new(SystemClock::new()))?;
     let words = (!recovery.is_clean()).then(|| {
@@ -61,7 +63,7 @@ pub fn log(dir: &Path) -> anyhow::Result<(Box<dyn Record>, Option<String>)> {
             }
         )
     });
-    Ok((Box::new(FileLog { writer, origin, generation: 0 }), words))
+    Ok((Box::new(FileLog { writer, origin, generation: 0, _lock: lock }), words))
 }
 
 /// The log on disk.
@@ -69,6 +71,8 @@ struct FileLog {
     writer: LogWriter,
     origin: Origin,
     generation: u64,
+    /// Held as long as something may be written.
+    _lock: Lock,
 }
 
 impl Record for FileLog {

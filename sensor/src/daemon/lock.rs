@@ -1,4 +1,4 @@
-//! One sensor per state directory, and one per socket.
+//! One sensor per state directory, one per socket, and one per log.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -17,7 +17,7 @@ pub enum LockError {
     Taken {
         /// Its process, when it said so.
         pid: Option<u32>,
-        /// What it uses: `state directory` or `socket`.
+        /// What it uses: `state directory`, `socket` or `log`.
         what: &'static str,
         /// Which.
         path: PathBuf,
@@ -39,7 +39,7 @@ fn pid_words(pid: Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
 }
 
-/// Holds a state directory or a socket's path until it is dropped or the process ends, however that happens.
+/// Holds a state directory, a socket's path or a log until it is dropped or the process ends, however that happens.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -64,6 +64,22 @@ impl Lock {
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
         Self::take(Path::new(&name), "socket", path)
+    }
+
+    /// Takes a log's directory, which is there: two that write one log would each mend what the other is writing. No file
+    /// says who has it, because all files there are the log's.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub fn of_log(dir: &Path) -> Result<Self, LockError> {
+        let file = File::open(dir).map_err(io("open the log", dir))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(LockError::Taken { pid: None, what: "log", path: dir.to_owned() })
+            }
+            Err(error) => Err(io("lock the log", dir)(error.into())),
+        }
     }
 
     fn take(file: &Path, what: &'static str, object: &Path) -> Result<Self, LockError> {
@@ -116,5 +132,10 @@ mod tests {
         };
         check(&|| Lock::of_state_dir(dir.path()), "state directory");
         check(&|| Lock::of_socket(&dir.path().join("socket")), "socket");
+        let first = Lock::of_log(dir.path()).expect("nobody has it");
+        let error = Lock::of_log(dir.path()).expect_err("the first has it").to_string();
+        assert!(error.starts_with("another sensor uses the log `"), "{error}");
+        drop(first);
+        Lock::of_log(dir.path()).expect("nobody has it");
     }
 }
