@@ -29,7 +29,8 @@ class Pinned(ctypes.Structure):
 path = ctypes.create_string_buffer(os.fsencode(sys.argv[2]))
 table = bpf(GET, Pinned(ctypes.addressof(path), 0, 0))
 key, value = (ctypes.c_uint64 * 2)(), ctypes.create_string_buffer(96)
-element = Element(table, ctypes.addressof(key), ctypes.addressof(value), 0)
+# What takes a label away wants nothing behind the key.
+element = Element(table, ctypes.addressof(key), ctypes.addressof(value) if sys.argv[1] == "fill" else 0, 0)
 count = 0
 for pid in range(1 << 30, (1 << 30) + 100_000):
     key[0] = pid
