@@ -29,7 +29,7 @@ pub(crate) fn judge_above(scratch: &mut Scratch, dentry: u64) -> u64 {
     };
     let sb: u64 = read(dentry + offset!(dentry_sb));
     scratch.ancestor = AncestorKey { slot: active.slot, device: read(sb + offset!(sb_dev)), names: 0 };
-    scratch.subject.flags = 0;
+    scratch.subject.flags = walk::folding(sb);
     scratch.subject.at = dentry;
     let (number, slot) = (scratch.number as u32, active.slot);
     let mut climb = Climb { scratch, seed: active.table.seed };
@@ -90,7 +90,7 @@ fn one_step(climb: *mut Climb) -> u64 {
         return STOP;
     }
     scratch.subject.at = parent;
-    if walk::folds_names(parent) {
+    if walk::folds_names(parent, scratch.subject.flags) {
         scratch.subject.flags |= Walked::FOLDED;
     }
     let hash = walk::hash_name(scratch, len, climb.seed);

@@ -124,6 +124,7 @@ pub(crate) fn process_exit(ctx: BtfTracePointContext) -> i32 {
     };
     tasks::bequeath(task, label);
     let task = task as u64;
+    tasks::end_thread(task);
     let signal: u64 = read(task + offset!(task_signal));
     if read::<i32>(signal + offset!(signal_live)) != 0 {
         return 0;

@@ -146,6 +146,10 @@ pub(crate) static CALLS: LruHashMap<TaskKey, Label> = LruHashMap::with_max_entri
 #[map]
 pub(crate) static WAITING: HashMap<TaskKey, Waiting> = HashMap::with_max_entries(WAITING_MAX, 0);
 
+/// What hooks go by meanwhile, while the label of a task waits and cannot be put on it.
+#[map]
+pub(crate) static SPARES: LruHashMap<TaskKey, Label> = LruHashMap::with_max_entries(WAITING_MAX, 0);
+
 /// How many there are, so that whoever has no label need not look for one.
 #[map]
 pub(crate) static WAITING_COUNT: Array<u64> = Array::with_max_entries(1, 0);

@@ -53,6 +53,8 @@ impl Walked {
     pub(crate) const DETACHED: u32 = 4;
     /// A directory on the way compares names in another way than byte for byte; see `walk::folds_names`.
     pub(crate) const FOLDED: u32 = 8;
+    /// The filesystem has a way to fold names, in those of its directories that say so.
+    pub(crate) const FOLDING: u32 = 16;
 
     #[inline(always)]
     pub(crate) fn resolved(&self) -> bool {

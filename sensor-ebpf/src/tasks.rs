@@ -18,7 +18,7 @@ use treeline_abi::{
 
 use crate::{
     kernel::{add, is_older, offset, read},
-    maps::{CALLS, LABELS_BY_PROCESS, WAITING, WAITING_COUNT},
+    maps::{CALLS, LABELS_BY_PROCESS, SPARES, WAITING, WAITING_COUNT},
     scratch::Scratch,
 };
 
@@ -28,6 +28,8 @@ const TYPE: usize = 29;
 const FLAGS: usize = 1;
 /// `BPF_LOCAL_STORAGE_GET_F_CREATE`.
 const CREATE: u64 = 1;
+/// `-EEXIST`.
+const EXISTS: i32 = -17;
 
 /// What libbpf's `__uint` and `__type` macros spell in C: only the types of the members matter, their values are
 /// never read.
@@ -148,8 +150,9 @@ pub(crate) fn has_room() -> bool {
 fn has_room_by_process() -> u32 {
     let tid: u32 = read(current() as u64 + offset!(task_pid));
     let nobody = ProcessId { pid: 0, pad: 0, start_ticks: tid as u64 };
-    if LABELS_BY_PROCESS.insert(&nobody, &Label::default(), BPF_NOEXIST as u64).is_err() {
-        return 0;
+    match LABELS_BY_PROCESS.insert(&nobody, &Label::default(), BPF_NOEXIST as u64) {
+        Ok(()) | Err(EXISTS) => {}
+        Err(_) => return 0,
     }
     let _ = LABELS_BY_PROCESS.remove(&nobody);
     1
@@ -171,11 +174,38 @@ fn claim(task: *mut task_struct) -> Option<&'static mut Label> {
         lineage: waiting.lineage,
         ..Label::default()
     };
-    let label = inherit(task, &label)?;
+    let Some(label) = inherit(task, &label) else {
+        return spare(&key, &label);
+    };
     if WAITING.remove(&key).is_ok() {
         count_waiting(u64::MAX);
     }
     Some(label)
+}
+
+/// What decides for a task whose label waits and can still not be put on it. The table forgets who was there longest, who
+/// then begins with the label that waits, so that there is always one.
+#[inline(always)]
+fn spare(key: &TaskKey, label: &Label) -> Option<&'static mut Label> {
+    let _ = SPARES.insert(key, label, BPF_NOEXIST as u64);
+    // SAFETY: the pointer comes from the map; hooks that race on the value only ever write whole words.
+    unsafe { SPARES.get_ptr_mut(key)?.as_mut() }
+}
+
+/// A thread ends. Where labels are by process, others of the process may still go by what waits for the first of them.
+#[inline(always)]
+pub(crate) fn end_thread(task: u64) {
+    if !is_older() {
+        stop_waiting(task);
+    }
+}
+
+/// Nothing waits for a task any more.
+#[inline(always)]
+fn stop_waiting(task: u64) {
+    if WAITING_COUNT.get(0).is_some_and(|count| *count != 0) && WAITING.remove(&key(task)).is_ok() {
+        count_waiting(u64::MAX);
+    }
 }
 
 #[inline(always)]
@@ -253,6 +283,7 @@ pub(crate) fn end_call() {
 pub(crate) fn forget(task: u64) {
     if is_older() {
         let _ = LABELS_BY_PROCESS.remove(&process(task));
+        stop_waiting(read(task + offset!(task_group_leader)));
     }
 }
 

@@ -109,7 +109,7 @@ fn start(walked: &mut Walked, dentry: u64) {
     let sb: u64 = read(dentry + offset!(dentry_sb));
     walked.device = read(sb + offset!(sb_dev));
     walked.start = PATH_BUFFER_LEN as u32;
-    walked.flags = 0;
+    walked.flags = folding(sb);
     walked.depth = 0;
     walked.at = dentry;
 }
@@ -182,8 +182,9 @@ fn one_step<const KEEP: bool, const MATCH: bool>(depth: u64, walk: *mut Walk) ->
         scratch.subject.at = parent;
     }
     if MATCH {
-        if folds_names(parent) {
-            walked::<KEEP>(scratch).flags |= Walked::FOLDED;
+        let of = walked::<KEEP>(scratch);
+        if folds_names(parent, of.flags) {
+            of.flags |= Walked::FOLDED;
         }
         // SAFETY: as above.
         advance::<KEEP>(scratch, len, unsafe { &*walk.table }, walk.slot, depth as u32);
@@ -205,31 +206,43 @@ pub(crate) fn is_root(dentry: u64) -> bool {
 
 /// Whether a directory may compare names in another way than byte for byte. The name that the kernel has for a file in it
 /// is then the one that somebody used, and need not be the one on the disk that a pattern means: `.SSH`, which finds
-/// `.ssh`.
+/// `.ssh`. `flags` are those of the walk, which begin with [`folding`].
 ///
-/// That is where the filesystem compares names itself (`DCACHE_OP_COMPARE`, bit 1 at least from Linux 3.0 to 7.3).
-/// ext4, f2fs and tmpfs do so for each of their directories once one of them has the attribute to fold names
-/// (`S_CASEFOLD`, bit 15 since Linux 5.2). procfs compares what is below `/proc/sys`, for namespaces.
+/// ext4, f2fs and tmpfs do so in each directory that has the attribute for it (`S_CASEFOLD`, bit 15 since Linux 5.2), if
+/// the filesystem was made for it. What the kernel has in the dentry says less: until Linux 6.9 the root and what was
+/// opened by handle had none of it. Other filesystems say it there (`DCACHE_OP_COMPARE`, bit 1 at least from Linux 3.0 to
+/// 7.3); procfs compares what is below `/proc/sys`, for namespaces.
 #[inline(always)]
-pub(crate) fn folds_names(directory: u64) -> bool {
+pub(crate) fn folds_names(directory: u64, flags: u32) -> bool {
     const DCACHE_OP_COMPARE: u32 = 1 << 1;
-    read::<u32>(directory + offset!(dentry_flags)) & DCACHE_OP_COMPARE != 0 && folds(directory) != 0
+    if flags & Walked::FOLDING != 0 {
+        return has_attribute(directory) != 0;
+    }
+    read::<u32>(directory + offset!(dentry_flags)) & DCACHE_OP_COMPARE != 0 && compares(directory) != 0
 }
 
-/// A function of its own: nearly no directory gets here.
-#[inline(never)]
-fn folds(directory: u64) -> u32 {
-    const PROC_MAGIC: u64 = 0x9fa0;
-    const S_CASEFOLD: u32 = 1 << 15;
-    let sb: u64 = read(directory + offset!(dentry_sb));
-    if read::<u64>(sb + offset!(sb_magic)) == PROC_MAGIC {
+/// With what flags a walk on a filesystem begins.
+#[inline(always)]
+pub(crate) fn folding(sb: u64) -> u32 {
+    if offset!(sb_encoding) == Offsets::ABSENT as u64 || read::<u64>(sb + offset!(sb_encoding)) == 0 {
         return 0;
     }
-    if offset!(sb_encoding) == Offsets::ABSENT as u64 || read::<u64>(sb + offset!(sb_encoding)) == 0 {
-        return 1;
-    }
+    Walked::FOLDING
+}
+
+/// These are functions of their own: nearly no directory gets here.
+#[inline(never)]
+fn has_attribute(directory: u64) -> u32 {
+    const S_CASEFOLD: u32 = 1 << 15;
     let node: u64 = read(directory + offset!(dentry_inode));
     read::<u32>(node + offset!(inode_flags)) & S_CASEFOLD
+}
+
+#[inline(never)]
+fn compares(directory: u64) -> u32 {
+    const PROC_MAGIC: u64 = 0x9fa0;
+    let sb: u64 = read(directory + offset!(dentry_sb));
+    (read::<u64>(sb + offset!(sb_magic)) != PROC_MAGIC) as u32
 }
 
 /// Copies the name of a dentry to `Scratch::name`, the last word zero-padded. Its length, or 0 when it is unreadable.

@@ -1,7 +1,7 @@
 //! Renames of directories above protected places, and links put in their stead.
 //!
-//! Programs of their own on hooks that `files` has as well: the verifier's bound is for each program. They come first,
-//! so that a refusal is recorded once.
+//! Programs of their own on hooks that `files` has as well: the verifier's bound is for each program. They are attached
+//! last and so run first, and what they refuse no other program records.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use treeline_abi::{Kind, record::Flags};

@@ -11,8 +11,8 @@ const THREAD: u64 = 0x1_0000;
 const AGAIN: i32 = -11;
 
 /// What a process without a label does is neither seen nor judged, so it is not made, if the policy refuses anything. What
-/// it would have recorded counts as lost. Those that are asked about at the same moment find room among the labels that
-/// wait.
+/// it would have recorded counts as lost. Of two that are asked about at the same moment the second may not find the room
+/// that there was: its label waits, and decides from where it waits.
 #[lsm(hook = "task_alloc")]
 pub(crate) fn task_alloc(ctx: LsmContext) -> i32 {
     let earlier: i32 = ctx.arg(2);

@@ -47,8 +47,9 @@ pub fn enricher(state_dir: &Path) -> anyhow::Result<Box<dyn Enrich>> {
 /// # Errors
 /// The log's words.
 pub fn log(dir: &Path) -> anyhow::Result<(Box<dyn Record>, Option<String>)> {
-    let key = SoftwareKey::load_or_generate(dir)?;
+    // The key is made by who has the log, and nobody else.
     let lock = Lock::of_log(dir)?;
+    let key = SoftwareKey::load_or_generate(dir)?;
     let origin = origin(key.public().name());
     let (writer, recovery) = LogWriter::open(dir, Box::new(key), Box::new(SystemClock::new()))?;
     let words = (!recovery.is_clean()).then(|| {

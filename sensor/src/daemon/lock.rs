@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -66,12 +66,14 @@ impl Lock {
         Self::take(Path::new(&name), "socket", path)
     }
 
-    /// Takes a log's directory, which is there: two that write one log would each mend what the other is writing. No file
+    /// Takes a log's directory, which is created if need be: two that write one log would each mend what the other is writing. No file
     /// says who has it, because all files there are the log's.
     ///
     /// # Errors
     /// [`LockError`].
     pub fn of_log(dir: &Path) -> Result<Self, LockError> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(dir).map_err(io("create the log directory", dir))?;
         let file = File::open(dir).map_err(io("open the log", dir))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self { _file: file }),

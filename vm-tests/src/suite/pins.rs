@@ -61,12 +61,14 @@ const SUBJECT: &str = "exec 3<>/home/dev/work/steps; while read -r step <&3; do 
 /// ring fills meanwhile.
 const BUSY: &str = "
 import os, subprocess, time
+open('/home/dev/work/begun', 'w').close()
 while not os.path.exists('/home/dev/work/enough'):
     subprocess.run(['/usr/bin/true'])
     time.sleep(1)
 ";
 
-/// When it stops.
+/// Is there when it has begun, and when it is to stop.
+const BEGUN: &str = "/home/dev/work/begun";
 const ENOUGH: &str = "/home/dev/work/enough";
 
 /// Kinds of records that are one entry each.
@@ -105,6 +107,9 @@ fn start(attach: Attach) -> Result<Daemon> {
 
 fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Result<()> {
     report.case(WATCHED, is_denied("watched"));
+    // What a daemon has taken from the rings and not written when it is killed is lost, and nobody can count it: so that
+    // the log can be compared with the counters, it is killed when all is written.
+    thread::sleep(Duration::from_secs(3));
     daemon.kill()?;
     report.case(KILLED, without_a_daemon("killed", attach));
     let daemon = start(attach)?;
@@ -113,6 +118,7 @@ fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Res
         .verb(&["run", "--", "/usr/bin/python3", "-c", BUSY])
         .spawn()
         .context("starting the busy subject")?;
+    wait_for(BEGUN)?;
     report.case(STOPPED, daemon.stop().and_then(|()| without_a_daemon("stopped", attach)));
     disguise(true)?;
     let daemon = start(attach)?;
@@ -271,12 +277,18 @@ fn detached_is_said() -> Result<()> {
 fn ask(step: &str) -> Result<String> {
     fs::write(STEPS, format!("{step}\n")).context("telling the subject to go on")?;
     let path = format!("{}/{step}.status", stage::WORK);
+    wait_for(&path)?;
+    Ok(fs::read_to_string(&path).context("reading the subject's answer")?.trim().to_owned())
+}
+
+/// Waits for a file that a subject makes.
+fn wait_for(path: &str) -> Result<()> {
     let started = Instant::now();
-    while !Path::new(&path).exists() {
-        ensure!(started.elapsed() < PATIENCE, "the subject does not answer");
+    while !Path::new(path).exists() {
+        ensure!(started.elapsed() < PATIENCE, "the subject does not answer: `{path}` is not there");
         thread::sleep(Duration::from_millis(50));
     }
-    Ok(fs::read_to_string(&path).context("reading the subject's answer")?.trim().to_owned())
+    Ok(())
 }
 
 fn entries() -> Result<Vec<Value>> {

@@ -99,18 +99,20 @@ fn lifecycle() -> impl Iterator<Item = Hook> {
     LIFECYCLE.into_iter().chain(created.then_some(CREATED))
 }
 
+/// Of two programs at one hook the kernel runs the one first that was attached last (`bpf_trampoline_link_prog`): what
+/// refuses for what is above comes behind what records.
 const LSM: [Hook; 25] = [
     Hook::new(HookKind::Lsm, "file_open", "file_open", true),
     Hook::new(HookKind::Lsm, "inode_create", "inode_create", true),
     Hook::new(HookKind::Lsm, "inode_mkdir", "inode_mkdir", true),
     Hook::new(HookKind::Lsm, "inode_mknod", "inode_mknod", true),
-    Hook::new(HookKind::Lsm, "inode_symlink_above", "inode_symlink", true),
     Hook::new(HookKind::Lsm, "inode_symlink", "inode_symlink", true),
+    Hook::new(HookKind::Lsm, "inode_symlink_above", "inode_symlink", true),
     Hook::new(HookKind::Lsm, "inode_link", "inode_link", true),
     Hook::new(HookKind::Lsm, "inode_unlink", "inode_unlink", true),
     Hook::new(HookKind::Lsm, "inode_rmdir", "inode_rmdir", true),
-    Hook::new(HookKind::Lsm, "inode_rename_above", "inode_rename", true),
     Hook::new(HookKind::Lsm, "inode_rename", "inode_rename", true),
+    Hook::new(HookKind::Lsm, "inode_rename_above", "inode_rename", true),
     Hook::new(HookKind::Lsm, "file_receive", "file_receive", true),
     Hook::new(HookKind::Lsm, "sb_mount", "sb_mount", true),
     Hook::new(HookKind::Lsm, "move_mount", "move_mount", true),

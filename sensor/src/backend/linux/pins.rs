@@ -106,10 +106,7 @@ impl Pins {
 
     /// The set of another build that labels alike.
     pub(super) fn predecessor(&self) -> Option<PathBuf> {
-        let suffix = format!("-{}", labels());
-        self.others().into_iter().find(|path| {
-            path.join(COMPLETE).is_dir() && path.as_os_str().as_encoded_bytes().ends_with(suffix.as_bytes())
-        })
+        self.others().into_iter().find(|path| path.join(COMPLETE).is_dir() && labels_alike(path))
     }
 
     /// Makes the directories, empty. What an unfinished start left is removed.
@@ -164,13 +161,19 @@ pub fn sets(root: &Path) -> Vec<PathBuf> {
     listing.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
-/// The session that the calling process is in, by the labels that sets have pinned.
+/// Whether the labels of a set are laid out as here.
+fn labels_alike(set: &Path) -> bool {
+    set.as_os_str().as_encoded_bytes().ends_with(format!("-{}", labels()).as_bytes())
+}
+
+/// The session that the calling process is in, by the labels that sets have pinned. Those of a build that labels in another
+/// way cannot be read.
 ///
 /// # Errors
 /// The kernel's; `EPERM` is what its programs answer to sessions.
 pub fn session_of_caller(root: &Path) -> io::Result<Option<SessionId>> {
     let own = track::key_of(std::process::id())?;
-    for set in sets(root) {
+    for set in sets(root).into_iter().filter(|set| labels_alike(set)) {
         let found = Labels::of_set(&set)?.iter().find_map(|labels| track::label(labels, own));
         if let Some(label) = found {
             return Ok(Some(SessionId(label.session)));

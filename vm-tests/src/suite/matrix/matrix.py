@@ -15,7 +15,7 @@ DISK, FOLDING = b"/home/disk", b"/home/folding"
 IMAGES = {DISK: b"/filesystems/plain.ext4", FOLDING: b"/filesystems/folding.ext4"}
 FOLDED = FOLDING + b"/any-case"
 # What is on them has to be renamed and linked there, too.
-WORK_OF = {"on-ext4": DISK + b"/work", "case-folding": FOLDING + b"/work"}
+WORK_OF = {"on-ext4": DISK + b"/work", "case-folding": FOLDING + b"/work", "case-folding-root": FOLDING + b"/work"}
 SOCKET = "/run/matrix.sock"
 MAKE = b"make"
 NEWNS, NEWUSER, BIND, REC, PRIVATE = 0x20000, 0x10000000, 4096, 16384, 1 << 18
@@ -69,7 +69,7 @@ def file_of(alias, operation):
         return KEYS + b"/" + cell.ljust(251, b"n")
     if alias in ("on-ext4", "by-handle-without-directory"):
         return DISK + b"/keys/" + cell
-    if alias == "case-folding":
+    if alias in ("case-folding", "case-folding-root"):
         return FOLDED + b"/keys/" + cell
     if alias == MADE_LATER:
         return KEYS + b"/" + cell + b"-directory/" + cell
@@ -222,12 +222,25 @@ def case_folding(file):
     """The file and its directory by other letters than they were made with."""
     directory, base = os.path.split(file)
     other = FOLDED + b"/" + os.path.basename(directory).upper()
-    # As long as it knows a directory by one spelling, any other finds that one. It is held until the process ends.
+    respell(other)
+    return Target(other + b"/" + base.upper(), work=WORK_OF["case-folding"])
+
+
+def case_folding_root(file):
+    """A directory in the root of the filesystem, which has itself never been looked up."""
+    other = FOLDING + b"/" + os.path.basename(FOLDED).upper()
+    respell(other)
+    return Target(other + file.removeprefix(FOLDED), work=WORK_OF["case-folding-root"])
+
+
+def respell(directory):
+    """Has the kernel know a directory by other letters. As long as it knows one spelling, any other finds that one; it is
+    held until the process ends."""
     for _ in range(10):
         forget_names()
-        held = os.open(other, os.O_PATH)
-        if os.readlink(b"/proc/self/fd/%d" % held) == other:
-            return Target(other + b"/" + base.upper(), work=WORK_OF["case-folding"])
+        held = os.open(directory, os.O_PATH)
+        if os.readlink(b"/proc/self/fd/%d" % held) == directory:
+            return
         os.close(held)
     raise OSError(17, "the kernel knows it by its own spelling")
 
@@ -577,6 +590,7 @@ ALIASES = {
         {"read": read, "write": write, "truncate": truncate, "chmod": chmod},
     ),
     "case-folding": (case_folding, FOLDED_NAMES),
+    "case-folding-root": (case_folding_root, {"read": read, "write": write, "create": create, "delete": delete}),
     "deep-path": (direct, ALL),
     "long-path": (long_path, TREE),
     "long-name": (direct, {**BY_DESCRIPTOR, "delete": delete}),
@@ -608,12 +622,12 @@ def mount_images():
         for entry in os.listdir(at):
             shutil.rmtree(os.path.join(at, entry))
     if os.path.ismount(FOLDING):
-        os.mkdir(FOLDED)
-        descriptor = os.open(FOLDED, os.O_RDONLY)
+        descriptor = os.open(FOLDING, os.O_RDONLY)
         # FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, FS_CASEFOLD_FL: directories below inherit it.
         flags = struct.unpack("Q", fcntl.ioctl(descriptor, 0x80086601, bytes(8)))[0]
         fcntl.ioctl(descriptor, 0x40086602, struct.pack("Q", flags | 0x40000000))
         os.close(descriptor)
+        os.mkdir(FOLDED)
 
 
 def prepare():
