@@ -14,6 +14,12 @@ pub(crate) enum Attach {
 }
 
 impl Attach {
+    /// Whether the kernel may leave out runs of programs (THREATS.md): those on functions, and tracepoints where they can be
+    /// preempted.
+    pub(crate) fn can_be_left_out(self) -> Result<bool> {
+        Ok(self == Self::FmodRet || super::matrix::release()? >= (7, 0))
+    }
+
     /// That of this guest.
     pub(crate) fn of_guest() -> Result<Self> {
         let line = fs::read_to_string("/proc/cmdline").context("reading the kernel's command line")?;
