@@ -14,6 +14,9 @@ static OFFSETS: Offsets = Offsets::UNSET;
 #[unsafe(no_mangle)]
 static SETTINGS: Settings = Settings::UNSET;
 
+/// `PROC_SUPER_MAGIC` (include/uapi/linux/magic.h).
+pub(crate) const PROC_MAGIC: u64 = 0x9fa0;
+
 /// One member of [`Offsets`]. The section is frozen by the loader, so the verifier knows the constant.
 macro_rules! offset {
     ($field:ident) => {{

@@ -7,7 +7,7 @@ use treeline_abi::{
 
 use crate::{
     decide::lowest,
-    kernel::{GO_ON, STOP, copy, is_older, masked, offset, read, repeat},
+    kernel::{GO_ON, PROC_MAGIC, STOP, copy, is_older, masked, offset, read, repeat},
     maps::{DEVICES, EDGES, NAMES, TABLES, WILDS},
     scratch::{Descent, Listed, NAME_WORDS, PATH_BUFFER_LEN, Scratch, Walked, copy_mask},
 };
@@ -240,7 +240,6 @@ fn has_attribute(directory: u64) -> u32 {
 
 #[inline(never)]
 fn compares(directory: u64) -> u32 {
-    const PROC_MAGIC: u64 = 0x9fa0;
     let sb: u64 = read(directory + offset!(dentry_sb));
     (read::<u64>(sb + offset!(sb_magic)) != PROC_MAGIC) as u32
 }

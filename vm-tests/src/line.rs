@@ -62,6 +62,13 @@ pub struct Started {
     pub hooks: Vec<Hook>,
 }
 
+impl Started {
+    /// How many hooks are attached.
+    pub fn attached_count(&self) -> usize {
+        self.hooks.iter().filter(|hook| hook.is_attached()).count()
+    }
+}
+
 /// A hook of the attach mode.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Hook {

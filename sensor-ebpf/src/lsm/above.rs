@@ -33,7 +33,7 @@ fn rename_above(earlier: i32, from: u64, to: u64) -> i32 {
     if earlier != 0 {
         return earlier;
     }
-    // Of whoever has none nothing else is asked.
+    // Of whoever has no label nothing else is asked.
     if tasks::current_label().is_none() || !has_paths_below(from) && !has_paths_below(to) {
         return 0;
     }

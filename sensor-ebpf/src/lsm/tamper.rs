@@ -18,7 +18,7 @@ use treeline_abi::{
 use super::{REFUSED, trace};
 use crate::{
     emit,
-    kernel::{offset, read, short_name, words},
+    kernel::{PROC_MAGIC, offset, read, short_name, words},
     lifecycle::subject,
     maps::{OBJECTS, SENSORS},
     scratch::Scratch,
@@ -29,9 +29,7 @@ use crate::{
 const PTRACE_MODE_ATTACH: u32 = 2;
 /// The access is only asked about: `ps` does so for every process that it lists.
 const PTRACE_MODE_NOAUDIT: u32 = 4;
-/// `PROC_SUPER_MAGIC` (include/uapi/linux/magic.h).
-const PROC_MAGIC: u64 = 0x9fa0;
-/// `CGROUP2_SUPER_MAGIC`, `CGROUP_SUPER_MAGIC` (as above).
+/// `CGROUP2_SUPER_MAGIC`, `CGROUP_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 const CGROUP_MAGIC: u64 = 0x0027_e0eb;
 /// `READING_MODULE`, `READING_KEXEC_IMAGE`, `READING_KEXEC_INITRAMFS` (include/linux/kernel_read_file.h).

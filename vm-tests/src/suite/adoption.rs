@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::attach::Attach;
 use super::daemon::{self, Daemon};
 use super::session::Entry;
-use super::{Group, session, stage};
+use super::{Group, session, stage, subject};
 use crate::guest::group::Report;
 
 const NAME: &str = "adoption";
@@ -157,11 +156,7 @@ fn answer(daemon: &Daemon, server: &str, expect: &str) -> Result<()> {
 }
 
 fn wait_for(path: &str) -> Result<String> {
-    let started = Instant::now();
-    while !Path::new(path).exists() {
-        ensure!(started.elapsed() < PATIENCE, "{path} does not appear");
-        thread::sleep(Duration::from_millis(100));
-    }
+    subject::wait_for(path, PATIENCE)?;
     // Written by a shell: the text follows the name.
     thread::sleep(Duration::from_millis(200));
     fs::read_to_string(path).with_context(|| format!("reading {path}"))

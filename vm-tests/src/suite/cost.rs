@@ -7,7 +7,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -151,14 +151,13 @@ fn rules() -> Result<()> {
 fn auditctl(words: &[&str]) -> Result<()> {
     let output =
         Command::new(AUDITCTL).args(words).stdin(Stdio::null()).output().context("starting auditctl")?;
+    succeeded(&output, &format!("auditctl {}", words.join(" ")))
+}
+
+/// Fails, with what it said, unless it ended well.
+pub(super) fn succeeded(output: &Output, what: &str) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "auditctl {} ended with {}: {}",
-        words.join(" "),
-        output.status,
-        said.trim()
-    );
+    ensure!(output.status.success(), "{what} ended with {}: {}", output.status, said.trim());
     Ok(())
 }
 
@@ -184,13 +183,7 @@ fn measure_with(
         own.args(command.get_args()).arg(load).args(more);
         own.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let output = own.stdin(Stdio::null()).output().with_context(|| format!("starting `{load}`"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "`{load}` beside {beside:?} ended with {}: {}",
-            output.status,
-            said.trim()
-        );
+        succeeded(&output, &format!("`{load}` beside {beside:?}"))?;
         let cost =
             serde_json::from_slice(&output.stdout).with_context(|| format!("reading what `{load}` took"))?;
         report.note("cost", serde_json::to_string(&Measured { beside, load, cost })?);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::attach::Attach;
-use super::cost::POLICY;
+use super::cost::{POLICY, succeeded};
 use super::daemon::{self, Daemon};
 use crate::guest::group::Report;
 
@@ -96,13 +96,7 @@ fn programs(daemon: &Daemon) -> Result<Vec<Program>> {
 fn every_hook(command: &mut Command, place: &str) -> Result<Value> {
     command.args(["-I", "-S", "-c", PROGRAM, place]).stdin(Stdio::null()).stdout(Stdio::piped());
     let output = command.stderr(Stdio::piped()).output().context("starting what runs every hook")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "what runs every hook ended {place} with {}: {}",
-        output.status,
-        said.trim()
-    );
+    succeeded(&output, &format!("what runs every hook {place}"))?;
     serde_json::from_slice(&output.stdout).context("reading what it said")
 }
 

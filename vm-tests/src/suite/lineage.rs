@@ -2,7 +2,6 @@
 //! against whoever asks.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use super::attach::Attach;
 use super::daemon::{self, Daemon};
 use super::guard::LeftOut;
 use super::stage::{self, TRUSTED_SHELL, WORK};
+use super::subject::{self, finish};
 use super::{Group, session};
 use crate::guest::group::Report;
 
@@ -139,14 +139,8 @@ fn expect(session: &str, step: &str, beside: &str, below: &str) -> Result<()> {
     let step = format!("{WORK}/{session}-{step}");
     fs::write(format!("{step}.go"), "").context("telling the session to go on")?;
     for (place, expect) in [("beside", beside), ("below", below)] {
-        let path = format!("{step}.{place}");
-        let started = Instant::now();
-        while !Path::new(&path).exists() {
-            ensure!(started.elapsed() < PATIENCE, "the session does not answer {place}");
-            thread::sleep(Duration::from_millis(50));
-        }
-        let said = fs::read_to_string(&path).context("reading an answer")?;
-        ensure!(said.trim() == expect, "{place}: {}, expected {expect}", said.trim());
+        let said = subject::answer(&format!("{step}.{place}"), PATIENCE)?;
+        ensure!(said == expect, "{place}: {said}, expected {expect}");
     }
     Ok(())
 }
@@ -173,10 +167,4 @@ fn fresh(daemon: &Daemon) -> Result<()> {
     let result = expect("fresh", "start", "rdr", "drr");
     finish(&mut session);
     result
-}
-
-fn finish(subject: &mut Child) {
-    // It has ended, unless a phase failed.
-    let _ = subject.kill();
-    let _ = subject.wait();
 }

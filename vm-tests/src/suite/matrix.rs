@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 
 use self::cell::{Cell, Fate};
 use super::Group;
-use super::attach::Attach;
+use super::attach::{self, Attach};
 use super::session::{self, Entry};
 use super::stage;
 use crate::guest::group::Report;
@@ -57,7 +57,8 @@ pub(super) const GROUP: Group = Group {
 /// A cell that does not work without the sensor says nothing about it, so that has to be known of the kernel.
 fn check_outcomes(fates: &BTreeMap<Cell, Fate>) -> Result<()> {
     ensure!(!fates.is_empty(), "there are no cells");
-    let release = release()?;
+    let release = attach::release();
+    ensure!(release > (0, 0), "the kernel's release has no numbers");
     let unknown: Vec<String> = fates
         .iter()
         .filter_map(|(cell, fate)| match fate {
@@ -72,14 +73,6 @@ fn check_outcomes(fates: &BTreeMap<Cell, Fate>) -> Result<()> {
         .collect();
     ensure!(unknown.is_empty(), "without the sensor it does not work either:\n{}", unknown.join("\n"));
     Ok(())
-}
-
-/// The kernel's, as far as it matters.
-pub(super) fn release() -> Result<(u32, u32)> {
-    let name = rustix::system::uname();
-    let text = name.release().to_string_lossy();
-    let mut numbers = text.split(['.', '-']).map_while(|part| part.parse().ok());
-    numbers.next().zip(numbers.next()).with_context(|| format!("the kernel calls itself {text}"))
 }
 
 fn check(fates: &BTreeMap<Cell, Fate>) -> Result<()> {

@@ -21,6 +21,7 @@ mod selfguard;
 pub(crate) mod session;
 mod soak;
 pub(crate) mod stage;
+mod subject;
 
 use anyhow::Result;
 

@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use serde_json::Value;
 
 use super::attach::Attach;
 use super::daemon::{self, Daemon};
+use super::subject::{self, finish};
 use super::{Group, stage};
 use crate::guest::group::Report;
 
@@ -118,7 +118,7 @@ fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Res
         .verb(&["run", "--", "/usr/bin/python3", "-c", BUSY])
         .spawn()
         .context("starting the busy subject")?;
-    wait_for(BEGUN)?;
+    subject::wait_for(BEGUN, PATIENCE)?;
     report.case(STOPPED, daemon.stop().and_then(|()| without_a_daemon("stopped", attach)));
     disguise(true)?;
     let daemon = start(attach)?;
@@ -153,12 +153,6 @@ fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Res
     report.case(SAID, detached_is_said());
     report.case(EMPTY, is_empty(before));
     Ok(())
-}
-
-fn finish(subject: &mut Child) {
-    // It has ended, unless a phase failed.
-    let _ = subject.kill();
-    let _ = subject.wait();
 }
 
 fn is_denied(step: &str) -> Result<()> {
@@ -222,7 +216,7 @@ fn anew(attach: Attach, before: &Totals) -> Result<()> {
     let are_all = execs == Some(&[2, 2, 0]);
     let are_fewer = || execs.is_none_or(|execs| matches!(execs, [0, 0, 0] | [1, 1, 0]));
     ensure!(
-        are_all || attach.can_be_left_out()? && are_fewer(),
+        are_all || attach.can_be_left_out() && are_fewer(),
         "{execs:?} execs, {:?} before",
         before.0.get("exec")
     );
@@ -282,19 +276,7 @@ fn detached_is_said() -> Result<()> {
 /// Has the subject read the key.
 fn ask(step: &str) -> Result<String> {
     fs::write(STEPS, format!("{step}\n")).context("telling the subject to go on")?;
-    let path = format!("{}/{step}.status", stage::WORK);
-    wait_for(&path)?;
-    Ok(fs::read_to_string(&path).context("reading the subject's answer")?.trim().to_owned())
-}
-
-/// Waits for a file that a subject makes.
-fn wait_for(path: &str) -> Result<()> {
-    let started = Instant::now();
-    while !Path::new(path).exists() {
-        ensure!(started.elapsed() < PATIENCE, "the subject does not answer: `{path}` is not there");
-        thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
+    subject::answer(&format!("{}/{step}.status", stage::WORK), PATIENCE)
 }
 
 fn entries() -> Result<Vec<Value>> {
@@ -324,7 +306,7 @@ fn said(unread: &[&Value], attach: Attach) -> Result<()> {
             |name: &str| lost[name].as_u64().with_context(|| format!("`{name}` is no number in {lost}"));
         let (count, first_ns, last_ns) = (number("count")?, number("first_ns")?, number("last_ns")?);
         ensure!(0 < first_ns && first_ns < last_ns, "the log says {lost}");
-        ensure!(count == 0 || attach.can_be_left_out()?, "the log says {lost}");
+        ensure!(count == 0 || attach.can_be_left_out(), "the log says {lost}");
     }
     Ok(())
 }

@@ -2,18 +2,18 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::io::Errno;
 
-use super::attach::Attach;
+use super::attach::{self, Attach};
 use super::daemon::{self, Daemon};
-use super::{Group, matrix, stage};
+use super::subject::{self, finish};
+use super::{Group, stage};
 use crate::guest::group::Report;
 
 const NAME: &str = "room";
@@ -42,7 +42,7 @@ pub(super) const GROUP: Group = Group {
 
 /// Whether labels are in a table here. On any other kernel there is nothing that could be full.
 fn is_by_process() -> bool {
-    matrix::release().is_ok_and(|release| release < (5, 17))
+    attach::release() < (5, 17)
 }
 
 /// Makes a process, or a thread, whenever it is told to, and leaves 0 or the errno.
@@ -112,28 +112,13 @@ fn phases(report: &Report, daemon: &Daemon, attach: Attach) -> Result<()> {
     Ok(())
 }
 
-fn finish(subject: &mut Child) {
-    // It has ended, unless a phase failed.
-    let _ = subject.kill();
-    let _ = subject.wait();
-}
-
 /// Has the subject make a process.
 fn expect(step: &str, errno: i32) -> Result<()> {
     // For reading, too: if the subject has ended, nobody else does.
     let mut steps =
         File::options().read(true).write(true).open(STEPS).context("opening the pipe to the subject")?;
     writeln!(steps, "{step}").context("telling the subject to go on")?;
-    let path = format!("{}/room-{step}.status", stage::WORK);
-    let started = Instant::now();
-    while !Path::new(&path).exists() {
-        if started.elapsed() >= PATIENCE {
-            Report::stuck();
-            bail!("the subject does not answer");
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    let said = fs::read_to_string(&path).context("reading the subject's answer")?;
+    let said = subject::answer(&format!("{}/room-{step}.status", stage::WORK), PATIENCE)?;
     ensure!(said == errno.to_string(), "it came to errno {said}, expected {errno}");
     Ok(())
 }

@@ -51,14 +51,14 @@ pub(super) fn describe(title: &str, guest: &str, accelerator: Accelerator, run: 
             Line::Note { name, text: note } => {
                 let _ = writeln!(text, "  note     {name}: {}", indented(note));
             }
-            Line::Started(Started { types_ms, object_ms, programs, hooks }) => {
+            Line::Started(started @ Started { types_ms, object_ms, programs, .. }) => {
                 let (count, load_ms) =
                     (programs.len(), programs.iter().map(|program| program.load_ms).sum::<u64>());
                 let _ = writeln!(
                     text,
                     "  note     start: types {types_ms} ms, maps and relocation {object_ms} ms, {count} programs {load_ms} ms"
                 );
-                let _ = writeln!(text, "  note     hooks: {}", states(hooks));
+                let _ = writeln!(text, "  note     hooks: {}", states(started));
             }
             Line::Test { name, outcome, elapsed_ms } => {
                 let seconds = *elapsed_ms as f64 / 1e3;
@@ -99,10 +99,9 @@ pub(super) fn describe(title: &str, guest: &str, accelerator: Accelerator, run: 
 }
 
 /// How many hooks are attached, and which are not and why.
-fn states(hooks: &[Hook]) -> String {
-    let mut text =
-        format!("{} of {} attached", hooks.iter().filter(|hook| hook.is_attached()).count(), hooks.len());
-    for Hook { hook, state } in hooks.iter().filter(|hook| !hook.is_attached()) {
+fn states(started: &Started) -> String {
+    let mut text = format!("{} of {} attached", started.attached_count(), started.hooks.len());
+    for Hook { hook, state } in started.hooks.iter().filter(|hook| !hook.is_attached()) {
         let _ = write!(text, "; {hook}: {state}");
     }
     text

@@ -87,8 +87,7 @@ fn markdown(starts: &[Start]) -> String {
         });
     }
     row("all programs", &Start::verified);
-    let attached =
-        |start: &Start| start.started.hooks.iter().filter(|hook| hook.is_attached()).count() as u64;
+    let attached = |start: &Start| start.started.attached_count() as u64;
     row("hooks attached", &|start| Some(attached(start)));
     row("hooks not attached", &|start| Some(start.started.hooks.len() as u64 - attached(start)));
     row("number of programs", &|start| Some(start.started.programs.len() as u64));
