@@ -74,9 +74,9 @@ pub(super) struct Unrecorded {
 
 /// Marks in force. Dropping it takes them away.
 pub(super) struct Guard {
-    stop: Arc<AtomicBool>,
-    wakes: [Arc<OwnedFd>; 2],
-    threads: Vec<JoinHandle<()>>,
+    placing: Worker,
+    /// After the other one, which opens marked directories: it would wait for an answer for ever.
+    _answering: Worker,
     denials: Receiver<Observation>,
     unrecorded: Arc<Unrecorded>,
     searches: Sender<Search>,
@@ -85,6 +85,13 @@ pub(super) struct Guard {
     known: super::Known,
     protected: Protected,
     reporter: Reporter,
+}
+
+/// A thread that looks after descriptors until it is told to stop. Dropping it waits for its end.
+struct Worker {
+    stop: Arc<AtomicBool>,
+    wake: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Judges contents, and takes what was refused.
@@ -142,8 +149,6 @@ impl Guard {
             ))
         })?;
         let group = Arc::new(group);
-        let wakes = [Arc::new(event_fd()?), Arc::new(event_fd()?)];
-        let stop = Arc::new(AtomicBool::new(false));
         let protected = Protected::default();
         let (sender, denials) = bounded(DENIALS_MAX);
         let judge = Arc::new(Mutex::new(None));
@@ -158,18 +163,13 @@ impl Guard {
         let mut placer = Placer::new(group, Arc::clone(&protected))?;
         let (searches, orders) = bounded(1);
         let answers = {
-            let (stop, wake, judge) = (Arc::clone(&stop), Arc::clone(&wakes[0]), Arc::clone(&judge));
-            spawn("guard-answer", move || answering.serve(&judge, &stop, &wake))?
+            let judge = Arc::clone(&judge);
+            Worker::start("guard-answer", move |stop, wake| answering.serve(&judge, stop, wake))?
         };
-        let places = {
-            let (stop, wake) = (Arc::clone(&stop), Arc::clone(&wakes[1]));
-            spawn("guard-place", move || placer.serve(&orders, &stop, &wake))?
-        };
-        let threads = vec![answers, places];
+        let placing = Worker::start("guard-place", move |stop, wake| placer.serve(&orders, stop, wake))?;
         Ok(Self {
-            stop,
-            wakes,
-            threads,
+            placing,
+            _answering: answers,
             denials,
             unrecorded,
             searches,
@@ -190,7 +190,7 @@ impl Guard {
         let ended = || BackendError::Unsupported("the thread that places marks has ended".to_owned());
         let (reply, placed) = bounded(1);
         self.searches.send(Search { policy, host, reply }).map_err(|_| ended())?;
-        let _ = rustix::io::write(&*self.wakes[1], &1u64.to_ne_bytes());
+        self.placing.wake();
         placed.recv().map_err(|_| ended())
     }
 
@@ -235,16 +235,30 @@ impl Unrecorded {
     }
 }
 
-impl Drop for Guard {
+impl Worker {
+    fn start(
+        name: &str,
+        body: impl FnOnce(&AtomicBool, &OwnedFd) + Send + 'static,
+    ) -> Result<Self, BackendError> {
+        let (stop, wake) = (Arc::new(AtomicBool::new(false)), Arc::new(event_fd()?));
+        let thread = {
+            let (stop, wake) = (Arc::clone(&stop), Arc::clone(&wake));
+            spawn(name, move || body(&stop, &wake))?
+        };
+        Ok(Self { stop, wake, thread: Some(thread) })
+    }
+
+    fn wake(&self) {
+        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
+    }
+}
+
+impl Drop for Worker {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        for wake in &self.wakes {
-            let _ = rustix::io::write(&**wake, &1u64.to_ne_bytes());
-        }
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a guard thread panicked; its marks are gone");
-            }
+        self.wake();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("a guard thread panicked; its marks are gone");
         }
     }
 }
@@ -264,4 +278,53 @@ pub(super) fn spawn(
         .name(name.to_owned())
         .spawn(body)
         .map_err(|source| BackendError::Io { attempt: format!("start thread `{name}`"), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Directories that appear: each is opened to be looked through, and by its mark that open waits for an answer.
+    const DIRECTORIES: usize = 500;
+    /// Who waits for ever waits longer.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// No label is looked up: without a policy in force every access is let through.
+    fn guard() -> Option<Guard> {
+        let labels = Labels::ByProcess(event_fd().expect("an eventfd"));
+        let notify = Arc::new(event_fd().expect("an eventfd"));
+        Guard::start(labels, super::super::Known::default(), notify).ok()
+    }
+
+    #[test]
+    fn ends_while_it_looks_through_what_it_has_marked() {
+        let Some(guard) = guard() else {
+            eprintln!("skipped: ends_while_it_looks_through_what_it_has_marked: fanotify needs CAP_SYS_ADMIN");
+            return;
+        };
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let text = format!(
+            "version: 1\nname: t\nmode: enforce\nrules:\n  - {{id: a, kind: file, reason: r, paths: [\"{}/**\"]}}\n",
+            scratch.path().display()
+        );
+        let policy = Arc::new(treeline_policy::parse("t", &text).expect("well-formed"));
+        let placed = guard.place(policy, Host::default()).expect("the thread runs");
+        assert_eq!((placed.marks, placed.problems.len()), (1, 0));
+        for name in 0..DIRECTORIES {
+            std::fs::create_dir(scratch.path().join(name.to_string())).expect("a directory");
+        }
+        let (ended, end) = bounded(1);
+        let thread = std::thread::spawn(move || {
+            drop(guard);
+            let _ = ended.send(());
+        });
+        if end.recv_timeout(PATIENCE).is_err() {
+            // Whoever removed it would wait, too.
+            std::mem::forget(scratch);
+            panic!("one thread waits for the other");
+        }
+        thread.join().expect("it has ended");
+    }
 }
