@@ -99,12 +99,13 @@ fn run_group(group: &Group, port: &mut Port) -> Result<usize> {
             Ok(other) => eprintln!("suite: group {} sent {other:?}, which is not its to send", group.name),
             Err(RecvTimeoutError::Disconnected) => break finish(&mut child, group, started)?,
             Err(RecvTimeoutError::Timeout) => {
+                let stuck = stuck::summary();
                 for note in stuck::notes() {
                     port.send(&note)?;
                 }
                 child.kill().context("killing a group that hangs")?;
                 child.wait().context("reaping a group that hung")?;
-                break format!("the group was killed after {} s", group.timeout_s);
+                break format!("the group was killed after {} s, in {stuck}", group.timeout_s);
             }
         }
     };
