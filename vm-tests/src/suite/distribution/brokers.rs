@@ -165,10 +165,11 @@ fn judge(case: &Case, phase: Phase, attach: Attach, entries: &[Entry]) -> Result
     let is_traced = own.iter().any(|entry| entry.text().contains(case.trace));
     ensure!(
         is_traced == expect.is_traced,
-        "{} of its {} entries names {}",
+        "{} of its {} entries names {}{}",
         if is_traced { "one" } else { "none" },
         own.len(),
-        case.trace
+        case.trace,
+        refusals_of_others(&own, entries)
     );
     Ok(())
 }
@@ -182,6 +183,13 @@ fn own<'e>(id: &str, entries: &'e [Entry]) -> Vec<&'e Entry> {
         entry.is_of(id) || entry.process().is_some_and(|process| processes.contains(&process))
     };
     entries.iter().filter(is_own).collect()
+}
+
+/// The latest refusals that are not among a case's own entries: one of them may be what it lacks.
+fn refusals_of_others(own: &[&Entry], entries: &[Entry]) -> String {
+    let is_own = |entry: &Entry| own.iter().any(|one| std::ptr::eq(*one, entry));
+    let others = entries.iter().rev().filter(|entry| entry.verdict() == "deny" && !is_own(entry));
+    others.take(3).map(|entry| format!("\nother: {}", &entry.text()[..entry.text().len().min(600)])).collect()
 }
 
 /// Who has done what the case asks for.
