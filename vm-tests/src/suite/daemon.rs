@@ -27,17 +27,7 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts one called `name`, which may have run before, with this policy, and waits until it answers.
     pub(crate) fn start(name: &str, policy: &str, attach: Attach) -> Result<Self> {
-        let state = home(name);
-        fs::create_dir_all(&state).with_context(|| format!("creating {state}"))?;
-        let (config, policy_path) = (config(&state), policy_of(&state));
-        fs::write(&policy_path, policy).with_context(|| format!("writing {policy_path}"))?;
-        let text = format!(
-            "socket = \"{state}/socket\"\nlog_dir = \"{state}/log\"\nstate_dir = \"{state}/state\"\npolicy = \
-             \"{policy_path}\"\npin_dir = \"{}\"\nmode = \"{}\"\nunenforceable = \"observe\"\n",
-            pins(name),
-            attach.word()
-        );
-        fs::write(&config, text).with_context(|| format!("writing {config}"))?;
+        let state = configure(name, policy, attach)?;
         let notices = format!("{state}/notices");
         let _ = fs::remove_file(&notices);
         let told = UnixDatagram::bind(&notices).with_context(|| format!("binding {notices}"))?;
@@ -53,6 +43,17 @@ impl Daemon {
         // What its start set off is over then.
         thread::sleep(Duration::from_secs(2));
         Ok(daemon)
+    }
+
+    /// Starts one that cannot put its policy in force, and waits until it has ended by itself.
+    pub(crate) fn start_in_vain(name: &str, policy: &str, attach: Attach) -> Result<()> {
+        let state = configure(name, policy, attach)?;
+        let output = treeline(&state, &["daemon"]).stderr(Stdio::piped()).output();
+        let output = output.context("starting the daemon")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let is_it = !output.status.success() && said.contains("does not fit into the kernel's tables");
+        ensure!(is_it, "the daemon ended with {}: {}", output.status, said.trim());
+        Ok(())
     }
 
     /// Writes another policy to its file.
@@ -151,6 +152,22 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Writes the policy and the configuration of the one called `name`, and returns its directory.
+fn configure(name: &str, policy: &str, attach: Attach) -> Result<String> {
+    let state = home(name);
+    fs::create_dir_all(&state).with_context(|| format!("creating {state}"))?;
+    let (config, policy_path) = (config(&state), policy_of(&state));
+    fs::write(&policy_path, policy).with_context(|| format!("writing {policy_path}"))?;
+    let text = format!(
+        "socket = \"{state}/socket\"\nlog_dir = \"{state}/log\"\nstate_dir = \"{state}/state\"\npolicy = \
+         \"{policy_path}\"\npin_dir = \"{}\"\nmode = \"{}\"\nunenforceable = \"observe\"\n",
+        pins(name),
+        attach.word()
+    );
+    fs::write(&config, text).with_context(|| format!("writing {config}"))?;
+    Ok(state)
 }
 
 /// Where a daemon of this name keeps everything.

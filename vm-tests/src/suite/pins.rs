@@ -27,6 +27,7 @@ const KEPT: &str = "what-happened-meanwhile-is-in-the-log";
 const UNREAD: &str = "the-log-says-how-long-nobody-read";
 const SESSION: &str = "the-session-goes-on";
 const STOPPED: &str = "after-a-stop-with-a-live-session";
+const IN_VAIN: &str = "denied-after-another-build-started-in-vain";
 const REPLACED: &str = "denied-by-another-build-of-the-daemon";
 const REMOVED: &str = "one-set-of-pins-is-left-by-it";
 const TOTALS: &str = "totals-go-on-with-another-build";
@@ -36,9 +37,9 @@ const EMPTY: &str = "nothing-is-left-after-detach-all";
 
 const SAID: &str = "the-log-says-that-everything-was-detached";
 
-const CASES: [&str; 14] = [
-    WATCHED, KILLED, ADOPTED, STOPPED, REPLACED, REMOVED, TOTALS, KEPT, UNREAD, SESSION, ANEW, DETACHED,
-    SAID, EMPTY,
+const CASES: [&str; 15] = [
+    WATCHED, KILLED, ADOPTED, STOPPED, IN_VAIN, REPLACED, REMOVED, TOTALS, KEPT, UNREAD, SESSION, ANEW,
+    DETACHED, SAID, EMPTY,
 ];
 
 pub(super) const GROUP: Group = Group {
@@ -121,6 +122,9 @@ fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Res
     subject::wait_for(BEGUN, PATIENCE)?;
     report.case(STOPPED, daemon.stop().and_then(|()| without_a_daemon("stopped", attach)));
     disguise(true)?;
+    // Its programs are attached, and then its policy turns out to be too much: what was there before guards still.
+    let in_vain = Daemon::start_in_vain(NAME, &too_much(), attach);
+    report.case(IN_VAIN, in_vain.and_then(|()| without_a_daemon("in-vain", attach)));
     let daemon = start(attach)?;
     report.case(REPLACED, is_denied("replaced"));
     report.case(REMOVED, is_one_set());
@@ -133,12 +137,12 @@ fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Res
     let is_key = |entry: &&Value| text(entry, "/verdict") == "deny" && text(entry, "/rule/rule") == "keys";
     let denied: Vec<&Value> = entries.iter().filter(is_key).collect();
     // One for each time, whoever ran; in mode `fallback` nothing was refused while no daemon did.
-    report.case(KEPT, is_count(denied.len(), if attach.judges_all() { 5 } else { 3 }, "denials"));
+    report.case(KEPT, is_count(denied.len(), if attach.judges_all() { 6 } else { 3 }, "denials"));
     let unread: Vec<&Value> =
         entries.iter().filter(|entry| text(entry, "/notice/lost/site") == "unread").collect();
     report.case(
         UNREAD,
-        is_count(unread.len(), 2, "entries about the time in between").and_then(|()| said(&unread, attach)),
+        is_count(unread.len(), 3, "entries about the time in between").and_then(|()| said(&unread, attach)),
     );
     let first = denied.first().map(|entry| text(entry, "/session"));
     let same = denied.iter().all(|entry| Some(text(entry, "/session")) == first);
@@ -153,6 +157,14 @@ fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Res
     report.case(SAID, detached_is_said());
     report.case(EMPTY, is_empty(before));
     Ok(())
+}
+
+/// A policy with more names that have a `*` in them than there is room for, which shows when it is compiled.
+fn too_much() -> String {
+    let names: String = (0..65).map(|number| format!("      - /srv/name-{number}-*\n")).collect();
+    format!(
+        "version: 1\nname: too-much\nmode: enforce\nrules:\n  - id: names\n    kind: file\n    reason: test\n    paths:\n{names}"
+    )
 }
 
 fn is_denied(step: &str) -> Result<()> {

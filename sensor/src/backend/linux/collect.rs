@@ -4,7 +4,7 @@ use std::{panic::resume_unwind, sync::PoisonError, thread, time::Duration};
 
 use treeline_event::{Action, AttachMode, Outcome, PathBytes};
 
-use super::{LinuxBackend, named, track};
+use super::{LinuxBackend, named, rings::boot_ns, track};
 use crate::backend::{Delivery, Installable, LossReport, Observation, Seen};
 
 /// Deliveries that are collected while something else takes its time: some 30 MiB. Beyond it the rings fill, and count.
@@ -89,19 +89,24 @@ impl LinuxBackend {
 
     /// Takes what has arrived from the kernel and the guard, in the order of time.
     ///
-    /// What a process did before it was refused something is in the rings when the refusal is taken, so the rings are
-    /// read after it. The record of the system call that comes back from a refusal can already be among those, so the
-    /// refusals that have come meanwhile are known, too, but wait for the next round.
+    /// The guard hands a refusal over before its subject goes on, so that of what has happened until now every refusal is
+    /// there when the guard is asked, with what came before it. What the subject did later, such as to come back from the
+    /// system call that was refused, or to end, is later than that, and waits for the next round.
     pub(super) fn collect(&mut self) {
+        let horizon_ns = boot_ns();
         let _ = rustix::io::read(&*self.refused, &mut [0u8; 8]);
         let mut refusals = std::mem::take(&mut self.later);
         refusals.extend(self.take_refusals());
+        let (refusals, later) = refusals.into_iter().partition(|refusal| is_until(refusal, horizon_ns));
+        self.later = later;
         let mut records = std::mem::take(&mut self.handed_on);
-        self.rings.drain(&self.decoder, &mut |delivery| records.push(delivery));
-        self.later = self.take_refusals();
+        if let Some(former) = &mut self.former {
+            former.drain(horizon_ns, &self.decoder, &mut |delivery| records.push(delivery));
+        }
+        self.rings.drain(horizon_ns, &self.decoder, &mut |delivery| records.push(delivery));
         records.retain(|record| !self.repeats_refusal(record) && self.learn_from(record));
         let judged: Vec<Delivery> = records.into_iter().map(|record| self.judge_names(record)).collect();
-        let mut all: Vec<Delivery> = refusals.into_iter().chain(judged).collect();
+        let mut all: Vec<Delivery> = Vec::into_iter(refusals).chain(judged).collect();
         // A record that could not be read has no time; it stays before its neighbours.
         all.sort_by_key(|delivery| match delivery {
             Delivery::Observation(observation) => observation.time_ns,
@@ -147,4 +152,9 @@ impl LinuxBackend {
             worker.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
+}
+
+/// Whether it happened until then; what has no time did.
+fn is_until(delivery: &Delivery, horizon_ns: u64) -> bool {
+    !matches!(delivery, Delivery::Observation(observation) if observation.time_ns > horizon_ns)
 }

@@ -1,9 +1,8 @@
-//! The sensor of another build that was here before: its programs are in force until the policy is in force here, too, and
-//! what they recorded and nobody read is read from its rings.
+//! The sensor of another build that was here before: its programs are in force until the policy is in force here, too.
 //!
-//! Both builds' programs run beside each other for a while, and both record. What happened before the last of the new
-//! programs was attached is taken from the former's rings, what happened after it from the new ones; but where a former
-//! program refuses, the kernel asks no further program, so that a refusal is only ever in one of them.
+//! Both builds' programs run beside each other for a while, and both record. Until the policy is in force here it is the
+//! former's records that are read; what happens afterwards is taken from the new rings. But where a program refuses, the
+//! kernel asks no further one, so that a refusal is only ever in one of them, and is read wherever it is.
 
 use std::path::{Path, PathBuf};
 
@@ -14,15 +13,16 @@ use super::{
     hooks::Hook,
     pins,
     programs::Programs,
-    rings::{self, Counters, Rings},
+    rings::{self, Counters, Rings, boot_ns},
     tables,
 };
-use crate::backend::Delivery;
+use crate::backend::{Delivery, KindCount, LossReport};
 
 /// What another build left, until the policy is in force here.
 pub(super) struct Former {
     set: PathBuf,
     left: Left,
+    since_ns: u64,
 }
 
 /// What can be had of it. All of it is open: the pins go before the rest is read.
@@ -45,35 +45,24 @@ impl Left {
         });
         Self::Count(counters.ok())
     }
-
-    fn take(&mut self, decoder: &Decoder) -> Vec<Delivery> {
-        let mut taken = Vec::new();
-        if let Self::Records(rings, _) = self {
-            rings.drain(decoder, &mut |delivery| taken.push(delivery));
-        }
-        taken
-    }
 }
 
 impl Former {
-    /// Opens what is pinned in a set. All programs of this sensor are attached: from now on its own rings are read, and
-    /// what the former recorded until now is the second value. Totals go on where the former's are.
-    pub(super) fn take_over(
-        set: PathBuf,
-        hooks: &[Hook],
-        own: &mut Rings,
-        decoder: &Decoder,
-    ) -> (Self, Vec<Delivery>) {
+    /// Opens what is pinned in a set. All programs of this sensor are attached, and its own rings stand by. Also what
+    /// there is to say: how long nobody read, and how many records were lost meanwhile.
+    pub(super) fn open(set: PathBuf, hooks: &[Hook], own: &mut Rings) -> (Self, Delivery) {
         let mut left = Left::open(&set, hooks);
-        kept(match &mut left {
-            Left::Records(rings, _) => own.begin_beside(rings),
-            Left::Count(_) => own.begin_anew(),
-        });
-        let mut recorded = left.take(decoder);
-        if matches!(left, Left::Count(_)) {
-            recorded.push(anew());
-        }
-        (Self { set, left }, recorded)
+        let first = match &mut left {
+            Left::Records(rings, programs) => {
+                own.stand_by();
+                Delivery::Loss(rings.take_over(programs.left_out()))
+            }
+            Left::Count(_) => {
+                kept(own.begin_anew());
+                anew()
+            }
+        };
+        (Self { set, left, since_ns: boot_ns() }, first)
     }
 
     /// Generation and mark of the policy that it put in force; zeros when that is not known.
@@ -88,19 +77,66 @@ impl Former {
         head.map_or((0, 0), |head| (head.generation, head.policy))
     }
 
-    /// The rest, once its programs are gone: what it refused since. And how long nobody read, and how many records were
-    /// lost meanwhile.
-    pub(super) fn finish(mut self, own: &mut Rings, decoder: &Decoder) -> Vec<Delivery> {
-        let mut rest = self.left.take(decoder);
-        let unread = match &mut self.left {
+    /// Hands over what has arrived, as [`Rings::drain`] does.
+    pub(super) fn drain(&mut self, horizon_ns: u64, decoder: &Decoder, deliver: &mut dyn FnMut(Delivery)) {
+        if let Left::Records(rings, _) = &mut self.left {
+            rings.drain(horizon_ns, decoder, deliver);
+        }
+    }
+
+    /// Reports what was lost since the last call, if its records are those that are read.
+    pub(super) fn losses(&mut self, deliver: &mut dyn FnMut(Delivery)) -> bool {
+        let Left::Records(rings, _) = &mut self.left else { return false };
+        rings.losses(deliver);
+        true
+    }
+
+    /// Counts by kind, if its records are those that are read.
+    pub(super) fn counts(&self) -> Option<Vec<KindCount>> {
+        match &self.left {
+            Left::Records(rings, _) => Some(rings.counts()),
+            Left::Count(_) => None,
+        }
+    }
+
+    /// Leaves word of when its rings were read, if they are; see [`Rings::beat`].
+    pub(super) fn beat(&mut self) -> Option<Result<(), MapError>> {
+        match &mut self.left {
+            Left::Records(rings, programs) => Some(rings.beat(programs.left_out())),
+            Left::Count(_) => None,
+        }
+    }
+
+    /// The policy is in force here: from now on this sensor's own rings are read.
+    pub(super) fn hand_over(&mut self, own: &mut Rings, deliver: &mut dyn FnMut(Delivery)) {
+        if let Left::Records(rings, _) = &mut self.left {
+            rings.losses(deliver);
+            kept(own.begin_after(rings));
+        }
+    }
+
+    /// The rest, once its programs are gone: what it refused since, and what was lost. Where its records cannot be read, how
+    /// many there were.
+    pub(super) fn finish(mut self, own: &mut Rings, decoder: &Decoder, deliver: &mut dyn FnMut(Delivery)) {
+        match &mut self.left {
             Left::Records(rings, programs) => {
+                // Nothing more comes: nothing is held back.
+                rings.drain(u64::MAX, decoder, deliver);
                 kept(own.add_refused(rings));
-                Some(rings.take_over(programs.left_out_now()))
+                rings.losses(deliver);
+                let count = programs.left_out_now().saturating_sub(programs.left_out());
+                if count > 0 {
+                    let (first_ns, last_ns) = (self.since_ns, boot_ns());
+                    let (kind, site) = ("any", "recursion");
+                    deliver(Delivery::Loss(LossReport { kind, site, count, first_ns, last_ns }));
+                }
             }
-            Left::Count(counters) => counters.as_ref().map(rings::unread),
-        };
-        rest.extend(unread.map(Delivery::Loss));
-        rest
+            Left::Count(counters) => {
+                if let Some(counters) = counters {
+                    deliver(Delivery::Loss(rings::unread(counters)));
+                }
+            }
+        }
     }
 }
 

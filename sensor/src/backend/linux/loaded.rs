@@ -15,7 +15,7 @@ use super::{
     itself, labels, load, millis,
     pins::{self, Pins},
     programs::Programs,
-    release,
+    release, tables,
     totals::Totals,
 };
 use crate::backend::{BackendError, ProgramReport};
@@ -70,7 +70,7 @@ impl Loaded {
         });
         let started = Instant::now();
         let is_taken_over = pins.as_ref().is_some_and(Pins::are_complete);
-        let predecessor = pins.as_ref().filter(|_| !is_taken_over).and_then(Pins::predecessor);
+        let predecessor = pins.as_ref().and_then(|pins| predecessor(pins, is_taken_over));
         let (used, unused) = labels::names(&facts.settings);
         let pinned = match (&pins, &predecessor) {
             (Some(pins), _) if is_taken_over => pins.maps(),
@@ -206,6 +206,18 @@ impl Loaded {
             Err(error) => tracing::error!(%error, "the totals of records cannot be kept"),
         }
     }
+}
+
+/// The set of another build that is in force until the policy is in force here. What this build left can be of a start that
+/// came to nothing when its programs were attached: without a policy it guards nothing, and another set that has one does.
+fn predecessor(pins: &Pins, is_taken_over: bool) -> Option<PathBuf> {
+    let others = pins.predecessors();
+    let in_force = others.iter().position(|set| tables::is_in_force(set));
+    if is_taken_over {
+        let guards = tables::is_in_force(pins.set());
+        return in_force.filter(|_| !guards).map(|index| others[index].clone());
+    }
+    others.get(in_force.unwrap_or(0)).cloned()
 }
 
 fn pin_maps(pins: &Pins, ebpf: &Ebpf) -> Result<(), String> {

@@ -135,7 +135,7 @@ pub struct LinuxBackend {
     guard: Option<Arc<Guard>>,
     /// What was collected and not delivered yet.
     collected: Vec<Delivery>,
-    /// Refusals that are delivered when the rings have been read once more.
+    /// Refusals that are younger than the latest look at the rings.
     later: Vec<Delivery>,
     labels: Labels,
     /// Files whose content is known, for rules by SHA-256. Shared with the guard and with what holds executions.
@@ -244,16 +244,13 @@ impl LinuxBackend {
             _ => None,
         };
         let mut rings = Rings::new(&mut loaded.ebpf, std::mem::take(&mut loaded.totals))?;
-        let (mut kernel_tables, mut later) = (KernelTables::default(), Vec::new());
-        if loaded.is_taken_over {
-            kernel_tables = KernelTables::take_over(&mut loaded.ebpf)?;
-            later.push(Delivery::Loss(rings.take_over(loaded.running.left_out())));
-        }
-        loaded.complete()?;
+        let kernel_tables = match loaded.is_taken_over {
+            true => KernelTables::take_over(&mut loaded.ebpf)?,
+            false => KernelTables::default(),
+        };
         let decoder = Decoder { mounts: mount_table()? };
-        let (former, handed_on) = (loaded.predecessor.take())
-            .map(|set| Former::take_over(set, &hooks::of(mode, &facts.kernel), &mut rings, &decoder))
-            .map_or((None, Vec::new()), |(former, recorded)| (Some(former), recorded));
+        loaded.complete()?;
+        let (former, said) = before(&mut loaded, &hooks::of(mode, &facts.kernel), &mut rings);
         let Loaded { ebpf, modifying, running, programs, object_ms, pins, is_taken_over, .. } = loaded;
         Ok(Self {
             ebpf,
@@ -264,7 +261,7 @@ impl LinuxBackend {
             start: StartReport { types_ms: facts.types_ms, object_ms, programs },
             is_taken_over,
             former,
-            handed_on,
+            handed_on: said.into_iter().collect(),
             rings,
             decoder,
             mounts_read: Instant::now(),
@@ -273,7 +270,7 @@ impl LinuxBackend {
             in_force: None,
             guard,
             collected: Vec::new(),
-            later,
+            later: Vec::new(),
             beat: None,
             labels,
             known,
@@ -316,7 +313,9 @@ impl LinuxBackend {
             return;
         }
         self.beat = Some(Instant::now());
-        if let Err(error) = self.rings.beat(self.programs.left_out()) {
+        let by_former = self.former.as_mut().and_then(Former::beat);
+        let left = by_former.unwrap_or_else(|| self.rings.beat(self.programs.left_out()));
+        if let Err(error) = left {
             tracing::warn!(%error, "the next sensor will not know until when this one read");
         }
     }
@@ -343,6 +342,10 @@ impl Backend for LinuxBackend {
 
     fn install(&mut self, policy: &Installable) -> Result<Vec<RuleStatus>, BackendError> {
         let statuses = self.put_in_force(policy)?;
+        let mut handed_on = Vec::new();
+        if let Some(former) = &mut self.former {
+            former.hand_over(&mut self.rings, &mut |delivery| handed_on.push(delivery));
+        }
         // Only now: until here what another build left in force refused.
         if let Some(pins) = &self.pins
             && let Err(error) = pins.remove_others()
@@ -350,8 +353,9 @@ impl Backend for LinuxBackend {
             tracing::error!(%error, "the pins of another build stay; `treeline daemon --detach-all` removes everything");
         }
         if let Some(former) = self.former.take() {
-            self.handed_on.append(&mut former.finish(&mut self.rings, &self.decoder));
+            former.finish(&mut self.rings, &self.decoder, &mut |delivery| handed_on.push(delivery));
         }
+        self.handed_on.append(&mut handed_on);
         Ok(statuses)
     }
 
@@ -401,7 +405,7 @@ impl Backend for LinuxBackend {
     }
 
     fn counts(&self) -> Vec<KindCount> {
-        self.rings.counts()
+        self.former.as_ref().and_then(Former::counts).unwrap_or_else(|| self.rings.counts())
     }
 
     fn runs(&self) -> Vec<ProgramRuns> {
@@ -416,7 +420,7 @@ impl Backend for LinuxBackend {
         }
         self.collect();
         // Whoever drains goes on until nothing comes.
-        if self.collected.is_empty() && !self.later.is_empty() {
+        if self.collected.is_empty() && !(self.later.is_empty() && self.rings.is_empty()) {
             self.collect();
         }
         let is_quiet = self.collected.is_empty();
@@ -425,11 +429,31 @@ impl Backend for LinuxBackend {
         for delivery in std::mem::take(&mut self.collected) {
             deliver(delivery);
         }
-        self.rings.losses(deliver);
+        if !self.former.as_mut().is_some_and(|former| former.losses(deliver)) {
+            self.rings.losses(deliver);
+        }
         self.programs.losses(deliver);
         self.leave_word();
         self.messages.flush();
         Ok(())
+    }
+}
+
+/// Who was here before, and what there is to say about it.
+fn before(
+    loaded: &mut Loaded,
+    hooks: &[hooks::Hook],
+    rings: &mut Rings,
+) -> (Option<Former>, Option<Delivery>) {
+    match loaded.predecessor.take() {
+        Some(set) => {
+            let (former, said) = Former::open(set, hooks, rings);
+            (Some(former), Some(said))
+        }
+        None if loaded.is_taken_over => {
+            (None, Some(Delivery::Loss(rings.take_over(loaded.running.left_out()))))
+        }
+        None => (None, None),
     }
 }
 

@@ -104,9 +104,10 @@ impl Pins {
         bpf::program_by_id(id).map(Some)
     }
 
-    /// The set of another build that labels alike.
-    pub(super) fn predecessor(&self) -> Option<PathBuf> {
-        self.others().into_iter().find(|path| path.join(COMPLETE).is_dir() && labels_alike(path))
+    /// The sets of other builds that label alike.
+    pub(super) fn predecessors(&self) -> Vec<PathBuf> {
+        let others = self.others().into_iter();
+        others.filter(|path| path.join(COMPLETE).is_dir() && labels_alike(path)).collect()
     }
 
     /// Makes the directories, empty. What an unfinished start left is removed.
@@ -290,11 +291,11 @@ mod tests {
         let root = tempfile::tempdir().expect("a temporary directory");
         let (old, new) = (Pins::of(root.path(), &[b"a", b"b"]), Pins::of(root.path(), &[b"ab", b""]));
         fill(&old);
-        assert!(!old.are_complete() && new.predecessor().is_none());
+        assert!(!old.are_complete() && new.predecessors().is_empty());
         old.complete().expect("a directory");
         assert!(old.are_complete() && !new.are_complete());
         assert!(Pins::of(root.path(), &[b"a", b"b"]).are_complete());
-        assert_eq!(new.predecessor().as_ref(), Some(&old.own));
+        assert_eq!(new.predecessors(), std::slice::from_ref(&old.own));
         assert!(
             has_same_records(&old.own) && !has_same_records(&root.path().join("01-records02-labels1x72"))
         );

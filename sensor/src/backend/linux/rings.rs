@@ -51,9 +51,11 @@ pub(super) struct Rings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Share {
     All,
-    /// Of the new build's: those since it began.
-    Later,
-    /// Of the former's: those until then, and refusals. Where one of its programs refuses, no further one is asked.
+    /// Of the new build's, as long as the former's are read: refusals. Where one program refuses, no further one is asked.
+    Refused,
+    /// Of the new build's: those since the hand-over, and refusals.
+    LaterAndRefused,
+    /// Of the former's: those until then, and refusals.
     EarlierAndRefused,
 }
 
@@ -61,7 +63,8 @@ impl Share {
     fn has(self, record: &[u8], since_ns: u64) -> bool {
         match self {
             Self::All => true,
-            Self::Later => time_of(record) >= since_ns,
+            Self::Refused => is_refusal(record),
+            Self::LaterAndRefused => time_of(record) >= since_ns || is_refusal(record),
             Self::EarlierAndRefused => time_of(record) < since_ns || is_refusal(record),
         }
     }
@@ -94,7 +97,12 @@ impl Rings {
     /// They cannot be opened.
     pub(super) fn of_set(set: &Path) -> Result<Self, MapError> {
         let ring = |name| RingBuf::try_from(Map::RingBuf(MapData::from_pin(pins::map_of(set, name))?));
-        Ok(Self::of(ring("LIFECYCLE")?, ring("ACTIVITY")?, counters_of(set)?, Totals::of_set(set)?))
+        // Better to count anew than not to read what is there.
+        let totals = Totals::of_set(set).unwrap_or_else(|error| {
+            tracing::error!(%error, "the totals of the sensor before cannot be read");
+            Totals::default()
+        });
+        Ok(Self::of(ring("LIFECYCLE")?, ring("ACTIVITY")?, counters_of(set)?, totals))
     }
 
     /// Takes the maps out of the object.
@@ -126,18 +134,25 @@ impl Rings {
         LossReport { kind: "any", site: "unread", count, first_ns: beat.last_ns, last_ns: since_ns }
     }
 
-    /// Begins beside the programs of another build, whose totals go on here: what happened before this moment is in its
+    /// Leaves it to the rings of another build to say what happens, but for what only these programs refuse.
+    pub(super) fn stand_by(&mut self) {
+        self.share = Share::Refused;
+    }
+
+    /// Begins where another build's rings leave off, whose totals go on here: what happened before this moment is in its
     /// rings, what happens from now on in these.
     ///
     /// # Errors
     /// The totals cannot be pinned, and end with this process.
-    pub(super) fn begin_beside(&mut self, former: &mut Self) -> Result<(), MapError> {
+    pub(super) fn begin_after(&mut self, former: &mut Self) -> Result<(), MapError> {
         let (since_ns, [counted, by_former]) = moment([&self.counters, &former.counters]);
-        (self.share, former.share) = (Share::Later, Share::EarlierAndRefused);
+        (self.share, former.share) = (Share::LaterAndRefused, Share::EarlierAndRefused);
         former.begin(since_ns, by_former);
         for kind in Kind::ALL {
             let total = former.totals.of(kind, &by_former[kind as usize]);
             self.totals.go_on_from(kind, total, &counted[kind as usize]);
+            // Refusals that only these rings had.
+            self.totals.add(kind, Total { created: self.read[kind as usize], lost: 0 });
         }
         self.begin(since_ns, counted);
         self.totals.save()
@@ -149,7 +164,7 @@ impl Rings {
     /// As above.
     pub(super) fn begin_anew(&mut self) -> Result<(), MapError> {
         let (since_ns, [counted]) = moment([&self.counters]);
-        self.share = Share::Later;
+        self.share = Share::LaterAndRefused;
         for kind in Kind::ALL {
             self.totals.go_on_from(kind, Total::default(), &counted[kind as usize]);
         }
@@ -157,7 +172,7 @@ impl Rings {
         self.totals.save()
     }
 
-    /// Takes over what the programs of another build have counted since this sensor began beside them: what they refused,
+    /// Takes over what the programs of another build have counted since this sensor began after them: what they refused,
     /// which has been read from their rings, and what they lost. Of the rest its own programs know.
     ///
     /// # Errors
@@ -175,7 +190,7 @@ impl Rings {
 
     /// What was counted until now is reported, or was another sensor's to report.
     fn begin(&mut self, since_ns: u64, counted: [Loss; Kind::COUNT]) {
-        (self.since_ns, self.reported) = (since_ns, counted);
+        (self.since_ns, self.reported, self.read) = (since_ns, counted, [0; Kind::COUNT]);
         for kind in Kind::ALL {
             let index = kind as usize;
             self.read_before[index] = self.totals.of(kind, &counted[index]).not_lost();
@@ -229,13 +244,18 @@ impl Rings {
         }
     }
 
-    /// Hands over what has arrived, in the order of time over both rings.
+    /// Whether nothing is held back.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Hands over what has arrived, in the order of time over both rings, but for what is younger than `horizon_ns`, a time
+    /// that is past.
     ///
     /// The activity ring is emptied first. What a process did is in a ring before its end is in the other, so every
     /// lifecycle record that is older than this look belongs before or between these, and younger ones are held
     /// back: an exit never overtakes what came before it.
-    pub(super) fn drain(&mut self, decoder: &Decoder, deliver: &mut dyn FnMut(Delivery)) {
-        let horizon_ns = boot_ns();
+    pub(super) fn drain(&mut self, horizon_ns: u64, decoder: &Decoder, deliver: &mut dyn FnMut(Delivery)) {
         let mut batch = std::mem::take(&mut self.held);
         let held_count = batch.len();
         take_from(&mut self.activity, &mut batch);

@@ -237,6 +237,11 @@ pub(super) fn head_of(set: &Path) -> Result<Option<Table>, MapError> {
     head_in(&Array::try_from(map("TABLES")?)?, slot)
 }
 
+/// Whether a set has a policy in force; so it is said of one that cannot be read.
+pub(super) fn is_in_force(set: &Path) -> bool {
+    head_of(set).map_or(true, |head| head.is_some())
+}
+
 fn slot_in_force(active: &Array<impl Borrow<MapData>, [u8; 4]>) -> Result<Option<u32>, MapError> {
     Ok(u32::from_ne_bytes(active.get(&0, 0)?).checked_sub(1))
 }

@@ -301,10 +301,12 @@ mod tests {
     #[test]
     fn ends_while_it_looks_through_what_it_has_marked() {
         let Some(guard) = guard() else {
-            eprintln!("skipped: ends_while_it_looks_through_what_it_has_marked: fanotify needs CAP_SYS_ADMIN");
+            eprintln!(
+                "skipped: ends_while_it_looks_through_what_it_has_marked: fanotify needs CAP_SYS_ADMIN"
+            );
             return;
         };
-        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let mut scratch = tempfile::tempdir().expect("a scratch directory");
         let text = format!(
             "version: 1\nname: t\nmode: enforce\nrules:\n  - {{id: a, kind: file, reason: r, paths: [\"{}/**\"]}}\n",
             scratch.path().display()
@@ -322,7 +324,7 @@ mod tests {
         });
         if end.recv_timeout(PATIENCE).is_err() {
             // Whoever removed it would wait, too.
-            std::mem::forget(scratch);
+            scratch.disable_cleanup(true);
             panic!("one thread waits for the other");
         }
         thread.join().expect("it has ended");
