@@ -156,11 +156,15 @@ pub enum Tampering {
     Kernel = 13,
     /// `/proc/sysrq-trigger` opened for writing.
     SysRq = 14,
+    /// A mark of fanotify with which whoever opens a file waits for an answer; the events.
+    Fanotify = 15,
+    /// A filesystem frozen or shut down (`FIFREEZE`, `EXT4_IOC_SHUTDOWN` and those of the same number); the request.
+    Freeze = 16,
 }
 
 impl Tampering {
     /// Everything, in numerical order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Signal,
         Self::Trace,
         Self::Limit,
@@ -175,6 +179,8 @@ impl Tampering {
         Self::Load,
         Self::Kernel,
         Self::SysRq,
+        Self::Fanotify,
+        Self::Freeze,
     ];
 
     /// The one with this number.

@@ -314,6 +314,15 @@ impl AdoptedBy {
 /// The id of the rule by which the sensor protects itself. No policy can have a rule of this name.
 pub const SELF_RULE: &str = "treeline/self";
 
+/// The id of the rule that keeps sessions from the files which the sensor locks: whoever can read one can lock it.
+pub const LOCKS_RULE: &str = "treeline/self-locks";
+
+/// Whether a rule is the sensor's own.
+#[must_use]
+pub fn is_own_rule(id: &str) -> bool {
+    id == SELF_RULE || id == LOCKS_RULE
+}
+
 /// What was tried against the sensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -346,6 +355,10 @@ pub enum Tampering {
     Kernel,
     /// To write to `/proc/sysrq-trigger`.
     SysRq,
+    /// To have whoever opens a file wait for an answer (fanotify's permission events).
+    Fanotify,
+    /// To freeze or shut down a filesystem.
+    Freeze,
 }
 
 impl Tampering {
@@ -367,6 +380,8 @@ impl Tampering {
             Self::Load => "load",
             Self::Kernel => "kernel",
             Self::SysRq => "sys_rq",
+            Self::Fanotify => "fanotify",
+            Self::Freeze => "freeze",
         }
     }
 }

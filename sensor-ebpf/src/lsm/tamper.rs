@@ -290,6 +290,59 @@ fn on_kernel(what: u32) -> i32 {
     }
 }
 
+/// Events of fanotify for which whoever opens or reads waits: `FAN_OPEN_PERM`, `FAN_ACCESS_PERM`, `FAN_OPEN_EXEC_PERM`,
+/// `FAN_PRE_ACCESS` (include/uapi/linux/fanotify.h).
+const PERMISSIONS: u64 = 0x1_0000 | 0x2_0000 | 0x4_0000 | 0x10_0000;
+
+/// Whoever marked what the sensor opens, be it its log or a program that it reads, could let it wait for ever.
+#[lsm(hook = "path_notify")]
+pub(crate) fn path_notify(ctx: LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(3);
+    if earlier != 0 {
+        return earlier;
+    }
+    let events: u64 = ctx.arg(1);
+    if events & PERMISSIONS == 0 {
+        return 0;
+    }
+    match tasks::current_label() {
+        Some(label) => report(label.session, Tampering::Fanotify as u32, events as u32, 0, 0),
+        None => 0,
+    }
+}
+
+/// `FIFREEZE` (include/uapi/linux/fs.h), and `EXT4_IOC_SHUTDOWN`, `XFS_IOC_GOINGDOWN`, `F2FS_IOC_SHUTDOWN`, which are one
+/// number. Numbers of 32-bit programs are the same.
+const FREEZES: [u32; 2] = [0xc004_5877, 0x8004_587d];
+
+/// A filesystem that stands still takes the log along, or the files that the sensor reads.
+#[inline(always)]
+fn on_ioctl(ctx: &LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(3);
+    if earlier != 0 {
+        return earlier;
+    }
+    let request: u32 = ctx.arg(1);
+    if !FREEZES.contains(&request) {
+        return 0;
+    }
+    match tasks::current_label() {
+        Some(label) => report(label.session, Tampering::Freeze as u32, request, 0, 0),
+        None => 0,
+    }
+}
+
+#[lsm(hook = "file_ioctl")]
+pub(crate) fn file_ioctl(ctx: LsmContext) -> i32 {
+    on_ioctl(&ctx)
+}
+
+/// Those of 32-bit programs, from Linux 6.8 on.
+#[lsm(hook = "file_ioctl_compat")]
+pub(crate) fn file_ioctl_compat(ctx: LsmContext) -> i32 {
+    on_ioctl(&ctx)
+}
+
 /// Whether a file that is opened for writing is a way to the sensor in procfs or among the control groups; refused and
 /// recorded then.
 #[inline(never)]

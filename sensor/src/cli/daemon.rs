@@ -15,7 +15,7 @@ use crate::{
         adapters,
         detach::{self, FromSession},
         itself::OwnFiles,
-        lock::LockError,
+        lock::{self, LockError},
         main_loop::{self, SocketSettings},
         start::{Running, Settings},
     },
@@ -115,6 +115,7 @@ fn own_files(globals: &Globals, socket: &Path, pins: Option<&Path>) -> OwnFiles 
     OwnFiles {
         directories: pins.map(Path::to_owned).into_iter().collect(),
         files: files.chain(std::env::current_exe()).collect(),
+        locks: vec![lock::of_socket(socket)],
     }
 }
 

@@ -9,7 +9,6 @@ use treeline_event::{
 use treeline_policy::{Policy, policy::Rule};
 
 use super::{
-    lock::Lock,
     seams::{Enrich, Record, RecordError},
     status::{Board, LogStatus, PolicyStatus, SessionStatus, Status},
 };
@@ -17,7 +16,7 @@ use crate::{
     backend::{Backend, BackendError, Observation, linux},
     config::ModeChoice,
     enrich::{self, Enricher},
-    log::{Extent, LogError, LogReader, LogWriter, ReadError, SoftwareKey, SystemClock},
+    log::{Extent, LockedLog, LogError, LogReader, LogWriter, ReadError, SoftwareKey, SystemClock},
 };
 
 /// Starts the kernel backend in the mode that was asked for, or the best one that works.
@@ -48,10 +47,10 @@ pub fn enricher(state_dir: &Path) -> anyhow::Result<Box<dyn Enrich>> {
 /// The log's words.
 pub fn log(dir: &Path) -> anyhow::Result<(Box<dyn Record>, Option<String>)> {
     // The key is made by who has the log, and nobody else.
-    let lock = Lock::of_log(dir)?;
+    let locked = LockedLog::lock(dir)?;
     let key = SoftwareKey::load_or_generate(dir)?;
     let origin = origin(key.public().name());
-    let (writer, recovery) = LogWriter::open(dir, Box::new(key), Box::new(SystemClock::new()))?;
+    let (writer, recovery) = LogWriter::open_locked(locked, Box::new(key), Box::new(SystemClock::new()))?;
     let words = (!recovery.is_clean()).then(|| {
         format!(
             "{} entries were not signed yet, {} files were mended, moved aside: {}",
@@ -64,7 +63,7 @@ pub fn log(dir: &Path) -> anyhow::Result<(Box<dyn Record>, Option<String>)> {
             }
         )
     });
-    Ok((Box::new(FileLog { writer, origin, generation: 0, _lock: lock }), words))
+    Ok((Box::new(FileLog { writer, origin, generation: 0 }), words))
 }
 
 /// The log on disk.
@@ -72,8 +71,6 @@ struct FileLog {
     writer: LogWriter,
     origin: Origin,
     generation: u64,
-    /// Held as long as something may be written.
-    _lock: Lock,
 }
 
 impl Record for FileLog {

@@ -1,8 +1,8 @@
-//! The rule by which the sensor's own files are protected, whatever the policy says: it is added to every policy.
+//! The rules by which the sensor's own files are protected, whatever the policy says: they are added to every policy.
 
 use std::path::{Path, PathBuf};
 
-use treeline_event::SELF_RULE;
+use treeline_event::{LOCKS_RULE, SELF_RULE};
 use treeline_policy::{
     Policy,
     glob::{Anchor, Component, Glob},
@@ -26,34 +26,42 @@ pub struct OwnFiles {
     pub directories: Vec<PathBuf>,
     /// Single files.
     pub files: Vec<PathBuf>,
+    /// Files that it locks, which nobody else needs to read: flock(2) asks for no more, and whoever has the lock when this
+    /// sensor ends keeps the next one from starting.
+    pub locks: Vec<PathBuf>,
 }
 
 impl OwnFiles {
-    /// Adds the rule, in its place.
+    /// Adds the rules, in their places.
     pub fn protect(&self, policy: &mut Policy) {
         let directories = self.directories.iter().filter_map(|path| glob(path, true));
-        let paths: Vec<_> =
-            directories.chain(self.files.iter().filter_map(|path| glob(path, false))).collect();
-        let at = policy.rules.partition_point(|rule| rule.id.as_str() < SELF_RULE);
-        if paths.is_empty() || policy.rules.get(at).is_some_and(|rule| rule.id == SELF_RULE) {
-            return;
-        }
-        let kind = Kind::File { paths, operations: OPERATIONS.into_iter().collect::<Operations>() };
-        policy.rules.insert(
-            at,
-            Rule {
-                id: SELF_RULE.to_owned(),
-                mode: Mode::Enforce,
-                adopts: None,
-                severity: Severity::High,
-                reason: "the sensor protects itself".to_owned(),
-                kind,
-                exceptions: Vec::new(),
-                only: Vec::new(),
-                span: Span::default(),
-            },
-        );
+        let files = self.files.iter().chain(&self.locks).filter_map(|path| glob(path, false));
+        add(policy, SELF_RULE, directories.chain(files).collect(), &OPERATIONS);
+        let locks = self.locks.iter().filter_map(|path| glob(path, false));
+        add(policy, LOCKS_RULE, locks.collect(), &[FileOperation::Read]);
     }
+}
+
+fn add(policy: &mut Policy, id: &str, paths: Vec<Spanned<Glob>>, operations: &[FileOperation]) {
+    let at = policy.rules.partition_point(|rule| rule.id.as_str() < id);
+    if paths.is_empty() || policy.rules.get(at).is_some_and(|rule| rule.id == id) {
+        return;
+    }
+    let kind = Kind::File { paths, operations: operations.iter().copied().collect::<Operations>() };
+    policy.rules.insert(
+        at,
+        Rule {
+            id: id.to_owned(),
+            mode: Mode::Enforce,
+            adopts: None,
+            severity: Severity::High,
+            reason: "the sensor protects itself".to_owned(),
+            kind,
+            exceptions: Vec::new(),
+            only: Vec::new(),
+            span: Span::default(),
+        },
+    );
 }
 
 /// A file's own path as a pattern, without meaning to its characters; nothing for a path that is not there or is the root.
@@ -94,12 +102,16 @@ rules:
     #[test]
     fn the_rule_is_in_its_place_once() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let own = OwnFiles { directories: vec![dir.path().into()], files: vec![dir.path().join("socket*")] };
+        let own = OwnFiles {
+            directories: vec![dir.path().into()],
+            files: vec![dir.path().join("socket*")],
+            locks: vec![dir.path().join("lock")],
+        };
         let mut policy = treeline_policy::parse("test", TEXT).expect("a good policy");
         own.protect(&mut policy);
         own.protect(&mut policy);
         let ids: Vec<_> = policy.rules.iter().map(|rule| rule.id.as_str()).collect();
-        assert_eq!(ids, ["ant", SELF_RULE, "zoo"]);
+        assert_eq!(ids, ["ant", SELF_RULE, LOCKS_RULE, "zoo"]);
         let rule = policy.rule(SELF_RULE).expect("found by its id");
         assert_eq!(rule.mode, Mode::Enforce);
         let matches =
@@ -108,13 +120,21 @@ rules:
         let path = path.to_str().expect("UTF-8");
         assert!(matches(&format!("{path}/a/b")) && matches(path));
         assert!(!matches("/tmp") && !matches("/"));
+        let Kind::File { operations, .. } = &policy.rule(LOCKS_RULE).expect("found by its id").kind else {
+            panic!("it is about files");
+        };
+        assert!(operations.contains(FileOperation::Read), "who reads can lock");
     }
 
     #[test]
     fn nothing_to_protect_makes_no_rule() {
         let mut policy = treeline_policy::parse("test", TEXT).expect("a good policy");
-        OwnFiles { directories: vec!["/".into()], files: vec!["/nonexistent/a/b".into()] }
-            .protect(&mut policy);
+        OwnFiles {
+            directories: vec!["/".into()],
+            files: vec!["/nonexistent/a/b".into()],
+            ..OwnFiles::default()
+        }
+        .protect(&mut policy);
         assert_eq!(policy.rules.len(), 2);
     }
 }

@@ -1,9 +1,11 @@
-//! One sensor per state directory, one per socket, and one per log.
+//! One sensor per state directory, and one per socket; a log has a lock of its own (`log/disk.rs`).
+//!
+//! Sessions cannot read the files that are locked (`itself.rs`): whoever can read one can lock it.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -17,7 +19,7 @@ pub enum LockError {
     Taken {
         /// Its process, when it said so.
         pid: Option<u32>,
-        /// What it uses: `state directory`, `socket` or `log`.
+        /// What it uses: `state directory` or `socket`.
         what: &'static str,
         /// Which.
         path: PathBuf,
@@ -39,7 +41,7 @@ fn pid_words(pid: Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
 }
 
-/// Holds a state directory, a socket's path or a log until it is dropped or the process ends, however that happens.
+/// Holds a state directory or a socket's path until it is dropped or the process ends, however that happens.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -52,7 +54,7 @@ impl Lock {
     /// [`LockError`].
     pub fn of_state_dir(dir: &Path) -> Result<Self, LockError> {
         fs::create_dir_all(dir).map_err(io("create the state directory", dir))?;
-        Self::take(&dir.join("lock"), "state directory", dir)
+        Self::take(&of_dir(dir), "state directory", dir)
     }
 
     /// Takes the path of a socket, whose directory is there. The lock is a file beside it, which stays: whoever removed
@@ -61,27 +63,7 @@ impl Lock {
     /// # Errors
     /// [`LockError`].
     pub fn of_socket(path: &Path) -> Result<Self, LockError> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".lock");
-        Self::take(Path::new(&name), "socket", path)
-    }
-
-    /// Takes a log's directory, which is created if need be: two that write one log would each mend what the other is writing. No file
-    /// says who has it, because all files there are the log's.
-    ///
-    /// # Errors
-    /// [`LockError`].
-    pub fn of_log(dir: &Path) -> Result<Self, LockError> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(dir).map_err(io("create the log directory", dir))?;
-        let file = File::open(dir).map_err(io("open the log", dir))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                Err(LockError::Taken { pid: None, what: "log", path: dir.to_owned() })
-            }
-            Err(error) => Err(io("lock the log", dir)(error.into())),
-        }
+        Self::take(&of_socket(path), "socket", path)
     }
 
     fn take(file: &Path, what: &'static str, object: &Path) -> Result<Self, LockError> {
@@ -112,6 +94,20 @@ impl Lock {
     }
 }
 
+/// The file that is locked for a state directory.
+#[must_use]
+pub fn of_dir(dir: &Path) -> PathBuf {
+    dir.join("lock")
+}
+
+/// The file that is locked for a socket.
+#[must_use]
+pub fn of_socket(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
 fn io(attempt: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LockError {
     let path = path.to_owned();
     move |source| LockError::Io { attempt, path, source }
@@ -134,10 +130,5 @@ mod tests {
         };
         check(&|| Lock::of_state_dir(dir.path()), "state directory");
         check(&|| Lock::of_socket(&dir.path().join("socket")), "socket");
-        let first = Lock::of_log(dir.path()).expect("nobody has it");
-        let error = Lock::of_log(dir.path()).expect_err("the first has it").to_string();
-        assert!(error.starts_with("another sensor uses the log `"), "{error}");
-        drop(first);
-        Lock::of_log(dir.path()).expect("nobody has it");
     }
 }

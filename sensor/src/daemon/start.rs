@@ -7,11 +7,11 @@ use anyhow::Context as _;
 use super::{
     adapters,
     itself::OwnFiles,
-    lock::Lock,
+    lock::{self, Lock},
     policy::{self, LoadError, LoadedPolicy},
     sensor::{Parts, Sensor, SensorError},
 };
-use crate::{backend::Backend, config::Unenforceable};
+use crate::{backend::Backend, config::Unenforceable, log::LOCK as LOG_LOCK};
 
 /// The policy that was in force last, in the state directory: what a restart falls back to when the policy file was
 /// broken meanwhile.
@@ -40,6 +40,7 @@ impl Settings {
         let mut own = self.own.clone();
         own.directories.extend([self.state_dir.clone(), self.log_dir.clone()]);
         own.files.push(self.policy.clone());
+        own.locks.extend([lock::of_dir(&self.state_dir), self.log_dir.join(LOG_LOCK)]);
         own
     }
 }

@@ -67,9 +67,12 @@ impl Source for Directory {
     }
 }
 
+/// The file in a log's directory that its writer locks.
+pub const LOCK: &str = "lock";
+
 /// A log directory, to be written by its only writer.
 #[derive(Debug)]
-pub struct LockedDirectory {
+pub struct LockedLog {
     directory: Directory,
     /// Held open as long as the log is: `syncfs` reports the errors since this was opened.
     root: File,
@@ -77,7 +80,7 @@ pub struct LockedDirectory {
     _lock: File,
 }
 
-impl LockedDirectory {
+impl LockedLog {
     /// Creates the directory if need be and takes its lock.
     ///
     /// # Errors
@@ -91,7 +94,7 @@ impl LockedDirectory {
             .create(true)
             .truncate(false)
             .mode(FILE_MODE)
-            .open(root.join("lock"))
+            .open(root.join(LOCK))
             .map_err(failed)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -128,7 +131,7 @@ impl LockedDirectory {
     }
 }
 
-impl Source for LockedDirectory {
+impl Source for LockedLog {
     fn read(&self, path: &str, len_max: usize, into: &mut Vec<u8>) -> io::Result<()> {
         self.directory.read(path, len_max, into)
     }
@@ -142,7 +145,7 @@ impl Source for LockedDirectory {
     }
 }
 
-impl Storage for LockedDirectory {
+impl Storage for LockedLog {
     fn create(&mut self, path: &str) -> io::Result<Box<dyn StoredFile>> {
         let absolute = self.directory.at(path);
         let open =

@@ -80,6 +80,7 @@ mod verify_tests;
 mod writer;
 
 pub use clock::{Clock, SystemClock};
+pub use disk::{LOCK, LockedLog};
 pub use error::{LogError, OpenError, ReadError};
 pub use key::{KeyError, LogKey, PublicKey, SoftwareKey};
 pub use reader::{Cursor, Extent, LogReader};

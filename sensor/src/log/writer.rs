@@ -7,7 +7,7 @@ use treeline_tlog::tile::TILE_WIDTH;
 use treeline_tlog::{Checkpoint, ENTRY_LEN_MAX, leaf_hash, note};
 
 use super::clock::Clock;
-use super::disk::LockedDirectory;
+use super::disk::LockedLog;
 use super::edge::{Edge, Finished};
 use super::error::{LogError, OpenError};
 use super::journal;
@@ -118,8 +118,19 @@ impl LogWriter {
         key: Box<dyn LogKey>,
         clock: Box<dyn Clock>,
     ) -> Result<(Self, Recovery), OpenError> {
-        let storage = Box::new(LockedDirectory::lock(dir)?);
-        Self::open_on(storage, key, clock, Limits::default())
+        Self::open_locked(LockedLog::lock(dir)?, key, clock)
+    }
+
+    /// The same for a log that is ours already.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn open_locked(
+        log: LockedLog,
+        key: Box<dyn LogKey>,
+        clock: Box<dyn Clock>,
+    ) -> Result<(Self, Recovery), OpenError> {
+        Self::open_on(Box::new(log), key, clock, Limits::default())
     }
 
     pub(super) fn open_on(

@@ -56,10 +56,13 @@ print('done', flush=True)
 ";
 
 /// What is tried and what the log calls it; the sensor's files are objects like others.
-const REFUSED: [(&str, &str); 43] = [
+const REFUSED: [(&str, &str); 51] = [
     ("state", "open"),
     ("configuration", "open"),
     ("detach-all", "open"),
+    ("lock-of-state", "open"),
+    ("lock-of-log", "open"),
+    ("lock-of-socket", "open"),
     ("signal", "signal"),
     ("signal-stop", "signal"),
     ("signal-to-thread", "signal"),
@@ -87,6 +90,11 @@ const REFUSED: [(&str, &str); 43] = [
     ("module", "kernel"),
     ("module-from-file", "kernel"),
     ("sysrq", "sys_rq"),
+    ("wait-for-opens", "fanotify"),
+    ("wait-for-opens-of-filesystem", "fanotify"),
+    ("wait-for-execs", "fanotify"),
+    ("freeze-filesystem", "freeze"),
+    ("shut-filesystem-down", "freeze"),
     ("freeze", "cgroup"),
     ("kill-group", "cgroup"),
     ("starve-group", "cgroup"),
@@ -103,11 +111,12 @@ const REFUSED: [(&str, &str); 43] = [
 ];
 
 /// What mode `fallback` can refuse: opens of files.
-const FILES: usize = 3;
+const FILES: usize = 6;
 
 /// The same, against what is not the sensor's, and what can only be recorded.
-const WORK: [&str; 9] = [
+const WORK: [&str; 10] = [
     "mount-procfs",
+    "told-of-opens",
     "load-for-sockets",
     "freeze-another",
     "move",

@@ -111,6 +111,24 @@ def detach():
     raise OSError(1, "")
 
 
+def lock(path):
+    """Whoever can read a file can lock it."""
+    import fcntl
+    with open(path) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def watch(path, events, more=0):
+    group = call(300, 4, os.O_RDONLY)
+    call(301, group, 1 | more, ctypes.c_uint64(events), -100, ctypes.create_string_buffer(path.encode()))
+
+
+def request(path, number):
+    import fcntl
+    directory = os.open(path, os.O_RDONLY)
+    fcntl.ioctl(directory, number, struct.pack("I", 2))
+
+
 def owned():
     import fcntl
     reader, writer = os.pipe()
@@ -123,6 +141,9 @@ def owned():
 trial("state", lambda: write(f"{home}/state/lock"))
 trial("configuration", lambda: write(f"{home}/treeline.toml"))
 trial("detach-all", detach)
+trial("lock-of-state", lambda: lock(f"{home}/state/lock"))
+trial("lock-of-log", lambda: lock(f"{home}/log/lock"))
+trial("lock-of-socket", lambda: lock(f"{home}/socket.lock"))
 if what == "files":
     sys.exit()
 trial("signal", lambda: os.kill(pid, signal.SIGKILL))
@@ -158,6 +179,14 @@ trial("load-for-sockets", lambda: load(1))
 trial("module", lambda: module(False))
 trial("module-from-file", lambda: module(True))
 trial("sysrq", lambda: write("/proc/sysrq-trigger"))
+# FAN_OPEN_PERM, FAN_OPEN_EXEC_PERM; FAN_MARK_FILESYSTEM.
+trial("wait-for-opens", lambda: watch(f"{home}/log", 0x10000 | 0x8000000))
+trial("wait-for-opens-of-filesystem", lambda: watch("/", 0x10000, 0x100))
+trial("wait-for-execs", lambda: watch(binary, 0x40000))
+trial("told-of-opens", lambda: watch("/home/dev/work", 0x20))
+# By number alone: on the filesystem of these files they would do nothing.
+trial("freeze-filesystem", lambda: request(home, 0xC0045877))
+trial("shut-filesystem-down", lambda: request(home, 0x8004587D))
 trial("freeze", lambda: write("/sys/fs/cgroup/guarded/cgroup.freeze"))
 # Linux 5.14 has a file that kills the group.
 kill = "/sys/fs/cgroup/guarded/cgroup.kill"

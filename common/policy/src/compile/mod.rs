@@ -17,7 +17,7 @@ use treeline_abi::{
     paths::{self, ImageRules, Operation},
     subject::Subjects,
 };
-use treeline_event::{Mode, SELF_RULE};
+use treeline_event::{Mode, is_own_rule};
 
 pub use self::tables::{HashRules, LineageReader, RuleInfo, Tables, Usage};
 use self::{
@@ -134,10 +134,10 @@ pub fn compile_after(
     })
 }
 
-/// Whether a rule denies what cannot be resolved. The sensor's own does not: its files are not deep, and a policy that
+/// Whether a rule denies what cannot be resolved. The sensor's own do not: its files are not deep, and a policy that
 /// only records must not refuse anything of others.
 fn decides_unresolved(rule: &Rule) -> bool {
-    rule.mode == Mode::Enforce && rule.id != SELF_RULE && matches!(rule.kind, Kind::File { .. })
+    rule.mode == Mode::Enforce && !is_own_rule(&rule.id) && matches!(rule.kind, Kind::File { .. })
 }
 
 fn kernel_rule(index: usize, rule: &Rule, sets: &SubjectSets) -> paths::Rule {

@@ -86,7 +86,8 @@ fn adopts(reach: &mut Reach, adoption: Adoption, mode: AttachMode, hooks: &[Hook
 
 /// What the sensor's own rule amounts to beside its files.
 fn protect_itself(reach: &mut Reach, mode: AttachMode, hooks: &[HookStatus]) {
-    const WAYS: &str = "signals, ptrace, limits, bpf(2), control groups, kernel modules";
+    const WAYS: &str =
+        "signals, ptrace, limits, bpf(2), control groups, kernel modules, fanotify, frozen filesystems";
     let has_failed = |hook: &HookStatus| matches!(hook.state, HookState::Failed { .. });
     if !matches!(mode, AttachMode::Lsm | AttachMode::FmodRet) {
         reach.unseen.push(WAYS.to_owned());

@@ -264,6 +264,8 @@ fn tamper(header: &Header) -> Result<Action, String> {
         Some(Tried::Load) => Tampering::Load,
         Some(Tried::Kernel) => Tampering::Kernel,
         Some(Tried::SysRq) => Tampering::SysRq,
+        Some(Tried::Fanotify) => Tampering::Fanotify,
+        Some(Tried::Freeze) => Tampering::Freeze,
         None => return Err(format!("tampering of kind {}", header.detail)),
     };
     let target =

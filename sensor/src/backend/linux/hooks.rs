@@ -130,7 +130,7 @@ const LSM: [Hook; 25] = [
 ];
 
 /// The sensor's protection of itself. None is essential: it would be worse not to run.
-const SELF: [Hook; 13] = [
+const SELF: [Hook; 15] = [
     Hook::new(HookKind::Lsm, "task_kill", "task_kill", false),
     Hook::new(HookKind::Lsm, "file_send_sigiotask", "file_send_sigiotask", false),
     Hook::new(HookKind::Lsm, "ptrace_access_check", "ptrace_access_check", false),
@@ -144,6 +144,8 @@ const SELF: [Hook; 13] = [
     Hook::new(HookKind::Tracepoint, "cgroup_attach_task", "cgroup_attach_task", false),
     Hook::new(HookKind::Lsm, "kernel_load_data", "kernel_load_data", false),
     Hook::new(HookKind::Lsm, "kernel_read_file", "kernel_read_file", false),
+    Hook::new(HookKind::Lsm, "path_notify", "path_notify", false),
+    Hook::new(HookKind::Lsm, "file_ioctl", "file_ioctl", false),
 ];
 
 const FALLBACK: [Hook; 6] = [
@@ -182,7 +184,8 @@ pub(super) fn of_adoption(adoption: Adoption) -> &'static [&'static str] {
 
 /// Whether a hook, by its name, is one of those that protect the sensor.
 pub(super) fn protects_itself(name: &str) -> bool {
-    let others = ["bpf", "sb_umount"].map(|target| Hook::new(HookKind::Lsm, target, target, false));
+    let others = ["bpf", "sb_umount", "file_ioctl_compat"]
+        .map(|target| Hook::new(HookKind::Lsm, target, target, false));
     let is = |hook: Hook| hook.name() == name || hook.on_function().name() == name;
     SELF.into_iter().chain(others).any(is)
 }
@@ -236,6 +239,12 @@ fn objects(kernel: &Kernel) -> [Hook; 2] {
     [Hook::new(HookKind::Lsm, bpf, "bpf", false), Hook::new(HookKind::Lsm, "sb_umount", "sb_umount", false)]
 }
 
+/// `ioctl` of 32-bit programs has a hook of its own since Linux 6.8.
+fn compat(kernel: &Kernel) -> Option<Hook> {
+    let hook = Hook::new(HookKind::Lsm, "file_ioctl_compat", "file_ioctl_compat", false);
+    kernel.has_function("bpf_lsm_file_ioctl_compat").then_some(hook)
+}
+
 /// Refuses processes for whose labels there is no room, where labels are in a table.
 const ROOM: Hook = Hook::new(HookKind::Lsm, "task_alloc", "task_alloc", false);
 
@@ -245,7 +254,7 @@ pub(super) fn of(mode: AttachMode, kernel: &Kernel) -> Vec<Hook> {
         AttachMode::Lsm => {
             let hooks = lifecycle().chain(LSM).chain(attributes(kernel)).chain(SELF).chain(objects(kernel));
             let room = (settings(kernel).older != 0).then_some(ROOM);
-            let hooks = hooks.chain(room).chain(adoption(kernel));
+            let hooks = hooks.chain(compat(kernel)).chain(room).chain(adoption(kernel));
             hooks.map(|hook| hook.as_called_in(kernel)).collect()
         }
         AttachMode::Fallback => lifecycle().chain(FALLBACK).collect(),

@@ -82,7 +82,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
         log_dir: args.log,
         state_dir: args.state,
         unenforceable: args.unenforceable,
-        own: OwnFiles { directories: Vec::new(), files: std::env::current_exe().into_iter().collect() },
+        own: OwnFiles { files: std::env::current_exe().into_iter().collect(), ..OwnFiles::default() },
     };
     let mode = args.mode;
     let running = Running::start(settings, || adapters::kernel_backend(mode, None)).map_err(explain)?;
