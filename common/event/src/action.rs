@@ -320,8 +320,11 @@ pub const LOCKS_RULE: &str = "treeline/self-locks";
 /// Whether a rule is the sensor's own.
 #[must_use]
 pub fn is_own_rule(id: &str) -> bool {
-    id == SELF_RULE || id == LOCKS_RULE
+    OWN_RULES.contains(&id)
 }
+
+/// The ids of the sensor's own rules, which are added to every policy.
+pub const OWN_RULES: [&str; 2] = [SELF_RULE, LOCKS_RULE];
 
 /// What was tried against the sensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

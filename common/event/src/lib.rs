@@ -14,8 +14,8 @@ pub mod process;
 pub mod sensor;
 
 pub use action::{
-    Action, AdoptedBy, Destination, FileRef, LOCKS_RULE, OpenFlags, Outcome, SELF_RULE, SocketKind, Subject,
-    Tampering, is_own_rule,
+    Action, AdoptedBy, Destination, FileRef, LOCKS_RULE, OWN_RULES, OpenFlags, Outcome, SELF_RULE,
+    SocketKind, Subject, Tampering, is_own_rule,
 };
 pub use event::{Body, Event, Mode, RuleHit, Timestamp, Verdict};
 pub use image::{Digest, FileId, Image};

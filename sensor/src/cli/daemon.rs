@@ -19,6 +19,7 @@ use crate::{
         main_loop::{self, SocketSettings},
         start::{Running, Settings},
     },
+    log::OpenError,
 };
 
 /// Where the unit is, as packages install it and as administrators override it.
@@ -98,13 +99,19 @@ fn explain_detach(error: anyhow::Error) -> anyhow::Error {
             "ask for it as root outside of every session, in a shell that was not started by `treeline run`",
         ));
     }
-    match error.downcast_ref::<LockError>() {
-        Some(LockError::Taken { .. }) => error.context(Hinted::new(
+    match is_taken(&error) {
+        true => error.context(Hinted::new(
             "what a running daemon holds cannot be removed",
             "`systemctl stop treeline` stops it; then try again",
         )),
-        _ => error,
+        false => error,
     }
+}
+
+/// Whether another sensor has what this one needs.
+fn is_taken(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(LockError::Taken { .. }))
+        || matches!(error.downcast_ref(), Some(OpenError::Locked { .. }))
 }
 
 /// What the daemon has beside its directories.
@@ -120,9 +127,9 @@ fn own_files(globals: &Globals, socket: &Path, pins: Option<&Path>) -> OwnFiles 
 }
 
 fn explain(error: anyhow::Error) -> anyhow::Error {
-    let hint = match error.downcast_ref::<LockError>() {
-        Some(LockError::Taken { .. }) => "`treeline status` asks it; `systemctl stop treeline` stops it",
-        _ => "`treeline doctor` says what this machine lacks",
+    let hint = match is_taken(&error) {
+        true => "`treeline status` asks it; `systemctl stop treeline` stops it",
+        false => "`treeline doctor` says what this machine lacks",
     };
     error.context(Hinted::new("the daemon cannot start", hint))
 }

@@ -18,6 +18,13 @@ PORT = 4747
 ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", tag, 4, 0xFFFFFFFF) for tag in (1, 4, 0x20))
 
 
+# 32-bit ioctl(2) from a 64-bit process: push rbx; mov ebx, edi; mov ecx, esi; mov eax, 54; int 0x80; pop rbx; ret.
+CODE = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+CODE.write(bytes.fromhex("5389fb89f1b836000000cd805bc3"))
+IOCTL = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_uint, ctypes.c_uint)(
+    ctypes.addressof(ctypes.c_char.from_buffer(CODE)))
+
+
 def checked(result):
     if result < 0:
         number = ctypes.get_errno()
@@ -231,6 +238,22 @@ def bpf_objects():
     os.close(program(SOCKET_FILTER))
 
 
+def watched():
+    fd = checked(libc.inotify_init())
+    try:
+        checked(libc.inotify_add_watch(fd, at("file").encode(), 2))
+    finally:
+        os.close(fd)
+
+
+def requested():
+    """No such request: nobody but the hooks looks at it."""
+    with open(at("file")) as file:
+        expected([25], lambda: fcntl.ioctl(file, 0x7777))
+        if IOCTL(file.fileno(), 0x7777, 0) not in (-25, -38):
+            raise OSError(200, "32-bit ioctl")
+
+
 def grouped():
     for group in GROUPS:
         with open(f"{group}/cgroup.procs", "w") as file:
@@ -296,7 +319,7 @@ if sys.argv[1] == "outside":
     empties["lsm"] = empty(program(LSM, LSM_MAC, function_id(UNUSED)), None)
     empties["tracepoint"] = empty(program(RAW_TRACEPOINT), ENTER)
 OFTEN = [opened, removed, directory, special, linked, renamed, attributes, acl, received, mapped, connected]
-OFTEN += [connected_by_name, sent, signalled, signalled_by_file, read_memory, scheduled, bpf_objects]
+OFTEN += [connected_by_name, sent, signalled, signalled_by_file, read_memory, scheduled, bpf_objects, watched, requested]
 SELDOM = [executed, mounted, moved_mount, pivoted, grouped, loaded, loaded_file]
 failed = {}
 for operations, count in [(OFTEN, MANY), (SELDOM, FEW)]:

@@ -56,7 +56,7 @@ print('done', flush=True)
 ";
 
 /// What is tried and what the log calls it; the sensor's files are objects like others.
-const REFUSED: [(&str, &str); 51] = [
+const REFUSED: [(&str, &str); 52] = [
     ("state", "open"),
     ("configuration", "open"),
     ("detach-all", "open"),
@@ -94,6 +94,7 @@ const REFUSED: [(&str, &str); 51] = [
     ("wait-for-opens-of-filesystem", "fanotify"),
     ("wait-for-execs", "fanotify"),
     ("freeze-filesystem", "freeze"),
+    ("freeze-filesystem-by-32-bits", "freeze"),
     ("shut-filesystem-down", "freeze"),
     ("freeze", "cgroup"),
     ("kill-group", "cgroup"),

@@ -1,7 +1,7 @@
 """What a subject that is root tries against the sensor. Arguments: the sensor's process, the directory that it keeps
 everything in, where it pins, its binary, another process, and `all` or `files`. One line for each: name, error number
 (0: it worked)."""
-import ctypes, os, signal, struct, subprocess, sys
+import ctypes, mmap, os, signal, struct, subprocess, sys
 
 pid, home, pins, binary, other, what = int(sys.argv[1]), *sys.argv[2:5], int(sys.argv[5]), sys.argv[6]
 libc = ctypes.CDLL(None, use_errno=True)
@@ -129,6 +129,19 @@ def request(path, number):
     fcntl.ioctl(directory, number, struct.pack("I", 2))
 
 
+# 32-bit ioctl(2) from a 64-bit process: push rbx; mov ebx, edi; mov ecx, esi; mov eax, 54; int 0x80; pop rbx; ret.
+CODE = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+CODE.write(bytes.fromhex("5389fb89f1b836000000cd805bc3"))
+IOCTL = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_uint, ctypes.c_uint)(
+    ctypes.addressof(ctypes.c_char.from_buffer(CODE)))
+
+
+def request_by_32_bits(path, number):
+    result = IOCTL(os.open(path, os.O_RDONLY), number, 0)
+    if result < 0:
+        raise OSError(-result, "")
+
+
 def owned():
     import fcntl
     reader, writer = os.pipe()
@@ -186,6 +199,7 @@ trial("wait-for-execs", lambda: watch(binary, 0x40000))
 trial("told-of-opens", lambda: watch("/home/dev/work", 0x20))
 # By number alone: on the filesystem of these files they would do nothing.
 trial("freeze-filesystem", lambda: request(home, 0xC0045877))
+trial("freeze-filesystem-by-32-bits", lambda: request_by_32_bits(home, 0xC0045877))
 trial("shut-filesystem-down", lambda: request(home, 0x8004587D))
 trial("freeze", lambda: write("/sys/fs/cgroup/guarded/cgroup.freeze"))
 # Linux 5.14 has a file that kills the group.

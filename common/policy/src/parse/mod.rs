@@ -6,7 +6,7 @@ mod scalar;
 
 use std::collections::BTreeMap;
 
-use treeline_abi::paths::RULES_MAX;
+use treeline_abi::paths;
 
 use self::{fields::Fields, rule::Written, scalar::MODES};
 use crate::{
@@ -78,13 +78,16 @@ fn version(node: &Node, out: &mut Diagnostics) {
     }
 }
 
+/// Rules of a policy. The sensor's own need room, too.
+const RULES_MAX: usize = paths::RULES_MAX as usize - treeline_event::OWN_RULES.len();
+
 fn rules(node: &Node, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
     let Value::Sequence(items) = &node.value else {
         let help = Some("write `rules:` and below it `- id: ...`".into());
         out.error(node.span, format!("`rules` has to be a list, not {}", node.describe()), help);
         return Vec::new();
     };
-    if items.len() > RULES_MAX as usize {
+    if items.len() > RULES_MAX {
         let message = format!("{} rules; a policy has at most {RULES_MAX}", items.len());
         out.error(
             Span { end: node.span.start, ..node.span },
@@ -106,7 +109,7 @@ fn rules(node: &Node, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
         written.insert(id, span);
         rules.extend(parts.into_iter().map(|rule| (rule.id.clone(), rule)));
     }
-    if rules.len() > RULES_MAX as usize {
+    if rules.len() > RULES_MAX {
         let message = format!("{} rules with the parts of those about brokers", rules.len());
         let help = Some(format!("a policy has at most {RULES_MAX}: name each broker once"));
         out.error(Span { end: node.span.start, ..node.span }, message, help);

@@ -4,11 +4,16 @@
 //! former's records that are read; what happens afterwards is taken from the new rings. But where a program refuses, the
 //! kernel asks no further one, so that a refusal is only ever in one of them, and is read wherever it is.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
 
 use aya::maps::MapError;
 
 use super::{
+    bpf,
     decode::Decoder,
     hooks::Hook,
     pins,
@@ -18,10 +23,17 @@ use super::{
 };
 use crate::backend::{Delivery, KindCount, LossReport};
 
+/// How long its programs may take to go when their pins have gone, which the kernel does in the background; and how often
+/// that is looked at.
+const GONE_AFTER: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
 /// What another build left, until the policy is in force here.
 pub(super) struct Former {
     set: PathBuf,
     left: Left,
+    /// Its programs, by id.
+    programs: Vec<u32>,
     since_ns: u64,
 }
 
@@ -49,20 +61,32 @@ impl Left {
 
 impl Former {
     /// Opens what is pinned in a set. All programs of this sensor are attached, and its own rings stand by. Also what
-    /// there is to say: how long nobody read, and how many records were lost meanwhile.
-    pub(super) fn open(set: PathBuf, hooks: &[Hook], own: &mut Rings) -> (Self, Delivery) {
+    /// there is to say: how long nobody read, and how many records were lost meanwhile. `left_out` is how often this
+    /// sensor's own programs were left out, where an earlier start attached them.
+    pub(super) fn open(
+        set: PathBuf,
+        hooks: &[Hook],
+        own: &mut Rings,
+        left_out: Option<u64>,
+    ) -> (Self, Delivery) {
         let mut left = Left::open(&set, hooks);
         let first = match &mut left {
             Left::Records(rings, programs) => {
                 own.stand_by();
                 Delivery::Loss(rings.take_over(programs.left_out()))
             }
+            // That start has said that the totals begin anew, and its rings have been the ones that are read since.
+            Left::Count(counters) if let Some(left_out) = left_out => {
+                *counters = None;
+                Delivery::Loss(own.take_over(left_out))
+            }
             Left::Count(_) => {
                 kept(own.begin_anew());
                 anew()
             }
         };
-        (Self { set, left, since_ns: boot_ns() }, first)
+        let programs = pins::programs(&set);
+        (Self { set, left, programs, since_ns: boot_ns() }, first)
     }
 
     /// Generation and mark of the policy that it put in force; zeros when that is not known.
@@ -75,6 +99,14 @@ impl Former {
             None
         });
         head.map_or((0, 0), |head| (head.generation, head.policy))
+    }
+
+    /// Whether nothing is held back of its records.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.left {
+            Left::Records(rings, _) => rings.is_empty(),
+            Left::Count(_) => true,
+        }
     }
 
     /// Hands over what has arrived, as [`Rings::drain`] does.
@@ -110,21 +142,23 @@ impl Former {
     /// The policy is in force here: from now on this sensor's own rings are read.
     pub(super) fn hand_over(&mut self, own: &mut Rings, deliver: &mut dyn FnMut(Delivery)) {
         if let Left::Records(rings, _) = &mut self.left {
-            rings.losses(deliver);
-            kept(own.begin_after(rings));
+            kept(own.begin_after(rings, deliver));
         }
     }
 
-    /// The rest, once its programs are gone: what it refused since, and what was lost. Where its records cannot be read, how
+    /// The rest, once its pins are gone: what it refused since, and what was lost. Where its records cannot be read, how
     /// many there were.
-    pub(super) fn finish(mut self, own: &mut Rings, decoder: &Decoder, deliver: &mut dyn FnMut(Delivery)) {
-        match &mut self.left {
-            Left::Records(rings, programs) => {
+    pub(super) fn finish(self, own: &mut Rings, decoder: &Decoder, deliver: &mut dyn FnMut(Delivery)) {
+        match self.left {
+            Left::Records(mut rings, programs) => {
+                let count = programs.left_out_now().saturating_sub(programs.left_out());
+                // They are held by it.
+                drop(programs);
+                until_gone(&self.programs);
                 // Nothing more comes: nothing is held back.
                 rings.drain(u64::MAX, decoder, deliver);
-                kept(own.add_refused(rings));
+                kept(own.add_refused(&rings));
                 rings.losses(deliver);
-                let count = programs.left_out_now().saturating_sub(programs.left_out());
                 if count > 0 {
                     let (first_ns, last_ns) = (self.since_ns, boot_ns());
                     let (kind, site) = ("any", "recursion");
@@ -133,10 +167,22 @@ impl Former {
             }
             Left::Count(counters) => {
                 if let Some(counters) = counters {
-                    deliver(Delivery::Loss(rings::unread(counters)));
+                    deliver(Delivery::Loss(rings::unread(&counters)));
                 }
             }
         }
+    }
+}
+
+/// Waits until programs refuse nothing any more.
+fn until_gone(programs: &[u32]) {
+    let started = Instant::now();
+    while programs.iter().any(|id| bpf::program_by_id(*id).is_ok()) {
+        if started.elapsed() > GONE_AFTER {
+            tracing::warn!("programs of the sensor before are held by another process, see `bpftool link`");
+            return;
+        }
+        thread::sleep(LOOK_INTERVAL);
     }
 }
 

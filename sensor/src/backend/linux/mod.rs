@@ -320,6 +320,12 @@ impl LinuxBackend {
         }
     }
 
+    /// Whether everything that was taken has been collected.
+    fn holds_nothing_back(&self) -> bool {
+        let former = self.former.as_ref().is_none_or(Former::is_empty);
+        former && self.later.is_empty() && self.rings.is_empty()
+    }
+
     /// After a burst, in a quiet moment; when none comes, now and then all the same.
     fn tidy_memory(&mut self, is_quiet: bool) {
         let interval = if is_quiet { TIDY_INTERVAL } else { TIDY_INTERVAL_BUSY };
@@ -354,6 +360,9 @@ impl Backend for LinuxBackend {
         }
         if let Some(former) = self.former.take() {
             former.finish(&mut self.rings, &self.decoder, &mut |delivery| handed_on.push(delivery));
+            // Until now it was left in the former's counters.
+            self.beat = None;
+            self.leave_word();
         }
         self.handed_on.append(&mut handed_on);
         Ok(statuses)
@@ -420,7 +429,7 @@ impl Backend for LinuxBackend {
         }
         self.collect();
         // Whoever drains goes on until nothing comes.
-        if self.collected.is_empty() && !(self.later.is_empty() && self.rings.is_empty()) {
+        if self.collected.is_empty() && !self.holds_nothing_back() {
             self.collect();
         }
         let is_quiet = self.collected.is_empty();
@@ -447,7 +456,8 @@ fn before(
 ) -> (Option<Former>, Option<Delivery>) {
     match loaded.predecessor.take() {
         Some(set) => {
-            let (former, said) = Former::open(set, hooks, rings);
+            let left_out = loaded.is_taken_over.then(|| loaded.running.left_out());
+            let (former, said) = Former::open(set, hooks, rings, left_out);
             (Some(former), Some(said))
         }
         None if loaded.is_taken_over => {

@@ -144,8 +144,13 @@ impl Rings {
     ///
     /// # Errors
     /// The totals cannot be pinned, and end with this process.
-    pub(super) fn begin_after(&mut self, former: &mut Self) -> Result<(), MapError> {
+    pub(super) fn begin_after(
+        &mut self,
+        former: &mut Self,
+        deliver: &mut dyn FnMut(Delivery),
+    ) -> Result<(), MapError> {
         let (since_ns, [counted, by_former]) = moment([&self.counters, &former.counters]);
+        former.report(&by_former, deliver);
         (self.share, former.share) = (Share::LaterAndRefused, Share::EarlierAndRefused);
         former.begin(since_ns, by_former);
         for kind in Kind::ALL {
@@ -280,8 +285,12 @@ impl Rings {
 
     /// Reports what was lost since the last call.
     pub(super) fn losses(&mut self, deliver: &mut dyn FnMut(Delivery)) {
+        self.report(&rows(&self.counters), deliver);
+    }
+
+    fn report(&mut self, counted: &[Loss; Kind::COUNT], deliver: &mut dyn FnMut(Delivery)) {
         for kind in Kind::ALL {
-            let now = self.sum(kind);
+            let now = counted[kind as usize];
             let before = std::mem::replace(&mut self.reported[kind as usize], now);
             let mut report = |site, count| {
                 if count > 0 {
@@ -335,17 +344,10 @@ pub(super) fn counters_of(set: &Path) -> Result<Counters, MapError> {
 
 /// A moment, nanoseconds of `CLOCK_BOOTTIME`, and what was counted until then: whatever has an earlier time is counted, and
 /// nothing else. A program takes the time first and counts when its record is complete, so this is so if nothing is
-/// counted around the moment.
+/// counted around the moment and nothing was under way. Of an event on another processor at that very moment one build's
+/// programs may have the time before it, and the other's the time after it.
 fn moment<const N: usize>(counters: [&Counters; N]) -> (u64, [[Loss; Kind::COUNT]; N]) {
-    let now = || {
-        counters.map(|counters| {
-            let mut rows = [Loss::default(); Kind::COUNT];
-            for kind in Kind::ALL {
-                rows[kind as usize] = row(counters, kind as u32);
-            }
-            rows
-        })
-    };
+    let now = || counters.map(rows);
     let mut before = now();
     for _ in 0..MOMENTS {
         let (since_ns, after) = (boot_ns(), now());
@@ -355,6 +357,15 @@ fn moment<const N: usize>(counters: [&Counters; N]) -> (u64, [[Loss; Kind::COUNT
         before = after;
     }
     (boot_ns(), before)
+}
+
+/// What was counted of each kind.
+fn rows(counters: &Counters) -> [Loss; Kind::COUNT] {
+    let mut rows = [Loss::default(); Kind::COUNT];
+    for kind in Kind::ALL {
+        rows[kind as usize] = row(counters, kind as u32);
+    }
+    rows
 }
 
 fn is_refusal(record: &[u8]) -> bool {

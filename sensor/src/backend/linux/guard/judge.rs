@@ -14,7 +14,7 @@ use nix::sys::fanotify::MaskFlags;
 use rustix::fs::Stat;
 use treeline_abi::{Label, LabelFlags};
 use treeline_event::{
-    Action, FileId, FileRef, Mode, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, Verdict,
+    Action, FileId, FileRef, Mode, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, Verdict, is_own_rule,
 };
 use treeline_policy::{
     Host, Object, Policy, Request, Subject, compile::LineageReader, eval, policy::FileOperation,
@@ -60,7 +60,8 @@ pub(in crate::backend::linux) struct Judge {
     protected: Protected,
     known: Known,
     own_pid: i32,
-    /// What refuses an object that cannot be resolved: the first file rule in `enforce`.
+    /// What refuses an object that cannot be resolved: the first file rule in `enforce`. The sensor's own do not: a policy
+    /// that only records must not refuse anything of others.
     unresolved: Option<usize>,
 }
 
@@ -74,11 +75,9 @@ struct Refusal {
 
 impl Judge {
     pub(super) fn new(orders: &Orders, labels: Labels, known: Known, protected: Protected) -> Self {
-        let unresolved = orders
-            .policy
-            .rules
-            .iter()
-            .position(|rule| rule.mode == Mode::Enforce && rule.kind.name() == "file");
+        let unresolved = orders.policy.rules.iter().position(|rule| {
+            rule.mode == Mode::Enforce && rule.kind.name() == "file" && !is_own_rule(&rule.id)
+        });
         Self {
             policy: Arc::clone(&orders.policy),
             host: orders.host.clone(),
