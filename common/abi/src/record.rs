@@ -160,11 +160,14 @@ pub enum Tampering {
     Fanotify = 15,
     /// A filesystem frozen or shut down (`FIFREEZE`, `EXT4_IOC_SHUTDOWN` and those of the same number); the request.
     Freeze = 16,
+    /// A setting of the kernel opened for writing by which programs are no more called for, or are started for whoever
+    /// asks, or by which others get no processor.
+    Setting = 17,
 }
 
 impl Tampering {
     /// Everything, in numerical order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Signal,
         Self::Trace,
         Self::Limit,
@@ -181,6 +184,7 @@ impl Tampering {
         Self::SysRq,
         Self::Fanotify,
         Self::Freeze,
+        Self::Setting,
     ];
 
     /// The one with this number.

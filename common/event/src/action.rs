@@ -362,6 +362,9 @@ pub enum Tampering {
     Fanotify,
     /// To freeze or shut down a filesystem.
     Freeze,
+    /// To write a setting of the kernel by which its programs are called no more, or others are started outside of every
+    /// session (`kernel.ftrace_enabled`, `kernel.core_pattern`, `release_agent` and the like).
+    Setting,
 }
 
 impl Tampering {
@@ -385,6 +388,7 @@ impl Tampering {
             Self::SysRq => "sys_rq",
             Self::Fanotify => "fanotify",
             Self::Freeze => "freeze",
+            Self::Setting => "setting",
         }
     }
 }

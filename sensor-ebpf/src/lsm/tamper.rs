@@ -32,6 +32,8 @@ const PTRACE_MODE_NOAUDIT: u32 = 4;
 /// `CGROUP2_SUPER_MAGIC`, `CGROUP_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
 const CGROUP_MAGIC: u64 = 0x0027_e0eb;
+/// `SYSFS_MAGIC`.
+const SYSFS_MAGIC: u64 = 0x6265_6572;
 /// `READING_MODULE`, `READING_KEXEC_IMAGE`, `READING_KEXEC_INITRAMFS` (include/linux/kernel_read_file.h).
 const CODE: [u32; 3] = [2, 3, 4];
 
@@ -355,9 +357,30 @@ pub(crate) fn refuses_to_write(file: u64, session: u64) -> i32 {
     let dentry: u64 = read(file + offset!(file_path) + offset!(path_dentry));
     match read::<u64>(superblock + offset!(sb_magic)) {
         PROC_MAGIC => in_procfs(inode, dentry, session),
+        SYSFS_MAGIC => is_named(dentry, &[b"uevent_helper\0\0\0"], Tampering::Setting, session),
+        CGROUP_MAGIC if is_named(dentry, &[b"release_agent\0\0\0"], Tampering::Setting, session) != 0 => REFUSED,
         CGROUP2_MAGIC | CGROUP_MAGIC => among_cgroups(dentry, session),
         _ => 0,
     }
+}
+
+/// Settings in /proc/sys, by the first 15 bytes of their names. With the first at 0 the kernel calls no program at a hook or
+/// a function any more (trampolines are the function tracer's, and not permanent since Linux 6.0); the next four name
+/// programs that it starts as root, outside of every session; the last is the time that real-time tasks leave to others.
+const SETTINGS: [&[u8; 16]; 6] = [
+    b"ftrace_enabled\0\0",
+    b"core_pattern\0\0\0\0",
+    b"modprobe\0\0\0\0\0\0\0\0",
+    b"poweroff_cmd\0\0\0\0",
+    b"hotplug\0\0\0\0\0\0\0\0\0",
+    b"sched_rt_runtim\0",
+];
+
+/// Refuses, and records, if a file has one of these names.
+#[inline(always)]
+fn is_named(dentry: u64, names: &[&[u8; 16]], what: Tampering, session: u64) -> i32 {
+    let name = short_name(dentry);
+    if names.iter().any(|one| name == words(one)) { report(session, what as u32, 0, 0, 0) } else { 0 }
 }
 
 /// By the process that the inode stands for: each mount of procfs is a filesystem of its own (Linux 5.8), and a thread
@@ -370,8 +393,10 @@ fn in_procfs(inode: u64, dentry: u64, session: u64) -> i32 {
     }
     let pid: u64 = read(inode - offset!(proc_inode_inode) + offset!(proc_inode_pid));
     if pid == 0 {
-        let is_trigger = short_name(dentry) == words(b"sysrq-trigger\0\0\0");
-        return if is_trigger { report(session, Tampering::SysRq as u32, 0, 0, 0) } else { 0 };
+        if is_named(dentry, &[b"sysrq-trigger\0\0\0"], Tampering::SysRq, session) != 0 {
+            return REFUSED;
+        }
+        return is_named(dentry, &SETTINGS, Tampering::Setting, session);
     }
     let node: u64 = read(pid + offset!(pid_tasks));
     if node == 0 {

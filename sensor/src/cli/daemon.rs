@@ -22,8 +22,24 @@ use crate::{
     log::OpenError,
 };
 
-/// Where the unit is, as packages install it and as administrators override it.
-const UNITS: [&str; 2] = ["/usr/lib/systemd/system/treeline.service", "/etc/systemd/system/treeline.service"];
+/// Where systemd looks for units (systemd.unit(5)): whoever puts one of this name there, or a drop-in for it or for every
+/// service, has it start something else.
+const UNIT_DIRECTORIES: [&str; 11] = [
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    "/etc/systemd/system",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system",
+    "/run/systemd/generator",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/run/systemd/generator.late",
+];
+
+/// What the dynamic loader loads into every program, the sensor included.
+const PRELOAD: &str = "/etc/ld.so.preload";
 
 /// Arguments of `treeline daemon`; each overrides the configuration.
 #[derive(Debug, clap::Args)]
@@ -117,10 +133,13 @@ fn is_taken(error: &anyhow::Error) -> bool {
 /// What the daemon has beside its directories.
 fn own_files(globals: &Globals, socket: &Path, pins: Option<&Path>) -> OwnFiles {
     let configuration = globals.config.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH));
-    let units = UNITS.map(PathBuf::from).into_iter().filter(|path| path.exists());
-    let files = [configuration.to_owned(), socket.to_owned()].into_iter().chain(units);
+    let units = UNIT_DIRECTORIES.map(|directory| Path::new(directory).join("treeline.service"));
+    let files = [configuration.to_owned(), socket.to_owned(), PRELOAD.into()].into_iter().chain(units);
+    let drop_ins = UNIT_DIRECTORIES.iter().flat_map(|directory| {
+        ["treeline.service.d", "service.d"].map(|name| Path::new(directory).join(name))
+    });
     OwnFiles {
-        directories: pins.map(Path::to_owned).into_iter().collect(),
+        directories: pins.map(Path::to_owned).into_iter().chain(drop_ins).collect(),
         files: files.chain(std::env::current_exe()).collect(),
         locks: vec![lock::of_socket(socket)],
     }

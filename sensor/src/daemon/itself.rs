@@ -64,14 +64,13 @@ fn add(policy: &mut Policy, id: &str, paths: Vec<Spanned<Glob>>, operations: &[F
     );
 }
 
-/// A file's own path as a pattern, without meaning to its characters; nothing for a path that is not there or is the root.
+/// A file's own path as a pattern, without meaning to its characters; nothing for the root.
 fn glob(path: &Path, with_content: bool) -> Option<Spanned<Glob>> {
     use std::os::unix::ffi::OsStrExt as _;
-    // Links are followed: rules are about files' own paths. What will be made later stands in a directory that is there.
-    let own = path.canonicalize().ok().or_else(|| {
-        let parent = path.parent()?.canonicalize().ok()?;
-        Some(parent.join(path.file_name()?))
-    })?;
+    // Links are followed: rules are about files' own paths. What will be made later stands below a directory that is there.
+    let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    let (above, own) = there?;
+    let own = own.join(path.strip_prefix(above).ok()?);
     let names = own.components().filter_map(|part| match part {
         std::path::Component::Normal(name) => Some(Component::Literal(name.as_bytes().to_vec())),
         _ => None,
@@ -129,12 +128,7 @@ rules:
     #[test]
     fn nothing_to_protect_makes_no_rule() {
         let mut policy = treeline_policy::parse("test", TEXT).expect("a good policy");
-        OwnFiles {
-            directories: vec!["/".into()],
-            files: vec!["/nonexistent/a/b".into()],
-            ..OwnFiles::default()
-        }
-        .protect(&mut policy);
+        OwnFiles { directories: vec!["/".into()], ..OwnFiles::default() }.protect(&mut policy);
         assert_eq!(policy.rules.len(), 2);
     }
 }

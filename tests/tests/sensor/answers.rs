@@ -191,7 +191,7 @@ fn the_log_says_what_the_sensor_was_able_to() {
         format!("{entries} entries, {entries} of them signed"),
         "policy e2e, generation 1".to_owned(),
         "  keys ".to_owned(),
-        "partly enforced: read, write; observed: create".to_owned(),
+        "partly enforced: read, write; observed: truncate by name, owner and mode, create".to_owned(),
         "fanotify/open_perm".to_owned(),
         "attached".to_owned(),
         "refused: 1".to_owned(),

@@ -56,7 +56,7 @@ print('done', flush=True)
 ";
 
 /// What is tried and what the log calls it; the sensor's files are objects like others.
-const REFUSED: [(&str, &str); 52] = [
+const REFUSED: [(&str, &str); 61] = [
     ("state", "open"),
     ("configuration", "open"),
     ("detach-all", "open"),
@@ -90,6 +90,15 @@ const REFUSED: [(&str, &str); 52] = [
     ("module", "kernel"),
     ("module-from-file", "kernel"),
     ("sysrq", "sys_rq"),
+    ("calls-of-programs", "setting"),
+    ("state-still", "open"),
+    ("core-pattern", "setting"),
+    ("modprobe", "setting"),
+    ("real-time-share", "setting"),
+    ("release-agent", "setting"),
+    ("policy", "open"),
+    ("unit", "create"),
+    ("drop-in", "create"),
     ("wait-for-opens", "fanotify"),
     ("wait-for-opens-of-filesystem", "fanotify"),
     ("wait-for-execs", "fanotify"),

@@ -1,11 +1,13 @@
 //! A long session of mixed load: what grows, what is lost, and whether the numbers add up at the end.
 //!
 //! Two sessions at once: stress-ng, and a real build that starts over whenever it is done. The daemon is looked at all
-//! along; when both have ended, every lifecycle event must be in the log.
+//! along; when both have ended, every exec and every end of a process must be in the log, and nothing may be left in the
+//! kernel's maps of what was under way.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,7 @@ use serde_json::Value;
 use treeline_vm_tests::MINUTES_PARAMETER;
 
 use super::cost::POLICY;
-use super::daemon::Daemon;
+use super::daemon::{self, Daemon};
 use super::{Group, attach::Attach, stage};
 use crate::guest::group::Report;
 
@@ -24,8 +26,18 @@ const ADDS_UP: &str = "created-is-read-plus-lost";
 const PAIRS: &str = "every-process-that-began-has-ended";
 const MEMORY: &str = "memory-does-not-grow";
 const MAPS: &str = "maps-do-not-grow";
+const LEFT: &str = "nothing-is-left-in-maps";
+const LOGGED: &str = "every-lifecycle-event-is-in-the-log";
 const WHOLE: &str = "log-verifies";
 const BUILT: &str = "the-build-is-built";
+
+const NAME: &str = "soak";
+const COUNT: &str = include_str!("map_entries.py");
+/// Maps of what is under way in a session: calls, connections, processes. Those that the kernel itself bounds (the least
+/// recently used goes) are not among them.
+const OF_SESSIONS: [&str; 6] = ["WAITING", "NOTES", "JOBS", "CONNECTING", "CONNECTIONS", "LABELS_BY_PROCESS"];
+/// Kinds of records that are one entry each.
+const SINGLE: [&str; 2] = ["exec", "exit"];
 
 const MINUTES_DEFAULT: u64 = 30;
 const LOOK_EVERY: Duration = Duration::from_secs(15);
@@ -38,7 +50,7 @@ const BUILDS: &str = "/home/dev/work/soak-builds";
 
 pub(super) const GROUP: Group = Group {
     name: "soak",
-    cases: || [BUILT, LIFECYCLE, ADDS_UP, PAIRS, MEMORY, MAPS, WHOLE].map(str::to_owned).into(),
+    cases: || [BUILT, LIFECYCLE, ADDS_UP, PAIRS, MEMORY, MAPS, LEFT, LOGGED, WHOLE].map(str::to_owned).into(),
     run,
     needs_sensor: true,
     timeout_s: 4 * 3600,
@@ -65,7 +77,7 @@ fn run(report: &Report) -> Result<()> {
         );
     }
     let minutes = minutes()?;
-    let daemon = Daemon::start("soak", POLICY, Attach::Lsm)?;
+    let daemon = Daemon::start(NAME, POLICY, Attach::Lsm)?;
     let mut sessions = [stress(&daemon, minutes)?, builds(&daemon)?];
     let samples = watch(report, &daemon, Duration::from_secs(minutes * 60))?;
     fs::write(STOP, "").with_context(|| format!("creating {STOP}"))?;
@@ -82,7 +94,44 @@ fn run(report: &Report) -> Result<()> {
     report.case(PAIRS, pairs(&status));
     report.case(MEMORY, steady(&samples, |sample| sample.own_kib));
     report.case(MAPS, steady(&samples, |sample| sample.maps_kib));
+    report.case(LEFT, nothing_left());
     report.case(WHOLE, daemon.stop());
+    report.case(LOGGED, logged(&status));
+    Ok(())
+}
+
+fn nothing_left() -> Result<()> {
+    let output =
+        Command::new("/usr/bin/python3").args(["-c", COUNT, &daemon::pins(NAME)]).args(OF_SESSIONS).output();
+    let output = output.context("counting what maps have")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+    let left: Vec<&str> = text.lines().filter(|line| !line.ends_with(" 0")).collect();
+    ensure!(text.lines().count() == OF_SESSIONS.len() && left.is_empty(), "{}", left.join(", "));
+    Ok(())
+}
+
+/// Each of them is an entry: what was read and what the log has is the same.
+fn logged(status: &Value) -> Result<()> {
+    let home = daemon::home(NAME);
+    let words = ["log", "cat", "--log", &format!("{home}/log")];
+    let mut cat =
+        daemon::treeline(&home, &words).stdout(Stdio::piped()).spawn().context("reading the log")?;
+    let output = cat.stdout.take().context("the log is piped")?;
+    let mut counts = SINGLE.map(|kind| (kind, format!("\"kind\":\"{kind}\""), 0_u64));
+    // As text: there are hundreds of thousands of entries.
+    for line in BufReader::new(output).lines() {
+        let line = line.context("reading the log")?;
+        for (_, text, count) in &mut counts {
+            *count += u64::from(line.contains(text.as_str()));
+        }
+    }
+    ensure!(cat.wait().context("waiting for `log cat`")?.success(), "`log cat` failed");
+    for (kind, _, count) in counts {
+        let record = records(status).iter().find(|record| record["kind"] == kind);
+        let read = record.map_or(0, |record| number(record, "read"));
+        ensure!(read > 0 && read == count, "{kind}: {read} were read, {count} are in the log");
+    }
     Ok(())
 }
 

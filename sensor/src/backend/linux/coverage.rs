@@ -145,6 +145,10 @@ const FIRST_MAPPINGS: &str = "first mapping of a file that nobody has executed";
 const MEMORY: &str = "files that are in memory only (memfd)";
 const PRIVATE: &str = "filesystems of a private mount namespace, until they are seen";
 
+/// What writing is beside an open.
+const SIZE_AND_MODE: &str = "truncate by name, owner and mode";
+const ATTRIBUTES: &str = "extended attributes and ACLs";
+
 /// What a rule by address covers beside connects.
 const DATAGRAMS: &str = "datagrams";
 const RAW_SOCKETS: &str = "raw sockets";
@@ -172,6 +176,11 @@ fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
     let attached =
         |name: &str| hooks.iter().any(|hook| hook.hook == name && hook.state == HookState::Attached);
     for operation in rule.kind.operation_names() {
+        if matches!((&rule.kind, operation), (Kind::File { .. }, "write")) {
+            reach.observed.push(SIZE_AND_MODE.to_owned());
+            reach.unseen.push(ATTRIBUTES.to_owned());
+            reach.reasons.push("permission events come with opens only");
+        }
         let list = match (&rule.kind, operation) {
             (Kind::File { .. }, "read" | "write") if anchored => &mut reach.enforced,
             (Kind::File { .. }, "read" | "write") => {

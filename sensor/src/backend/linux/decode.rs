@@ -266,6 +266,7 @@ fn tamper(header: &Header) -> Result<Action, String> {
         Some(Tried::SysRq) => Tampering::SysRq,
         Some(Tried::Fanotify) => Tampering::Fanotify,
         Some(Tried::Freeze) => Tampering::Freeze,
+        Some(Tried::Setting) => Tampering::Setting,
         None => return Err(format!("tampering of kind {}", header.detail)),
     };
     let target =

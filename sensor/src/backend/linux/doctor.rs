@@ -122,6 +122,9 @@ fn security_modules() -> Check {
 
 /// Trampolines need the function tracer; a kernel that refuses them for other reasons says so only at load.
 fn trampolines() -> Check {
+    if let Err(words) = hooks::calls_enabled() {
+        return Check::other("function tracer", CheckState::Bad, words, "until then the mode is `fallback`");
+    }
     if Path::new("/sys/kernel/tracing/available_filter_functions").exists()
         || Path::new("/sys/kernel/debug/tracing/available_filter_functions").exists()
     {

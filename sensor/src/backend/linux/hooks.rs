@@ -208,6 +208,21 @@ pub(super) fn lsm_enabled() -> Result<(), String> {
     }
 }
 
+/// Whether the kernel calls programs at hooks and functions, which it does by the function tracer.
+///
+/// # Errors
+/// Why not, and what to do.
+pub(super) fn calls_enabled() -> Result<(), String> {
+    const SETTING: &str = "/proc/sys/kernel/ftrace_enabled";
+    match std::fs::read_to_string(SETTING) {
+        Ok(value) if value.trim() == "0" => Err(format!(
+            "the kernel calls no program at a hook or a function (`{SETTING}` is 0): `sysctl kernel.ftrace_enabled=1`"
+        )),
+        // A kernel without it has no such switch.
+        _ => Ok(()),
+    }
+}
+
 /// What differs between kernels in the hooks themselves.
 pub(super) fn settings(kernel: &Kernel) -> Settings {
     Settings {

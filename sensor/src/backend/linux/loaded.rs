@@ -59,6 +59,9 @@ impl Loaded {
                 "attach mode {mode} is not built into this version"
             )));
         }
+        if matches!(mode, AttachMode::Lsm | AttachMode::FmodRet) {
+            hooks::calls_enabled().map_err(BackendError::Unsupported)?;
+        }
         if mode == AttachMode::Lsm {
             hooks::lsm_enabled().map_err(BackendError::Unsupported)?;
         }
