@@ -88,10 +88,12 @@ fn adopts(reach: &mut Reach, adoption: Adoption, mode: AttachMode, hooks: &[Hook
 fn protect_itself(reach: &mut Reach, mode: AttachMode, hooks: &[HookStatus]) {
     const WAYS: &str =
         "signals, ptrace, limits, bpf(2), control groups, kernel modules, fanotify, frozen filesystems";
+    const UNITS: &str = "units, what the loader preloads";
     let has_failed = |hook: &HookStatus| matches!(hook.state, HookState::Failed { .. });
     if !matches!(mode, AttachMode::Lsm | AttachMode::FmodRet) {
-        reach.unseen.push(WAYS.to_owned());
+        reach.unseen.extend([WAYS, UNITS].map(str::to_owned));
         reach.reasons.push("only modes `lsm` and `fmod_ret` have hooks for what is not a file");
+        reach.reasons.push("PID 1 would wait for an answer when it opens a unit");
         reach.reasons.push("what is marked is let through once the sensor's process has ended");
     } else if hooks.iter().any(|hook| has_failed(hook) && hooks::protects_itself(&hook.hook)) {
         reach.unseen.push(WAYS.to_owned());

@@ -1,10 +1,19 @@
 //! What a policy's patterns ask for: where to look, for what, and for which events.
 
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 use nix::sys::fanotify::MaskFlags;
-use treeline_event::Mode;
-use treeline_policy::{Host, Policy, glob::Component, policy::FileOperation, roots::literal_roots};
+use treeline_event::{Mode, is_own_rule};
+use treeline_policy::{
+    Host, Policy,
+    glob::Component,
+    policy::FileOperation,
+    roots::{LiteralRoot, Shape, literal_roots},
+};
 
 /// What is still to be matched below a directory, and which events matter there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +48,20 @@ impl Wish {
     }
 }
 
+/// What of the sensor's own files gets no mark: PID 1 opens units, and every program what the loader preloads. If this
+/// process stood still, PID 1 would wait for it, who alone could start it again.
+const UNMARKED: [&str; 5] =
+    ["/etc/systemd", "/run/systemd", "/usr/lib/systemd", "/usr/local/lib/systemd", "/etc/ld.so.preload"];
+
+fn is_unmarked(rule: &str, root: &LiteralRoot) -> bool {
+    let directory = Path::new(OsStr::from_bytes(&root.directory));
+    let path = match &root.shape {
+        Shape::Name(name) => directory.join(OsStr::from_bytes(name)),
+        _ => directory.to_owned(),
+    };
+    is_own_rule(rule) && UNMARKED.iter().any(|place| path.starts_with(place))
+}
+
 /// The places that rules in `enforce` name, for operations that a permission event precedes.
 pub(super) fn roots(policy: &Policy, host: &Host) -> (Vec<Pattern>, Vec<Wish>) {
     let (mut patterns, mut wishes) = (Vec::new(), Vec::new());
@@ -54,6 +77,9 @@ pub(super) fn roots(policy: &Policy, host: &Host) -> (Vec<Pattern>, Vec<Wish>) {
             _ => continue,
         };
         for root in literal_roots(rule, host).into_iter().filter(|root| root.anchored) {
+            if is_unmarked(&rule.id, &root) {
+                continue;
+            }
             let rest = root.shape.into_components();
             let directory = PathBuf::from(OsStr::from_bytes(&root.directory));
             let pattern = patterns.len();
@@ -62,4 +88,29 @@ pub(super) fn roots(policy: &Policy, host: &Host) -> (Vec<Pattern>, Vec<Wish>) {
         }
     }
     (patterns, wishes)
+}
+
+#[cfg(test)]
+mod tests {
+    use treeline_event::{LOCKS_RULE, SELF_RULE};
+
+    use super::*;
+
+    #[test]
+    fn what_pid_1_opens_has_no_mark() {
+        let check = |id: &str, path: &str, expect: usize| {
+            let text = format!(
+                "version: 1\nname: t\nmode: enforce\nrules:\n  - {{id: a, kind: file, reason: r, paths: [\"{path}\"]}}\n"
+            );
+            let mut policy = treeline_policy::parse("t", &text).expect("well-formed");
+            policy.rules[0].id = id.to_owned();
+            assert_eq!(roots(&policy, &Host::default()).1.len(), expect, "{id} {path}");
+        };
+        check(SELF_RULE, "/etc/systemd/system/treeline.service", 0);
+        check(SELF_RULE, "/run/systemd/system/treeline.service.d/**", 0);
+        check(SELF_RULE, "/etc/ld.so.preload", 0);
+        check(SELF_RULE, "/etc/treeline/policy.yaml", 1);
+        check(LOCKS_RULE, "/var/lib/treeline/lock", 1);
+        check("units", "/etc/systemd/system/**", 1);
+    }
 }
