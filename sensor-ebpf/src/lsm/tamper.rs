@@ -358,7 +358,9 @@ pub(crate) fn refuses_to_write(file: u64, session: u64) -> i32 {
     match read::<u64>(superblock + offset!(sb_magic)) {
         PROC_MAGIC => in_procfs(inode, dentry, session),
         SYSFS_MAGIC => is_named(dentry, &[b"uevent_helper\0\0\0"], Tampering::Setting, session),
-        CGROUP_MAGIC if is_named(dentry, &[b"release_agent\0\0\0"], Tampering::Setting, session) != 0 => REFUSED,
+        CGROUP_MAGIC if is_named(dentry, &[b"release_agent\0\0\0"], Tampering::Setting, session) != 0 => {
+            REFUSED
+        }
         CGROUP2_MAGIC | CGROUP_MAGIC => among_cgroups(dentry, session),
         _ => 0,
     }
