@@ -14,10 +14,11 @@ pub(crate) enum Attach {
 }
 
 impl Attach {
-    /// Whether the kernel may leave out runs of programs (THREATS.md): those on functions, and tracepoints where they can be
-    /// preempted.
+    /// Whether the kernel may leave out runs of programs (THREATS.md): those on functions, of which mode `lsm` has some at
+    /// their ends, where the kernel preempts itself (as Debian's does lazily since it can, Linux 6.13), and tracepoints since
+    /// Linux 7.0.
     pub(crate) fn can_be_left_out(self) -> bool {
-        self == Self::FmodRet || release() >= (7, 0)
+        self == Self::FmodRet || release() >= (6, 13)
     }
 
     /// That of this guest.
