@@ -108,6 +108,15 @@ fn on_object(kind: u32, id: impl FnOnce() -> u32, what: Tampering) -> i32 {
     report(label.session, what as u32, id, 0, 0)
 }
 
+/// What only a session is kept from, whatever it is done to.
+#[inline(always)]
+fn by_session(what: Tampering, number: u32) -> i32 {
+    match tasks::current_label() {
+        Some(label) => report(label.session, what as u32, number, 0, 0),
+        None => 0,
+    }
+}
+
 macro_rules! task_hook {
     ($hook:ident, $name:literal, $args:literal, $what:ident, $number:expr) => {
         #[lsm(hook = $name)]
@@ -224,10 +233,7 @@ fn on_load(kind: u32) -> i32 {
     if kind > 63 || DANGEROUS >> kind & 1 == 0 {
         return 0;
     }
-    match tasks::current_label() {
-        Some(label) => report(label.session, Tampering::Load as u32, kind, 0, 0),
-        None => 0,
-    }
+    by_session(Tampering::Load, kind)
 }
 
 /// Since Linux 6.16 the hook is told whether the kernel itself calls.
@@ -286,10 +292,7 @@ fn on_kernel(what: u32) -> i32 {
     if !CODE.contains(&what) {
         return 0;
     }
-    match tasks::current_label() {
-        Some(label) => report(label.session, Tampering::Kernel as u32, what, 0, 0),
-        None => 0,
-    }
+    by_session(Tampering::Kernel, what)
 }
 
 /// Events of fanotify for which whoever opens or reads waits: `FAN_OPEN_PERM`, `FAN_ACCESS_PERM`, `FAN_OPEN_EXEC_PERM`,
@@ -307,10 +310,7 @@ pub(crate) fn path_notify(ctx: LsmContext) -> i32 {
     if events & PERMISSIONS == 0 {
         return 0;
     }
-    match tasks::current_label() {
-        Some(label) => report(label.session, Tampering::Fanotify as u32, events as u32, 0, 0),
-        None => 0,
-    }
+    by_session(Tampering::Fanotify, events as u32)
 }
 
 /// `FIFREEZE` (include/uapi/linux/fs.h), and `EXT4_IOC_SHUTDOWN`, `XFS_IOC_GOINGDOWN`, `F2FS_IOC_SHUTDOWN`, which are one
@@ -328,10 +328,7 @@ fn on_ioctl(ctx: &LsmContext) -> i32 {
     if !FREEZES.contains(&request) {
         return 0;
     }
-    match tasks::current_label() {
-        Some(label) => report(label.session, Tampering::Freeze as u32, request, 0, 0),
-        None => 0,
-    }
+    by_session(Tampering::Freeze, request)
 }
 
 #[lsm(hook = "file_ioctl")]

@@ -14,11 +14,16 @@ pub(crate) enum Attach {
 }
 
 impl Attach {
-    /// Whether the kernel may leave out runs of programs (THREATS.md): those on functions, of which mode `lsm` has some at
-    /// their ends, where the kernel preempts itself (as Debian's does lazily since it can, Linux 6.13), and tracepoints since
-    /// Linux 7.0.
+    /// Whether the kernel may leave out runs of programs (THREATS.md): those on functions, and tracepoints where they can be
+    /// preempted.
     pub(crate) fn can_be_left_out(self) -> bool {
-        self == Self::FmodRet || release() >= (6, 13)
+        self == Self::FmodRet || release() >= (7, 0)
+    }
+
+    /// Whether it may leave out runs of any program: mode `lsm` has some at the ends of functions, which can be preempted
+    /// where the kernel does so lazily (Linux 6.13).
+    pub(crate) fn has_some_left_out(self) -> bool {
+        self.can_be_left_out() || release() >= (6, 13)
     }
 
     /// That of this guest.

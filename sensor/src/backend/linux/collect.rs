@@ -97,7 +97,8 @@ impl LinuxBackend {
         let _ = rustix::io::read(&*self.refused, &mut [0u8; 8]);
         let mut refusals = std::mem::take(&mut self.later);
         refusals.extend(self.take_refusals());
-        let (refusals, later) = refusals.into_iter().partition(|refusal| is_until(refusal, horizon_ns));
+        let (refusals, later): (Vec<_>, _) =
+            refusals.into_iter().partition(|refusal| is_until(refusal, horizon_ns));
         self.later = later;
         let mut records = std::mem::take(&mut self.handed_on);
         if let Some(former) = &mut self.former {
@@ -106,7 +107,7 @@ impl LinuxBackend {
         self.rings.drain(horizon_ns, &self.decoder, &mut |delivery| records.push(delivery));
         records.retain(|record| !self.repeats_refusal(record) && self.learn_from(record));
         let judged: Vec<Delivery> = records.into_iter().map(|record| self.judge_names(record)).collect();
-        let mut all: Vec<Delivery> = Vec::into_iter(refusals).chain(judged).collect();
+        let mut all: Vec<Delivery> = refusals.into_iter().chain(judged).collect();
         // A record that could not be read has no time; it stays before its neighbours.
         all.sort_by_key(|delivery| match delivery {
             Delivery::Observation(observation) => observation.time_ns,

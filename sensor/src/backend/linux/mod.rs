@@ -250,7 +250,7 @@ impl LinuxBackend {
         };
         let decoder = Decoder { mounts: mount_table()? };
         loaded.complete()?;
-        let (former, said) = before(&mut loaded, &hooks::of(mode, &facts.kernel), &mut rings);
+        let (former, said) = before(&mut loaded, mode, &facts.kernel, &mut rings);
         let Loaded { ebpf, modifying, running, programs, object_ms, pins, is_taken_over, .. } = loaded;
         Ok(Self {
             ebpf,
@@ -451,13 +451,14 @@ impl Backend for LinuxBackend {
 /// Who was here before, and what there is to say about it.
 fn before(
     loaded: &mut Loaded,
-    hooks: &[hooks::Hook],
+    mode: AttachMode,
+    kernel: &Kernel,
     rings: &mut Rings,
 ) -> (Option<Former>, Option<Delivery>) {
     match loaded.predecessor.take() {
         Some(set) => {
             let left_out = loaded.is_taken_over.then(|| loaded.running.left_out());
-            let (former, said) = Former::open(set, hooks, rings, left_out);
+            let (former, said) = Former::open(set, &hooks::of(mode, kernel), rings, left_out);
             (Some(former), Some(said))
         }
         None if loaded.is_taken_over => {
