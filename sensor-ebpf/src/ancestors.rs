@@ -1,9 +1,10 @@
 //! Directories above what rules protect: moving one away, putting another in its place or mounting over it would
-//! change what the rules' paths mean.
+//! change what the rules' paths mean. Before a pattern's first `*` they are known one by one, behind it by what of the
+//! pattern their paths match.
 
 use treeline_abi::{
     name,
-    paths::{AncestorKey, DEPTH_MAX, DeviceKey, RULES_MAX},
+    paths::{AncestorKey, DEPTH_MAX, DeviceKey, RULES_MAX, WORDS},
 };
 
 use crate::{
@@ -47,6 +48,36 @@ pub(crate) fn judge_above(scratch: &mut Scratch, dentry: u64) -> u64 {
     }
     match RULES.get(active.slot * RULES_MAX + ((number - 1) & (RULES_MAX - 1))) {
         Some(rule) => Decision::of(number, rule.enforce).pack(),
+        None => 0,
+    }
+}
+
+/// Judges the rename of a directory from one place to another by the beginnings of patterns that the two match (see
+/// `treeline_abi::paths::Table::ways`): where that changes, what is below it falls under other rules than before, and the
+/// first of these refuses. Exceptions do not count here either. The path of the walk before is gone. Packed.
+#[inline(never)]
+pub(crate) fn judge_ways(scratch: &mut Scratch, from: u64, to: u64) -> u64 {
+    let Some(active) = decide::active() else {
+        return 0;
+    };
+    // An unresolved one was refused by `judge_above`.
+    walk::walk_object(scratch, from, active.table, active.slot);
+    scratch.keep_accepted();
+    walk::walk_object(scratch, to, active.table, active.slot);
+    let mut position = 0;
+    for word in 0..WORDS {
+        let changed =
+            (scratch.accepted.words[word] ^ scratch.kept.words[word]) & active.table.ways.words[word];
+        if position == 0 && changed != 0 {
+            position = 1 + word as u32 * 64 + decide::lowest(changed);
+        }
+    }
+    if position == 0 {
+        return 0;
+    }
+    match decide::accept_at(active.slot, position - 1) {
+        // They are ways of rules in `enforce`.
+        Some(accept) => Decision::of(accept.index + 1, 1).pack(),
         None => 0,
     }
 }

@@ -414,7 +414,7 @@ fn next(scratch: &mut Scratch, word: u32, slot: u32, operations: u32, object: bo
     if word < WORDS as u32 {
         return match take_lowest(scratch, word) {
             None => Next::Word,
-            Some(position) => match ACCEPTS.get(slot * BITS + position) {
+            Some(position) => match accept_at(slot, position) {
                 Some(accept) => Next::Accepted(accept.index),
                 None => Next::None,
             },
@@ -426,6 +426,12 @@ fn next(scratch: &mut Scratch, word: u32, slot: u32, operations: u32, object: bo
         Some(accept) if accept.operations & operations != 0 => Next::Accepted(accept.index),
         Some(_) => Next::None,
     }
+}
+
+/// What an accepting position means.
+#[inline(always)]
+pub(crate) fn accept_at(slot: u32, position: u32) -> Option<&'static Accept> {
+    ACCEPTS.get(slot * BITS + position)
 }
 
 /// The next entry of the lists.

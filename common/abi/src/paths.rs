@@ -42,6 +42,9 @@
 //!
 //! Each accepted bit that ends a pattern leads to an [`Accept`] entry at index `word * 64 + bit`.
 //!
+//! The machine also has the beginnings of patterns, see [`Table::ways`]. They accept no operation; programs compare what
+//! of them the old and the new name of a directory match.
+//!
 //! # Limits
 //!
 //! No limit fails open: a path deeper than [`DEPTH_MAX`] or a name that cannot be read is "unresolved", and an
@@ -237,6 +240,10 @@ pub struct Table {
     pub any_device: Mask,
     /// Accepting positions by [`Operation`].
     pub operation: [Mask; Operation::COUNT],
+    /// Accepting positions of the beginnings of patterns, from their first `*` or `**` on: a directory that one of them
+    /// matches is on the way to what a rule in `enforce` protects. A rename of a directory must not change which of
+    /// them match.
+    pub ways: Mask,
     /// Component globs, as bits, that a name with this first byte can match.
     pub wilds_by_first: [u64; 256],
     /// The same for its last byte.
@@ -478,7 +485,7 @@ const _: () = assert!(LISTED_MAX >= 2 * DEPTH_MAX + 4);
 const _: () = assert!(size_of::<Wild>() == 208);
 const _: () = assert!(size_of::<WildWords>() == 264);
 const _: () = assert!(
-    size_of::<Table>() == 56 + 128 * 4 + 128 * Operation::COUNT + 2 * 256 * 8 + size_of::<Subjects>()
+    size_of::<Table>() == 56 + 128 * 5 + 128 * Operation::COUNT + 2 * 256 * 8 + size_of::<Subjects>()
 );
 const _: () = assert!(size_of::<Accept>() == 8);
 const _: () = assert!(size_of::<Rule>() == 24);

@@ -8,8 +8,8 @@ use treeline_abi::{
     name,
     network::{AbstractRule, PrefixRules},
     paths::{
-        ANY_BYTE, ANY_STATE, Accept, DEPTH_MAX, Device, DeviceKey, Edge, EdgeKey, NO_LIST, Name, Operation,
-        Rule, WORDS, Wild,
+        ANY_BYTE, ANY_STATE, Accept, DEPTH_MAX, Device, DeviceKey, Edge, EdgeKey, Mask, NO_LIST, Name,
+        Operation, Rule, WORDS, Wild,
     },
     subject::{self as label, ByContent, ByPath, Facts, SETS_MAX},
 };
@@ -76,26 +76,10 @@ impl<'t> Matcher<'t> {
     /// A path of [`DEPTH_MAX`] components or more.
     pub fn accepted(&self, file: &Located, operation: u32) -> Result<Vec<u32>, Unresolved> {
         let table = &self.tables.table;
-        let mut state = table.start;
         let names: Vec<&[u8]> = split(&file.inner).collect();
-        // The root takes the last round of the walk.
-        if names.len() >= DEPTH_MAX {
-            return Err(Unresolved);
-        }
         let mut lists = Vec::new();
-        for (depth, name) in names.iter().rev().enumerate() {
-            let Name { mask, last, inner } = self.name(name);
-            lists.extend([if depth == 0 { last } else { NO_LIST }, inner]);
-            for word in 0..table.words as usize {
-                let before = state.words[word];
-                let star = table.star.words[word];
-                let next = ((before << 1) & mask.words[word]) | (before & star);
-                state.words[word] = next | ((next << 1) & star);
-            }
-        }
-        let key = DeviceKey { slot: self.tables.slot, device: file.device };
-        let none = Device { mask: table.any_device, root: Edge::default() };
-        let device = self.devices.get(&key).unwrap_or(&none);
+        let state = self.walk(&names, &mut lists)?;
+        let device = self.device(file);
         self.descend(&names, device.root, &mut lists);
         let mut indices = Vec::new();
         for word in 0..WORDS.min(table.words as usize) {
@@ -118,6 +102,47 @@ impl<'t> Matcher<'t> {
             }
         }
         Ok(indices)
+    }
+
+    /// Which beginnings of patterns a directory's path matches: those of [`treeline_abi::paths::Table::ways`].
+    ///
+    /// # Errors
+    /// As [`Matcher::accepted`].
+    pub fn ways(&self, directory: &Located) -> Result<Mask, Unresolved> {
+        let names: Vec<&[u8]> = split(&directory.inner).collect();
+        let mut state = self.walk(&names, &mut Vec::new())?;
+        let (here, ways) = (self.device(directory).mask, self.tables.table.ways);
+        for (word, wanted) in state.words.iter_mut().zip(here.words.iter().zip(ways.words)) {
+            *word &= wanted.0 & wanted.1;
+        }
+        Ok(state)
+    }
+
+    /// From the last name up: the state of the machine at the root, and the lists of names.
+    fn walk(&self, names: &[&[u8]], lists: &mut Vec<u32>) -> Result<Mask, Unresolved> {
+        let table = &self.tables.table;
+        let mut state = table.start;
+        // The root takes the last round of the walk.
+        if names.len() >= DEPTH_MAX {
+            return Err(Unresolved);
+        }
+        for (depth, name) in names.iter().rev().enumerate() {
+            let Name { mask, last, inner } = self.name(name);
+            lists.extend([if depth == 0 { last } else { NO_LIST }, inner]);
+            for word in 0..table.words as usize {
+                let before = state.words[word];
+                let star = table.star.words[word];
+                let next = ((before << 1) & mask.words[word]) | (before & star);
+                state.words[word] = next | ((next << 1) & star);
+            }
+        }
+        Ok(state)
+    }
+
+    fn device(&self, file: &Located) -> Device {
+        let key = DeviceKey { slot: self.tables.slot, device: file.device };
+        let none = Device { mask: self.tables.table.any_device, root: Edge::default() };
+        self.devices.get(&key).copied().unwrap_or(none)
     }
 
     /// From the root down through the tree.

@@ -112,9 +112,25 @@ fn five_hundred_rules_for_ten_users() {
     let usage = compile(&policy, &host, &MountTable::single(1), target)
         .unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
         .usage();
-    assert_eq!((usage.rules, usage.words, usage.names), (500, 0, 500));
+    // All homes' projects are on one way, whose names are those of the homes and of what is above them.
+    assert_eq!((usage.rules, usage.words, usage.patterns, usage.names), (500, 1, 2, 513));
     // The homes share what is below them.
     assert!(usage.edges < 2_000 && usage.lists <= 1_500, "{usage:?}");
+}
+
+#[test]
+fn ways_for_which_there_is_no_room_are_left_out_by_name() {
+    let rule = |index: usize| file(&format!("r-{index:03}"), &format!("/a-{index}/*/b/**"));
+    let left_out = |rules: usize| {
+        let policy = read(&(0..rules).map(rule).collect::<String>());
+        let target = Target { seed: 1, generation: 1, slot: 0 };
+        let tables = compile(&policy, &Host::default(), &MountTable::single(1), target)
+            .unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
+        (tables.usage().words, tables.ways_left_out.len())
+    };
+    // Three positions each, 21 in a word.
+    assert_eq!(left_out(16 * 21), (16, 0));
+    assert_eq!(left_out(16 * 21 + 4), (16, 4));
 }
 
 #[test]

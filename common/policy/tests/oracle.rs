@@ -3,10 +3,14 @@
 use std::net::IpAddr;
 
 use proptest::prelude::*;
-use treeline_abi::paths::Operation;
+use treeline_abi::{
+    name,
+    paths::{AncestorKey, Operation},
+};
 use treeline_policy::{
     Decision, Executed, Home, Host, Lineage, Located, Matcher, Mount, MountTable, Object, Policy, Request,
-    Resolver, Subject, Tables, Target, compile, eval, parse, policy::FileOperation,
+    Resolver, Subject, Tables, Target, compile, eval, parse,
+    policy::{FileOperation, Mode},
 };
 
 /// A machine with homes in three places and mounts on the way of many patterns; each filesystem is mounted once.
@@ -273,6 +277,30 @@ fn decide(tables: &Tables, request: &Request) -> Decision {
     }
 }
 
+/// The rules in `enforce` that a file falls under, whoever asks. Of those that let files be renamed nothing is promised.
+fn holding(policy: &Policy, matcher: &Matcher<'_>, file: &Located, operation: FileOperation) -> Vec<u32> {
+    let accepted = matcher.accepted(file, operation as u32).expect("few components");
+    let counts = |index: &u32| {
+        let rule = &policy.rules[*index as usize];
+        rule.mode == Mode::Enforce && rule.kind.operations() & 1 << Operation::RENAME != 0
+    };
+    let mut rules: Vec<u32> = accepted.into_iter().filter(counts).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    rules
+}
+
+/// Whether a session may move a directory here or away, as far as only this place is looked at.
+fn may_move(policy: &Policy, tables: &Tables, matcher: &Matcher<'_>, directory: &Located) -> bool {
+    let names: Vec<&[u8]> =
+        directory.inner.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).collect();
+    let fold = |state, name: &&[u8]| name::mix(state, name::hash(tables.table.seed, name));
+    let names = names.iter().rev().fold(0, fold);
+    let key = AncestorKey { slot: tables.slot, device: directory.device, names };
+    let is_above = tables.ancestors.iter().any(|(above, _)| *above == key);
+    !is_above && holding(policy, matcher, directory, FileOperation::Rename).is_empty()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -284,6 +312,30 @@ proptest! {
         let host = machine().0;
         for request in requests {
             prop_assert_eq!(decide(&tables, &request), eval(&policy, &host, &request), "{:?}\n{}", request, text);
+        }
+    }
+
+    #[test]
+    fn an_allowed_rename_takes_nothing_out_of_a_rule(
+        rules in policy(),
+        moves in prop::collection::vec((path(), path(), prop::collection::vec(name(), 1..4)), 64),
+        seed: u64,
+    ) {
+        let text = text(&rules);
+        let policy = read(&text);
+        let tables = build(&policy, seed);
+        let matcher = Matcher::new(&tables);
+        for (from, to, below) in moves {
+            let at = |path: &str| Located { device: 1, inner: path.as_bytes().to_vec() };
+            let may = |path: &str| may_move(&policy, &tables, &matcher, &at(path));
+            if !may(&from) || !may(&to) || matcher.ways(&at(&from)) != matcher.ways(&at(&to)) {
+                continue;
+            }
+            let file = |path: &str| at(&below.iter().fold(path.trim_end_matches('/').to_owned(), |path, name| format!("{path}/{name}")));
+            for (_, operation) in FileOperation::WORDS {
+                let [before, after] = [&from, &to].map(|path| holding(&policy, &matcher, &file(path), operation));
+                prop_assert_eq!(before, after, "{} -> {}, {:?}\n{}", from, to, below, text);
+            }
         }
     }
 

@@ -66,6 +66,10 @@ fn on_ancestor(kind: Kind, first: u64, second: u64, extra_flags: u32) -> i32 {
     if second != 0 {
         let above = ancestors::judge_above(scratch, second);
         decision = decision.or(Decision::unpack(scratch, above, 0));
+        if is_directory(first) || is_directory(second) {
+            let ways = ancestors::judge_ways(scratch, first, second);
+            decision = decision.or(Decision::unpack(scratch, ways, 0));
+        }
     }
     if !decision.is_allow() {
         decision.generation = crate::decide::active().map_or(0, |active| active.table.generation);
@@ -86,7 +90,22 @@ fn on_ancestor(kind: Kind, first: u64, second: u64, extra_flags: u32) -> i32 {
 /// Whether a rename of it changes the paths of other objects: a directory, or a link that stands for one.
 #[inline(always)]
 fn has_paths_below(dentry: u64) -> bool {
+    const SYMLINK: u16 = 0o120_000;
+    let kind = kind_of(dentry);
+    kind == DIRECTORY || kind == SYMLINK
+}
+
+/// Whether files have paths of their own that lead through it.
+#[inline(always)]
+fn is_directory(dentry: u64) -> bool {
+    kind_of(dentry) == DIRECTORY
+}
+
+const DIRECTORY: u16 = 0o040_000;
+
+/// The bits of the mode that say what it is, or 0.
+#[inline(always)]
+fn kind_of(dentry: u64) -> u16 {
     let node: u64 = read(dentry + offset!(dentry_inode));
-    let kind = read::<u16>(node + offset!(inode_mode)) & 0o170_000;
-    node != 0 && (kind == 0o040_000 || kind == 0o120_000)
+    if node == 0 { 0 } else { read::<u16>(node + offset!(inode_mode)) & 0o170_000 }
 }

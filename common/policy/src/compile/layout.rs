@@ -77,10 +77,18 @@ pub(super) struct Layout {
     pub(super) accepts: Vec<(u32, Accept)>,
     pub(super) edges: Vec<(EdgeKey, Edge)>,
     pub(super) lists: Vec<Accept>,
+    /// Rules of ways for which there was no room.
+    pub(super) left_out: BTreeSet<u32>,
 }
 
-/// Lays patterns out: in the tree or with the names where that is possible, else each within one word.
-pub(super) fn lay_out(mut patterns: Vec<(Owner, Pattern)>, seed: u64, slot: u32) -> Result<Layout, Full> {
+/// Lays patterns out: in the tree or with the names where that is possible, else each within one word. `ways` have to be
+/// told from one another, so each gets a position, as long as there are some left.
+pub(super) fn lay_out(
+    mut patterns: Vec<(Owner, Pattern)>,
+    ways: &[(Owner, Pattern)],
+    seed: u64,
+    slot: u32,
+) -> Result<Layout, Full> {
     // Longest first wastes the least; the rest of the order makes the result independent of the text.
     patterns.sort_by(|left, right| right.1.bits().cmp(&left.1.bits()).then_with(|| left.cmp(right)));
     let mut builder = Builder::default();
@@ -97,6 +105,9 @@ pub(super) fn lay_out(mut patterns: Vec<(Owner, Pattern)>, seed: u64, slot: u32)
             let first = builder.room(pattern.bits()).ok_or(Full::Words)?;
             builder.pattern(first, *owner, pattern);
         }
+    }
+    for (owner, pattern) in ways {
+        builder.way(*owner, pattern);
     }
     builder.finish(seed, slot)
 }
@@ -134,6 +145,7 @@ struct Builder {
     devices: BTreeMap<u32, Mask>,
     accepts: BTreeMap<u32, Accept>,
     tree: Tree,
+    left_out: BTreeSet<u32>,
 }
 
 impl Default for Builder {
@@ -153,6 +165,7 @@ impl Default for Builder {
             any: Mask::EMPTY,
             any_device: Mask::EMPTY,
             operation: [Mask::EMPTY; Operation::COUNT],
+            ways: Mask::EMPTY,
             wilds_by_first: [0; 256],
             wilds_by_last: [0; 256],
             subjects: Subjects::NONE,
@@ -166,6 +179,7 @@ impl Default for Builder {
             devices: BTreeMap::new(),
             accepts: BTreeMap::new(),
             tree: Tree::default(),
+            left_out: BTreeSet::new(),
         }
     }
 }
@@ -179,7 +193,26 @@ impl Builder {
         Some(first)
     }
 
-    fn pattern(&mut self, start: usize, owner: Owner, pattern: &Pattern) {
+    /// Adds the beginning of a pattern, or notes that there is no room for it.
+    fn way(&mut self, owner: Owner, pattern: &Pattern) {
+        let literals = pattern.tokens.iter().map(|token| match token {
+            Token::Names { literals, .. } => literals.len(),
+            Token::Any | Token::Globstar => 0,
+        });
+        // Some of them may be there already.
+        let names = self.names.len() + self.ends.len() + literals.sum::<usize>();
+        let first = if names > NAMES_MAX as usize { None } else { self.room(pattern.bits()) };
+        match first {
+            Some(first) => {
+                let accept = self.pattern(first, owner, pattern);
+                set(&mut self.table.ways, accept);
+            }
+            None => _ = self.left_out.insert(owner.index),
+        }
+    }
+
+    /// Puts a pattern where there is room for it; returns the position at which it accepts.
+    fn pattern(&mut self, start: usize, owner: Owner, pattern: &Pattern) -> usize {
         set(&mut self.table.start, start);
         for (index, token) in pattern.tokens.iter().enumerate() {
             let position = start + 1 + index;
@@ -217,6 +250,7 @@ impl Builder {
             }
         }
         self.accepts.insert(accept as u32, Accept { index: owner.index, operations: 0 });
+        accept
     }
 
     fn finish(mut self, seed: u64, slot: u32) -> Result<Layout, Full> {
@@ -254,6 +288,7 @@ impl Builder {
             accepts: self.accepts.into_iter().collect(),
             edges: tree.edges,
             lists: lists.into_entries(),
+            left_out: self.left_out,
         })
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod place;
 mod subjects;
 mod tables;
 mod tree;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,7 +90,8 @@ pub fn compile_after(
     let abstracts = connect::abstracts(policy, &mut out);
     let hashes = hashes(policy, &sets, &mut out);
     let sizes = sizes(&patterns, policy);
-    let layout = layout::lay_out(patterns, target.seed, target.slot);
+    let ways = ways::ways(policy, host, resolver);
+    let layout = layout::lay_out(patterns, &ways, target.seed, target.slot);
     let layout = match layout {
         Ok(layout) if !out.has_errors() => layout,
         Ok(_) => return Err(out),
@@ -98,7 +100,7 @@ pub fn compile_after(
             return Err(out);
         }
     };
-    let Layout { mut table, names, wilds, devices, accepts, edges, lists } = layout;
+    let Layout { mut table, names, wilds, devices, accepts, edges, lists, left_out } = layout;
     table.generation = target.generation;
     table.subjects = sets.table(before.subjects, before.now_ns);
     table.judges_mappings = u32::from(policy.rules.iter().any(|rule| matches!(rule.kind, Kind::Exec { .. })));
@@ -120,6 +122,7 @@ pub fn compile_after(
         devices,
         accepts,
         ancestors,
+        ways_left_out: left_out,
         edges,
         lists,
         hold: hold::hold(policy, &rules),

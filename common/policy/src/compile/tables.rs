@@ -1,6 +1,6 @@
 //! The tables of one policy generation, as plain data.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use treeline_abi::{
     content::Hold,
@@ -35,6 +35,9 @@ pub struct Tables {
     pub accepts: Vec<(u32, Accept)>,
     /// Directories above protected places with rule index + 1, sorted by key.
     pub ancestors: Vec<(AncestorKey, u32)>,
+    /// Rules, by index, for which not every way had room (see [`paths::Table::ways`]): a directory that one of their
+    /// patterns names by `*` can be renamed out of its reach.
+    pub ways_left_out: BTreeSet<u32>,
     /// The tree.
     pub edges: Vec<(EdgeKey, Edge)>,
     /// What names and the tree lead to: list `n` begins at entry `n - 1`.

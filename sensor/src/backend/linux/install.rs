@@ -89,7 +89,11 @@ impl LinuxBackend {
             let marks = marks.filter(|problem| problem.rule == index).map(|problem| problem.text.clone());
             let links = prepared.iter().flat_map(|prepared| &prepared.aliases.problems);
             let links = links.filter(|(rule, _)| *rule == index);
-            let problems: Vec<String> = marks.chain(links.map(|(_, text)| text.clone())).collect();
+            let ways = prepared.iter().filter(|prepared| {
+                judges_by_path(self.mode) && prepared.tables.ways_left_out.contains(&(index as u32))
+            });
+            let texts = links.map(|(_, text)| text.clone()).chain(ways.map(|_| WAYS_LEFT_OUT.to_owned()));
+            let problems: Vec<String> = marks.chain(texts).collect();
             coverage::status(rule, self.mode, &self.hooks, &problems)
         };
         policy.rules.iter().enumerate().map(status).collect()
@@ -180,6 +184,14 @@ impl LinuxBackend {
             tracing::error!(%error, "the marks of the policy in force could not be restored; restart the sensor");
         }
     }
+}
+
+/// What a rule lacks of whose ways some had no room.
+const WAYS_LEFT_OUT: &str = "the policy fills the matcher: a directory that one of the rule's patterns names by `*` can be renamed out of its reach";
+
+/// Whether programs judge by path, and not marks by object.
+fn judges_by_path(mode: AttachMode) -> bool {
+    matches!(mode, AttachMode::Lsm | AttachMode::FmodRet)
 }
 
 /// What the tables have of the policy that they are made of, for a sensor that takes over.

@@ -1,0 +1,160 @@
+//! The beginnings of patterns behind their first `*` or `**`.
+//!
+//! Who moves `/home/u/work/project` to `/home/u/old` takes `/home/u/work/project/secrets/key` out of reach of
+//! `/home/u/work/*/secrets/**`, and who moves it back puts there what no session may write. Above the first `*`, single
+//! directories are known, see `ancestors`; from there on a directory is known by what of the pattern its path matches.
+//! Two names of one directory mean the same to a pattern if both match the same of its beginnings.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use treeline_event::Mode;
+
+use super::{
+    layout::{Owner, WORD_BITS},
+    pattern::{self, Pattern},
+    place::{Placed, place},
+};
+use crate::{
+    glob::Component,
+    host::{Host, Resolver},
+    policy::{FileOperation, Kind, Policy, Rule},
+};
+
+/// What is left of the patterns behind a beginning.
+type Rests = BTreeSet<Vec<Component>>;
+
+/// The ways of every file rule in `enforce`, shortest first. A way of several rules is the first one's.
+pub(super) fn ways(policy: &Policy, host: &Host, resolver: &dyn Resolver) -> Vec<(Owner, Pattern)> {
+    let mut found: BTreeMap<Placed, (u32, Rests)> = BTreeMap::new();
+    let files = |(_, rule): &(usize, &Rule)| rule.mode == Mode::Enforce;
+    for (index, rule) in policy.rules.iter().enumerate().filter(files) {
+        let Kind::File { paths, operations } = &rule.kind else { continue };
+        // For everybody: what one moves, all others find elsewhere.
+        let judges_renames = rule.exceptions.is_empty()
+            && rule.only.is_empty()
+            && operations.iter().any(|operation| operation == FileOperation::Rename);
+        for placed in paths.iter().flat_map(|glob| place(&glob.value, host, resolver)) {
+            for (way, rest) in beginnings(&placed, judges_renames) {
+                found.entry(way).or_insert_with(|| (index as u32, Rests::new())).1.insert(rest);
+            }
+        }
+    }
+    // What is merged cannot be told from one another: only where the same is left to match.
+    let mut alike: BTreeMap<(u32, Rests), BTreeSet<Placed>> = BTreeMap::new();
+    for (way, what) in found {
+        alike.entry(what).or_default().insert(way);
+    }
+    let mut ways: Vec<(Owner, Pattern)> = Vec::new();
+    for ((index, _), places) in alike {
+        let owner = Owner { operations: 0, index };
+        ways.extend(pattern::merge(places).into_iter().map(|pattern| (owner, pattern)));
+    }
+    ways.sort_by(|left, right| left.1.bits().cmp(&right.1.bits()).then_with(|| left.cmp(right)));
+    ways
+}
+
+/// The beginnings of a pattern from its first `*` on, each with the rest.
+fn beginnings(placed: &Placed, judges_renames: bool) -> Vec<(Placed, Vec<Component>)> {
+    let components = &placed.components;
+    let literal =
+        components.iter().take_while(|component| matches!(component, Component::Literal(_))).count();
+    let counts = literal + 1..components.len().min(WORD_BITS);
+    let splits = counts.map(|count| components.split_at(count)).filter(|(way, rest)| {
+        // Every directory is on the way, whatever its name.
+        let is_everything = *way == [Component::Globstar];
+        // The pattern matches the directory itself.
+        let is_judged = *rest == [Component::Globstar] && judges_renames;
+        !is_everything && !is_judged
+    });
+    splits
+        .map(|(way, rest)| (Placed { on: placed.on.clone(), components: way.to_vec() }, rest.to_vec()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        compile::{Target, compile},
+        host::{Home, MountTable},
+        policy::Policy,
+    };
+
+    fn policy(rules: &str) -> Policy {
+        let text = format!("version: 1\nname: t\nmode: enforce\nrules:\n{rules}");
+        crate::parse("t", &text).expect("a valid policy")
+    }
+
+    fn rule(id: &str, glob: &str, more: &str) -> String {
+        format!("  - {{id: {id}, kind: file, paths: [\"{glob}\"], reason: r{more}}}\n")
+    }
+
+    fn host() -> Host {
+        let home = |name: &str| Home { uid: 0, path: format!("/home/{name}").into() };
+        Host { homes: vec![home("a"), home("b")] }
+    }
+
+    #[track_caller]
+    fn check(rules: &[(&str, &str)], expect: usize) {
+        let text: String =
+            rules.iter().enumerate().map(|(at, (glob, more))| rule(&format!("r{at}"), glob, more)).collect();
+        let found = ways(&policy(&text), &host(), &MountTable::single(5));
+        assert_eq!(found.len(), expect, "{rules:?}: {found:?}");
+    }
+
+    #[test]
+    fn which_there_are() {
+        check(&[("/a/b/c", ""), ("~/.ssh/**", ""), ("/**/.env", ""), ("/a/*", "")], 0);
+        check(&[("/a/*/c", "")], 1);
+        check(&[("/a/*/c/**", "")], 1);
+        check(&[("/a/*/c/**", ", operations: [read]")], 2);
+        check(&[("/a/*/c/**", ", except: [{executable: /bin/c}]")], 2);
+        check(&[("/a/*/c/**", ", mode: monitor")], 0);
+        check(&[("/**/.git/hooks/**", "")], 1);
+        check(&[("/a/**/b/c", "")], 2);
+        check(&[("/a/x-*/c/d", "")], 2);
+        // Homes share theirs, and rules the beginning that is the same.
+        check(&[("~/work/*/c/**", ""), ("~/work/*/d/**", "")], 1);
+        check(&[("/a/*/c/d/**", ""), ("/a/*/e/f/**", "")], 3);
+    }
+
+    /// Whether a rename of a directory leaves it where it was to every pattern.
+    #[track_caller]
+    fn check_rename(from: &str, to: &str, expect: bool) {
+        let text = rule("r0", "~/work/*/secrets/**", "")
+            + &rule("r1", "~/work/*/keys/own/**", "")
+            + &rule("r2", "/**/.git/hooks/**", "")
+            + &rule("r3", "/srv/**/private/*.pem", "")
+            + &rule("r4", "/srv/one-*/x/y", "")
+            + &rule("r5", "/srv/two-*/x/z", "");
+        let target = Target { seed: 7, generation: 1, slot: 1 };
+        let tables = compile(&policy(&text), &host(), &MountTable::single(5), target).expect("it fits");
+        let matcher = crate::matcher::Matcher::new(&tables);
+        let at = |path: &str| {
+            let inner = path.into();
+            matcher.ways(&crate::host::Located { device: 5, inner }).expect("few components")
+        };
+        assert_eq!(at(from) == at(to), expect, "{from} -> {to}");
+        assert!(tables.ways_left_out.is_empty());
+    }
+
+    #[test]
+    fn renames() {
+        check_rename("/home/a/work/x", "/home/a/work/y", true);
+        check_rename("/home/a/work/x", "/home/b/work/y", true);
+        check_rename("/home/a/work/x", "/home/a/x", false);
+        check_rename("/home/a/x", "/home/a/work/x", false);
+        check_rename("/home/a/work/x/src", "/home/a/src", true);
+        check_rename("/home/a/work/x/keys", "/home/a/work/x/k", false);
+        check_rename("/home/a/work/x/keys", "/home/b/work/y/keys", true);
+        check_rename("/tmp/a/.git", "/tmp/b/.git", true);
+        check_rename("/tmp/a/.git", "/tmp/a/git", false);
+        check_rename("/tmp/a", "/tmp/b", true);
+        check_rename("/srv/a/b", "/srv/c", true);
+        check_rename("/srv/a/b", "/tmp/b", false);
+        check_rename("/srv/a/private", "/srv/a/public", false);
+        check_rename("/srv/one-a", "/srv/one-b", true);
+        check_rename("/srv/one-a", "/srv/two-a", false);
+        check_rename("/srv/one-a/x", "/srv/two-a/x", false);
+    }
+}
