@@ -9,7 +9,8 @@
 //!   jobs; a process that `atd` has created opens that very file.
 //! - **Access** ([`trace_granted`]). A task of a session is given access to another process.
 //!
-//! Where a link cannot be remembered, what would make it is refused.
+//! Where a connection or a job cannot be remembered, what would make the link is refused. Access has been granted by every
+//! security module when it is known; a process for whose label there is no room is then counted as lost.
 
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, task_struct},

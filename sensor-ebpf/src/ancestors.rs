@@ -1,10 +1,10 @@
 //! Directories above what rules protect: moving one away, putting another in its place or mounting over it would
 //! change what the rules' paths mean. Before a pattern's first `*` they are known one by one, behind it by what of the
-//! pattern their paths match.
+//! pattern their paths match; there a symbolic link is put in no directory's place (THREATS.md, E14).
 
 use treeline_abi::{
     name,
-    paths::{AncestorKey, DEPTH_MAX, DeviceKey, RULES_MAX, WORDS},
+    paths::{AncestorKey, DEPTH_MAX, DeviceKey, RULES_MAX, Table, WORDS},
 };
 
 use crate::{
@@ -36,49 +36,86 @@ pub(crate) fn judge_above(scratch: &mut Scratch, dentry: u64) -> u64 {
     let mut climb = Climb { scratch, seed: active.table.seed };
     repeat(DEPTH_MAX as u32, step, &mut climb, |_| older_climb(number, slot));
     if !scratch.subject.resolved() || is_folded(scratch) {
-        return match active.table.unresolved_rule {
-            0 => 0,
-            rule => Decision::of(rule, 1).pack(),
-        };
+        return unresolved(active.table);
     }
     // SAFETY: the value stays in place while the program runs (RCU).
     let number = unsafe { ANCESTORS.get(&scratch.ancestor) }.copied().unwrap_or(0);
     if number == 0 {
         return 0;
     }
-    match RULES.get(active.slot * RULES_MAX + ((number - 1) & (RULES_MAX - 1))) {
-        Some(rule) => Decision::of(number, rule.enforce).pack(),
-        None => 0,
-    }
+    of_rule(active.slot, number)
 }
 
 /// Judges the rename of a directory from one place to another by the beginnings of patterns that the two match (see
-/// `treeline_abi::paths::Table::ways`): where that changes, what is below it falls under other rules than before, and the
-/// first of these refuses. Exceptions do not count here either. The path of the walk before is gone. Packed.
+/// `treeline_abi::paths::Table::ways`): where that changes, what is below it falls under other rules than before, and one
+/// of these decides. Exceptions do not count here either. The path of the walk before is gone. Packed.
 #[inline(never)]
 pub(crate) fn judge_ways(scratch: &mut Scratch, from: u64, to: u64) -> u64 {
     let Some(active) = decide::active() else {
         return 0;
     };
-    // An unresolved one was refused by `judge_above`.
     walk::walk_object(scratch, from, active.table, active.slot);
+    let resolved = scratch.walked.resolved();
     scratch.keep_accepted();
     walk::walk_object(scratch, to, active.table, active.slot);
-    let mut position = 0;
+    if !resolved || !scratch.walked.resolved() {
+        return unresolved(active.table);
+    }
     for word in 0..WORDS {
-        let changed =
-            (scratch.accepted.words[word] ^ scratch.kept.words[word]) & active.table.ways.words[word];
-        if position == 0 && changed != 0 {
-            position = 1 + word as u32 * 64 + decide::lowest(changed);
+        scratch.accepted.words[word] ^= scratch.kept.words[word];
+    }
+    of_ways(scratch, active.table, active.slot)
+}
+
+/// Judges a directory as one that is on the way to what rules protect, behind the first `*` of their patterns. Packed.
+#[inline(never)]
+pub(crate) fn judge_on_way(scratch: &mut Scratch, dentry: u64) -> u64 {
+    let Some(active) = decide::active() else {
+        return 0;
+    };
+    walk::walk_object(scratch, dentry, active.table, active.slot);
+    if !scratch.walked.resolved() {
+        return unresolved(active.table);
+    }
+    of_ways(scratch, active.table, active.slot)
+}
+
+/// By the ways among the positions in `Scratch::accepted`; one of a rule that refuses comes first.
+#[inline(always)]
+fn of_ways(scratch: &Scratch, table: &Table, slot: u32) -> u64 {
+    let mut position = 0;
+    for enforce in [1, 0] {
+        for word in 0..WORDS {
+            let ways = scratch.accepted.words[word] & table.ways[enforce].words[word];
+            if position == 0 && ways != 0 {
+                position = 1 + word as u32 * 64 + decide::lowest(ways);
+            }
         }
     }
     if position == 0 {
         return 0;
     }
-    match decide::accept_at(active.slot, position - 1) {
-        // They are ways of rules in `enforce`.
-        Some(accept) => Decision::of(accept.index + 1, 1).pack(),
+    let Some(accept) = decide::accept_at(slot, position - 1) else {
+        return 0;
+    };
+    of_rule(slot, accept.index + 1)
+}
+
+/// What a rule decides that protects something below a directory.
+#[inline(always)]
+fn of_rule(slot: u32, number: u32) -> u64 {
+    match RULES.get(slot * RULES_MAX + ((number - 1) & (RULES_MAX - 1))) {
+        Some(rule) => Decision::of(number, rule.enforce).pack(),
         None => 0,
+    }
+}
+
+/// What is decided of a place that the names do not tell.
+#[inline(always)]
+fn unresolved(table: &Table) -> u64 {
+    match table.unresolved_rule {
+        0 => 0,
+        rule => Decision::of(rule, 1).pack(),
     }
 }
 

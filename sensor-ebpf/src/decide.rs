@@ -132,6 +132,15 @@ pub(crate) fn enforcing() -> bool {
     active().is_some_and(|active| active.table.enforcing != 0)
 }
 
+/// The refusal of what cannot be decided, where any file rule refuses.
+#[inline(always)]
+pub(crate) fn undecidable() -> Decision {
+    match active().map_or(0, |active| active.table.unresolved_rule) {
+        0 => Decision::ALLOW,
+        rule => Decision::of(rule, 1),
+    }
+}
+
 /// Walks an object and judges an operation on it. The path is in `Scratch::path` afterwards.
 #[inline(always)]
 pub(crate) fn judge_dentry(scratch: &mut Scratch, dentry: u64, operations: u32, label: &Label) -> Decision {

@@ -241,9 +241,9 @@ pub struct Table {
     /// Accepting positions by [`Operation`].
     pub operation: [Mask; Operation::COUNT],
     /// Accepting positions of the beginnings of patterns, from their first `*` or `**` on: a directory that one of them
-    /// matches is on the way to what a rule in `enforce` protects. A rename of a directory must not change which of
-    /// them match.
-    pub ways: Mask,
+    /// matches is on the way to what a rule protects, at 0 one in `monitor` and at 1 one in `enforce`. A rename of a
+    /// directory must not change which of them match.
+    pub ways: [Mask; 2],
     /// Component globs, as bits, that a name with this first byte can match.
     pub wilds_by_first: [u64; 256],
     /// The same for its last byte.
@@ -485,7 +485,7 @@ const _: () = assert!(LISTED_MAX >= 2 * DEPTH_MAX + 4);
 const _: () = assert!(size_of::<Wild>() == 208);
 const _: () = assert!(size_of::<WildWords>() == 264);
 const _: () = assert!(
-    size_of::<Table>() == 56 + 128 * 5 + 128 * Operation::COUNT + 2 * 256 * 8 + size_of::<Subjects>()
+    size_of::<Table>() == 56 + 128 * 6 + 128 * Operation::COUNT + 2 * 256 * 8 + size_of::<Subjects>()
 );
 const _: () = assert!(size_of::<Accept>() == 8);
 const _: () = assert!(size_of::<Rule>() == 24);

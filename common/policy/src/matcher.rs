@@ -13,7 +13,7 @@ use treeline_abi::{
     },
     subject::{self as label, ByContent, ByPath, Facts, SETS_MAX},
 };
-use treeline_event::Verdict;
+use treeline_event::{Mode, Verdict};
 
 use crate::{
     compile::Tables,
@@ -104,14 +104,16 @@ impl<'t> Matcher<'t> {
         Ok(indices)
     }
 
-    /// Which beginnings of patterns a directory's path matches: those of [`treeline_abi::paths::Table::ways`].
+    /// Which beginnings of patterns a directory's path matches, of those whose first rule is in this mode: see
+    /// [`treeline_abi::paths::Table::ways`].
     ///
     /// # Errors
     /// As [`Matcher::accepted`].
-    pub fn ways(&self, directory: &Located) -> Result<Mask, Unresolved> {
+    pub fn ways(&self, directory: &Located, mode: Mode) -> Result<Mask, Unresolved> {
         let names: Vec<&[u8]> = split(&directory.inner).collect();
         let mut state = self.walk(&names, &mut Vec::new())?;
-        let (here, ways) = (self.device(directory).mask, self.tables.table.ways);
+        let (here, ways) =
+            (self.device(directory).mask, self.tables.table.ways[usize::from(mode == Mode::Enforce)]);
         for (word, wanted) in state.words.iter_mut().zip(here.words.iter().zip(ways.words)) {
             *word &= wanted.0 & wanted.1;
         }

@@ -97,7 +97,7 @@ fn has_paths_below(dentry: u64) -> bool {
 
 /// Whether files have paths of their own that lead through it.
 #[inline(always)]
-fn is_directory(dentry: u64) -> bool {
+pub(super) fn is_directory(dentry: u64) -> bool {
     kind_of(dentry) == DIRECTORY
 }
 

@@ -7,7 +7,7 @@ use treeline_abi::Kind;
 use super::{REFUSED, answer, files, scratch_or_refuse};
 use crate::{
     decide, emit,
-    kernel::{inode, offset, read},
+    kernel::{inode, offset, read, short_name, words},
     lifecycle::subject,
     tasks,
 };
@@ -15,6 +15,14 @@ use crate::{
 const S_IFMT: u32 = 0o170_000;
 const S_IFREG: u32 = 0o100_000;
 const S_IFDIR: u32 = 0o040_000;
+
+/// Whether it is an io_uring: whoever has it reads and writes the files that somebody else has registered with it, and no
+/// hook is asked. Its dentry has no directory, as no file's of that name.
+#[inline(always)]
+fn is_ring(dentry: u64) -> bool {
+    let has_directory = read::<u64>(dentry + offset!(dentry_parent)) != dentry;
+    !has_directory && short_name(dentry) == words(b"[io_uring]\0\0\0\0\0\0")
+}
 
 /// A refused descriptor is not put into the table; of several in one message, those before it are.
 /// `security_file_receive` has the same argument.
@@ -33,7 +41,11 @@ pub(crate) fn file_receive(ctx: LsmContext) -> i32 {
         Err(result) => return result,
     };
     emit::begin(scratch, Kind::Receive, label.session, &subject());
-    let decision = decide::judge_dentry(scratch, files::dentry_of(file), files::operations_of(file), label);
+    let dentry = files::dentry_of(file);
+    let mut decision = decide::judge_dentry(scratch, dentry, files::operations_of(file), label);
+    if is_ring(dentry) {
+        decision = decision.or(decide::undecidable());
+    }
     let object = inode(read(file + offset!(file_inode)));
     let has_content = matches!(object.mode & S_IFMT, S_IFREG | S_IFDIR);
     // Sockets and pipes go to and fro by the thousand and are judged when they are made.

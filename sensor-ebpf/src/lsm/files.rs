@@ -281,3 +281,35 @@ name_hook!(inode_removexattr, "inode_removexattr", 3, 1, Modify, WRITE, 0);
 name_hook!(inode_removexattr_plain, "inode_removexattr", 2, 0, Modify, WRITE, 0);
 name_hook!(inode_set_acl, "inode_set_acl", 4, 1, Modify, WRITE, 0);
 name_hook!(inode_remove_acl, "inode_remove_acl", 3, 1, Modify, WRITE, 0);
+
+// Flags of the inode (immutable, append-only and others), extent size and project, from Linux 6.17 on: by ioctl(2) and by
+// file_setattr(2).
+name_hook!(inode_file_setattr, "inode_file_setattr", 2, 0, Modify, WRITE, 0);
+
+/// `FS_IOC_SETFLAGS`, `FS_IOC32_SETFLAGS` and `FS_IOC_FSSETXATTR` (include/uapi/linux/fs.h).
+const ATTRIBUTES: [u32; 3] = [0x4008_6602, 0x4004_6602, 0x401c_5820];
+
+/// The same before Linux 6.17: a descriptor for reading is enough for it.
+#[lsm(hook = "file_ioctl")]
+pub(crate) fn file_ioctl_attributes(ctx: LsmContext) -> i32 {
+    on_attributes(&ctx)
+}
+
+/// That of 32-bit programs, from Linux 6.8 on.
+#[lsm(hook = "file_ioctl_compat")]
+pub(crate) fn file_ioctl_compat_attributes(ctx: LsmContext) -> i32 {
+    on_attributes(&ctx)
+}
+
+#[inline(always)]
+fn on_attributes(ctx: &LsmContext) -> i32 {
+    let earlier: i32 = ctx.arg(3);
+    if earlier != 0 {
+        return earlier;
+    }
+    let request: u32 = ctx.arg(1);
+    if !ATTRIBUTES.contains(&request) {
+        return 0;
+    }
+    on_name(Kind::Modify, Operation::WRITE, dentry_of(ctx.arg(0)), 0, 0)
+}

@@ -12,8 +12,8 @@ use std::{
 use anyhow::Context as _;
 use serde::Serialize;
 use treeline_policy::{
-    Diagnostics, Home, Host, MountTable, Policy, Target, compile, compile::Usage, diagnostic::Report, parse,
-    policy::Mode,
+    Diagnostics, Home, Host, MountTable, Policy, Tables, Target, compile, compile::Usage, diagnostic::Report,
+    parse, policy::Mode,
 };
 
 /// Bytes of a policy that are read: one more than the language allows, so that a longer one is refused as too long.
@@ -82,11 +82,12 @@ fn check(files: &[PathBuf], json: bool, out: &mut dyn Write) -> anyhow::Result<E
     let mut checked = Vec::with_capacity(files.len());
     for file in files {
         let name = file.display().to_string();
-        let result = parse(&name, &read(file)?).and_then(|policy| {
+        let result = parse(&name, &read(file)?).and_then(|mut policy| {
             // Where things are mounted changes little; who has a home changes how much room the patterns take.
             let target = Target { seed: 0, generation: 1, slot: 0 };
-            let usage = compile(&policy, &host, &MountTable::single(1), target)?.usage();
-            Ok((policy, usage))
+            let tables = compile(&policy, &host, &MountTable::single(1), target)?;
+            warn_of_ways(&mut policy, &tables);
+            Ok((policy, tables.usage()))
         });
         if !json {
             report(&name, &result, host.homes.len(), out)?;
@@ -113,6 +114,20 @@ fn check(files: &[PathBuf], json: bool, out: &mut dyn Write) -> anyhow::Result<E
         writeln!(out)?;
     }
     Ok(if checked.iter().all(|one| one.valid) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Names the rules whose directories can be renamed out of their reach for want of room.
+fn warn_of_ways(policy: &mut Policy, tables: &Tables) {
+    for index in &tables.ways_left_out {
+        let rule = &policy.rules[*index as usize];
+        let message = format!(
+            "the policy fills the matcher: a directory that a pattern of `{}` names by `*` can be renamed out of its reach",
+            rule.id
+        );
+        let help =
+            "fewer patterns that differ before a `*`, or rules that have theirs in common, leave room for it";
+        policy.warnings.warning(rule.span, message, Some(help.to_owned()));
+    }
 }
 
 /// One line for a valid policy; diagnostics go to standard error.
@@ -228,6 +243,28 @@ mod tests {
             out.starts_with("FILE: valid; policy `t`, 1 rules (1 enforce, 0 monitor), 0 of 16 words, "),
             "{out}"
         );
+    }
+
+    #[test]
+    fn a_rule_whose_directories_have_no_room_is_named() {
+        let rule = |index| {
+            format!("  - {{id: r-{index:03}, kind: file, paths: [\"/a-{index}/*/b/**\"], reason: r}}\n")
+        };
+        let check = |rules: usize, expect: &[&str]| {
+            let rules: String = (0..rules).map(rule).collect();
+            let text = format!("version: 1\nname: t\nrules:\n{rules}");
+            let (code, out) = check_text(text.as_bytes(), true).expect("a readable file");
+            assert_eq!(code, ExitCode::SUCCESS);
+            let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+            let found = json[0]["diagnostics"].as_array().expect("diagnostics");
+            let named = |one: &&serde_json::Value, id: &str| {
+                one["message"].as_str().is_some_and(|text| text.contains(&format!("`{id}` names by `*`")))
+            };
+            assert_eq!(found.len(), expect.len(), "{out}");
+            assert!(expect.iter().all(|id| found.iter().any(|one| named(&one, id))), "{out}");
+        };
+        check(336, &[]);
+        check(338, &["r-336", "r-337"]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("npm-token", "cat ~/.npmrc"),
     ("cargo-token", "cat ~/.cargo/credentials.toml"),
     ("browser-profiles", "cat ~/.mozilla/firefox/p/logins.json"),
-    ("password-stores", "cat ~/Documents/work/passwords.kdbx"),
+    ("password-databases", "cat ~/Documents/work/passwords.kdbx"),
     ("shell-startup", "echo evil >> ~/.bashrc"),
 ];
 

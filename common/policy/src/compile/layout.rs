@@ -15,6 +15,7 @@ use super::{
     lists::Lists,
     pattern::{Devices, Pattern, Token},
     tree::{self, Tree},
+    ways::Way,
 };
 use crate::glob::Wild;
 
@@ -85,7 +86,7 @@ pub(super) struct Layout {
 /// told from one another, so each gets a position, as long as there are some left.
 pub(super) fn lay_out(
     mut patterns: Vec<(Owner, Pattern)>,
-    ways: &[(Owner, Pattern)],
+    ways: &[Way],
     seed: u64,
     slot: u32,
 ) -> Result<Layout, Full> {
@@ -106,8 +107,8 @@ pub(super) fn lay_out(
             builder.pattern(first, *owner, pattern);
         }
     }
-    for (owner, pattern) in ways {
-        builder.way(*owner, pattern);
+    for way in ways {
+        builder.way(way);
     }
     builder.finish(seed, slot)
 }
@@ -165,7 +166,7 @@ impl Default for Builder {
             any: Mask::EMPTY,
             any_device: Mask::EMPTY,
             operation: [Mask::EMPTY; Operation::COUNT],
-            ways: Mask::EMPTY,
+            ways: [Mask::EMPTY; 2],
             wilds_by_first: [0; 256],
             wilds_by_last: [0; 256],
             subjects: Subjects::NONE,
@@ -194,20 +195,20 @@ impl Builder {
     }
 
     /// Adds the beginning of a pattern, or notes that there is no room for it.
-    fn way(&mut self, owner: Owner, pattern: &Pattern) {
-        let literals = pattern.tokens.iter().map(|token| match token {
+    fn way(&mut self, way: &Way) {
+        let literals = way.pattern.tokens.iter().map(|token| match token {
             Token::Names { literals, .. } => literals.len(),
             Token::Any | Token::Globstar => 0,
         });
         // Some of them may be there already.
         let names = self.names.len() + self.ends.len() + literals.sum::<usize>();
-        let first = if names > NAMES_MAX as usize { None } else { self.room(pattern.bits()) };
+        let first = if names > NAMES_MAX as usize { None } else { self.room(way.pattern.bits()) };
         match first {
             Some(first) => {
-                let accept = self.pattern(first, owner, pattern);
-                set(&mut self.table.ways, accept);
+                let accept = self.pattern(first, Owner { operations: 0, index: way.rule }, &way.pattern);
+                set(&mut self.table.ways[usize::from(way.is_enforced)], accept);
             }
-            None => _ = self.left_out.insert(owner.index),
+            None => self.left_out.extend(&way.rules),
         }
     }
 

@@ -36,7 +36,7 @@ pub struct Tables {
     /// Directories above protected places with rule index + 1, sorted by key.
     pub ancestors: Vec<(AncestorKey, u32)>,
     /// Rules, by index, for which not every way had room (see [`paths::Table::ways`]): a directory that one of their
-    /// patterns names by `*` can be renamed out of its reach.
+    /// patterns names by `*` can be renamed out of their reach.
     pub ways_left_out: BTreeSet<u32>,
     /// The tree.
     pub edges: Vec<(EdgeKey, Edge)>,

@@ -10,24 +10,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use treeline_event::Mode;
 
 use super::{
-    layout::{Owner, WORD_BITS},
+    layout::WORD_BITS,
     pattern::{self, Pattern},
     place::{Placed, place},
 };
 use crate::{
     glob::Component,
     host::{Host, Resolver},
-    policy::{FileOperation, Kind, Policy, Rule},
+    policy::{FileOperation, Kind, Policy},
 };
 
-/// What is left of the patterns behind a beginning.
-type Rests = BTreeSet<Vec<Component>>;
+/// A beginning of patterns, or several that mean the same.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) pattern: Pattern,
+    /// Whether a rule in `enforce` is among its rules.
+    pub(super) is_enforced: bool,
+    /// The first of its rules that refuses, else the first.
+    pub(super) rule: u32,
+    /// All of its rules, by index.
+    pub(super) rules: BTreeSet<u32>,
+}
 
-/// The ways of every file rule in `enforce`, shortest first. A way of several rules is the first one's.
-pub(super) fn ways(policy: &Policy, host: &Host, resolver: &dyn Resolver) -> Vec<(Owner, Pattern)> {
-    let mut found: BTreeMap<Placed, (u32, Rests)> = BTreeMap::new();
-    let files = |(_, rule): &(usize, &Rule)| rule.mode == Mode::Enforce;
-    for (index, rule) in policy.rules.iter().enumerate().filter(files) {
+/// What is left of which rule's patterns behind a beginning.
+type Rests = BTreeSet<(u32, Vec<Component>)>;
+
+/// The ways of every file rule, those that refuse first and the shorter before the longer.
+pub(super) fn ways(policy: &Policy, host: &Host, resolver: &dyn Resolver) -> Vec<Way> {
+    let mut found: BTreeMap<Placed, Rests> = BTreeMap::new();
+    for (index, rule) in policy.rules.iter().enumerate() {
         let Kind::File { paths, operations } = &rule.kind else { continue };
         // For everybody: what one moves, all others find elsewhere.
         let judges_renames = rule.exceptions.is_empty()
@@ -35,21 +46,30 @@ pub(super) fn ways(policy: &Policy, host: &Host, resolver: &dyn Resolver) -> Vec
             && operations.iter().any(|operation| operation == FileOperation::Rename);
         for placed in paths.iter().flat_map(|glob| place(&glob.value, host, resolver)) {
             for (way, rest) in beginnings(&placed, judges_renames) {
-                found.entry(way).or_insert_with(|| (index as u32, Rests::new())).1.insert(rest);
+                found.entry(way).or_default().insert((index as u32, rest));
             }
         }
     }
-    // What is merged cannot be told from one another: only where the same is left to match.
-    let mut alike: BTreeMap<(u32, Rests), BTreeSet<Placed>> = BTreeMap::new();
-    for (way, what) in found {
-        alike.entry(what).or_default().insert(way);
+    // What is merged cannot be told from one another: only where the same is left to match, of the same rules.
+    let mut alike: BTreeMap<Rests, BTreeSet<Placed>> = BTreeMap::new();
+    for (way, rests) in found {
+        alike.entry(rests).or_default().insert(way);
     }
-    let mut ways: Vec<(Owner, Pattern)> = Vec::new();
-    for ((index, _), places) in alike {
-        let owner = Owner { operations: 0, index };
-        ways.extend(pattern::merge(places).into_iter().map(|pattern| (owner, pattern)));
+    let way = |rests: &Rests, pattern| {
+        let rules: BTreeSet<u32> = rests.iter().map(|(rule, _)| *rule).collect();
+        let is_enforced = |rule: &&u32| policy.rules[**rule as usize].mode == Mode::Enforce;
+        let refusing = rules.iter().find(is_enforced).copied();
+        let rule = refusing.or(rules.first().copied()).unwrap_or_default();
+        Way { pattern, is_enforced: refusing.is_some(), rule, rules }
+    };
+    let mut ways: Vec<Way> = Vec::new();
+    for (rests, places) in alike {
+        ways.extend(pattern::merge(places).into_iter().map(|pattern| way(&rests, pattern)));
     }
-    ways.sort_by(|left, right| left.1.bits().cmp(&right.1.bits()).then_with(|| left.cmp(right)));
+    ways.sort_by(|left, right| {
+        let rank = |way: &Way| (!way.is_enforced, way.pattern.bits(), way.rule);
+        rank(left).cmp(&rank(right)).then_with(|| left.pattern.cmp(&right.pattern))
+    });
     ways
 }
 
@@ -94,6 +114,16 @@ mod tests {
         Host { homes: vec![home("a"), home("b")] }
     }
 
+    #[test]
+    fn whoever_refuses_comes_first() {
+        let text = rule("a", "/a/*/c/x", ", mode: monitor")
+            + &rule("b", "/a/*/c/x", "")
+            + &rule("c", "/b/*/c", ", mode: monitor");
+        let found = ways(&policy(&text), &host(), &MountTable::single(5));
+        let found: Vec<_> = found.iter().map(|way| (way.is_enforced, way.rule, way.rules.len())).collect();
+        assert_eq!(found, [(true, 1, 2), (true, 1, 2), (false, 2, 1)]);
+    }
+
     #[track_caller]
     fn check(rules: &[(&str, &str)], expect: usize) {
         let text: String =
@@ -109,10 +139,11 @@ mod tests {
         check(&[("/a/*/c/**", "")], 1);
         check(&[("/a/*/c/**", ", operations: [read]")], 2);
         check(&[("/a/*/c/**", ", except: [{executable: /bin/c}]")], 2);
-        check(&[("/a/*/c/**", ", mode: monitor")], 0);
+        check(&[("/a/*/c/**", ", mode: monitor")], 1);
         check(&[("/**/.git/hooks/**", "")], 1);
         check(&[("/a/**/b/c", "")], 2);
         check(&[("/a/x-*/c/d", "")], 2);
+        check(&[("/a/*/c/**", ""), ("/b/*/c/**", "")], 2);
         // Homes share theirs, and rules the beginning that is the same.
         check(&[("~/work/*/c/**", ""), ("~/work/*/d/**", "")], 1);
         check(&[("/a/*/c/d/**", ""), ("/a/*/e/f/**", "")], 3);
@@ -126,13 +157,16 @@ mod tests {
             + &rule("r2", "/**/.git/hooks/**", "")
             + &rule("r3", "/srv/**/private/*.pem", "")
             + &rule("r4", "/srv/one-*/x/y", "")
-            + &rule("r5", "/srv/two-*/x/z", "");
+            + &rule("r5", "/srv/two-*/x/z", "")
+            + &rule("r6", "/var/*/x/y", "")
+            + "  - {id: r7, kind: file, paths: [\"/var/*/x/y\", \"/opt/*/x/y\"], reason: r}\n"
+            + &rule("r8", "/usr/*/x/y", ", mode: monitor");
         let target = Target { seed: 7, generation: 1, slot: 1 };
         let tables = compile(&policy(&text), &host(), &MountTable::single(5), target).expect("it fits");
         let matcher = crate::matcher::Matcher::new(&tables);
         let at = |path: &str| {
             let inner = path.into();
-            matcher.ways(&crate::host::Located { device: 5, inner }).expect("few components")
+            matcher.ways(&crate::host::Located { device: 5, inner }, Mode::Enforce).expect("few components")
         };
         assert_eq!(at(from) == at(to), expect, "{from} -> {to}");
         assert!(tables.ways_left_out.is_empty());
@@ -156,5 +190,9 @@ mod tests {
         check_rename("/srv/one-a", "/srv/one-b", true);
         check_rename("/srv/one-a", "/srv/two-a", false);
         check_rename("/srv/one-a/x", "/srv/two-a/x", false);
+        // One of the rules has both.
+        check_rename("/var/a", "/opt/a", false);
+        check_rename("/opt/a", "/opt/b", true);
+        check_rename("/usr/a", "/a", true);
     }
 }

@@ -248,16 +248,29 @@ fn attributes(kernel: &Kernel) -> Vec<Hook> {
     HOOKS.into_iter().filter_map(hook).collect()
 }
 
+/// The hooks of a file's flags.
+fn flags(kernel: &Kernel) -> Vec<Hook> {
+    let hook = |program, target| Hook::new(HookKind::Lsm, program, target, true);
+    if kernel.has_function("bpf_lsm_inode_file_setattr") {
+        return vec![hook("inode_file_setattr", "inode_file_setattr")];
+    }
+    let compat = hook("file_ioctl_compat_attributes", COMPAT);
+    let compat = kernel.has_function(OF_COMPAT).then_some(compat);
+    [hook("file_ioctl_attributes", "file_ioctl")].into_iter().chain(compat).collect()
+}
+
+/// `ioctl` of 32-bit programs has a hook of its own since Linux 6.8.
+const COMPAT: &str = "file_ioctl_compat";
+const OF_COMPAT: &str = "bpf_lsm_file_ioctl_compat";
+
 /// The hooks of the sensor's own objects that need members or arguments which differ between kernels.
 fn objects(kernel: &Kernel) -> [Hook; 2] {
     let bpf = if kernel.parameters("bpf_lsm_bpf") == Some(4) { "bpf" } else { "bpf_plain" };
     [Hook::new(HookKind::Lsm, bpf, "bpf", false), Hook::new(HookKind::Lsm, "sb_umount", "sb_umount", false)]
 }
 
-/// `ioctl` of 32-bit programs has a hook of its own since Linux 6.8.
 fn compat(kernel: &Kernel) -> Option<Hook> {
-    let hook = Hook::new(HookKind::Lsm, "file_ioctl_compat", "file_ioctl_compat", false);
-    kernel.has_function("bpf_lsm_file_ioctl_compat").then_some(hook)
+    kernel.has_function(OF_COMPAT).then_some(Hook::new(HookKind::Lsm, COMPAT, COMPAT, false))
 }
 
 /// Refuses processes for whose labels there is no room, where labels are in a table.
@@ -267,7 +280,8 @@ const ROOM: Hook = Hook::new(HookKind::Lsm, "task_alloc", "task_alloc", false);
 pub(super) fn of(mode: AttachMode, kernel: &Kernel) -> Vec<Hook> {
     match mode {
         AttachMode::Lsm => {
-            let hooks = lifecycle().chain(LSM).chain(attributes(kernel)).chain(SELF).chain(objects(kernel));
+            let hooks = lifecycle().chain(LSM).chain(attributes(kernel)).chain(flags(kernel));
+            let hooks = hooks.chain(SELF).chain(objects(kernel));
             let room = (settings(kernel).older != 0).then_some(ROOM);
             let hooks = hooks.chain(compat(kernel)).chain(room).chain(adoption(kernel));
             hooks.map(|hook| hook.as_called_in(kernel)).collect()
