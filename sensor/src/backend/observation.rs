@@ -51,7 +51,7 @@ pub enum Seen {
 pub struct ExecSeen {
     /// The binary that runs now (for a script its interpreter), as the kernel has it.
     pub image: FileSeen,
-    /// The script, when the kernel could tell (attach modes with LSM hooks).
+    /// The script, where the kernel tells. Linux does not: it is looked up by name, see `Image::seen_by_kernel`.
     pub script: Option<FileSeen>,
     /// The name of the interpreter that the kernel chose; equal to `name_given` when there is none.
     pub interpreter_name: PathBytes,

@@ -147,6 +147,9 @@ const FIRST_MAPPINGS: &str = "first mapping of a file that nobody has executed";
 const MEMORY: &str = "files that are in memory only (memfd)";
 const PRIVATE: &str = "filesystems of a private mount namespace, until they are seen";
 
+/// Behind an operation of a rule some of whose patterns hold everywhere.
+const BY_THE_OTHERS: &str = " by the patterns that begin with a directory";
+
 /// What writing is beside an open.
 const SIZE_AND_MODE: &str = "truncate by name, owner and mode";
 const ATTRIBUTES: &str = "extended attributes and ACLs";
@@ -175,6 +178,7 @@ fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
     let mut reach =
         Reach { enforced: Vec::new(), observed: Vec::new(), unseen: Vec::new(), reasons: Vec::new() };
     let anchored = rule.kind.globs().iter().all(|glob| !glob.value.is_everywhere());
+    let is_mixed = !anchored && rule.kind.globs().iter().any(|glob| !glob.value.is_everywhere());
     let attached =
         |name: &str| hooks.iter().any(|hook| hook.hook == name && hook.state == HookState::Attached);
     for operation in rule.kind.operation_names() {
@@ -187,6 +191,9 @@ fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
             (Kind::File { .. }, "read" | "write") if anchored => &mut reach.enforced,
             (Kind::File { .. }, "read" | "write") => {
                 reach.reasons.push("a pattern that holds everywhere would need a mark on every file");
+                if is_mixed {
+                    reach.enforced.push(format!("{operation}{BY_THE_OTHERS}"));
+                }
                 &mut reach.observed
             }
             (Kind::File { .. }, _) => {
@@ -203,6 +210,9 @@ fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
                 } else {
                     if !hashes.is_empty() {
                         reach.enforced.push(BY_CONTENT.to_owned());
+                    }
+                    if is_mixed {
+                        reach.enforced.push(format!("exec{BY_THE_OTHERS}"));
                     }
                     reach.reasons.push("a pattern that holds everywhere would need a mark on every file");
                     &mut reach.observed
@@ -306,6 +316,23 @@ mod tests {
         check(lsm, &hash, RuleState::Partly, &["exec", MAPPINGS], &[FIRST_MAPPINGS]);
         check(fallback, &hash, RuleState::Partly, &["exec"], &[MEMORY, PRIVATE, MAPPINGS]);
         check(fallback, &both, RuleState::Partly, &[BY_CONTENT], &[MEMORY, PRIVATE, MAPPINGS]);
+    }
+
+    #[test]
+    fn a_rule_in_fallback_says_which_of_its_patterns_refuse() {
+        let check = |rule: &str, expect: RuleState, enforced: &[&str]| {
+            let text = format!("version: 1\nname: n\nrules: [{{id: x, {rule}, reason: r}}]\n");
+            let policy = treeline_policy::parse("p", &text).expect("a good policy");
+            let status = &coverage_of(&policy, AttachMode::Fallback, &[])[0];
+            assert_eq!(status.state, expect, "{rule}");
+            assert_eq!(status.enforced, enforced, "{rule}");
+        };
+        let of_others = format!("read{BY_THE_OTHERS}");
+        check("kind: file, operations: [read], paths: [/x/*]", RuleState::Enforced, &["read"]);
+        check("kind: file, operations: [read], paths: [\"**/x\", /x/*]", RuleState::Partly, &[&of_others]);
+        check("kind: file, operations: [read], paths: [\"**/x\"]", RuleState::Observed, &[]);
+        let of_others = format!("exec{BY_THE_OTHERS}");
+        check("kind: exec, paths: [\"**/x\", /x/*]", RuleState::Partly, &[&of_others]);
     }
 
     #[test]

@@ -112,6 +112,12 @@ fn mode(attachment: &Attachment) -> Check {
                 "it enforces less than `lsm`: the hooks say why `lsm` cannot be had, the rules what it means";
             check("attach mode", CheckState::Note, found, Some(advice.to_owned()))
         }
+        AttachMode::FmodRet => {
+            let advice = "where the kernel preempts itself it can leave runs of programs out, and a hostile session can bring \
+                          that about; each is counted as lost. Boot with `bpf` among the security modules: mode `lsm` has no \
+                          such gap";
+            check("attach mode", CheckState::Note, found, Some(advice.to_owned()))
+        }
         _ => check("attach mode", CheckState::Ok, found, None),
     }
 }
@@ -209,6 +215,19 @@ mod tests {
         assert_eq!(states(&other), [("keys", RuleState::Partly), ("named", RuleState::Observed)]);
         let rules = checks.iter().find(|check| check.name == "rules").expect("there are rules");
         assert!(rules.found.ends_with("not enforceable here: named"), "{}", rules.found);
+    }
+
+    #[test]
+    fn a_mode_that_is_not_the_best_says_what_is_missing() {
+        let check = |attach, expect: CheckState, said: &str| {
+            let (hooks, source) = (Vec::new(), Source::Trial);
+            let check = mode(&Attachment { source, mode: attach, hooks, rules: None, start: None });
+            assert_eq!(check.state, expect, "{attach}");
+            assert!(check.advice.unwrap_or_default().contains(said), "{attach}");
+        };
+        check(AttachMode::Lsm, CheckState::Ok, "");
+        check(AttachMode::FmodRet, CheckState::Note, "leave runs of programs out");
+        check(AttachMode::Fallback, CheckState::Note, "enforces less");
     }
 
     #[test]
