@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,11 +46,15 @@ const JOB: &str = "job";
 const OTHER_JOB: &str = "job-of-an-outsider";
 const REWRITTEN: &str = "job-that-an-outsider-writes-anew";
 const TRACED: &str = "a-traced-process-with-its-threads";
+const READ_OUT: &str = "a-process-whose-memory-is-read";
+const WRITTEN: &str = "a-process-whose-memory-is-written";
+const OPENED: &str = "a-process-whose-memory-is-opened-for-writing";
+const TAKEN_FROM: &str = "a-process-whose-descriptor-is-taken";
 const LOOKED_AT: &str = "a-process-that-is-looked-at";
 const RECORDED: &str = "every-adoption-is-recorded-and-no-other";
 const SHOWN: &str = "the-tree-shows-who-was-adopted";
 
-const CASES: [&str; 15] = [
+const CASES: [&str; 19] = [
     STATED,
     CONNECTION,
     CONNECTION6,
@@ -63,9 +67,24 @@ const CASES: [&str; 15] = [
     OTHER_JOB,
     REWRITTEN,
     TRACED,
+    READ_OUT,
+    WRITTEN,
+    OPENED,
+    TAKEN_FROM,
     LOOKED_AT,
     RECORDED,
     SHOWN,
+];
+
+/// What a session does to a process outside, what comes of it when both of that one's threads then read the key, and what
+/// it finds done to itself. Reading asks the kernel for as much as writing does, so that it adopts, too.
+const BYSTANDERS: [(&str, &str, &str); 6] = [
+    (TRACED, "seize", "1 1"),
+    (READ_OUT, "read_memory", "1 1"),
+    (WRITTEN, "write_memory", "1 1 written"),
+    (OPENED, "open_memory", "1 1 opened"),
+    (TAKEN_FROM, "take_descriptor", "1 1 taken"),
+    (LOOKED_AT, "look", "0 0"),
 ];
 
 pub(super) const GROUP: Group = Group {
@@ -80,40 +99,70 @@ fn run(report: &Report) -> Result<()> {
     stage::prepare()?;
     fs::write(SCRIPT_PATH, SCRIPT).context("writing the programs")?;
     let daemon = Daemon::start(NAME, POLICY, Attach::of_guest()?)?;
-    let mut servers = [server("sshd")?, server("atd")?];
-    let result = cases(report, &daemon);
-    for server in &mut servers {
-        // They have ended only if a case failed.
-        let _ = server.kill();
-        let _ = server.wait();
-    }
+    let mut servers = Servers::start()?;
+    let result = cases(report, &daemon, &mut servers);
+    drop(servers);
     drop(daemon);
     daemon::detach_all(NAME)?;
     result
 }
 
-fn cases(report: &Report, daemon: &Daemon) -> Result<()> {
+fn cases(report: &Report, daemon: &Daemon, servers: &mut Servers) -> Result<()> {
     for path in ["/run/sshd-ready", "/run/sshd-worker", "/run/atd-ready"] {
-        wait_for(path)?;
+        servers.explain(wait_for(path))?;
     }
-    report.case(STATED, stated(daemon));
-    report.case(CONNECTION, answer(daemon, "127.0.0.1/22", REFUSED));
-    report.case(CONNECTION6, answer(daemon, "::1/22", REFUSED));
-    report.case(MAPPED, answer(daemon, "::ffff:127.0.0.1/22", REFUSED));
-    report.case(OUTSIDER, at_the_same_time(daemon));
-    report.case(AFTER, outside(&["ask", "127.0.0.1/22"]).and_then(|said| is_answer(&said, READ)));
-    report.case(WORKER, answer(daemon, "127.0.0.1/2222", READ));
-    report.case(DROPPED, dropped(daemon));
-    report.case(JOB, job(daemon, "a0000101aaaaaa", true, REFUSED));
-    report.case(OTHER_JOB, job(daemon, "a0000201aaaaaa", false, READ));
-    report.case(REWRITTEN, rewritten(daemon));
-    report.case(TRACED, bystander(daemon, "seize", "1 1"));
-    report.case(LOOKED_AT, bystander(daemon, "look", "0 0"));
+    let mut tell = |case, result| report.case(case, servers.explain(result));
+    tell(STATED, stated(daemon));
+    tell(CONNECTION, answer(daemon, "127.0.0.1/22", REFUSED));
+    tell(CONNECTION6, answer(daemon, "::1/22", REFUSED));
+    tell(MAPPED, answer(daemon, "::ffff:127.0.0.1/22", REFUSED));
+    tell(OUTSIDER, at_the_same_time(daemon));
+    tell(AFTER, outside(&["ask", "127.0.0.1/22"]).and_then(|said| is_answer(&said, READ)));
+    tell(WORKER, answer(daemon, "127.0.0.1/2222", READ));
+    tell(DROPPED, dropped(daemon));
+    tell(JOB, job(daemon, "a0000101aaaaaa", true, REFUSED));
+    tell(OTHER_JOB, job(daemon, "a0000201aaaaaa", false, READ));
+    tell(REWRITTEN, rewritten(daemon));
+    for (case, how, expect) in BYSTANDERS {
+        tell(case, bystander(daemon, how, expect));
+    }
+    let adopted = BYSTANDERS.iter().filter(|(.., expect)| expect.starts_with(REFUSED)).count();
     // Connections of sessions to port 22: three, one beside an outsider's; the dropped one adopts nobody.
-    let entries = entries(&[("connection", 4), ("job", 1), ("trace", 1)]);
-    report.case(RECORDED, entries.as_ref().map(drop).map_err(|error| anyhow::anyhow!("{error:#}")));
-    report.case(SHOWN, entries.and_then(|entries| shown(&entries)));
+    let entries = entries(&[("connection", 4), ("job", 1), ("trace", adopted)]);
+    let recorded = entries.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"));
+    tell(RECORDED, recorded.and_then(|entries| accesses(entries)));
+    tell(SHOWN, entries.and_then(|entries| shown(&entries)));
     Ok(())
+}
+
+/// The programs that take up what sessions and others ask for, as long as the group runs.
+struct Servers([(&'static str, Child); 2]);
+
+impl Servers {
+    fn start() -> Result<Self> {
+        Ok(Self([("sshd", server("sshd")?), ("atd", server("atd")?)]))
+    }
+
+    /// Says of what went wrong that a server has ended by itself, if one has: who waits for it waits in vain.
+    fn explain<T>(&mut self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| match self.ended() {
+            Some(news) => error.context(news),
+            None => error,
+        })
+    }
+
+    fn ended(&mut self) -> Option<String> {
+        self.0.iter_mut().find_map(|(name, server)| {
+            let status = server.try_wait().ok().flatten()?;
+            Some(format!("`{name}` of this group has ended by itself with {status}"))
+        })
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(|(_, server)| subject::finish(server));
+    }
 }
 
 /// Starts this interpreter as the system's program of that name.
@@ -162,8 +211,8 @@ fn wait_for(path: &str) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("reading {path}"))
 }
 
-/// A program outside that says a word and then waits for a file.
-fn waiting(words: &[&str]) -> Result<(Child, BufReader<std::process::ChildStdout>)> {
+/// A program outside that says a line and then waits for a file; what it says later follows.
+fn waiting(words: &[&str]) -> Result<(Child, BufReader<ChildStdout>, String)> {
     let mut child = Command::new(PYTHON)
         .arg(SCRIPT_PATH)
         .args(words)
@@ -172,13 +221,14 @@ fn waiting(words: &[&str]) -> Result<(Child, BufReader<std::process::ChildStdout
         .spawn()
         .context("starting a program outside")?;
     let mut said = BufReader::new(child.stdout.take().context("its output")?);
-    said.read_line(&mut String::new()).context("waiting for its word")?;
-    Ok((child, said))
+    let mut line = String::new();
+    said.read_line(&mut line).context("waiting for its word")?;
+    Ok((child, said, line))
 }
 
 /// An outsider's connection is there before the session's, and is used after it.
 fn at_the_same_time(daemon: &Daemon) -> Result<()> {
-    let (mut outsider, mut said) = waiting(&["hold", "127.0.0.1", "22", "/run/go-on"])?;
+    let (mut outsider, mut said, _) = waiting(&["hold", "127.0.0.1", "22", "/run/go-on"])?;
     let adopted = answer(daemon, "127.0.0.1/22", REFUSED);
     fs::write("/run/go-on", "").context("telling the outsider to go on")?;
     let mut line = String::new();
@@ -224,17 +274,16 @@ fn rewritten(daemon: &Daemon) -> Result<()> {
 
 fn bystander(daemon: &Daemon, how: &str, expect: &str) -> Result<()> {
     let (go, result) = (format!("/run/{how}-go"), format!("/run/{how}-result"));
-    let (mut process, _) = waiting(&["bystander", &go, &result])?;
-    let done = inside(daemon, &[how, &process.id().to_string()]);
+    let (mut process, _, ready) = waiting(&["bystander", &go, &result])?;
+    let pid = process.id().to_string();
+    let places = ready.split_whitespace().skip(1);
+    let done = inside(daemon, &[how, &pid].into_iter().chain(places).collect::<Vec<_>>());
     fs::write(&go, "").context("telling the bystander to go on")?;
     let found = wait_for(&result);
     process.wait().context("waiting for the bystander")?;
     let said = done?;
     let found = found?;
-    ensure!(
-        found == expect,
-        "its threads ended with `{found}`, expected `{expect}`; the session said `{said}`"
-    );
+    ensure!(found == expect, "the bystander says `{found}`, expected `{expect}`; the session said `{said}`");
     Ok(())
 }
 
@@ -276,6 +325,21 @@ fn entries(expect: &[(&str, usize)]) -> Result<Vec<Entry>> {
         }
         thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// Whoever was adopted by an access is the target of one that the rule is about, of the same session.
+fn accesses(entries: &[Entry]) -> Result<()> {
+    for adopted in entries.iter().filter(|entry| link(entry) == "trace") {
+        let who = adopted.field("/process/key");
+        let is_it = |entry: &&Entry| {
+            entry.is_by("elsewhere/ptrace")
+                && entry.session() == adopted.session()
+                && entry.field("/action/trace/target") == who
+        };
+        let access = entries.iter().find(is_it).with_context(|| format!("no access to process {who}"))?;
+        ensure!(access.verdict() == "audit", "the access to process {who} is {}", access.verdict());
+    }
+    Ok(())
 }
 
 fn shown(entries: &[Entry]) -> Result<()> {
