@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use tool::tool;
+pub(crate) use tool::{output, tool};
 
 use crate::suite::cases::{self, Case};
 use crate::suite::distribution;

@@ -11,14 +11,23 @@ use rustix::io::Errno;
 /// `EPERM` when the program said so in its words, else what it said.
 pub(crate) fn tool(words: &[&str]) -> io::Result<()> {
     let (program, arguments) = words.split_first().ok_or_else(|| io::Error::other("no program is named"))?;
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output()?;
+    output(Command::new(program).args(arguments).stdin(Stdio::null())).map(drop)
+}
+
+/// The same for what is more than words; returns what it printed.
+///
+/// # Errors
+/// As [`tool`].
+pub(crate) fn output(command: &mut Command) -> io::Result<String> {
+    let output = command.output()?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     if is_refusal(&said) {
         return Err(Errno::PERM.into());
     }
+    let program = command.get_program().to_string_lossy();
     Err(io::Error::other(format!("{program} ended with {}: {}", output.status, said.trim())))
 }
 

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Group, cases, stage};
+use super::cases::{self, Case};
+use super::{Group, stage};
 use crate::act;
 use crate::guest::group::Report;
 
@@ -20,6 +21,7 @@ pub(super) const GROUP: Group = Group {
 
 fn run(report: &Report) -> Result<()> {
     stage::prepare()?;
+    cases::interpreters::prepare()?;
     stage::listen()?;
     let mut subject = Command::new(stage::ACT)
         .args(["act", "all"])
@@ -30,6 +32,10 @@ fn run(report: &Report) -> Result<()> {
     let stdout = subject.stdout.take().context("the subject's output is piped")?;
     for line in BufReader::new(stdout.take(1 << 20)).lines() {
         let Some(tried) = act::read(&line.context("reading the subject's results")?) else { continue };
+        if let Some(why) = cases::all().find(|case| case.name == tried.case).and_then(Case::lacks) {
+            report.skip(&tried.case, &why);
+            continue;
+        }
         let result = if tried.errno.is_none() { Ok(()) } else { Err(anyhow::anyhow!(tried.error)) };
         report.case(&tried.case, result);
     }

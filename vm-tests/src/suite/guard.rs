@@ -15,9 +15,9 @@ use rustix::io::Errno;
 use treeline_vm_tests::{Hook, Started};
 
 use super::attach::Attach;
-use super::cases::{self, Expect};
+use super::cases::{self, Case, Event, Expect};
 use super::session::{self, Entry, Mode, Session};
-use super::{Group, stage};
+use super::{Group, coverage, stage};
 use crate::act::{self, Tried};
 use crate::guest::group::Report;
 
@@ -25,6 +25,7 @@ use crate::guest::group::Report;
 const OUTSIDE: &str = "outside-of-the-tree-everything-works";
 const STATUS: &str = "exit-status-is-the-command-s";
 const ATTACH: &str = "attach-mode-is-the-guest-s";
+const COVERAGE: &str = "rules-amount-to-what-was-seen";
 const LINEAGE: &str = "all-belong-to-one-session";
 const WHOLE: &str = "log-verifies";
 const LOSS: &str = "nothing-was-lost";
@@ -54,13 +55,14 @@ pub(super) const MONITOR: Group = Group {
 };
 
 fn names(more: &[&str]) -> Vec<String> {
-    let once = [OUTSIDE, STATUS, ATTACH, LINEAGE, WHOLE, LOSS];
+    let once = [OUTSIDE, STATUS, ATTACH, COVERAGE, LINEAGE, WHOLE, LOSS];
     cases::all().map(|case| case.name).chain(once).chain(more.iter().copied()).map(str::to_owned).collect()
 }
 
 fn run(mode: Mode, report: &Report) -> Result<()> {
     let attach = Attach::of_guest()?;
     stage::prepare()?;
+    cases::interpreters::prepare()?;
     stage::listen()?;
     let mut session = Session::start(mode, attach, &[stage::ACT, "act", "all"])?;
     let tried = session.results(|| report.case(OUTSIDE, outside()))?;
@@ -74,13 +76,18 @@ fn run(mode: Mode, report: &Report) -> Result<()> {
     // Few of many thousands, and each case looks through them.
     let matches: Vec<&Entry> = entries.iter().filter(|entry| entry.is_match()).collect();
     for case in cases::all() {
+        if let Some(why) = case.lacks() {
+            report.skip(case.name, &why);
+            continue;
+        }
         let result = check_case(mode, case.expect(attach), case.name, &tried, &matches);
-        left_out.report(report, case.name, result);
+        left_out.report(report, case.name, result.and_then(|()| check_events(case, &entries)));
     }
     let hooks = hooks(&entries);
     let states = hooks.as_ref().map_or_else(|_| Vec::new(), |(_, hooks)| hooks.clone());
     report.started(Started { hooks: states, ..session::started()? });
     report.case(ATTACH, hooks.and_then(|(entry, hooks)| check_attach(attach, entry, &hooks)));
+    report.case(COVERAGE, coverage::check(mode, attach, &entries));
     report.case(LINEAGE, check_lineage(&entries));
     report.case(LOSS, check_loss(&entries));
     report.case(WHOLE, session::verb(mode, &["log", "verify"]).map(drop));
@@ -168,6 +175,33 @@ fn check_case(mode: Mode, expect: Expect, name: &str, tried: &[Tried], matches: 
 fn texts(matches: &[&Entry]) -> String {
     let texts: Vec<&str> = matches.iter().map(|entry| entry.text()).collect();
     format!("{} entries about it name a rule: {}", texts.len(), texts.join("\n"))
+}
+
+/// What the log must have of a case, whatever rules say.
+fn check_events(case: &Case, entries: &[Entry]) -> Result<()> {
+    for event in case.events {
+        let is_it = |entry: &&Entry| is_about(entry, event) && entry.is_of(case.name);
+        let entry = entries.iter().find(is_it).with_context(|| {
+            let of_case = entries.iter().filter(|entry| entry.kind() == "exec" && entry.is_of(case.name));
+            let execs: Vec<_> = of_case.map(Entry::argv).collect();
+            format!("no entry is about {event:?}; what was executed: {execs:?}")
+        })?;
+        ensure!(entry.verdict() == "allow", "{event:?} is not allowed: {}", entry.text());
+    }
+    Ok(())
+}
+
+fn is_about(entry: &Entry, event: &Event) -> bool {
+    match *event {
+        Event::Exec { argv, script } => {
+            entry.kind() == "exec"
+                && entry.argv() == argv
+                && entry.field("/process/program/script/path") == script
+                && argv.first().and_then(|program| fs::canonicalize(program).ok()).as_deref()
+                    == Some(Path::new(entry.field("/process/program/image/path")))
+        }
+        Event::Open(path) => entry.kind() == "open" && entry.field("/action/open/file/path") == path,
+    }
 }
 
 /// The hooks with their states, and the entry that names them.

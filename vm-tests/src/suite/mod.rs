@@ -8,6 +8,7 @@ pub(crate) mod cases;
 mod contents;
 mod control;
 mod cost;
+mod coverage;
 mod daemon;
 pub(crate) mod distribution;
 mod guard;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use treeline_vm_tests::{Hook, Started};
 
 use super::attach::Attach;
+use super::cases::interpreters;
 use super::stage;
 use crate::act::{self, Tried};
 
@@ -50,7 +51,8 @@ impl Mode {
 
 /// Writes the policy of a session in `mode` and returns its path.
 pub(crate) fn write_policy(mode: Mode) -> Result<&'static str> {
-    fs::write(POLICY_PATH, stage::policy(mode.word())).with_context(|| format!("writing {POLICY_PATH}"))?;
+    let policy = [stage::policy(mode.word()).as_str(), interpreters::RULES].concat();
+    fs::write(POLICY_PATH, policy).with_context(|| format!("writing {POLICY_PATH}"))?;
     Ok(POLICY_PATH)
 }
 
@@ -191,12 +193,24 @@ impl Entry {
         self.text.contains(&act::mark(case))
     }
 
+    /// The arguments of what its subject runs.
+    pub(crate) fn argv(&self) -> Vec<&str> {
+        let argv = self.value.pointer("/unmapped/treeline/process/program/argv").and_then(Value::as_array);
+        argv.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
     /// The hooks of the attach mode, with their states, in an entry of kind `started`.
     pub(crate) fn hooks(&self) -> Result<Vec<Hook>> {
         let hooks =
             find(&self.value, "hooks").and_then(Value::as_array).context("the entry names no hooks")?;
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         Ok(hooks.iter().map(|hook| Hook { hook: text(&hook["hook"]), state: text(&hook["state"]) }).collect())
+    }
+
+    /// What each rule amounts to, in an entry about a policy that was put in force.
+    pub(crate) fn rules(&self) -> Option<&[Value]> {
+        let rules = self.value.pointer("/unmapped/treeline/notice/policy_applied/rules")?;
+        rules.as_array().map(Vec::as_slice)
     }
 
     /// How many runs of a program the kernel left out, where the entry says that.

@@ -13,7 +13,7 @@ use super::kernel::Kernel;
 use super::programs::Programs;
 
 /// What the suite uses beyond a cloud kernel's built-in code.
-pub(super) const MODULES: &[&str] = &["overlay", "loop"];
+pub(super) const MODULES: &[&str] = &["overlay", "loop", "binfmt_misc"];
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\ndev:x:1000:1000:A Developer:/home/dev:/bin/bash\n";
 const GROUP: &str = "root:x:0:\ndev:x:1000:\ntreeline:x:990:dev\n";

@@ -7,12 +7,14 @@ mod exceptions;
 mod exec;
 mod files;
 pub(crate) mod globs;
+pub(crate) mod interpreters;
 mod lineage;
 mod network;
 mod permitted;
 mod processes;
 
 use std::io;
+use std::path::Path;
 
 use super::attach::Attach;
 
@@ -26,6 +28,10 @@ pub(crate) struct Case {
     pub(crate) expect: Expect,
     /// What is different in mode `fallback`.
     in_fallback: InFallback,
+    /// What the log has of it, whatever rules say.
+    pub(crate) events: &'static [Event],
+    /// The file without which it cannot be tried in a guest.
+    needs: Option<&'static str>,
 }
 
 /// What has to come of a case.
@@ -39,6 +45,16 @@ pub(crate) enum Expect {
     RefusedInPart(&'static str),
     /// It works and no rule matched.
     Works,
+}
+
+/// Something that happened and that no rule is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    /// The exec of the program that its arguments name first; `script` is the file that the kernel ran by it, empty when
+    /// it was the program itself that was executed.
+    Exec { argv: &'static [&'static str], script: &'static str },
+    /// The opening of this file, by the process that tries the case.
+    Open(&'static str),
 }
 
 /// How much of what is refused elsewhere mode `fallback` refuses (README.md, "Attach modes").
@@ -68,6 +84,12 @@ impl Case {
         }
     }
 
+    /// Why it cannot be tried in this guest, if it cannot.
+    pub(crate) fn lacks(&self) -> Option<String> {
+        let path = self.needs.filter(|path| !Path::new(path).exists())?;
+        Some(format!("there is no `{path}` in this guest"))
+    }
+
     /// Who tries it.
     const fn by(self, program: &'static str) -> Self {
         Self { program, ..self }
@@ -76,6 +98,16 @@ impl Case {
     /// What mode `fallback` does instead of refusing it.
     const fn in_fallback(self, in_fallback: InFallback) -> Self {
         Self { in_fallback, ..self }
+    }
+
+    /// What the log has to have of it.
+    const fn recorded(self, events: &'static [Event]) -> Self {
+        Self { events, ..self }
+    }
+
+    /// What the guest has to have for it.
+    const fn needs(self, path: &'static str) -> Self {
+        Self { needs: Some(path), ..self }
     }
 }
 
@@ -87,6 +119,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         exceptions::CASES,
         descendants::CASES,
         exec::CASES,
+        interpreters::CASES,
         connect::CASES,
         network::CASES,
         processes::CASES,
@@ -106,11 +139,13 @@ const fn denied(name: &'static str, rule: &'static str, act: fn() -> io::Result<
         act,
         expect: Expect::Denied(rule),
         in_fallback: InFallback::Refused,
+        events: &[],
+        needs: None,
     }
 }
 
 const fn works(name: &'static str, act: fn() -> io::Result<()>) -> Case {
-    Case { name, program: super::stage::ACT, act, expect: Expect::Works, in_fallback: InFallback::Refused }
+    Case { expect: Expect::Works, ..denied(name, "", act) }
 }
 
 #[cfg(test)]
@@ -130,7 +165,8 @@ mod tests {
             );
             if let Expect::Denied(rule) = case.expect {
                 let id = rule.split('/').next().unwrap_or(rule);
-                assert!(crate::suite::stage::RULES.contains(&format!("id: {id}\n")), "{}", case.name);
+                let rules = [crate::suite::stage::RULES, interpreters::RULES];
+                assert!(rules.iter().any(|text| text.contains(&format!("  - id: {id}\n"))), "{}", case.name);
             }
         }
     }

@@ -1,8 +1,15 @@
-"""System calls that Python has no function for. The program of the matrix follows in the same file."""
+"""System calls that Python has no function for. The rest of the program of the matrix follows in the same file."""
 
-import ctypes, mmap, os, struct
+import ctypes, fcntl, mmap, os, struct
 
 LIBC = ctypes.CDLL(None, use_errno=True)
+NEWNS, NEWUSER, BIND, REC, PRIVATE = 0x20000, 0x10000000, 4096, 16384, 1 << 18
+# Of renameat2(2).
+EXCHANGE = 2
+# Of chattr(1): FS_NODUMP_FL, which keeps nobody from removing the file afterwards, and FS_CASEFOLD_FL.
+NODUMP, CASEFOLD = 0x40, 0x40000000
+# Of io_uring: the descriptor is a place in the ring's table (IOSQE_FIXED_FILE).
+FIXED = 1
 
 
 def called(result):
@@ -11,6 +18,48 @@ def called(result):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result
+
+
+def mount(source, at, kind=None, flags=0, data=None):
+    called(LIBC.mount(source, at, kind, ctypes.c_ulong(flags), data))
+
+
+def own_mounts(flags=NEWNS):
+    uid, gid = os.getuid(), os.getgid()
+    called(LIBC.unshare(flags))
+    if flags & NEWUSER:
+        for path, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+            with open(f"/proc/self/{path}", "w") as file:
+                file.write(text)
+    mount(b"none", b"/", None, REC | PRIVATE)
+
+
+def renameat2(source, to, flags=0):
+    called(LIBC.syscall(316, -100, source, -100, to, flags))
+
+
+def flags_of(descriptor):
+    """FS_IOC_GETFLAGS"""
+    return struct.unpack("Q", fcntl.ioctl(descriptor, 0x80086601, bytes(8)))[0]
+
+
+def add_flag(descriptor, flag):
+    """FS_IOC_SETFLAGS"""
+    fcntl.ioctl(descriptor, 0x40086602, struct.pack("Q", flags_of(descriptor) | flag))
+
+
+def aio(command, descriptor, buffer):
+    """io_submit(2) and its completion. Command 0 reads into the buffer, 1 writes what is in it."""
+    context = ctypes.c_ulong()
+    called(LIBC.syscall(206, 1, ctypes.byref(context)))
+    fields = (0, 0, 0, command, 0, descriptor, ctypes.addressof(buffer), len(buffer), 0, 0, 0, 0)
+    block = ctypes.create_string_buffer(struct.pack("<QIIHhIQQqQII", *fields))
+    called(LIBC.syscall(209, context, 1, ctypes.byref(ctypes.c_void_p(ctypes.addressof(block)))))
+    event = ctypes.create_string_buffer(32)
+    called(LIBC.syscall(208, context, 1, 1, event, None))
+    result = struct.unpack_from("<q", event, 16)[0]
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
 
 
 class Ring:
@@ -29,14 +78,14 @@ class Ring:
         self.completions = mmap.mmap(self.fd, 4096, mmap.MAP_SHARED, offset=0x8000000)
         self.entries = mmap.mmap(self.fd, 4096, mmap.MAP_SHARED, offset=0x10000000)
 
-    def reserve(self):
-        """A table of registered files with one place, which is empty."""
-        called(LIBC.syscall(427, self.fd, 2, struct.pack("<i", -1), 1))
+    def register(self, descriptor=-1):
+        """A table of registered files with one place, which is empty unless a descriptor is given."""
+        called(LIBC.syscall(427, self.fd, 2, struct.pack("<i", descriptor), 1))
 
-    def run(self, opcode, fd, offset, address, length, flags, kind=0, place=0):
+    def run(self, opcode, fd, offset, address, length, flags, kind=0, place=0, third=0):
         """One request: the result, or its errno as an exception."""
         self.entries[0:64] = struct.pack(
-            "<BBHiQQIIQHHiQQ", opcode, kind, 0, fd, offset, address, length, flags, 7, 0, 0, place, 0, 0
+            "<BBHiQQIIQHHiQQ", opcode, kind, 0, fd, offset, address, length, flags, 7, 0, 0, place, third, 0
         )
         head, tail, array_at = self.sq[0], self.sq[1], self.sq[6]
         mask = struct.unpack_from("<I", self.rings, self.sq[2])[0]
@@ -53,8 +102,9 @@ class Ring:
             raise OSError(-result, os.strerror(-result))
         return result
 
-    def path(self, text):
-        self.kept = getattr(self, "kept", []) + [ctypes.create_string_buffer(text)]
+    def keep(self, content):
+        """The address of something that a request refers to."""
+        self.kept = getattr(self, "kept", []) + [ctypes.create_string_buffer(content)]
         return ctypes.addressof(self.kept[-1])
 
 
