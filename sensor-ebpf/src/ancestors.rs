@@ -1,6 +1,7 @@
 //! Directories above what rules protect: moving one away, putting another in its place or mounting over it would
-//! change what the rules' paths mean. Before a pattern's first `*` they are known one by one, behind it by what of the
-//! pattern their paths match; there a symbolic link is put in no directory's place (THREATS.md, E14).
+//! change what the rules' paths mean. Before a pattern's first `*` they are known one by one. Behind it only renames are
+//! judged, by what of the pattern the paths match: a sandbox mounts over the project that it works in, and links are made
+//! everywhere (THREATS.md, E14).
 
 use treeline_abi::{
     name,
@@ -63,19 +64,6 @@ pub(crate) fn judge_ways(scratch: &mut Scratch, from: u64, to: u64) -> u64 {
     }
     for word in 0..WORDS {
         scratch.accepted.words[word] ^= scratch.kept.words[word];
-    }
-    of_ways(scratch, active.table, active.slot)
-}
-
-/// Judges a directory as one that is on the way to what rules protect, behind the first `*` of their patterns. Packed.
-#[inline(never)]
-pub(crate) fn judge_on_way(scratch: &mut Scratch, dentry: u64) -> u64 {
-    let Some(active) = decide::active() else {
-        return 0;
-    };
-    walk::walk_object(scratch, dentry, active.table, active.slot);
-    if !scratch.walked.resolved() {
-        return unresolved(active.table);
     }
     of_ways(scratch, active.table, active.slot)
 }

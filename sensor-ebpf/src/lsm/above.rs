@@ -1,7 +1,8 @@
 //! Renames of directories above protected places, and links put in their stead.
 //!
 //! Programs of their own on hooks that `files` has as well: the verifier's bound is for each program. They are attached
-//! last and so run first, and what they refuse no other program records.
+//! last and so run first, and what they refuse no other program records. What a rule in `monitor` would have refused they record,
+//! and the other program the rename itself.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use treeline_abi::{Kind, record::Flags};
@@ -97,7 +98,7 @@ fn has_paths_below(dentry: u64) -> bool {
 
 /// Whether files have paths of their own that lead through it.
 #[inline(always)]
-pub(super) fn is_directory(dentry: u64) -> bool {
+fn is_directory(dentry: u64) -> bool {
     kind_of(dentry) == DIRECTORY
 }
 

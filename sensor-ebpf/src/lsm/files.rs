@@ -288,27 +288,40 @@ name_hook!(inode_file_setattr, "inode_file_setattr", 2, 0, Modify, WRITE, 0);
 
 /// `FS_IOC_SETFLAGS`, `FS_IOC32_SETFLAGS` and `FS_IOC_FSSETXATTR` (include/uapi/linux/fs.h).
 const ATTRIBUTES: [u32; 3] = [0x4008_6602, 0x4004_6602, 0x401c_5820];
+/// `FS_IOC_ENABLE_VERITY` (include/uapi/linux/fsverity.h), after which nobody writes to the file any more.
+const ENABLE_VERITY: u32 = 0x4080_6685;
 
-/// The same before Linux 6.17: a descriptor for reading is enough for it.
+/// What changes a file by a descriptor for reading, before Linux 6.17.
 #[lsm(hook = "file_ioctl")]
 pub(crate) fn file_ioctl_attributes(ctx: LsmContext) -> i32 {
-    on_attributes(&ctx)
+    on_request(&ctx, true)
 }
 
 /// That of 32-bit programs, from Linux 6.8 on.
 #[lsm(hook = "file_ioctl_compat")]
 pub(crate) fn file_ioctl_compat_attributes(ctx: LsmContext) -> i32 {
-    on_attributes(&ctx)
+    on_request(&ctx, true)
+}
+
+/// The same where `inode_file_setattr` is asked about attributes.
+#[lsm(hook = "file_ioctl")]
+pub(crate) fn file_ioctl_verity(ctx: LsmContext) -> i32 {
+    on_request(&ctx, false)
+}
+
+#[lsm(hook = "file_ioctl_compat")]
+pub(crate) fn file_ioctl_compat_verity(ctx: LsmContext) -> i32 {
+    on_request(&ctx, false)
 }
 
 #[inline(always)]
-fn on_attributes(ctx: &LsmContext) -> i32 {
+fn on_request(ctx: &LsmContext, of_attributes: bool) -> i32 {
     let earlier: i32 = ctx.arg(3);
     if earlier != 0 {
         return earlier;
     }
     let request: u32 = ctx.arg(1);
-    if !ATTRIBUTES.contains(&request) {
+    if request != ENABLE_VERITY && !(of_attributes && ATTRIBUTES.contains(&request)) {
         return 0;
     }
     on_name(Kind::Modify, Operation::WRITE, dentry_of(ctx.arg(0)), 0, 0)

@@ -5,7 +5,7 @@
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use treeline_abi::{Kind, paths::Operation, record::Flags};
 
-use super::{REFUSED, above::is_directory, answer, scratch_or_refuse};
+use super::{REFUSED, answer, scratch_or_refuse};
 use crate::{
     ancestors,
     decide::{self, Decision},
@@ -79,11 +79,6 @@ fn on_mount(path: u64, source: u64, operations: u32) -> i32 {
     if operations != 0 {
         let above = ancestors::judge_above(scratch, dentry);
         decision = decision.or(Decision::unpack(scratch, above, 0));
-        // Nothing is below a file.
-        if is_directory(dentry) {
-            let on_way = ancestors::judge_on_way(scratch, dentry);
-            decision = decision.or(Decision::unpack(scratch, on_way, 0));
-        }
     } else {
         decision = decision.lifted();
     }

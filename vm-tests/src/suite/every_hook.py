@@ -254,6 +254,12 @@ def requested():
             raise OSError(200, "32-bit ioctl")
 
 
+def flagged():
+    """FS_IOC_SETFLAGS of no flag, which not every filesystem knows; the hooks are asked first."""
+    with open(at("file")) as file:
+        expected([25, 95], lambda: fcntl.ioctl(file, 0x40086602, struct.pack("l", 0)))
+
+
 def grouped():
     for group in GROUPS:
         with open(f"{group}/cgroup.procs", "w") as file:
@@ -319,7 +325,7 @@ if sys.argv[1] == "outside":
     empties["lsm"] = empty(program(LSM, LSM_MAC, function_id(UNUSED)), None)
     empties["tracepoint"] = empty(program(RAW_TRACEPOINT), ENTER)
 OFTEN = [opened, removed, directory, special, linked, renamed, attributes, acl, received, mapped, connected]
-OFTEN += [connected_by_name, sent, signalled, signalled_by_file, read_memory, scheduled, bpf_objects, watched, requested]
+OFTEN += [connected_by_name, sent, signalled, signalled_by_file, read_memory, scheduled, bpf_objects, watched, requested, flagged]
 SELDOM = [executed, mounted, moved_mount, pivoted, grouped, loaded, loaded_file]
 failed = {}
 for operations, count in [(OFTEN, MANY), (SELDOM, FEW)]:

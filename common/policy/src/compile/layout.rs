@@ -10,6 +10,7 @@ use treeline_abi::{
     },
     subject::Subjects,
 };
+use treeline_event::Mode;
 
 use super::{
     lists::Lists,
@@ -205,8 +206,12 @@ impl Builder {
         let first = if names > NAMES_MAX as usize { None } else { self.room(way.pattern.bits()) };
         match first {
             Some(first) => {
-                let accept = self.pattern(first, Owner { operations: 0, index: way.rule }, &way.pattern);
-                set(&mut self.table.ways[usize::from(way.is_enforced)], accept);
+                let accept = self.pattern(
+                    first,
+                    Owner { operations: 0, index: way.rules.first().copied().unwrap_or_default() },
+                    &way.pattern,
+                );
+                set(&mut self.table.ways[usize::from(way.mode == Mode::Enforce)], accept);
             }
             None => self.left_out.extend(&way.rules),
         }

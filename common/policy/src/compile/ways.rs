@@ -20,25 +20,28 @@ use crate::{
     policy::{FileOperation, Kind, Policy},
 };
 
-/// A beginning of patterns, or several that mean the same.
+/// A beginning of patterns, or several that mean the same, of rules in one mode.
 #[derive(Debug)]
 pub(super) struct Way {
     pub(super) pattern: Pattern,
-    /// Whether a rule in `enforce` is among its rules.
-    pub(super) is_enforced: bool,
-    /// The first of its rules that refuses, else the first.
-    pub(super) rule: u32,
-    /// All of its rules, by index.
+    pub(super) mode: Mode,
+    /// Its rules, by index; never empty. The first one decides.
     pub(super) rules: BTreeSet<u32>,
 }
 
 /// What is left of which rule's patterns behind a beginning.
 type Rests = BTreeSet<(u32, Vec<Component>)>;
 
-/// The ways of every file rule, those that refuse first and the shorter before the longer.
+/// The ways of every file rule, those that refuse first and the shorter before the longer. What is in `monitor` has ways of
+/// its own: it makes no rule refuse more.
 pub(super) fn ways(policy: &Policy, host: &Host, resolver: &dyn Resolver) -> Vec<Way> {
+    let of_mode = |mode| of_mode(policy, mode, host, resolver);
+    [Mode::Enforce, Mode::Monitor].into_iter().flat_map(of_mode).collect()
+}
+
+fn of_mode(policy: &Policy, mode: Mode, host: &Host, resolver: &dyn Resolver) -> Vec<Way> {
     let mut found: BTreeMap<Placed, Rests> = BTreeMap::new();
-    for (index, rule) in policy.rules.iter().enumerate() {
+    for (index, rule) in policy.rules.iter().enumerate().filter(|(_, rule)| rule.mode == mode) {
         let Kind::File { paths, operations } = &rule.kind else { continue };
         // For everybody: what one moves, all others find elsewhere.
         let judges_renames = rule.exceptions.is_empty()
@@ -55,20 +58,15 @@ pub(super) fn ways(policy: &Policy, host: &Host, resolver: &dyn Resolver) -> Vec
     for (way, rests) in found {
         alike.entry(rests).or_default().insert(way);
     }
-    let way = |rests: &Rests, pattern| {
-        let rules: BTreeSet<u32> = rests.iter().map(|(rule, _)| *rule).collect();
-        let is_enforced = |rule: &&u32| policy.rules[**rule as usize].mode == Mode::Enforce;
-        let refusing = rules.iter().find(is_enforced).copied();
-        let rule = refusing.or(rules.first().copied()).unwrap_or_default();
-        Way { pattern, is_enforced: refusing.is_some(), rule, rules }
-    };
     let mut ways: Vec<Way> = Vec::new();
     for (rests, places) in alike {
-        ways.extend(pattern::merge(places).into_iter().map(|pattern| way(&rests, pattern)));
+        let rules: BTreeSet<u32> = rests.iter().map(|(rule, _)| *rule).collect();
+        let way = |pattern| Way { pattern, mode, rules: rules.clone() };
+        ways.extend(pattern::merge(places).into_iter().map(way));
     }
     ways.sort_by(|left, right| {
-        let rank = |way: &Way| (!way.is_enforced, way.pattern.bits(), way.rule);
-        rank(left).cmp(&rank(right)).then_with(|| left.pattern.cmp(&right.pattern))
+        let bits = left.pattern.bits().cmp(&right.pattern.bits());
+        bits.then_with(|| left.rules.cmp(&right.rules)).then_with(|| left.pattern.cmp(&right.pattern))
     });
     ways
 }
@@ -120,8 +118,16 @@ mod tests {
             + &rule("b", "/a/*/c/x", "")
             + &rule("c", "/b/*/c", ", mode: monitor");
         let found = ways(&policy(&text), &host(), &MountTable::single(5));
-        let found: Vec<_> = found.iter().map(|way| (way.is_enforced, way.rule, way.rules.len())).collect();
-        assert_eq!(found, [(true, 1, 2), (true, 1, 2), (false, 2, 1)]);
+        let found: Vec<_> =
+            found.into_iter().map(|way| (way.mode, way.rules.into_iter().collect())).collect();
+        let expect: [(Mode, Vec<u32>); 5] = [
+            (Mode::Enforce, vec![1]),
+            (Mode::Enforce, vec![1]),
+            (Mode::Monitor, vec![0]),
+            (Mode::Monitor, vec![2]),
+            (Mode::Monitor, vec![0]),
+        ];
+        assert_eq!(found, expect);
     }
 
     #[track_caller]
@@ -160,7 +166,9 @@ mod tests {
             + &rule("r5", "/srv/two-*/x/z", "")
             + &rule("r6", "/var/*/x/y", "")
             + "  - {id: r7, kind: file, paths: [\"/var/*/x/y\", \"/opt/*/x/y\"], reason: r}\n"
-            + &rule("r8", "/usr/*/x/y", ", mode: monitor");
+            + &rule("r8", "/usr/*/x/y", ", mode: monitor")
+            + "  - {id: r9, kind: file, paths: [\"/lib/*/x/y\", \"/run/*/x/y\"], reason: r}\n"
+            + &rule("s0", "/lib/*/x/y", ", mode: monitor");
         let target = Target { seed: 7, generation: 1, slot: 1 };
         let tables = compile(&policy(&text), &host(), &MountTable::single(5), target).expect("it fits");
         let matcher = crate::matcher::Matcher::new(&tables);
@@ -194,5 +202,7 @@ mod tests {
         check_rename("/var/a", "/opt/a", false);
         check_rename("/opt/a", "/opt/b", true);
         check_rename("/usr/a", "/a", true);
+        // What only records makes no other rule refuse.
+        check_rename("/lib/a", "/run/a", true);
     }
 }

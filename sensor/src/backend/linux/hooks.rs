@@ -248,14 +248,17 @@ fn attributes(kernel: &Kernel) -> Vec<Hook> {
     HOOKS.into_iter().filter_map(hook).collect()
 }
 
-/// The hooks of a file's flags.
+/// The hooks of what changes a file by a descriptor for reading, or without one: its flags, and sealing it for good.
 fn flags(kernel: &Kernel) -> Vec<Hook> {
     let hook = |program, target| Hook::new(HookKind::Lsm, program, target, true);
+    let has_compat = kernel.has_function(OF_COMPAT);
     if kernel.has_function("bpf_lsm_inode_file_setattr") {
-        return vec![hook("inode_file_setattr", "inode_file_setattr")];
+        let compat = has_compat.then_some(hook("file_ioctl_compat_verity", COMPAT));
+        let hooks =
+            [hook("inode_file_setattr", "inode_file_setattr"), hook("file_ioctl_verity", "file_ioctl")];
+        return hooks.into_iter().chain(compat).collect();
     }
-    let compat = hook("file_ioctl_compat_attributes", COMPAT);
-    let compat = kernel.has_function(OF_COMPAT).then_some(compat);
+    let compat = has_compat.then_some(hook("file_ioctl_compat_attributes", COMPAT));
     [hook("file_ioctl_attributes", "file_ioctl")].into_iter().chain(compat).collect()
 }
 
@@ -280,10 +283,9 @@ const ROOM: Hook = Hook::new(HookKind::Lsm, "task_alloc", "task_alloc", false);
 pub(super) fn of(mode: AttachMode, kernel: &Kernel) -> Vec<Hook> {
     match mode {
         AttachMode::Lsm => {
-            let hooks = lifecycle().chain(LSM).chain(attributes(kernel)).chain(flags(kernel));
-            let hooks = hooks.chain(SELF).chain(objects(kernel));
+            let hooks = lifecycle().chain(LSM).chain(attributes(kernel)).chain(SELF).chain(objects(kernel));
             let room = (settings(kernel).older != 0).then_some(ROOM);
-            let hooks = hooks.chain(compat(kernel)).chain(room).chain(adoption(kernel));
+            let hooks = hooks.chain(compat(kernel)).chain(flags(kernel)).chain(room).chain(adoption(kernel));
             hooks.map(|hook| hook.as_called_in(kernel)).collect()
         }
         AttachMode::Fallback => lifecycle().chain(FALLBACK).collect(),
