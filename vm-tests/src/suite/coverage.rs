@@ -3,14 +3,10 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 
 use super::attach::Attach;
 use super::cases::{self, Case, Expect};
 use super::session::{Entry, Mode};
-
-/// What a rule by content or about paths that are mapped may lack though every case about it was refused.
-const NOT_TRIED: &[&str] = &["first mapping of a file that nobody has executed"];
 
 /// Checks the log's word for every rule that a case is about.
 pub(super) fn check(mode: Mode, attach: Attach, entries: &[Entry]) -> Result<()> {
@@ -22,7 +18,7 @@ pub(super) fn check(mode: Mode, attach: Attach, entries: &[Entry]) -> Result<()>
             .find(|status| status["rule"] == id)
             .with_context(|| format!("nothing of `{id}`"))?;
         let state = status["state"].as_str().unwrap_or_default();
-        let expect = states(mode, attach, id, status);
+        let expect = states(mode, attach, id);
         ensure!(expect.contains(&state), "`{id}` is said to be {state}, expected {expect:?}: {status}");
     }
     Ok(())
@@ -37,7 +33,7 @@ fn rule(case: &Case) -> Option<&'static str> {
 }
 
 /// The states that agree with what has to come of the cases about a rule.
-fn states(mode: Mode, attach: Attach, id: &str, status: &Value) -> &'static [&'static str] {
+fn states(mode: Mode, attach: Attach, id: &str) -> &'static [&'static str] {
     let of_rule = || cases::all().filter(|case| rule(case) == Some(id));
     let is_refused = |case: &Case| matches!(case.expect(attach), Expect::Denied(_));
     let is_missed = |case: &Case| !is_refused(case);
@@ -45,12 +41,8 @@ fn states(mode: Mode, attach: Attach, id: &str, status: &Value) -> &'static [&'s
     if mode == Mode::Monitor {
         return if is_seen { &["observed"] } else { &["observed", "impossible"] };
     }
-    let unseen = status["unseen"].as_array().map_or(&[][..], Vec::as_slice);
-    let only_untried = unseen.iter().all(|what| NOT_TRIED.iter().any(|known| what == known));
     match (of_rule().any(is_refused), of_rule().any(is_missed)) {
-        (true, false) if attach.judges_all() && unseen.is_empty() => &["enforced"],
-        (true, false) if attach.judges_all() && only_untried => &["partly"],
-        (true, false) if attach.judges_all() => &[],
+        (true, false) if attach.judges_all() => &["enforced"],
         // It names more than the cases try.
         (true, false) => &["enforced", "partly"],
         (true, true) => &["partly"],

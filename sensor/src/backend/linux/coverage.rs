@@ -152,7 +152,7 @@ const BY_THE_OTHERS: &str = " by the patterns that begin with a directory";
 
 /// What writing is beside an open.
 const SIZE_AND_MODE: &str = "truncate by name, owner and mode";
-const ATTRIBUTES: &str = "extended attributes and ACLs";
+const ATTRIBUTES: &str = "extended attributes, ACLs and flags";
 
 /// What a rule by address covers beside connects.
 const DATAGRAMS: &str = "datagrams";
@@ -174,11 +174,30 @@ fn addresses(attached: &dyn Fn(&str) -> bool) -> (Vec<&'static str>, Vec<&'stati
     (words(enforced), words(unseen))
 }
 
+/// Adds an operation before which a marked object is asked about.
+fn by_marks(reach: &mut Reach, rule: &Rule, operation: &str) {
+    let everywhere = rule.kind.globs().iter().filter(|glob| glob.value.is_everywhere()).count();
+    if everywhere == 0 {
+        reach.enforced.push(operation.to_owned());
+        return;
+    }
+    if everywhere < rule.kind.globs().len() {
+        reach.enforced.push(format!("{operation}{BY_THE_OTHERS}"));
+    }
+    reach.observed.push(operation.to_owned());
+    reach.reasons.push("a pattern that holds everywhere would need a mark on every file");
+}
+
+/// Whether a rule refuses nothing here, or nothing by some of its patterns.
+#[must_use]
+pub fn is_hopeless(status: &RuleStatus) -> bool {
+    matches!(status.state, RuleState::Observed | RuleState::Impossible)
+        || status.enforced.iter().any(|what| what.ends_with(BY_THE_OTHERS))
+}
+
 fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
     let mut reach =
         Reach { enforced: Vec::new(), observed: Vec::new(), unseen: Vec::new(), reasons: Vec::new() };
-    let anchored = rule.kind.globs().iter().all(|glob| !glob.value.is_everywhere());
-    let is_mixed = !anchored && rule.kind.globs().iter().any(|glob| !glob.value.is_everywhere());
     let attached =
         |name: &str| hooks.iter().any(|hook| hook.hook == name && hook.state == HookState::Attached);
     for operation in rule.kind.operation_names() {
@@ -188,13 +207,9 @@ fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
             reach.reasons.push("permission events come with opens only");
         }
         let list = match (&rule.kind, operation) {
-            (Kind::File { .. }, "read" | "write") if anchored => &mut reach.enforced,
             (Kind::File { .. }, "read" | "write") => {
-                reach.reasons.push("a pattern that holds everywhere would need a mark on every file");
-                if is_mixed {
-                    reach.enforced.push(format!("{operation}{BY_THE_OTHERS}"));
-                }
-                &mut reach.observed
+                by_marks(&mut reach, rule, operation);
+                continue;
             }
             (Kind::File { .. }, _) => {
                 reach.reasons.push("names are seen when the system call returns");
@@ -205,18 +220,12 @@ fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
                     reach.unseen.extend([MEMORY, PRIVATE].map(str::to_owned));
                     reach.reasons.push("nothing but marks on filesystems holds an exec by content");
                 }
-                if anchored {
-                    &mut reach.enforced
-                } else {
-                    if !hashes.is_empty() {
-                        reach.enforced.push(BY_CONTENT.to_owned());
-                    }
-                    if is_mixed {
-                        reach.enforced.push(format!("exec{BY_THE_OTHERS}"));
-                    }
-                    reach.reasons.push("a pattern that holds everywhere would need a mark on every file");
-                    &mut reach.observed
+                let held = reach.enforced.len();
+                by_marks(&mut reach, rule, operation);
+                if !hashes.is_empty() && !reach.observed.is_empty() {
+                    reach.enforced.insert(held, BY_CONTENT.to_owned());
                 }
+                continue;
             }
             (Kind::Trace, name) => {
                 reach.unseen.push(name.to_owned());
@@ -326,6 +335,8 @@ mod tests {
             let status = &coverage_of(&policy, AttachMode::Fallback, &[])[0];
             assert_eq!(status.state, expect, "{rule}");
             assert_eq!(status.enforced, enforced, "{rule}");
+            // In `enforce` it is an error that some of it cannot be refused at all.
+            assert_eq!(is_hopeless(status), expect != RuleState::Enforced, "{rule}");
         };
         let of_others = format!("read{BY_THE_OTHERS}");
         check("kind: file, operations: [read], paths: [/x/*]", RuleState::Enforced, &["read"]);

@@ -7,7 +7,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 use treeline_abi::subject::Subjects;
-use treeline_event::{AttachMode, Mode, RuleState, RuleStatus};
+use treeline_event::{AttachMode, Mode, RuleStatus};
 use treeline_policy::{Before, Home, Host, Policy, Tables, Target, compile_after, policy::Rule};
 
 use super::{
@@ -219,8 +219,7 @@ fn refuse_unenforceable(
     statuses: &[RuleStatus],
 ) -> Result<(), BackendError> {
     let hopeless = |(status, rule): &(&RuleStatus, &Rule)| {
-        (rule.mode == Mode::Enforce || rule.adopts.is_some())
-            && matches!(status.state, RuleState::Observed | RuleState::Impossible)
+        (rule.mode == Mode::Enforce || rule.adopts.is_some()) && coverage::is_hopeless(status)
     };
     let hopeless: Vec<&str> = statuses
         .iter()

@@ -141,9 +141,7 @@ fn rules(attachment: &Attachment, policy: Option<&Policy>, unenforceable: Unenfo
             p.rules.iter().any(|r| r.id == rule.rule && r.mode == Mode::Monitor && r.adopts.is_none())
         })
     };
-    let weak = |rule: &&RuleStatus| {
-        matches!(rule.state, RuleState::Observed | RuleState::Impossible) && !is_monitor(rule)
-    };
+    let weak = |rule: &&RuleStatus| linux::is_hopeless(rule) && !is_monitor(rule);
     let weak: Vec<_> = rules.iter().filter(weak).map(|rule| rule.rule.as_str()).collect();
     let enforced = rules.iter().filter(|rule| rule.state == RuleState::Enforced).count();
     let partly = rules.iter().filter(|rule| rule.state == RuleState::Partly).count();
