@@ -75,8 +75,9 @@ pub struct TrackRequest {
 pub struct LossReport {
     /// Kind of record (`open`, `exec`...), as in `treeline_abi::Kind`, lower case; at `recursion` the hook.
     pub kind: &'static str,
-    /// Where: `ring`, `build` (a hook could not build its record), `queue`, or `recursion` (the kernel left a program
-    /// of mode `fmod_ret` out, and what it would have judged went through).
+    /// Where: `ring`, `build` (a hook could not build its record), `queue`, `recursion` (the kernel left a program
+    /// of mode `fmod_ret` out, and what it would have judged went through), `unread` (while no sensor read), or `taken`
+    /// (by a sensor that was killed before it had recorded it).
     pub site: &'static str,
     /// How many.
     pub count: u64,
@@ -168,6 +169,15 @@ pub struct Installable {
     pub allow_unenforceable: bool,
 }
 
+/// How much of what the kernel recorded has been handed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Of which rings; another number once others are read.
+    pub of: u32,
+    /// Records of these, since there have been any.
+    pub records: u64,
+}
+
 /// A source of observations that can also refuse.
 pub trait Backend: Send {
     /// What this backend can do here.
@@ -197,6 +207,17 @@ pub trait Backend: Send {
     fn runs(&self) -> Vec<ProgramRuns> {
         Vec::new()
     }
+
+    /// How much has been handed over, by all polls until now.
+    fn handed_over(&self) -> Mark {
+        Mark::default()
+    }
+
+    /// What was handed over up to this mark is in the log.
+    fn recorded(&mut self, mark: Mark) {
+        let _ = mark;
+    }
+
     /// What was in force when this backend started; asked for once, before anything else.
     ///
     /// # Errors

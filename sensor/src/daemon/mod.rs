@@ -14,6 +14,7 @@ pub mod inherit;
 pub mod itself;
 pub mod lock;
 pub mod main_loop;
+pub mod marks;
 pub mod pipeline;
 pub mod policy;
 pub mod pulse;

@@ -2,7 +2,10 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -66,6 +69,9 @@ pub struct Pipeline {
     denied: bool,
     denial_checkpoint: Option<Instant>,
     counted: Option<Instant>,
+    /// Deliveries that were taken from the queue, and those of them that are in the log.
+    taken: u64,
+    recorded: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Pipeline {
@@ -97,7 +103,15 @@ impl Pipeline {
             denied: false,
             denial_checkpoint: None,
             counted: None,
+            taken: 0,
+            recorded: Arc::default(),
         }
+    }
+
+    /// How many deliveries are in the log, for whoever sends them.
+    #[must_use]
+    pub fn recorded(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.recorded)
     }
 
     /// Runs until it is told to stop or the log breaks. Whatever ends it, what was taken is signed if that can be done.
@@ -187,6 +201,7 @@ impl Pipeline {
     }
 
     fn take(&mut self, delivery: Delivery) -> Result<(), RecordError> {
+        self.taken += 1;
         match delivery {
             Delivery::Observation(observation) => {
                 if observation.verdict == Verdict::Deny {
@@ -278,9 +293,16 @@ impl Pipeline {
         if self.denied && soon {
             self.denied = false;
             self.denial_checkpoint = Some(Instant::now());
-            return self.recorder.checkpoint_now();
+            self.recorder.checkpoint_now()?;
+        } else if due || self.queue.is_empty() {
+            self.recorder.checkpoint_if_due()?;
+        } else {
+            return Ok(());
         }
-        if due || self.queue.is_empty() { self.recorder.checkpoint_if_due() } else { Ok(()) }
+        if self.recorder.is_up_to_date() {
+            self.recorded.store(self.taken, Ordering::Release);
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), RecordError> {
@@ -294,10 +316,7 @@ impl Pipeline {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::HashMap,
-        sync::atomic::{AtomicU64, Ordering::SeqCst},
-    };
+    use std::{collections::HashMap, sync::atomic::Ordering::SeqCst};
 
     use crossbeam_channel::bounded;
     use treeline_event::{AttachMode, ProcessKey, Timestamp};

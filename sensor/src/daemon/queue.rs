@@ -26,6 +26,7 @@ pub struct QueueIn {
     capacity: usize,
     reserved: usize,
     shares: Shares,
+    sent: u64,
     lost: BTreeMap<&'static str, LossReport>,
 }
 
@@ -37,7 +38,8 @@ pub fn queue() -> (QueueIn, Receiver<Delivery>) {
 
 fn queue_of(capacity: usize, reserved: usize) -> (QueueIn, Receiver<Delivery>) {
     let (sender, receiver) = crossbeam_channel::bounded(capacity);
-    (QueueIn { sender, capacity, reserved, shares: Shares::default(), lost: BTreeMap::new() }, receiver)
+    let shares = Shares::default();
+    (QueueIn { sender, capacity, reserved, shares, sent: 0, lost: BTreeMap::new() }, receiver)
 }
 
 /// The pipeline is gone.
@@ -57,7 +59,10 @@ impl QueueIn {
             return Ok(());
         }
         match self.sender.try_send(delivery) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.sent += 1;
+                Ok(())
+            }
             Err(TrySendError::Full(delivery)) => {
                 self.count(&delivery);
                 Ok(())
@@ -89,7 +94,7 @@ impl QueueIn {
             && let Some((_, report)) = self.lost.pop_first()
         {
             match self.sender.try_send(Delivery::Loss(report)) {
-                Ok(()) => {}
+                Ok(()) => self.sent += 1,
                 Err(TrySendError::Full(Delivery::Loss(report))) => {
                     self.lost.insert(report.kind, report);
                     break;
@@ -99,6 +104,12 @@ impl QueueIn {
             }
         }
         Ok(())
+    }
+
+    /// Deliveries that have been sent until now.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Whether some loss has not been reported yet.

@@ -142,6 +142,12 @@ impl Recorder {
         self.after_checkpoint(result)
     }
 
+    /// Whether what was recorded until the latest checkpoint was due is in the log, or said to be lost.
+    #[must_use]
+    pub fn is_up_to_date(&self) -> bool {
+        self.waiting.is_empty() && self.lost.is_empty() && !self.trouble
+    }
+
     fn after_checkpoint(&mut self, result: Result<(), RecordError>) -> Result<(), RecordError> {
         match result {
             Ok(()) => {

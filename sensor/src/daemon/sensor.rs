@@ -20,6 +20,7 @@ use treeline_event::{Notice, ProcessKey, SessionId};
 use super::{
     homes::Homes,
     inherit::{self, Resumed},
+    marks::Marks,
     pipeline::{Pipeline, PipelineCommand},
     policy::LoadedPolicy,
     pulse::Pulse,
@@ -183,6 +184,7 @@ impl Sensor {
             parts.log,
             Arc::clone(&board),
         );
+        let marks = Marks::new(parts_of_pipeline.recorded());
         let pulses = <[Arc<Pulse>; 2]>::default();
         let [pulse_of_pipeline, pulse_of_source] = pulses.clone();
         let pipeline_thread = spawn("pipeline", &ended, move || {
@@ -212,7 +214,7 @@ impl Sensor {
         }
         let board_of_source = Arc::clone(&sensor.board);
         let source_thread = spawn("source", &sensor.ended, move || {
-            source::run(backend, &source_commands, queue_in, &pulse_of_source, &board_of_source)
+            source::run(backend, &source_commands, queue_in, marks, &pulse_of_source, &board_of_source)
                 .map_err(|e| chain(&e))
         })?;
         *sensor.source_thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(source_thread);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender};
 use treeline_event::{FileId, PathBytes, ProcessKey, RuleStatus};
 
-use super::{pulse::Pulse, queue::QueueIn, status::Board};
+use super::{marks::Marks, pulse::Pulse, queue::QueueIn, status::Board};
 use crate::backend::{Backend, BackendError, Delivery, Installable, TrackRequest};
 
 /// How long a poll may wait when nothing happens: bounds how long a request waits for its answer.
@@ -41,6 +41,7 @@ pub fn run(
     mut backend: Box<dyn Backend>,
     commands: &Receiver<SourceCommand>,
     mut queue: QueueIn,
+    mut marks: Marks,
     pulse: &Pulse,
     board: &Board,
 ) -> Result<(), BackendError> {
@@ -65,17 +66,17 @@ pub fn run(
                     backend.content_known(&path, &file, &sha256);
                 }
                 SourceCommand::Drain(reply) => {
-                    drain(backend.as_mut(), &mut queue)?;
+                    drain(backend.as_mut(), &mut queue, &mut marks)?;
                     let _ = reply.send(());
                 }
                 SourceCommand::Stop => {
-                    let drained = drain(backend.as_mut(), &mut queue);
+                    let drained = drain(backend.as_mut(), &mut queue, &mut marks);
                     backend.leave();
                     return drained;
                 }
             }
         }
-        if poll(backend.as_mut(), &mut queue, POLL_TIMEOUT)?.is_none() {
+        if poll(backend.as_mut(), &mut queue, &mut marks, POLL_TIMEOUT)?.is_none() {
             return Ok(());
         }
     }
@@ -85,6 +86,7 @@ pub fn run(
 fn poll(
     backend: &mut dyn Backend,
     queue: &mut QueueIn,
+    marks: &mut Marks,
     timeout: Duration,
 ) -> Result<Option<usize>, BackendError> {
     let mut count = 0;
@@ -93,12 +95,19 @@ fn poll(
         count += 1;
         connected = connected && queue.push(delivery).is_ok();
     })?;
+    // What was lost here and not said yet is not behind a mark.
+    if !queue.owes_loss() {
+        marks.set(queue.sent(), backend.handed_over());
+    }
+    if let Some(mark) = marks.reached() {
+        backend.recorded(mark);
+    }
     Ok(connected.then_some(count))
 }
 
-fn drain(backend: &mut dyn Backend, queue: &mut QueueIn) -> Result<(), BackendError> {
+fn drain(backend: &mut dyn Backend, queue: &mut QueueIn, marks: &mut Marks) -> Result<(), BackendError> {
     for _ in 0..DRAIN_POLLS_MAX {
-        match poll(backend, queue, Duration::ZERO)? {
+        match poll(backend, queue, marks, Duration::ZERO)? {
             Some(0) | None if !queue.owes_loss() => break,
             None => break,
             // The pipeline makes room for the loss report.

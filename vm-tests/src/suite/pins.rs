@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,14 +32,17 @@ const REPLACED: &str = "denied-by-another-build-of-the-daemon";
 const REMOVED: &str = "one-set-of-pins-is-left-by-it";
 const TOTALS: &str = "totals-go-on-with-another-build";
 const ANEW: &str = "totals-begin-anew-when-counters-differ";
+const ALL: &str = "nothing-is-said-to-be-taken-and-lost";
+const TAKEN: &str = "what-was-taken-and-lost-by-kill-9-is-counted";
+const RING: &str = "no-command-starts-with-a-ring";
 const DETACHED: &str = "allowed-after-detach-all";
 const EMPTY: &str = "nothing-is-left-after-detach-all";
 
 const SAID: &str = "the-log-says-that-everything-was-detached";
 
-const CASES: [&str; 15] = [
-    WATCHED, KILLED, ADOPTED, STOPPED, IN_VAIN, REPLACED, REMOVED, TOTALS, KEPT, UNREAD, SESSION, ANEW,
-    DETACHED, SAID, EMPTY,
+const CASES: [&str; 18] = [
+    RING, WATCHED, KILLED, ADOPTED, STOPPED, IN_VAIN, REPLACED, REMOVED, TOTALS, KEPT, UNREAD, SESSION, ANEW,
+    ALL, TAKEN, DETACHED, SAID, EMPTY,
 ];
 
 pub(super) const GROUP: Group = Group {
@@ -61,11 +64,20 @@ const SUBJECT: &str = "exec 3<>/home/dev/work/steps; while read -r step <&3; do 
 /// Starts programs until it is told to stop, so that something happens at every moment of a start; not so much that a
 /// ring fills meanwhile.
 const BUSY: &str = "
-import os, subprocess, time
+import os, subprocess, sys, time
 open('/home/dev/work/begun', 'w').close()
 while not os.path.exists('/home/dev/work/enough'):
     subprocess.run(['/usr/bin/true'])
-    time.sleep(1)
+    time.sleep(float(sys.argv[1]))
+";
+
+/// Executes its arguments with an io_uring among its descriptors: io_uring_setup(2) makes one that would be closed.
+const WITH_A_RING: &str = "
+import ctypes, os, sys
+ring = ctypes.CDLL(None, use_errno=True).syscall(425, 4, ctypes.create_string_buffer(120))
+if ring < 0: sys.exit(f'no ring: {os.strerror(ctypes.get_errno())}')
+os.set_inheritable(ring, True)
+os.execv(sys.argv[1], sys.argv[1:])
 ";
 
 /// Is there when it has begun, and when it is to stop.
@@ -107,19 +119,16 @@ fn start(attach: Attach) -> Result<Daemon> {
 }
 
 fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Result<()> {
+    report.case(RING, ring(&daemon, attach));
     report.case(WATCHED, is_denied("watched"));
-    // What a daemon has taken from the rings and not written when it is killed is lost, and nobody can count it: so that
-    // the log can be compared with the counters, it is killed when all is written.
+    // What a daemon has taken from the rings and not written when it is killed is lost: so that the log can be compared with
+    // the counters, it is killed when all is written.
     thread::sleep(Duration::from_secs(3));
     daemon.kill()?;
     report.case(KILLED, without_a_daemon("killed", attach));
     let daemon = start(attach)?;
     report.case(ADOPTED, is_denied("adopted"));
-    let mut busy = daemon
-        .verb(&["run", "--", "/usr/bin/python3", "-c", BUSY])
-        .spawn()
-        .context("starting the busy subject")?;
-    subject::wait_for(BEGUN, PATIENCE)?;
+    let mut busy = busy(&daemon, "1")?;
     report.case(STOPPED, daemon.stop().and_then(|()| without_a_daemon("stopped", attach)));
     disguise(true)?;
     // Its programs are attached, and then its policy turns out to be too much: what was there before guards still.
@@ -134,7 +143,11 @@ fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Res
     daemon.stop()?;
     let entries = entries()?;
     report.case(TOTALS, totals.are_those_of(&entries));
-    let is_key = |entry: &&Value| text(entry, "/verdict") == "deny" && text(entry, "/rule/rule") == "keys";
+    let is_key = |entry: &&Value| {
+        let is_refusal = text(entry, "/verdict") == "deny" && text(entry, "/rule/rule") == "keys";
+        // The ring is refused by the same rule, to another session.
+        is_refusal && text(entry, "/kind") != "receive"
+    };
     let denied: Vec<&Value> = entries.iter().filter(is_key).collect();
     // One for each time, whoever ran; in mode `fallback` nothing was refused while no daemon did.
     report.case(KEPT, is_count(denied.len(), if attach.judges_all() { 6 } else { 3 }, "denials"));
@@ -148,6 +161,11 @@ fn phases(report: &Report, daemon: Daemon, attach: Attach, before: usize) -> Res
     let same = denied.iter().all(|entry| Some(text(entry, "/session")) == first);
     report.case(SESSION, same.then_some(()).context("the denials are of several sessions"));
     report.case(ANEW, anew(attach, &totals));
+    report.case(
+        ALL,
+        said_to_be_taken().and_then(|count| is_count(count as usize, 0, "records taken and lost")),
+    );
+    report.case(TAKEN, taken(attach));
     daemon::detach_all(NAME)?;
     let read = ask("detached").and_then(|status| {
         ensure!(status == "0", "`cat` ended with {status}");
@@ -202,6 +220,15 @@ impl Totals {
         Ok(())
     }
 
+    /// How many records that were read have no entry. Less than none where there were others before these totals.
+    fn lacking(&self, entries: &[Value]) -> i64 {
+        let of_kind = |kind: &str| {
+            let count = entries.iter().filter(|entry| text(entry, "/kind") == kind).count() as i64;
+            self.0.get(kind).map_or(0, |[_, read, _]| *read as i64) - count
+        };
+        SINGLE.into_iter().map(of_kind).sum()
+    }
+
     /// The log has every record that any of the daemons read.
     fn are_those_of(&self, entries: &[Value]) -> Result<()> {
         self.add_up()?;
@@ -242,6 +269,70 @@ fn anew(attach: Attach, before: &Totals) -> Result<()> {
     let unread = entries.iter().filter_map(lost).next_back();
     ensure!(unread > Some(0), "the log says that {unread:?} records were not read");
     Ok(())
+}
+
+/// A session that starts programs at this interval, in seconds.
+fn busy(daemon: &Daemon, interval: &str) -> Result<Child> {
+    for path in [BEGUN, ENOUGH] {
+        let _ = fs::remove_file(path);
+    }
+    let words = ["run", "--", "/usr/bin/python3", "-c", BUSY, interval];
+    let child = daemon.verb(&words).spawn().context("starting the busy subject")?;
+    subject::wait_for(BEGUN, PATIENCE)?;
+    Ok(child)
+}
+
+/// A ring could have files that nobody knows of. Mode `fallback` has no hook for it.
+fn ring(daemon: &Daemon, attach: Attach) -> Result<()> {
+    let verb = daemon.verb(&["run", "--", "/usr/bin/true"]);
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", WITH_A_RING]).arg(verb.get_program()).args(verb.get_args());
+    command.envs(verb.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = command.output().context("starting a command with a ring")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let is_refused = !output.status.success() && said.contains("io_uring");
+    let is_started = output.status.success();
+    ensure!(
+        if attach.judges_all() { is_refused } else { is_started },
+        "it ended with {}: {}",
+        output.status,
+        said.trim()
+    );
+    Ok(())
+}
+
+/// Whoever is killed while much happens leaves gaps, and the next one says how large they are: not less than what the log
+/// lacks of the records that are one entry each, nor more than could have happened since the one before left word.
+fn taken(attach: Attach) -> Result<()> {
+    const KILLS: u32 = 2;
+    let (mut daemon, before) = (start(attach)?, said_to_be_taken()?);
+    let lacking = Totals::of(&daemon)?.lacking(&entries()?);
+    let mut busy = busy(&daemon, "0")?;
+    for _ in 0..KILLS {
+        thread::sleep(Duration::from_secs(2));
+        daemon.kill()?;
+        daemon = start(attach)?;
+    }
+    fs::write(ENOUGH, "").context("telling the busy subject to stop")?;
+    ensure!(busy.wait().context("waiting for the busy subject")?.success(), "the busy subject failed");
+    let totals = Totals::of(&daemon)?;
+    daemon.stop()?;
+    totals.add_up()?;
+    let lost = said_to_be_taken()? - before;
+    let lacking = totals.lacking(&entries()?) - lacking;
+    ensure!(lacking <= lost as i64, "the log lacks {lacking} records, {lost} are said to be lost");
+    let created: u64 = totals.0.values().map(|[created, ..]| created).sum();
+    ensure!(lost < created / 4, "{lost} of {created} records are said to be lost");
+    Ok(())
+}
+
+/// How many records the log says that daemons had taken and not recorded.
+fn said_to_be_taken() -> Result<u64> {
+    let lost = |entry: &Value| {
+        let lost = entry.pointer("/unmapped/treeline/notice/lost")?;
+        (lost["site"] == "taken").then(|| lost["count"].as_u64())?
+    };
+    Ok(entries()?.iter().filter_map(lost).sum())
 }
 
 /// Makes the pins look like those of another build, by the fingerprint in their name, and like those of one that lays out

@@ -131,6 +131,21 @@ impl Former {
         }
     }
 
+    /// How many of its records have been handed over, if they are those that are read.
+    pub(super) fn handed_over(&self) -> Option<u64> {
+        match &self.left {
+            Left::Records(rings, _) => Some(rings.handed_over()),
+            Left::Count(_) => None,
+        }
+    }
+
+    /// So many of them are in the log; false if they are not those that are read.
+    pub(super) fn note_recorded(&mut self, records: u64) -> bool {
+        let Left::Records(rings, _) = &mut self.left else { return false };
+        rings.note_recorded(records);
+        true
+    }
+
     /// Leaves word of when its rings were read, if they are; see [`Rings::beat`].
     pub(super) fn beat(&mut self) -> Option<Result<(), MapError>> {
         match &mut self.left {

@@ -50,7 +50,7 @@ use treeline_policy::{Policy, Tables};
 
 pub(crate) use self::sys::pass_on_broken_pipes;
 pub use self::{
-    coverage::coverage_of,
+    coverage::{coverage_of, is_hopeless},
     doctor::{Check, CheckState, checks},
     parity::parity,
 };
@@ -73,7 +73,7 @@ use self::{
     track::Beginning,
 };
 use super::{
-    Backend, BackendError, Capabilities, Delivery, Inherited, Installable, KindCount, ProgramRuns,
+    Backend, BackendError, Capabilities, Delivery, Inherited, Installable, KindCount, Mark, ProgramRuns,
     StartReport, TrackRequest,
 };
 
@@ -94,6 +94,9 @@ const TIDY_INTERVAL_BUSY: Duration = Duration::from_secs(60);
 
 /// How exactly the next sensor can say since when nobody read.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The same of what this one had taken and not recorded: what was recorded in that time and a poll counts as lost, too.
+const RECORDED_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How often the mount table is looked at again.
 const MOUNTS_INTERVAL: Duration = Duration::from_secs(1);
@@ -149,8 +152,11 @@ pub struct LinuxBackend {
     /// Whether something was delivered since freed memory was last given back, and when that was.
     is_untidy: bool,
     tidied: Instant,
-    /// When the sensor that may come next was last left word.
+    /// When the sensor that may come next was last left word, and whether the log has come further since.
     beat: Option<Instant>,
+    has_recorded: bool,
+    /// How often other rings were begun with: marks of the ones before mean nothing then.
+    hand_overs: u32,
     /// Wakes a poll when the guard has refused something.
     refused: Arc<OwnedFd>,
     /// When a thread was refused something, oldest first; its system calls have not been seen to return since.
@@ -272,6 +278,8 @@ impl LinuxBackend {
             collected: Vec::new(),
             later: Vec::new(),
             beat: None,
+            has_recorded: false,
+            hand_overs: 0,
             labels,
             known,
             hold: None,
@@ -309,10 +317,11 @@ impl LinuxBackend {
 impl LinuxBackend {
     /// For the sensor that comes next, if what is in force now stays.
     fn leave_word(&mut self) {
-        if self.pins.is_none() || self.beat.is_some_and(|at| at.elapsed() < BEAT_INTERVAL) {
+        let interval = if self.has_recorded { RECORDED_INTERVAL } else { BEAT_INTERVAL };
+        if self.pins.is_none() || self.beat.is_some_and(|at| at.elapsed() < interval) {
             return;
         }
-        self.beat = Some(Instant::now());
+        (self.beat, self.has_recorded) = (Some(Instant::now()), false);
         let by_former = self.former.as_mut().and_then(Former::beat);
         let left = by_former.unwrap_or_else(|| self.rings.beat(self.programs.left_out()));
         if let Err(error) = left {
@@ -360,6 +369,7 @@ impl Backend for LinuxBackend {
         }
         if let Some(former) = self.former.take() {
             former.finish(&mut self.rings, &self.decoder, &mut |delivery| handed_on.push(delivery));
+            self.hand_overs += 1;
             // Until now it was left in the former's counters.
             self.beat = None;
             self.leave_word();
@@ -382,6 +392,8 @@ impl Backend for LinuxBackend {
     }
 
     fn leave(&mut self) {
+        // What is on its way to the log gets there, since this ends in order.
+        self.recorded(self.handed_over());
         self.beat = None;
         self.leave_word();
         let Some(pins) = &self.pins else { return };
@@ -419,6 +431,21 @@ impl Backend for LinuxBackend {
 
     fn runs(&self) -> Vec<ProgramRuns> {
         self.programs.runs()
+    }
+
+    fn handed_over(&self) -> Mark {
+        let by_former = self.former.as_ref().and_then(Former::handed_over);
+        Mark { of: self.hand_overs, records: by_former.unwrap_or_else(|| self.rings.handed_over()) }
+    }
+
+    fn recorded(&mut self, mark: Mark) {
+        if mark.of != self.hand_overs {
+            return;
+        }
+        self.has_recorded = true;
+        if !self.former.as_mut().is_some_and(|former| former.note_recorded(mark.records)) {
+            self.rings.note_recorded(mark.records);
+        }
     }
 
     fn poll(&mut self, timeout: Duration, deliver: &mut dyn FnMut(Delivery)) -> Result<(), BackendError> {

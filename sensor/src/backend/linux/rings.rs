@@ -1,6 +1,6 @@
 //! Reading the two rings in the order of time, and the counters of what did not fit.
 
-use std::{os::fd::AsFd, path::Path, time::Duration};
+use std::{os::fd::AsFd, path::Path, thread, time::Duration};
 
 use aya::{
     Ebpf,
@@ -26,6 +26,8 @@ const HEARTBEAT: u32 = 0;
 /// How often it is tried to find a moment in which nothing is counted. On a machine that never rests, the totals of
 /// `treeline status` are off by what was under way then.
 const MOMENTS: usize = 64;
+/// How long a program may take from its look at the clock to its count. One that is preempted (Linux 7.0) may take longer.
+const UNDER_WAY: Duration = Duration::from_millis(5);
 
 pub(super) type Counters = PerCpuArray<MapData, [u8; size_of::<Loss>()]>;
 
@@ -44,7 +46,20 @@ pub(super) struct Rings {
     totals: Totals,
     /// When this sensor began, nanoseconds of `CLOCK_BOOTTIME`.
     since_ns: u64,
+    /// Records from before that moment that were not lost, those that waited then included.
+    before: u64,
+    /// Up to how many records the log has them, of all that there have been.
+    recorded: u64,
+    /// Until the first look: what the sensor before had left word of.
+    left_word: Option<LeftWord>,
     share: Share,
+}
+
+/// Until when a sensor that ended had read, and how many records its log had then.
+#[derive(Clone, Copy)]
+struct LeftWord {
+    recorded: u64,
+    at_ns: u64,
 }
 
 /// Which of the records in the rings are handed over, while programs of two builds record the same.
@@ -87,6 +102,9 @@ impl Rings {
             read_before: [0; Kind::COUNT],
             totals,
             since_ns: 0,
+            before: 0,
+            recorded: 0,
+            left_word: None,
             share: Share::All,
         }
     }
@@ -129,6 +147,9 @@ impl Rings {
         let beat = row(&self.counters, HEARTBEAT);
         let (since_ns, [counted]) = moment([&self.counters]);
         self.begin(since_ns, counted);
+        // An earlier build left no word of it.
+        self.left_word =
+            beat.first_ns.checked_sub(1).map(|recorded| LeftWord { recorded, at_ns: beat.last_ns });
         let lost: u64 = self.reported.iter().map(|kind| kind.lost + kind.failed).sum();
         let count = (lost + left_out).saturating_sub(beat.lost.saturating_add(beat.failed));
         LossReport { kind: "any", site: "unread", count, first_ns: beat.last_ns, last_ns: since_ns }
@@ -196,21 +217,43 @@ impl Rings {
     /// What was counted until now is reported, or was another sensor's to report.
     fn begin(&mut self, since_ns: u64, counted: [Loss; Kind::COUNT]) {
         (self.since_ns, self.reported, self.read) = (since_ns, counted, [0; Kind::COUNT]);
+        self.before = counted.iter().map(|kind| kind.created.saturating_sub(kind.lost)).sum();
+        self.recorded = self.before;
         for kind in Kind::ALL {
             let index = kind as usize;
             self.read_before[index] = self.totals.of(kind, &counted[index]).not_lost();
         }
     }
 
-    /// Leaves word of when the rings were read and of what was reported as lost, for the sensor that comes next.
+    /// How many records have been handed over, of all that there have been.
+    pub(super) fn handed_over(&self) -> u64 {
+        (self.before + self.read.iter().sum::<u64>()).saturating_sub(self.held.len() as u64)
+    }
+
+    /// So many of them are in the log.
+    pub(super) fn note_recorded(&mut self, records: u64) {
+        self.recorded = records;
+    }
+
+    /// What the sensor before had taken from the rings and not recorded, when these are looked at for the first time: all that
+    /// was not lost, but for what its log had and what still waited.
+    fn taken_before(&self, waiting: usize, word: LeftWord) -> Option<LossReport> {
+        let count = self.before.saturating_sub(word.recorded).saturating_sub(waiting as u64);
+        let (first_ns, last_ns) = (word.at_ns, self.since_ns);
+        (count > 0).then_some(LossReport { kind: "any", site: "taken", count, first_ns, last_ns })
+    }
+
+    /// Leaves word of when the rings were read, of what was reported as lost and of how much is in the log, for the sensor
+    /// that comes next.
     pub(super) fn beat(&mut self, left_out: u64) -> Result<(), MapError> {
         let sum = |of: fn(&Loss) -> u64| self.reported.iter().map(of).sum();
         let beat = Loss {
             created: Kind::ALL.into_iter().map(|kind| self.sum(kind).created).sum(),
             lost: sum(|kind| kind.lost),
             failed: sum(|kind| kind.failed) + left_out,
+            // 0 is that of a build which did not say.
+            first_ns: self.recorded + 1,
             last_ns: boot_ns(),
-            ..Loss::default()
         };
         let mut values: Vec<_> =
             self.counters.get(&HEARTBEAT, 0)?.iter().map(|_| [0; size_of::<Loss>()]).collect();
@@ -265,6 +308,12 @@ impl Rings {
         let held_count = batch.len();
         take_from(&mut self.activity, &mut batch);
         take_from(&mut self.lifecycle, &mut batch);
+        if let Some(word) = self.left_word.take() {
+            let waiting = batch.iter().filter(|record| time_of(record) < self.since_ns).count();
+            if let Some(report) = self.taken_before(waiting, word) {
+                deliver(Delivery::Loss(report));
+            }
+        }
         batch.retain(|record| self.share.has(record, self.since_ns));
         for record in batch[held_count..].iter().filter(|record| time_of(record) >= self.since_ns) {
             let kind = record.first_chunk().map_or(0, |number| u16::from_ne_bytes(*number));
@@ -344,13 +393,15 @@ pub(super) fn counters_of(set: &Path) -> Result<Counters, MapError> {
 
 /// A moment, nanoseconds of `CLOCK_BOOTTIME`, and what was counted until then: whatever has an earlier time is counted, and
 /// nothing else. A program takes the time first and counts when its record is complete, so this is so if nothing is
-/// counted around the moment and nothing was under way. Of an event on another processor at that very moment one build's
-/// programs may have the time before it, and the other's the time after it.
+/// counted around the moment, nor for a while behind it, in which what was under way comes to its end. Of an event on another
+/// processor at that very moment one build's programs may have the time before it, and the other's the time after it.
 fn moment<const N: usize>(counters: [&Counters; N]) -> (u64, [[Loss; Kind::COUNT]; N]) {
     let now = || counters.map(rows);
     let mut before = now();
     for _ in 0..MOMENTS {
-        let (since_ns, after) = (boot_ns(), now());
+        let since_ns = boot_ns();
+        thread::sleep(UNDER_WAY);
+        let after = now();
         if before == after {
             return (since_ns, after);
         }
