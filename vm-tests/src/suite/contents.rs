@@ -191,7 +191,8 @@ fn outside() -> Result<()> {
 fn is_said(attach: Attach) -> Result<()> {
     let started = Instant::now();
     loop {
-        let entries = session::entries_of(&format!("{}/log", daemon::home(NAME)))?;
+        // Programs that raced have left very many others.
+        let entries = session::entries_with(&format!("{}/log", daemon::home(NAME)), "\"deny\"")?;
         let refused: Vec<_> = entries
             .iter()
             .filter(|entry| entry.verdict() == "deny" && entry.is_by("content"))

@@ -241,13 +241,30 @@ pub(crate) fn entries(mode: Mode) -> Result<Vec<Entry>> {
 
 /// Every entry of the log at a path, oldest first.
 pub(crate) fn entries_of(log: &str) -> Result<Vec<Entry>> {
-    let text = verb_on(log, &["log", "cat"])?;
-    let read = |line: &str| -> Result<Entry> {
-        let value = serde_json::from_str(line).with_context(|| format!("`log cat` printed {line}"))?;
-        Ok(Entry { text: line.to_owned(), value })
-    };
-    let entries: Vec<Entry> = text.lines().map(read).collect::<Result<_>>()?;
+    let entries = entries_with(log, "")?;
     ensure!(!entries.is_empty(), "the log has no entries");
+    Ok(entries)
+}
+
+/// The entries that have this text in them: of some logs, all would not fit into a guest's memory.
+pub(crate) fn entries_with(log: &str, text: &str) -> Result<Vec<Entry>> {
+    let mut child = Command::new(TREELINE)
+        .args(["log", "cat", "--log", log])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {TREELINE}"))?;
+    let stdout = child.stdout.take().context("the output of `log cat` is piped")?;
+    let mut entries = Vec::new();
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("reading the log")?;
+        if line.contains(text) {
+            let value = serde_json::from_str(&line).with_context(|| format!("`log cat` printed {line}"))?;
+            entries.push(Entry { text: line, value });
+        }
+    }
+    let status = child.wait().context("waiting for `log cat`")?;
+    ensure!(status.success(), "`log cat` ended with {status}");
     Ok(entries)
 }
 

@@ -132,7 +132,7 @@ pub(super) fn is_absent(cell: &Cell, errno: u32, release: (u32, u32)) -> bool {
 /// Whether that is what has to come of the cell in a mode that judges everything. A hole that is stopped is none any more,
 /// and to be taken off the list.
 pub(super) fn is_expected(cell: &Cell, fate: Fate) -> bool {
-    let is_hole = HOLES.iter().any(|hole| *hole == (cell.alias.as_str(), cell.operation.as_str()));
+    let is_hole = HOLES.contains(&(cell.alias.as_str(), cell.operation.as_str()));
     matches!(fate, Fate::NotApplicable(_)) || fate.is_stopped() != is_hole
 }
 
