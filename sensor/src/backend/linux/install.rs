@@ -168,11 +168,17 @@ impl LinuxBackend {
             (Arc::clone(&in_force.policy), in_force.tables.host.clone(), in_force.tables.slot);
         let mounts = self.decoder.mounts.clone();
         let started = Instant::now();
-        let aliases = self.while_collecting(|| links::aliases(&policy, &host, &mounts, slot));
+        let searched = Arc::clone(&policy);
+        let aliases = self.while_collecting(|| links::aliases(&searched, &host, &mounts, slot));
         if let Some(in_force) = &mut self.in_force {
             in_force.links = LinksSearch { ended: Instant::now(), took: started.elapsed() };
         }
-        self.kernel_tables.add_aliases(&mut self.ebpf, &aliases.files)
+        for (rule, problem) in &aliases.problems {
+            tracing::warn!(rule = policy.rules[*rule].id, "{problem}");
+        }
+        self.kernel_tables.add_aliases(&mut self.ebpf, &aliases.files)?;
+        // Those that are gone make room.
+        self.kernel_tables.keep_aliases(&mut self.ebpf, &aliases.files)
     }
 
     /// After a policy could not be put in force: marks are again those of the one before, which answers still.

@@ -1,9 +1,10 @@
 //! Protected files that have more than one name: the kernel judges those by identity as well as by path.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
-    fs,
+    fmt, fs,
+    io::ErrorKind,
     os::unix::{
         ffi::OsStrExt,
         fs::{FileTypeExt, MetadataExt},
@@ -11,7 +12,7 @@ use std::{
     path::Path,
 };
 
-use treeline_abi::paths::{AliasKey, AliasRules, RULES_PER_ALIAS_MAX};
+use treeline_abi::paths::{ALIASES_MAX, AliasKey, AliasRules, RULES_PER_ALIAS_MAX};
 use treeline_event::Mode;
 use treeline_policy::{Host, Policy, glob::Component, policy::Kind, roots::literal_roots};
 
@@ -22,6 +23,10 @@ const ENTRIES_MAX: usize = 32_768;
 /// Directory levels below a pattern's literal part.
 const DEPTH_MAX: usize = 64;
 
+/// What a rule lacks that is about more files with several names, or about the same as too many others, than fit.
+const TOO_MANY: &str = "there are more protected files with several names, or more rules about one, than the kernel's table holds: \
+                        other names of some are not protected";
+
 /// A search for files with several names.
 struct Search<'m> {
     mounts: &'m MountTable,
@@ -29,6 +34,8 @@ struct Search<'m> {
     entries: usize,
     found: BTreeMap<(u32, u64), Vec<(bool, u32)>>,
     rule: (bool, u32),
+    /// The first thing below a pattern that could not be looked at, and why.
+    unseen: Option<String>,
 }
 
 /// What a search found.
@@ -45,7 +52,8 @@ pub(super) struct Aliases {
 /// that purpose, and making one is refused.
 pub(super) fn aliases(policy: &Policy, host: &Host, mounts: &MountTable, slot: u32) -> Aliases {
     let mut problems = Vec::new();
-    let mut search = Search { mounts, slot, entries: 0, found: BTreeMap::new(), rule: (false, 0) };
+    let mut search =
+        Search { mounts, slot, entries: 0, found: BTreeMap::new(), rule: (false, 0), unseen: None };
     for (index, rule) in policy.rules.iter().enumerate() {
         if matches!(rule.kind, Kind::Connect { .. }) {
             continue;
@@ -63,18 +71,32 @@ pub(super) fn aliases(policy: &Policy, host: &Host, mounts: &MountTable, slot: u
                 );
                 problems.push((index, text));
             }
+            let of_unseen = |what| format!("{what}; other names of what is there are not protected");
+            problems.extend(search.unseen.take().map(|what| (index, of_unseen(what))));
         }
     }
-    Aliases { files: search.finish(), problems }
+    let (files, left_out) = search.finish(ALIASES_MAX as usize);
+    problems.extend(left_out.into_iter().map(|index| (index, TOO_MANY.to_owned())));
+    Aliases { files, problems }
 }
 
 impl Search<'_> {
     fn visit(&mut self, path: &Path, rest: &[Component], depth: usize) {
         self.entries += 1;
-        if self.entries > ENTRIES_MAX || depth > DEPTH_MAX {
+        if self.entries > ENTRIES_MAX {
             return;
         }
-        let Ok(metadata) = fs::metadata(path) else { return };
+        if depth > DEPTH_MAX {
+            self.note_unseen(path, &format!("more than {DEPTH_MAX} levels below the pattern's beginning"));
+            return;
+        }
+        let metadata = match fs::metadata(path) {
+            Ok(metadata) => metadata,
+            // Nothing has this name, or not any more; or it is a link that leads to itself.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return,
+            Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return,
+            Err(error) => return self.note_unseen(path, &error),
+        };
         match rest.split_first() {
             None => self.add(path, &metadata),
             Some((Component::Globstar, after)) => {
@@ -105,7 +127,11 @@ impl Search<'_> {
         if !metadata.is_dir() {
             return;
         }
-        let Ok(listing) = fs::read_dir(path) else { return };
+        let listing = match fs::read_dir(path) {
+            Ok(listing) => listing,
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) => return self.note_unseen(path, &error),
+        };
         for entry in listing.flatten() {
             if self.entries > ENTRIES_MAX {
                 return;
@@ -130,17 +156,33 @@ impl Search<'_> {
         }
     }
 
-    fn finish(self) -> Vec<(AliasKey, AliasRules)> {
-        let entry = |((device, inode), mut rules): ((u32, u64), Vec<(bool, u32)>)| {
-            // Those that refuse first: there is room for a few only.
+    fn note_unseen(&mut self, path: &Path, why: &dyn fmt::Display) {
+        self.unseen.get_or_insert_with(|| format!("{}: {why}", path.display()));
+    }
+
+    /// As many files as fit into the table, those first that a rule in `enforce` is about; and the rules of this kind, by
+    /// position in the policy, for which there was no room.
+    fn finish(self, max: usize) -> (Vec<(AliasKey, AliasRules)>, BTreeSet<usize>) {
+        let mut found: Vec<_> = self.found.into_iter().collect();
+        for (_, rules) in &mut found {
             rules.sort_unstable_by_key(|(enforce, number)| (!enforce, *number));
+        }
+        found.sort_by_key(|(_, rules)| !rules.first().is_some_and(|(enforce, _)| *enforce));
+        let (mut files, mut left_out) = (Vec::new(), BTreeSet::new());
+        for (at, ((device, inode), rules)) in found.into_iter().enumerate() {
+            let room = if at < max { RULES_PER_ALIAS_MAX.min(rules.len()) } else { 0 };
+            let (kept, others) = rules.split_at(room);
+            let refusing = others.iter().filter(|(enforce, _)| *enforce);
+            left_out.extend(refusing.map(|(_, number)| *number as usize - 1));
             let mut value = AliasRules { rules: [0; RULES_PER_ALIAS_MAX] };
-            for (slot, (_, number)) in value.rules.iter_mut().zip(rules) {
-                *slot = number;
+            for (slot, (_, number)) in value.rules.iter_mut().zip(kept) {
+                *slot = *number;
             }
-            (AliasKey { slot: self.slot, device, inode }, value)
-        };
-        self.found.into_iter().map(entry).collect()
+            if at < max {
+                files.push((AliasKey { slot: self.slot, device, inode }, value));
+            }
+        }
+        (files, left_out)
     }
 }
 
@@ -175,5 +217,56 @@ mod tests {
         got.sort_unstable();
         assert_eq!(got, expect);
         assert!(found.iter().all(|(key, _)| key.slot == 1));
+    }
+
+    #[test]
+    fn what_is_too_deep_is_said() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let base = scratch.path().canonicalize().expect("it exists");
+        let policy = |pattern: &str| {
+            let text = format!(
+                "version: 1\nname: t\nmode: enforce\nrules:\n  - id: a\n    kind: file\n    paths: [\"{}/{pattern}\"]\n    reason: r\n",
+                base.display()
+            );
+            treeline_policy::parse("t", &text).expect("well-formed")
+        };
+        let mounts = MountTable::read().expect("/proc is mounted");
+        let mut deep = base.join("keys");
+        fs::create_dir(&deep).expect("a directory");
+        let problems = |pattern: &str| aliases(&policy(pattern), &Host::default(), &mounts, 1).problems;
+        assert_eq!(problems("keys/**"), []);
+        assert_eq!(problems("none/*/x"), []);
+        for _ in 0..DEPTH_MAX + 1 {
+            deep.push("d");
+            fs::create_dir(&deep).expect("a directory");
+        }
+        let found = problems("keys/**");
+        assert!(matches!(&found[..], [(0, text)] if text.contains("more than 64 levels")), "{found:?}");
+    }
+
+    #[test]
+    fn rules_that_refuse_come_first_and_those_without_room_are_named() {
+        let mounts = MountTable::read().expect("/proc is mounted");
+        let check = |found: &[(u64, &[(bool, u32)])], max, files: &[(u64, [u32; 4])], left_out: &[usize]| {
+            let entry = |(inode, rules): &(u64, &[(bool, u32)])| ((1, *inode), rules.to_vec());
+            let found = found.iter().map(entry).collect();
+            let search =
+                Search { mounts: &mounts, slot: 0, entries: 0, found, rule: (false, 0), unseen: None };
+            let (got, lacking) = search.finish(max);
+            let got: Vec<_> = got.iter().map(|(key, value)| (key.inode, value.rules)).collect();
+            assert_eq!((got.as_slice(), lacking), (files, left_out.iter().copied().collect()));
+        };
+        let refuses = |number| (true, number);
+        let records = |number| (false, number);
+        check(
+            &[(1, &[records(1)]), (2, &[records(1), refuses(2)])],
+            2,
+            &[(2, [2, 1, 0, 0]), (1, [1, 0, 0, 0])],
+            &[],
+        );
+        check(&[(1, &[records(1)]), (2, &[refuses(2)])], 1, &[(2, [2, 0, 0, 0])], &[]);
+        check(&[(1, &[refuses(3)]), (2, &[refuses(2)])], 1, &[(1, [3, 0, 0, 0])], &[1]);
+        let five: Vec<_> = (1..=5).map(refuses).collect();
+        check(&[(1, &five)], 1, &[(1, [1, 2, 3, 4])], &[4]);
     }
 }

@@ -162,10 +162,11 @@ impl KernelTables {
         Ok(())
     }
 
-    /// Adds files with several names. Keys carry their slot, so the slot in force can keep its own meanwhile.
+    /// Adds files with several names, at most [`ALIASES_MAX`]. Keys carry their slot, so the slot in force can keep its own
+    /// meanwhile.
     ///
     /// # Errors
-    /// [`BackendError::Io`] when the table is full.
+    /// [`BackendError::Io`].
     pub(super) fn add_aliases(
         &mut self,
         ebpf: &mut Ebpf,
