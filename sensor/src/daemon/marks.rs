@@ -11,7 +11,10 @@ use std::{
 
 use crate::backend::Mark;
 
-/// Marks between deliveries. As many as there are deliveries in the queue at the most.
+/// Marks that wait at the most. Where there are more, as with a full disk, the youngest ones become one.
+const WAITING_MAX: usize = 1024;
+
+/// Marks between deliveries.
 #[derive(Debug, Default)]
 pub struct Marks {
     /// Deliveries that are recorded, of those that were sent.
@@ -29,10 +32,17 @@ impl Marks {
 
     /// What was handed over up to here is among the first `sent` deliveries.
     pub fn set(&mut self, sent: u64, mark: Mark) {
+        let is_full = self.waiting.len() >= WAITING_MAX;
         match self.waiting.back_mut() {
-            Some((before, latest)) if *before == sent => *latest = mark,
+            Some(latest) if latest.0 == sent || is_full => *latest = (sent, mark),
             _ => self.waiting.push_back((sent, mark)),
         }
+    }
+
+    /// Whether everything up to the latest mark is in the log.
+    #[must_use]
+    pub fn are_reached(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     /// The latest mark up to which everything is in the log, once.
@@ -68,7 +78,24 @@ mod tests {
         marks.set(5, mark(25));
         marks.set(6, mark(30));
         check(&mut marks, 5, Some(25));
+        assert!(!marks.are_reached());
         check(&mut marks, 9, Some(30));
+        assert!(marks.are_reached());
         check(&mut marks, 9, None);
+    }
+
+    #[test]
+    fn as_long_as_nothing_is_recorded_they_do_not_grow() {
+        let recorded = Arc::new(AtomicU64::new(0));
+        let mut marks = Marks::new(Arc::clone(&recorded));
+        let many = 4 * WAITING_MAX as u64;
+        for sent in 1..=many {
+            marks.set(sent, Mark { of: 0, records: sent });
+        }
+        assert_eq!(marks.waiting.len(), WAITING_MAX);
+        recorded.store(many - 1, Ordering::Release);
+        assert_eq!(marks.reached().map(|mark| mark.records), Some(WAITING_MAX as u64 - 1));
+        recorded.store(many, Ordering::Release);
+        assert_eq!(marks.reached().map(|mark| mark.records), Some(many));
     }
 }

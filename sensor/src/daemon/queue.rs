@@ -112,6 +112,12 @@ impl QueueIn {
         self.sent
     }
 
+    /// What was lost here and has not been reported yet.
+    #[must_use]
+    pub fn owed(&self) -> u64 {
+        self.lost.values().map(|report| report.count).sum()
+    }
+
     /// Whether some loss has not been reported yet.
     #[must_use]
     pub fn owes_loss(&self) -> bool {

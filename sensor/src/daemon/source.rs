@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender};
 use treeline_event::{FileId, PathBytes, ProcessKey, RuleStatus};
 
 use super::{marks::Marks, pulse::Pulse, queue::QueueIn, status::Board};
-use crate::backend::{Backend, BackendError, Delivery, Installable, TrackRequest};
+use crate::backend::{Backend, BackendError, Delivery, Installable, Mark, TrackRequest};
 
 /// How long a poll may wait when nothing happens: bounds how long a request waits for its answer.
 const POLL_TIMEOUT: Duration = Duration::from_millis(20);
@@ -16,6 +16,9 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Polls of a drain. Each moves at least a ring's worth, so this only ends a drain under endless load.
 const DRAIN_POLLS_MAX: usize = 256;
+
+/// How long a stop waits for the log to come so far. With a full disk it never does.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
 
 /// What the source is asked for.
 #[derive(Debug)]
@@ -71,6 +74,7 @@ pub fn run(
                 }
                 SourceCommand::Stop => {
                     let drained = drain(backend.as_mut(), &mut queue, &mut marks);
+                    settle(backend.as_mut(), &mut marks);
                     backend.leave();
                     return drained;
                 }
@@ -96,13 +100,24 @@ fn poll(
         connected = connected && queue.push(delivery).is_ok();
     })?;
     // What was lost here and not said yet is not behind a mark.
-    if !queue.owes_loss() {
-        marks.set(queue.sent(), backend.handed_over());
-    }
+    let mark = backend.handed_over();
+    marks.set(queue.sent(), Mark { records: mark.records.saturating_sub(queue.owed()), ..mark });
     if let Some(mark) = marks.reached() {
         backend.recorded(mark);
     }
     Ok(connected.then_some(count))
+}
+
+/// Waits until what was handed over is in the log, so that the next sensor is not told of a loss that there was not; nor, if
+/// it does not get there, that there was none.
+fn settle(backend: &mut dyn Backend, marks: &mut Marks) {
+    let started = Instant::now();
+    while !marks.are_reached() && started.elapsed() < SETTLE_MAX {
+        std::thread::sleep(Duration::from_millis(2));
+        if let Some(mark) = marks.reached() {
+            backend.recorded(mark);
+        }
+    }
 }
 
 fn drain(backend: &mut dyn Backend, queue: &mut QueueIn, marks: &mut Marks) -> Result<(), BackendError> {

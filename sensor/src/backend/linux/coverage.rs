@@ -188,11 +188,13 @@ fn by_marks(reach: &mut Reach, rule: &Rule, operation: &str) {
     reach.reasons.push("a pattern that holds everywhere would need a mark on every file");
 }
 
-/// Whether a rule refuses nothing here, or nothing by some of its patterns.
+/// Whether a rule in `enforce` refuses nothing here, or nothing by some of its patterns.
 #[must_use]
 pub fn is_hopeless(status: &RuleStatus) -> bool {
+    // What marks decide is only observed where a pattern cannot have any.
+    let has_no_marks = |what: &String| matches!(what.as_str(), "read" | "write" | "exec");
     matches!(status.state, RuleState::Observed | RuleState::Impossible)
-        || status.enforced.iter().any(|what| what.ends_with(BY_THE_OTHERS))
+        || status.observed.iter().any(has_no_marks)
 }
 
 fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
@@ -314,6 +316,7 @@ mod tests {
                 "{mode} {rule}"
             );
             assert_eq!(status.unseen, owned(unseen), "{mode} {rule}");
+            assert_eq!(is_hopeless(status), status.observed == owned(&["exec"]), "{mode} {rule}");
         };
         fn owned(words: &[&str]) -> Vec<String> {
             words.iter().map(|word| (*word).to_owned()).collect()

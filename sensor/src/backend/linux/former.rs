@@ -139,11 +139,12 @@ impl Former {
         }
     }
 
-    /// So many of them are in the log; false if they are not those that are read.
-    pub(super) fn note_recorded(&mut self, records: u64) -> bool {
-        let Left::Records(rings, _) = &mut self.left else { return false };
-        rings.note_recorded(records);
-        true
+    /// So many of them are in the log, if they are those that are read. Whether that is news.
+    pub(super) fn note_recorded(&mut self, records: u64) -> Option<bool> {
+        match &mut self.left {
+            Left::Records(rings, _) => Some(rings.note_recorded(records)),
+            Left::Count(_) => None,
+        }
     }
 
     /// Leaves word of when its rings were read, if they are; see [`Rings::beat`].

@@ -95,7 +95,7 @@ const TIDY_INTERVAL_BUSY: Duration = Duration::from_secs(60);
 /// How exactly the next sensor can say since when nobody read.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The same of what this one had taken and not recorded: what was recorded in that time and a poll counts as lost, too.
+/// The same of what this one had taken and not recorded, when that changes.
 const RECORDED_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How often the mount table is looked at again.
@@ -360,6 +360,12 @@ impl Backend for LinuxBackend {
         let mut handed_on = Vec::new();
         if let Some(former) = &mut self.former {
             former.hand_over(&mut self.rings, &mut |delivery| handed_on.push(delivery));
+            // From here on it is this set's word that counts, should this process be killed.
+            if self.pins.is_some()
+                && let Err(error) = self.rings.beat(self.programs.left_out())
+            {
+                tracing::warn!(%error, "the next sensor will not know what this one had recorded");
+            }
         }
         // Only now: until here what another build left in force refused.
         if let Some(pins) = &self.pins
@@ -392,8 +398,6 @@ impl Backend for LinuxBackend {
     }
 
     fn leave(&mut self) {
-        // What is on its way to the log gets there, since this ends in order.
-        self.recorded(self.handed_over());
         self.beat = None;
         self.leave_word();
         let Some(pins) = &self.pins else { return };
@@ -442,10 +446,8 @@ impl Backend for LinuxBackend {
         if mark.of != self.hand_overs {
             return;
         }
-        self.has_recorded = true;
-        if !self.former.as_mut().is_some_and(|former| former.note_recorded(mark.records)) {
-            self.rings.note_recorded(mark.records);
-        }
+        let by_former = self.former.as_mut().and_then(|former| former.note_recorded(mark.records));
+        self.has_recorded |= by_former.unwrap_or_else(|| self.rings.note_recorded(mark.records));
     }
 
     fn poll(&mut self, timeout: Duration, deliver: &mut dyn FnMut(Delivery)) -> Result<(), BackendError> {

@@ -28,6 +28,8 @@ const HEARTBEAT: u32 = 0;
 const MOMENTS: usize = 64;
 /// How long a program may take from its look at the clock to its count. One that is preempted (Linux 7.0) may take longer.
 const UNDER_WAY: Duration = Duration::from_millis(5);
+/// How often that is waited for: nobody reads meanwhile.
+const WAITS_MAX: usize = 8;
 
 pub(super) type Counters = PerCpuArray<MapData, [u8; size_of::<Loss>()]>;
 
@@ -50,6 +52,8 @@ pub(super) struct Rings {
     before: u64,
     /// Up to how many records the log has them, of all that there have been.
     recorded: u64,
+    /// Whether nothing has been taken since.
+    is_first_look: bool,
     /// Until the first look: what the sensor before had left word of.
     left_word: Option<LeftWord>,
     share: Share,
@@ -104,6 +108,7 @@ impl Rings {
             since_ns: 0,
             before: 0,
             recorded: 0,
+            is_first_look: false,
             left_word: None,
             share: Share::All,
         }
@@ -150,6 +155,10 @@ impl Rings {
         // An earlier build left no word of it.
         self.left_word =
             beat.first_ns.checked_sub(1).map(|recorded| LeftWord { recorded, at_ns: beat.last_ns });
+        if let Some(word) = self.left_word {
+            // What waits, and what is to be said of the rest, is not recorded yet.
+            self.recorded = word.recorded.min(self.before);
+        }
         let lost: u64 = self.reported.iter().map(|kind| kind.lost + kind.failed).sum();
         let count = (lost + left_out).saturating_sub(beat.lost.saturating_add(beat.failed));
         LossReport { kind: "any", site: "unread", count, first_ns: beat.last_ns, last_ns: since_ns }
@@ -173,6 +182,7 @@ impl Rings {
         let (since_ns, [counted, by_former]) = moment([&self.counters, &former.counters]);
         former.report(&by_former, deliver);
         (self.share, former.share) = (Share::LaterAndRefused, Share::EarlierAndRefused);
+        let not_recorded = former.handed_over().saturating_sub(former.recorded);
         former.begin(since_ns, by_former);
         for kind in Kind::ALL {
             let total = former.totals.of(kind, &by_former[kind as usize]);
@@ -181,6 +191,8 @@ impl Rings {
             self.totals.add(kind, Total { created: self.read[kind as usize], lost: 0 });
         }
         self.begin(since_ns, counted);
+        // It is on its way to the log.
+        self.recorded = self.before.saturating_sub(not_recorded);
         self.totals.save()
     }
 
@@ -218,7 +230,7 @@ impl Rings {
     fn begin(&mut self, since_ns: u64, counted: [Loss; Kind::COUNT]) {
         (self.since_ns, self.reported, self.read) = (since_ns, counted, [0; Kind::COUNT]);
         self.before = counted.iter().map(|kind| kind.created.saturating_sub(kind.lost)).sum();
-        self.recorded = self.before;
+        (self.recorded, self.is_first_look) = (self.before, true);
         for kind in Kind::ALL {
             let index = kind as usize;
             self.read_before[index] = self.totals.of(kind, &counted[index]).not_lost();
@@ -230,16 +242,17 @@ impl Rings {
         (self.before + self.read.iter().sum::<u64>()).saturating_sub(self.held.len() as u64)
     }
 
-    /// So many of them are in the log.
-    pub(super) fn note_recorded(&mut self, records: u64) {
-        self.recorded = records;
+    /// So many of them are in the log. Whether that is news.
+    pub(super) fn note_recorded(&mut self, records: u64) -> bool {
+        std::mem::replace(&mut self.recorded, records) != records
     }
 
     /// What the sensor before had taken from the rings and not recorded, when these are looked at for the first time: all that
     /// was not lost, but for what its log had and what still waited.
     fn taken_before(&self, waiting: usize, word: LeftWord) -> Option<LossReport> {
         let count = self.before.saturating_sub(word.recorded).saturating_sub(waiting as u64);
-        let (first_ns, last_ns) = (word.at_ns, self.since_ns);
+        // Some of it is older, how much nobody knows.
+        let (first_ns, last_ns) = (word.at_ns, word.at_ns);
         (count > 0).then_some(LossReport { kind: "any", site: "taken", count, first_ns, last_ns })
     }
 
@@ -314,11 +327,15 @@ impl Rings {
                 deliver(Delivery::Loss(report));
             }
         }
-        batch.retain(|record| self.share.has(record, self.since_ns));
-        for record in batch[held_count..].iter().filter(|record| time_of(record) >= self.since_ns) {
+        let is_first = std::mem::replace(&mut self.is_first_look, false);
+        for record in &batch[held_count..] {
+            if !self.is_counted(record, is_first) {
+                continue;
+            }
             let kind = record.first_chunk().map_or(0, |number| u16::from_ne_bytes(*number));
             self.read[Kind::from_number(kind).map_or(0, |kind| kind as usize)] += 1;
         }
+        batch.retain(|record| self.share.has(record, self.since_ns));
         batch.sort_by_key(|record| time_of(record));
         for record in batch {
             if time_of(&record) > horizon_ns {
@@ -330,6 +347,15 @@ impl Rings {
                 Err(error) => Delivery::Malformed { what: "ring record", error },
             });
         }
+    }
+
+    /// Whether a record that was taken is one of those that were counted since this sensor began.
+    fn is_counted(&self, record: &[u8], is_first: bool) -> bool {
+        if time_of(record) >= self.since_ns {
+            return self.share.has(record, self.since_ns);
+        }
+        // What was under way at that moment was counted after it, and is there after the first look.
+        !is_first && matches!(self.share, Share::All | Share::LaterAndRefused)
     }
 
     /// Reports what was lost since the last call.
@@ -379,7 +405,11 @@ impl Rings {
 pub(super) fn unread(counters: &Counters) -> LossReport {
     let beat = row(counters, HEARTBEAT);
     let created: u64 = Kind::ALL.into_iter().map(|kind| row(counters, kind as u32).created).sum();
-    let count = created.saturating_sub(beat.created);
+    // What it had taken and not recorded is as lost as what it had not taken.
+    let not_lost = Kind::ALL.into_iter().map(|kind| row(counters, kind as u32));
+    let not_lost: u64 = not_lost.map(|kind| kind.created.saturating_sub(kind.lost)).sum();
+    let not_recorded = beat.first_ns.checked_sub(1).map_or(0, |recorded| not_lost.saturating_sub(recorded));
+    let count = created.saturating_sub(beat.created).max(not_recorded);
     LossReport { kind: "any", site: "unread", count, first_ns: beat.last_ns, last_ns: boot_ns() }
 }
 
@@ -397,17 +427,22 @@ pub(super) fn counters_of(set: &Path) -> Result<Counters, MapError> {
 /// processor at that very moment one build's programs may have the time before it, and the other's the time after it.
 fn moment<const N: usize>(counters: [&Counters; N]) -> (u64, [[Loss; Kind::COUNT]; N]) {
     let now = || counters.map(rows);
-    let mut before = now();
+    let (mut before, mut found, mut waits) = (now(), None, 0);
     for _ in 0..MOMENTS {
-        let since_ns = boot_ns();
-        thread::sleep(UNDER_WAY);
-        let after = now();
-        if before == after {
-            return (since_ns, after);
+        let (since_ns, after) = (boot_ns(), now());
+        if before != after {
+            before = after;
+            continue;
         }
-        before = after;
+        found = Some((since_ns, after));
+        waits += 1;
+        thread::sleep(UNDER_WAY);
+        before = now();
+        if before == after || waits == WAITS_MAX {
+            break;
+        }
     }
-    (boot_ns(), before)
+    found.unwrap_or_else(|| (boot_ns(), before))
 }
 
 /// What was counted of each kind.
