@@ -45,7 +45,9 @@ impl Terminal {
             .expect("it can be opened");
         let end = || slave.try_clone().expect("a descriptor");
         let mut command = Command::new("setsid");
-        command.args(["--ctty", "bash", "--norc", "--noprofile", "-i"]).current_dir(dir);
+        // Tests that run in the background have keys' signals ignored, which the shell would hand on.
+        command.args(["--ctty", "env", "--default-signal=INT,QUIT"]);
+        command.args(["bash", "--norc", "--noprofile", "-i"]).current_dir(dir);
         command.env("PS1", "> ").env("TERM", "dumb").env_remove("TREELINE_SOCKET");
         // Set by `cargo test`; under a tracked tree it would void every exception.
         command.env_remove("LD_LIBRARY_PATH").envs(environment.iter().copied());
