@@ -74,7 +74,7 @@ pub fn run(
                 }
                 SourceCommand::Stop => {
                     let drained = drain(backend.as_mut(), &mut queue, &mut marks);
-                    settle(backend.as_mut(), &mut marks);
+                    settle(backend.as_mut(), commands, &mut marks);
                     backend.leave();
                     return drained;
                 }
@@ -100,8 +100,10 @@ fn poll(
         connected = connected && queue.push(delivery).is_ok();
     })?;
     // What was lost here and not said yet is not behind a mark.
-    let mark = backend.handed_over();
-    marks.set(queue.sent(), Mark { records: mark.records.saturating_sub(queue.owed()), ..mark });
+    if connected {
+        let mark = backend.handed_over();
+        marks.set(queue.sent(), Mark { records: mark.records.saturating_sub(queue.owed()), ..mark });
+    }
     if let Some(mark) = marks.reached() {
         backend.recorded(mark);
     }
@@ -110,9 +112,15 @@ fn poll(
 
 /// Waits until what was handed over is in the log, so that the next sensor is not told of a loss that there was not; nor, if
 /// it does not get there, that there was none.
-fn settle(backend: &mut dyn Backend, marks: &mut Marks) {
+fn settle(backend: &mut dyn Backend, commands: &Receiver<SourceCommand>, marks: &mut Marks) {
     let started = Instant::now();
     while !marks.are_reached() && started.elapsed() < SETTLE_MAX {
+        // The pipeline waits for room here. Whoever asks for anything else finds the sensor stopped.
+        for command in commands.try_iter() {
+            if let SourceCommand::ContentKnown(path, file, sha256) = command {
+                backend.content_known(&path, &file, &sha256);
+            }
+        }
         std::thread::sleep(Duration::from_millis(2));
         if let Some(mark) = marks.reached() {
             backend.recorded(mark);

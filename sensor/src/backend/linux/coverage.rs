@@ -191,10 +191,13 @@ fn by_marks(reach: &mut Reach, rule: &Rule, operation: &str) {
 /// Whether a rule in `enforce` refuses nothing here, or nothing by some of its patterns.
 #[must_use]
 pub fn is_hopeless(status: &RuleStatus) -> bool {
-    // What marks decide is only observed where a pattern cannot have any.
+    // What marks decide is only observed where a pattern cannot have any. (A rule that adopts is enforced by adopting.)
     let has_no_marks = |what: &String| matches!(what.as_str(), "read" | "write" | "exec");
-    matches!(status.state, RuleState::Observed | RuleState::Impossible)
-        || status.observed.iter().any(has_no_marks)
+    match status.state {
+        RuleState::Observed | RuleState::Impossible => true,
+        RuleState::Partly => status.observed.iter().any(has_no_marks),
+        RuleState::Enforced => false,
+    }
 }
 
 fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
@@ -279,6 +282,7 @@ mod tests {
             assert_eq!(status.state, expect, "{rule} {mode}: {status:?}");
             assert!(status.reason.as_deref().unwrap_or_default().contains(said), "{status:?}");
             assert_eq!(status.enforced.contains(&ADOPTION.to_owned()), expect == RuleState::Enforced);
+            assert_eq!(is_hopeless(status), expect != RuleState::Enforced, "{rule} {mode}");
         };
         for mode in [AttachMode::Lsm, AttachMode::FmodRet] {
             for rule in ["x/at-files", "x/ptrace", "x/ssh"] {

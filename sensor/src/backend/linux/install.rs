@@ -177,8 +177,11 @@ impl LinuxBackend {
             tracing::warn!(rule = policy.rules[*rule].id, "{problem}");
         }
         self.kernel_tables.add_aliases(&mut self.ebpf, &aliases.files)?;
-        // Those that are gone make room.
-        self.kernel_tables.keep_aliases(&mut self.ebpf, &aliases.files)
+        // Those that are gone make room, if it is known which they are.
+        if aliases.problems.is_empty() {
+            self.kernel_tables.keep_aliases(&mut self.ebpf, &aliases.files)?;
+        }
+        Ok(())
     }
 
     /// After a policy could not be put in force: marks are again those of the one before, which answers still.

@@ -58,7 +58,8 @@ pub(super) fn aliases(policy: &Policy, host: &Host, mounts: &MountTable, slot: u
         if matches!(rule.kind, Kind::Connect { .. }) {
             continue;
         }
-        search.rule = (rule.mode == Mode::Enforce, index as u32 + 1);
+        // What adopts refuses what it cannot follow.
+        search.rule = (rule.mode == Mode::Enforce || rule.adopts.is_some(), index as u32 + 1);
         for root in literal_roots(rule, host).into_iter().filter(|root| root.anchored) {
             let rest = root.shape.into_components();
             let directory = Path::new(OsStr::from_bytes(&root.directory));
@@ -132,10 +133,14 @@ impl Search<'_> {
             Err(error) if error.kind() == ErrorKind::NotFound => return,
             Err(error) => return self.note_unseen(path, &error),
         };
-        for entry in listing.flatten() {
+        for entry in listing {
             if self.entries > ENTRIES_MAX {
                 return;
             }
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => return self.note_unseen(path, &error),
+            };
             let kind = entry.file_type().ok();
             let skipped = kind.is_none_or(|kind| kind.is_symlink() || kind.is_socket() || kind.is_fifo());
             if !skipped && wanted(entry.file_name().as_bytes()) {
@@ -148,8 +153,14 @@ impl Search<'_> {
         if !metadata.is_file() || metadata.nlink() < 2 {
             return;
         }
-        let Ok(real) = path.canonicalize() else { return };
-        let Some((device, _)) = self.mounts.locate(real.as_os_str().as_bytes()) else { return };
+        let real = match path.canonicalize() {
+            Ok(real) => real,
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            Err(error) => return self.note_unseen(path, &error),
+        };
+        let Some((device, _)) = self.mounts.locate(real.as_os_str().as_bytes()) else {
+            return self.note_unseen(path, &"it is on no filesystem that is known yet");
+        };
         let rules = self.found.entry((device, metadata.ino())).or_default();
         if !rules.contains(&self.rule) {
             rules.push(self.rule);

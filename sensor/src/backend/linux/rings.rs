@@ -52,8 +52,12 @@ pub(super) struct Rings {
     before: u64,
     /// Up to how many records the log has them, of all that there have been.
     recorded: u64,
-    /// Whether nothing has been taken since.
+    /// Whether nothing has been taken since, and how many of the records from before may still be there then. What there is
+    /// beyond them was under way at that moment, and was counted after it.
     is_first_look: bool,
+    expected: u64,
+    /// Records that were taken from the rings by this process.
+    taken: u64,
     /// Until the first look: what the sensor before had left word of.
     left_word: Option<LeftWord>,
     share: Share,
@@ -109,6 +113,8 @@ impl Rings {
             before: 0,
             recorded: 0,
             is_first_look: false,
+            expected: u64::MAX,
+            taken: 0,
             left_word: None,
             share: Share::All,
         }
@@ -158,6 +164,7 @@ impl Rings {
         if let Some(word) = self.left_word {
             // What waits, and what is to be said of the rest, is not recorded yet.
             self.recorded = word.recorded.min(self.before);
+            self.expected = self.before - self.recorded;
         }
         let lost: u64 = self.reported.iter().map(|kind| kind.lost + kind.failed).sum();
         let count = (lost + left_out).saturating_sub(beat.lost.saturating_add(beat.failed));
@@ -182,8 +189,9 @@ impl Rings {
         let (since_ns, [counted, by_former]) = moment([&self.counters, &former.counters]);
         former.report(&by_former, deliver);
         (self.share, former.share) = (Share::LaterAndRefused, Share::EarlierAndRefused);
-        let not_recorded = former.handed_over().saturating_sub(former.recorded);
+        let by_log = former.recorded;
         former.begin(since_ns, by_former);
+        let not_recorded = former.before.saturating_sub(by_log);
         for kind in Kind::ALL {
             let total = former.totals.of(kind, &by_former[kind as usize]);
             self.totals.go_on_from(kind, total, &counted[kind as usize]);
@@ -191,8 +199,9 @@ impl Rings {
             self.totals.add(kind, Total { created: self.read[kind as usize], lost: 0 });
         }
         self.begin(since_ns, counted);
-        // It is on its way to the log.
+        // It waits there, or is on its way to the log.
         self.recorded = self.before.saturating_sub(not_recorded);
+        self.expected = self.before.saturating_sub(self.taken);
         self.totals.save()
     }
 
@@ -230,7 +239,7 @@ impl Rings {
     fn begin(&mut self, since_ns: u64, counted: [Loss; Kind::COUNT]) {
         (self.since_ns, self.reported, self.read) = (since_ns, counted, [0; Kind::COUNT]);
         self.before = counted.iter().map(|kind| kind.created.saturating_sub(kind.lost)).sum();
-        (self.recorded, self.is_first_look) = (self.before, true);
+        (self.recorded, self.is_first_look, self.expected) = (self.before, true, u64::MAX);
         for kind in Kind::ALL {
             let index = kind as usize;
             self.read_before[index] = self.totals.of(kind, &counted[index]).not_lost();
@@ -327,14 +336,7 @@ impl Rings {
                 deliver(Delivery::Loss(report));
             }
         }
-        let is_first = std::mem::replace(&mut self.is_first_look, false);
-        for record in &batch[held_count..] {
-            if !self.is_counted(record, is_first) {
-                continue;
-            }
-            let kind = record.first_chunk().map_or(0, |number| u16::from_ne_bytes(*number));
-            self.read[Kind::from_number(kind).map_or(0, |kind| kind as usize)] += 1;
-        }
+        self.count(&batch[held_count..]);
         batch.retain(|record| self.share.has(record, self.since_ns));
         batch.sort_by_key(|record| time_of(record));
         for record in batch {
@@ -349,13 +351,26 @@ impl Rings {
         }
     }
 
-    /// Whether a record that was taken is one of those that were counted since this sensor began.
-    fn is_counted(&self, record: &[u8], is_first: bool) -> bool {
-        if time_of(record) >= self.since_ns {
-            return self.share.has(record, self.since_ns);
+    /// Counts what was just taken, by kind, but for what was counted before this sensor began.
+    fn count(&mut self, taken: &[Vec<u8>]) {
+        self.taken += taken.len() as u64;
+        let expected = if std::mem::replace(&mut self.is_first_look, false) { self.expected } else { 0 };
+        let mut earlier = Vec::new();
+        for record in taken {
+            if time_of(record) < self.since_ns {
+                earlier.push(record);
+            } else if self.share.has(record, self.since_ns) {
+                self.read[kind_of(record)] += 1;
+            }
         }
-        // What was under way at that moment was counted after it, and is there after the first look.
-        !is_first && matches!(self.share, Share::All | Share::LaterAndRefused)
+        if matches!(self.share, Share::All | Share::LaterAndRefused) {
+            // What was under way at that moment was counted after it: the youngest of them.
+            earlier.sort_by_key(|record| time_of(record));
+            let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+            for record in earlier.into_iter().skip(expected) {
+                self.read[kind_of(record)] += 1;
+            }
+        }
     }
 
     /// Reports what was lost since the last call.
@@ -452,6 +467,12 @@ fn rows(counters: &Counters) -> [Loss; Kind::COUNT] {
         rows[kind as usize] = row(counters, kind as u32);
     }
     rows
+}
+
+/// The index of a record's kind; 0 for one of no known kind.
+fn kind_of(record: &[u8]) -> usize {
+    let number = record.first_chunk().map_or(0, |number| u16::from_ne_bytes(*number));
+    Kind::from_number(number).map_or(0, |kind| kind as usize)
 }
 
 fn is_refusal(record: &[u8]) -> bool {

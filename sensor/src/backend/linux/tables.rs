@@ -1,6 +1,6 @@
 //! Compiled policy tables in kernel maps: the idle slot is filled, then one write puts it in force.
 
-use std::{borrow::Borrow, path::Path, time::Duration};
+use std::{borrow::Borrow, collections::BTreeSet, path::Path, time::Duration};
 
 use aya::{
     Ebpf, Pod,
@@ -50,7 +50,7 @@ struct Filled {
 #[derive(Default)]
 pub(super) struct KernelTables {
     filled: [Filled; paths::SLOTS as usize],
-    aliases: Vec<[u8; size_of::<AliasKey>()]>,
+    aliases: BTreeSet<[u8; size_of::<AliasKey>()]>,
     /// The slot in force.
     active: Option<u32>,
 }
@@ -99,7 +99,7 @@ impl KernelTables {
         for key in keys(lpm::<20>(ebpf, "PREFIXES6")?.keys())? {
             filled[slot_of(&key.data())].prefixes6.push((key.prefix_len(), key.data()));
         }
-        let aliases = keys(alias_map(ebpf)?.keys())?;
+        let aliases = keys(alias_map(ebpf)?.keys())?.into_iter().collect();
         Ok(Self { filled, aliases, active })
     }
 
@@ -175,9 +175,7 @@ impl KernelTables {
         let mut map = alias_map(ebpf)?;
         for (key, rules) in aliases.iter().take(ALIASES_MAX as usize) {
             map.insert(bytes::<_, 16>(key), bytes::<_, 16>(rules), 0).map_err(io)?;
-            if !self.aliases.contains(&bytes(key)) {
-                self.aliases.push(bytes(key));
-            }
+            self.aliases.insert(bytes(key));
         }
         Ok(())
     }
@@ -191,12 +189,14 @@ impl KernelTables {
         ebpf: &mut Ebpf,
         aliases: &[(AliasKey, AliasRules)],
     ) -> Result<(), BackendError> {
-        let wanted: Vec<[u8; size_of::<AliasKey>()]> = aliases.iter().map(|(key, _)| bytes(key)).collect();
+        let wanted: BTreeSet<[u8; size_of::<AliasKey>()]> =
+            aliases.iter().map(|(key, _)| bytes(key)).collect();
         let mut map = alias_map(ebpf)?;
-        for key in self.aliases.iter().filter(|key| !wanted.contains(key)) {
-            map.remove(key).map_err(io)?;
+        let others: Vec<_> = self.aliases.difference(&wanted).copied().collect();
+        for key in others {
+            map.remove(&key).map_err(io)?;
+            self.aliases.remove(&key);
         }
-        self.aliases.retain(|key| wanted.contains(key));
         Ok(())
     }
 
