@@ -37,7 +37,7 @@ pub(crate) fn judge_above(scratch: &mut Scratch, dentry: u64) -> u64 {
     let mut climb = Climb { scratch, seed: active.table.seed };
     repeat(DEPTH_MAX as u32, step, &mut climb, |_| older_climb(number, slot));
     if !scratch.subject.resolved() || is_folded(scratch) {
-        return unresolved(active.table);
+        return decide::undecidable_by(active.table.unresolved_rule).pack();
     }
     // SAFETY: the value stays in place while the program runs (RCU).
     let number = unsafe { ANCESTORS.get(&scratch.ancestor) }.copied().unwrap_or(0);
@@ -60,7 +60,7 @@ pub(crate) fn judge_ways(scratch: &mut Scratch, from: u64, to: u64) -> u64 {
     scratch.keep_accepted();
     walk::walk_object(scratch, to, active.table, active.slot);
     if !resolved || !scratch.walked.resolved() {
-        return unresolved(active.table);
+        return decide::undecidable_by(active.table.unresolved_rule).pack();
     }
     for word in 0..WORDS {
         scratch.accepted.words[word] ^= scratch.kept.words[word];
@@ -95,15 +95,6 @@ fn of_rule(slot: u32, number: u32) -> u64 {
     match RULES.get(slot * RULES_MAX + ((number - 1) & (RULES_MAX - 1))) {
         Some(rule) => Decision::of(number, rule.enforce).pack(),
         None => 0,
-    }
-}
-
-/// What is decided of a place that the names do not tell.
-#[inline(always)]
-fn unresolved(table: &Table) -> u64 {
-    match table.unresolved_rule {
-        0 => 0,
-        rule => Decision::of(rule, 1).pack(),
     }
 }
 

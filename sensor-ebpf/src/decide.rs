@@ -135,7 +135,13 @@ pub(crate) fn enforcing() -> bool {
 /// The refusal of what cannot be decided, where any file rule refuses.
 #[inline(always)]
 pub(crate) fn undecidable() -> Decision {
-    match active().map_or(0, |active| active.table.unresolved_rule) {
+    undecidable_by(active().map_or(0, |active| active.table.unresolved_rule))
+}
+
+/// The same by [`Table::unresolved_rule`].
+#[inline(always)]
+pub(crate) fn undecidable_by(rule: u32) -> Decision {
+    match rule {
         0 => Decision::ALLOW,
         rule => Decision::of(rule, 1),
     }

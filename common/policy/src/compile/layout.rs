@@ -206,11 +206,8 @@ impl Builder {
         let first = if names > NAMES_MAX as usize { None } else { self.room(way.pattern.bits()) };
         match first {
             Some(first) => {
-                let accept = self.pattern(
-                    first,
-                    Owner { operations: 0, index: way.rules.first().copied().unwrap_or_default() },
-                    &way.pattern,
-                );
+                let index = way.rules.first().copied().unwrap_or_default();
+                let accept = self.pattern(first, Owner { operations: 0, index }, &way.pattern);
                 set(&mut self.table.ways[usize::from(way.mode == Mode::Enforce)], accept);
             }
             None => self.left_out.extend(&way.rules),

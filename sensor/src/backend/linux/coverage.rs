@@ -225,11 +225,10 @@ fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
                     reach.unseen.extend([MEMORY, PRIVATE].map(str::to_owned));
                     reach.reasons.push("nothing but marks on filesystems holds an exec by content");
                 }
-                let held = reach.enforced.len();
-                by_marks(&mut reach, rule, operation);
-                if !hashes.is_empty() && !reach.observed.is_empty() {
-                    reach.enforced.insert(held, BY_CONTENT.to_owned());
+                if !hashes.is_empty() && rule.kind.globs().iter().any(|glob| glob.value.is_everywhere()) {
+                    reach.enforced.push(BY_CONTENT.to_owned());
                 }
+                by_marks(&mut reach, rule, operation);
                 continue;
             }
             (Kind::Trace, name) => {

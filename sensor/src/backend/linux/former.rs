@@ -103,10 +103,7 @@ impl Former {
 
     /// Whether nothing is held back of its records.
     pub(super) fn is_empty(&self) -> bool {
-        match &self.left {
-            Left::Records(rings, _) => rings.is_empty(),
-            Left::Count(_) => true,
-        }
+        self.rings().is_none_or(Rings::is_empty)
     }
 
     /// Hands over what has arrived, as [`Rings::drain`] does.
@@ -125,24 +122,21 @@ impl Former {
 
     /// Counts by kind, if its records are those that are read.
     pub(super) fn counts(&self) -> Option<Vec<KindCount>> {
+        self.rings().map(Rings::counts)
+    }
+
+    /// Its rings, if they are those that are read.
+    pub(super) fn rings(&self) -> Option<&Rings> {
         match &self.left {
-            Left::Records(rings, _) => Some(rings.counts()),
+            Left::Records(rings, _) => Some(rings),
             Left::Count(_) => None,
         }
     }
 
-    /// How many of its records have been handed over, if they are those that are read.
-    pub(super) fn handed_over(&self) -> Option<u64> {
-        match &self.left {
-            Left::Records(rings, _) => Some(rings.handed_over()),
-            Left::Count(_) => None,
-        }
-    }
-
-    /// So many of them are in the log, if they are those that are read. Whether that is news.
-    pub(super) fn note_recorded(&mut self, records: u64) -> Option<bool> {
+    /// The same, to be told of.
+    pub(super) fn rings_mut(&mut self) -> Option<&mut Rings> {
         match &mut self.left {
-            Left::Records(rings, _) => Some(rings.note_recorded(records)),
+            Left::Records(rings, _) => Some(rings),
             Left::Count(_) => None,
         }
     }

@@ -168,8 +168,7 @@ impl LinuxBackend {
             (Arc::clone(&in_force.policy), in_force.tables.host.clone(), in_force.tables.slot);
         let mounts = self.decoder.mounts.clone();
         let started = Instant::now();
-        let searched = Arc::clone(&policy);
-        let aliases = self.while_collecting(|| links::aliases(&searched, &host, &mounts, slot));
+        let aliases = self.while_collecting(|| links::aliases(&policy, &host, &mounts, slot));
         if let Some(in_force) = &mut self.in_force {
             in_force.links = LinksSearch { ended: Instant::now(), took: started.elapsed() };
         }

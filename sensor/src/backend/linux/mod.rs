@@ -438,16 +438,16 @@ impl Backend for LinuxBackend {
     }
 
     fn handed_over(&self) -> Mark {
-        let by_former = self.former.as_ref().and_then(Former::handed_over);
-        Mark { of: self.hand_overs, records: by_former.unwrap_or_else(|| self.rings.handed_over()) }
+        let rings = self.former.as_ref().and_then(Former::rings).unwrap_or(&self.rings);
+        Mark { of: self.hand_overs, records: rings.handed_over() }
     }
 
     fn recorded(&mut self, mark: Mark) {
         if mark.of != self.hand_overs {
             return;
         }
-        let by_former = self.former.as_mut().and_then(|former| former.note_recorded(mark.records));
-        self.has_recorded |= by_former.unwrap_or_else(|| self.rings.note_recorded(mark.records));
+        let rings = self.former.as_mut().and_then(Former::rings_mut).unwrap_or(&mut self.rings);
+        self.has_recorded |= rings.note_recorded(mark.records);
     }
 
     fn poll(&mut self, timeout: Duration, deliver: &mut dyn FnMut(Delivery)) -> Result<(), BackendError> {

@@ -95,20 +95,19 @@ def delete(target, _cell):
         os.unlink(target.path)
 
 
-def rename_from(target, cell):
-    to = target.work + b"/out-" + cell
-    if target.ring:
-        target.ring.run(35, -100, target.ring.keep(to), target.ring.keep(target.path), -100 & 0xFFFFFFFF, 0)
+def rename(ring, source, to):
+    if ring:
+        ring.run(35, -100, ring.keep(to), ring.keep(source), -100 & 0xFFFFFFFF, 0)
     else:
-        os.rename(target.path, to)
+        os.rename(source, to)
+
+
+def rename_from(target, cell):
+    rename(target.ring, target.path, target.work + b"/out-" + cell)
 
 
 def rename_to(target, cell):
-    source = target.work + b"/in-" + cell
-    if target.ring:
-        target.ring.run(35, -100, target.ring.keep(target.path), target.ring.keep(source), -100 & 0xFFFFFFFF, 0)
-    else:
-        os.rename(source, target.path)
+    rename(target.ring, target.work + b"/in-" + cell, target.path)
 
 
 def exchange(target, cell):
