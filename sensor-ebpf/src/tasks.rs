@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use treeline_abi::{
     Label, LabelFlags,
-    label::{Image, ProcessId, TaskKey, Waiting},
+    label::{Image, ProcessId, TaskKey, WAITING_MAX, WAITING_SLACK, Waiting},
     sensor::TICK_NS,
 };
 
@@ -138,10 +138,13 @@ pub(crate) fn bestow(task: *mut task_struct, label: &Label) -> bool {
 }
 
 /// Whether a process that the current task makes now would find room for its label. Where labels are on tasks that is a
-/// matter of memory, and nobody knows before.
+/// matter of memory, which nobody knows before; there the label waits, if there is room to wait in.
 #[inline(always)]
 pub(crate) fn has_room() -> bool {
-    !is_older() || has_room_by_process() != 0
+    if is_older() {
+        return has_room_by_process() != 0;
+    }
+    WAITING_COUNT.get(0).is_some_and(|count| *count < u64::from(WAITING_MAX - WAITING_SLACK))
 }
 
 /// A function of its own: the empty label is on its stack. Nothing counts the entries of a map, so one is put there and

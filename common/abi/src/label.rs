@@ -74,6 +74,9 @@ pub struct ProcessId {
 
 /// Labels that wait for their tasks: see [`Waiting`].
 pub const WAITING_MAX: u32 = 4096;
+/// So many are left for those who were asked about at the same moment: nothing holds a place between the question and the
+/// label that waits.
+pub const WAITING_SLACK: u32 = 1024;
 
 /// Key of the `WAITING` table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]

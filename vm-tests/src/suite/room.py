@@ -1,7 +1,9 @@
-"""Fills and empties the table of labels of a kernel that cannot put them on tasks.
+"""Fills and empties a table of labels.
 
-room.py fill TABLE   puts labels of processes that are not there until there is no room
-room.py empty TABLE  takes them away again
+room.py fill TABLE [COUNT]   puts labels of nobody there until there is no room
+room.py empty TABLE [COUNT]  takes them away again
+
+COUNT is an array whose one number says how many there are.
 """
 
 import ctypes, os, sys
@@ -26,19 +28,31 @@ class Pinned(ctypes.Structure):
     _fields_ = [("path", ctypes.c_uint64), ("descriptor", ctypes.c_uint32), ("flags", ctypes.c_uint32)]
 
 
-path = ctypes.create_string_buffer(os.fsencode(sys.argv[2]))
-table = bpf(GET, Pinned(ctypes.addressof(path), 0, 0))
-key, value = (ctypes.c_uint64 * 2)(), ctypes.create_string_buffer(96)
-# What takes a label away wants nothing behind the key.
-element = Element(table, ctypes.addressof(key), ctypes.addressof(value) if sys.argv[1] == "fill" else 0, 0)
+def opened(path):
+    path = ctypes.create_string_buffer(os.fsencode(path))
+    return bpf(GET, Pinned(ctypes.addressof(path), 0, 0))
+
+
+def element(table, key, value):
+    # What takes something away wants nothing behind the key.
+    return Element(table, ctypes.addressof(key), 0 if value is None else ctypes.addressof(value), 0)
+
+
+verb, path, *counts = sys.argv[1:]
+table, key = opened(path), (ctypes.c_uint64 * 2)()
+value = ctypes.create_string_buffer(96) if verb == "fill" else None
+command = UPDATE if verb == "fill" else DELETE
 count = 0
 for pid in range(1 << 30, (1 << 30) + 100_000):
     key[0] = pid
     try:
-        bpf(UPDATE if sys.argv[1] == "fill" else DELETE, element)
+        bpf(command, element(table, key, value))
     except OSError as error:
         if error.errno not in (E2BIG, 2):
             raise
         break
     count += 1
+for path in counts:
+    place, number = ctypes.c_uint32(0), ctypes.c_uint64(count if verb == "fill" else 0)
+    bpf(UPDATE, element(opened(path), place, number))
 print(count)

@@ -1,4 +1,5 @@
-//! Where labels are in a table (before Linux 5.17), a process for whose label there is no room is not made.
+//! A process for whose label there is no room is not made: where labels are in a table (before Linux 5.17) none in that,
+//! where they are on tasks none for those that wait for theirs.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -20,7 +21,10 @@ const NAME: &str = "room";
 const PATIENCE: Duration = Duration::from_secs(120);
 const PROGRAM: &str = include_str!("room.py");
 const PROGRAM_PATH: &str = "/run/room.py";
-const TABLE: &str = "LABELS_BY_PROCESS";
+/// Where labels are in a table.
+const LABELS: &str = "LABELS_BY_PROCESS";
+/// Labels that wait for their tasks, and how many there are.
+const WAITING: [&str; 2] = ["WAITING", "WAITING_COUNT"];
 /// Where the subject is told what to do.
 const STEPS: &str = "/home/dev/work/room-steps";
 
@@ -32,15 +36,10 @@ const AGAIN: &str = "with-room-again-it-is-made";
 
 const CASES: [&str; 5] = [ROOM, FULL, THREAD, COUNTED, AGAIN];
 
-pub(super) const GROUP: Group = Group {
-    name: NAME,
-    cases: || if is_by_process() { CASES.map(str::to_owned).into() } else { Vec::new() },
-    run,
-    needs_sensor: true,
-    timeout_s: 900,
-};
+pub(super) const GROUP: Group =
+    Group { name: NAME, cases: || CASES.map(str::to_owned).into(), run, needs_sensor: true, timeout_s: 900 };
 
-/// Whether labels are in a table here. On any other kernel there is nothing that could be full.
+/// Whether labels are in a table here.
 fn is_by_process() -> bool {
     attach::release() < (5, 17)
 }
@@ -69,9 +68,6 @@ while True:
 ";
 
 fn run(report: &Report) -> Result<()> {
-    if !is_by_process() {
-        return Ok(());
-    }
     stage::prepare()?;
     mknodat(CWD, STEPS, FileType::Fifo, Mode::from_raw_mode(0o644), 0)
         .context("making the pipe to the subject")?;
@@ -95,7 +91,8 @@ fn phases(report: &Report, daemon: &Daemon, attach: Attach) -> Result<()> {
     let before = lost(daemon)?;
     let count = table("fill")?;
     report.note("room", format!("{count} labels of nobody fill the table"));
-    // In mode `fallback` nothing can refuse it: the label waits for room, for so long as there is any to wait in.
+    // In mode `fallback` nothing can refuse it. Where labels are in a table, the one without room waits for it; where they
+    // are on tasks, there is room on the task.
     let full = if attach.judges_all() { Errno::AGAIN.raw_os_error() } else { 0 };
     report.case(FULL, expect("full", full));
     report.case(THREAD, expect("thread", 0));
@@ -133,15 +130,16 @@ fn lost(daemon: &Daemon) -> Result<u64> {
     Ok(of_forks.filter_map(|lost| lost["count"].as_u64()).sum())
 }
 
-/// Fills the table or empties it; how many labels that were.
+/// Fills the tables or empties them; how many labels that were.
 fn table(verb: &str) -> Result<u64> {
     let root = daemon::pins(NAME);
     let mut sets = fs::read_dir(&root).with_context(|| format!("reading {root}"))?.flatten();
     let (Some(set), None) = (sets.next(), sets.next()) else { bail!("there is not one set of pins") };
-    let path = set.path().join("maps").join(TABLE);
+    let tables: &[&str] = if is_by_process() { &[LABELS] } else { &WAITING };
     let mut command = Command::new("/usr/bin/python3");
-    let output =
-        command.args(["-I", "-S", PROGRAM_PATH, verb]).arg(&path).output().context("starting python3")?;
+    command.args(["-I", "-S", PROGRAM_PATH, verb]);
+    command.args(tables.iter().map(|table| set.path().join("maps").join(table)));
+    let output = command.output().context("starting python3")?;
     let said = String::from_utf8_lossy(&output.stdout);
     said.trim().parse().with_context(|| {
         format!("{verb} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr))

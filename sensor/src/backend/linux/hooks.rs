@@ -276,7 +276,7 @@ fn compat(kernel: &Kernel) -> Option<Hook> {
     kernel.has_function(OF_COMPAT).then_some(Hook::new(HookKind::Lsm, COMPAT, COMPAT, false))
 }
 
-/// Refuses processes for whose labels there is no room, where labels are in a table.
+/// Refuses processes for whose labels there is no room.
 const ROOM: Hook = Hook::new(HookKind::Lsm, "task_alloc", "task_alloc", false);
 
 /// The hooks of a mode, in the order in which they are attached.
@@ -284,8 +284,8 @@ pub(super) fn of(mode: AttachMode, kernel: &Kernel) -> Vec<Hook> {
     match mode {
         AttachMode::Lsm => {
             let hooks = lifecycle().chain(LSM).chain(attributes(kernel)).chain(SELF).chain(objects(kernel));
-            let room = (settings(kernel).older != 0).then_some(ROOM);
-            let hooks = hooks.chain(compat(kernel)).chain(flags(kernel)).chain(room).chain(adoption(kernel));
+            let hooks =
+                hooks.chain(compat(kernel)).chain(flags(kernel)).chain([ROOM]).chain(adoption(kernel));
             hooks.map(|hook| hook.as_called_in(kernel)).collect()
         }
         AttachMode::Fallback => lifecycle().chain(FALLBACK).collect(),
