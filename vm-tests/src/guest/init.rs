@@ -10,6 +10,7 @@ use rustix::system::{RebootCommand, reboot};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
 use super::first_stage;
+use crate::suite::stage::FORBIDDEN_ADDRESS6;
 
 /// Never returns: the guest powers off whatever happens, since a guest that waits for a human is a time-out.
 pub(crate) fn run() -> ExitCode {
@@ -40,11 +41,13 @@ fn machine() -> Result<()> {
     for directory in ["/root", "/var/tmp", "/var/lib", "/var/log", "/home/dev"] {
         fs::create_dir_all(directory).with_context(|| format!("creating {directory}"))?;
     }
-    let status = Command::new("/bin/busybox").args(["ip", "link", "set", "lo", "up"]).status();
-    anyhow::ensure!(
-        status.context("running busybox ip")?.success(),
-        "bringing up the loopback device failed"
-    );
+    // An address of a block, for connects that stay here.
+    let address = format!("{FORBIDDEN_ADDRESS6}/128");
+    for words in [&["link", "set", "lo", "up"][..], &["-6", "addr", "add", &address, "dev", "lo"]] {
+        let status = Command::new("/bin/busybox").arg("ip").args(words).status();
+        let status = status.context("running busybox ip")?;
+        anyhow::ensure!(status.success(), "`ip {}` failed", words.join(" "));
+    }
     Ok(())
 }
 

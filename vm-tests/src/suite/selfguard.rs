@@ -138,6 +138,7 @@ const WORK: [&str; 10] = [
 ];
 
 const MOVED: &str = "a-move-of-the-sensor-is-recorded";
+const BY_FILE: &str = "signal-by-file";
 const ASKED: &str = "the-log-says-who-asked-for-detach-all";
 const ALIVE: &str = "the-sensor-goes-on";
 const FLOOD: &str = "a-flood-hides-nobody-else";
@@ -153,8 +154,12 @@ fn tries(attach: Attach) -> (&'static [(&'static str, &'static str)], &'static [
 fn names() -> impl Iterator<Item = String> {
     let (refused, work) = Attach::of_guest().map_or((&REFUSED[..], &WORK[..]), tries);
     let refused = refused.iter().map(|(name, _)| *name);
-    let moved = (!work.is_empty()).then_some(MOVED);
-    refused.chain(work.iter().copied()).chain(moved).chain([ASKED, ALIVE, FLOOD]).map(str::to_owned)
+    let more = if work.is_empty() { &[][..] } else { &[BY_FILE, MOVED] };
+    refused
+        .chain(work.iter().copied())
+        .chain(more.iter().copied())
+        .chain([ASKED, ALIVE, FLOOD])
+        .map(str::to_owned)
 }
 
 fn run(report: &Report) -> Result<()> {
@@ -177,6 +182,7 @@ fn run(report: &Report) -> Result<()> {
         report.case(name, works.then_some(()).with_context(|| format!("error {:?}", tried.get(name))));
     }
     if attach.judges_all() {
+        report.case(BY_FILE, is_dropped(&tried, &entries));
         report.case(MOVED, is_recorded(&entries));
     }
     report.case(ASKED, is_asked(&entries));
@@ -273,6 +279,16 @@ fn check(name: &str, kind: &str, tried: &BTreeMap<&str, i32>, entries: &[Entry])
     ensure!(errno == 1 || errno == 13, "error {errno} instead of a refusal");
     let refused: BTreeSet<&str> = entries.iter().filter_map(|entry| by_itself(entry, "deny")).collect();
     ensure!(refused.contains(kind), "`treeline/self` has refused, by the log: {refused:?}; not `{kind}`");
+    Ok(())
+}
+
+/// Whether the log has a refusal of the signal that a file was to send. It is dropped: whoever asks for it is told nothing.
+fn is_dropped(tried: &BTreeMap<&str, i32>, entries: &[Entry]) -> Result<()> {
+    ensure!(tried.get(BY_FILE) == Some(&0), "it was not tried: {:?}", tried.get(BY_FILE));
+    let process = *tried.get("signal-by-file-of").context("the subject does not say which process")?;
+    let process = u32::try_from(process).context("a process's id is positive")?;
+    let is_it = |entry: &Entry| entry.is_of_process(process) && by_itself(entry, "deny") == Some("signal");
+    ensure!(entries.iter().any(is_it), "no refusal is that of process {process}");
     Ok(())
 }
 

@@ -44,8 +44,10 @@ pub(crate) const WORK: &str = "/home/dev/work";
 
 pub(crate) const FORBIDDEN_SOCKET: &str = "/run/forbidden.sock";
 pub(crate) const ALLOWED_SOCKET: &str = "/run/allowed.sock";
-/// Both are loopback; the policy denies the first.
+/// Both are loopback; the policy denies the first, alone.
 pub(crate) const FORBIDDEN_ADDRESS: &str = "127.0.0.2";
+/// In a block that the policy denies.
+pub(crate) const FORBIDDEN_ADDRESS6: &str = "fd00:2::1";
 pub(crate) const ALLOWED_ADDRESS: &str = "127.0.0.1";
 pub(crate) const PORT: u16 = 4242;
 /// Loopback on this port is denied, too.
@@ -100,7 +102,7 @@ rules:
     reason: This program is not for agents
   - id: network
     kind: connect
-    to: [127.0.0.2/32]
+    to: [127.0.0.2/32, \"fd00:2::/32\"]
     reason: This address is not for agents
   - id: socket
     kind: connect

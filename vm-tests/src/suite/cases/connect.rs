@@ -7,13 +7,15 @@ use std::os::unix::net::UnixStream;
 use super::InFallback::{Recorded, RefusedByCgroup};
 use super::{Case, denied};
 use crate::act::tool;
-use crate::suite::stage::{FORBIDDEN_ADDRESS, FORBIDDEN_SOCKET, PORT};
+use crate::suite::stage::{FORBIDDEN_ADDRESS, FORBIDDEN_ADDRESS6, FORBIDDEN_SOCKET, PORT};
 
 pub(super) const CASES: &[Case] = &[
     denied("connect-tcp", "network", || TcpStream::connect((FORBIDDEN_ADDRESS, PORT)).map(drop))
         .in_fallback(RefusedByCgroup),
     // The same address in the clothes of the other family.
     denied("connect-tcp-mapped", "network", || TcpStream::connect(("::ffff:127.0.0.2", PORT)).map(drop))
+        .in_fallback(RefusedByCgroup),
+    denied("connect-tcp-ipv6", "network", || TcpStream::connect((FORBIDDEN_ADDRESS6, PORT)).map(drop))
         .in_fallback(RefusedByCgroup),
     denied("connect-udp", "network", connect_udp).in_fallback(RefusedByCgroup),
     denied("connect-by-shell", "network", || {
