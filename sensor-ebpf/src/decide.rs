@@ -135,10 +135,10 @@ pub(crate) fn enforcing() -> bool {
 /// The refusal of what cannot be decided, where any file rule refuses.
 #[inline(always)]
 pub(crate) fn undecidable() -> Decision {
-    undecidable_by(active().map_or(0, |active| active.table.unresolved_rule))
+    undecidable_by(active().map_or(0, |active| active.table.unresolved_files))
 }
 
-/// The same by [`Table::unresolved_rule`].
+/// The same by the rule with that index + 1, if there is one.
 #[inline(always)]
 pub(crate) fn undecidable_by(rule: u32) -> Decision {
     match rule {
@@ -150,15 +150,20 @@ pub(crate) fn undecidable_by(rule: u32) -> Decision {
 /// Walks an object and judges an operation on it. The path is in `Scratch::path` afterwards.
 #[inline(always)]
 pub(crate) fn judge_dentry(scratch: &mut Scratch, dentry: u64, operations: u32, label: &Label) -> Decision {
-    scratch.object = dentry;
-    let packed = if is_older() {
-        older_judge_dentry(scratch.number as u32, operations, label.flags)
-    } else {
-        // SAFETY: a valid reference, used by nobody else meanwhile.
-        unsafe { treeline_judge_dentry(scratch, operations, label.flags) }
-    };
+    let packed = judge_named(scratch, dentry, operations, label.flags);
     let generation = scratch.generation;
     Decision::unpack(scratch, packed, generation)
+}
+
+/// [`judge_dentry`], with the result packed.
+#[inline(always)]
+pub(crate) fn judge_named(scratch: &mut Scratch, dentry: u64, operations: u32, label_flags: u32) -> u64 {
+    scratch.object = dentry;
+    if is_older() {
+        return older_judge_dentry(scratch.number as u32, operations, label_flags);
+    }
+    // SAFETY: a valid reference, used by nobody else meanwhile.
+    unsafe { treeline_judge_dentry(scratch, operations, label_flags) }
 }
 
 /// [`judge_dentry`] as a global function: the verifier walks it once a program, whoever calls it and how often. The
@@ -294,7 +299,7 @@ pub(crate) fn judge<const GIVEN: bool>(
 ) -> u64 {
     scratch.found = Found::default();
     if !scratch.walked.resolved() {
-        return unresolved(scratch, table);
+        return unresolved(scratch, table, operations);
     }
     restrict(scratch, table, operations);
     scratch.keep_accepted();
@@ -310,16 +315,17 @@ pub(crate) fn judge<const GIVEN: bool>(
         weigh_all(scratch, Weighing { slot, operations, plain: 0 });
     }
     if scratch.found.word <= WORDS as u32 {
-        return unresolved(scratch, table);
+        return unresolved(scratch, table, operations);
     }
     scratch.found.packed
 }
 
 /// What was found, with the refusal of what could not be looked at to its end. Packed.
 #[inline(always)]
-fn unresolved(scratch: &mut Scratch, table: &Table) -> u64 {
-    if table.unresolved_rule != 0 {
-        add(&mut scratch.found, table.unresolved_rule, 1);
+fn unresolved(scratch: &mut Scratch, table: &Table, operations: u32) -> u64 {
+    let rule = table.unresolved(operations);
+    if rule != 0 {
+        add(&mut scratch.found, rule, 1);
     }
     scratch.found.packed
 }

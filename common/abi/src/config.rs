@@ -112,7 +112,7 @@ offsets! {
     file_flags = "required" "file:f_flags",
     /// `FMODE_*` bits.
     file_mode = "required" "file:f_mode",
-    /// What a file of a socket points to.
+    /// What the file of a socket or of an overlay points to.
     file_private_data = "required" "file:private_data",
     /// Parent.
     dentry_parent = "required" "dentry:d_parent",

@@ -48,7 +48,7 @@
 //! # Limits
 //!
 //! No limit fails open: a path deeper than [`DEPTH_MAX`] or a name that cannot be read is "unresolved", and an
-//! unresolved object is denied if [`Table::unresolved_rule`] is set.
+//! unresolved object is denied by [`Table::unresolved`].
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -222,8 +222,13 @@ pub struct Table {
     pub words: u32,
     /// Entries of the `WILDS` table in use, at most [`WILD_MAX`].
     pub wilds: u32,
-    /// Rule index + 1 of the rule that denies unresolved objects, or 0 when no rule is in `enforce`.
-    pub unresolved_rule: u32,
+    /// Rule index + 1 of the rule that denies operations on unresolved files, or 0 when no rule about files is in
+    /// `enforce`.
+    pub unresolved_files: u32,
+    /// The same for execution: the first rule about files or about execution by path.
+    pub unresolved_exec: u32,
+    /// The same for connects to unix sockets: the first rule about files or about sockets by path.
+    pub unresolved_connect: u32,
     /// 1 when any rule is in `enforce`: a hook that has no working memory then refuses.
     pub enforcing: u32,
     /// 1 when some rule is about execution: executable mappings are then judged, too.
@@ -250,6 +255,34 @@ pub struct Table {
     pub wilds_by_last: [u64; 256],
     /// What is asked of subjects.
     pub subjects: Subjects,
+}
+
+impl Table {
+    /// Rule index + 1 of the rule that denies some operation on an unresolved object, or 0. Bits over [`Operation`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn unresolved(&self, operations: u32) -> u32 {
+        if operations & 1 << Operation::EXEC != 0 {
+            self.unresolved_exec
+        } else if operations & 1 << Operation::CONNECT != 0 {
+            self.unresolved_connect
+        } else {
+            self.unresolved_files
+        }
+    }
+
+    /// The same for what changes the path of any object, whatever the rule about it is for.
+    #[inline(always)]
+    #[must_use]
+    pub const fn unresolved_directory(&self) -> u32 {
+        if self.unresolved_files != 0 {
+            self.unresolved_files
+        } else if self.unresolved_exec != 0 {
+            self.unresolved_exec
+        } else {
+            self.unresolved_connect
+        }
+    }
 }
 
 /// Value of the `NAMES` table: what a name means that a pattern spells out.
@@ -485,7 +518,7 @@ const _: () = assert!(LISTED_MAX >= 2 * DEPTH_MAX + 4);
 const _: () = assert!(size_of::<Wild>() == 208);
 const _: () = assert!(size_of::<WildWords>() == 264);
 const _: () = assert!(
-    size_of::<Table>() == 56 + 128 * 6 + 128 * Operation::COUNT + 2 * 256 * 8 + size_of::<Subjects>()
+    size_of::<Table>() == 64 + 128 * 6 + 128 * Operation::COUNT + 2 * 256 * 8 + size_of::<Subjects>()
 );
 const _: () = assert!(size_of::<Accept>() == 8);
 const _: () = assert!(size_of::<Rule>() == 24);

@@ -250,7 +250,7 @@ impl<'t> Matcher<'t> {
         sha256: Option<&[u8; 32]>,
     ) -> Decision {
         let Ok(mut rules) = self.accepted(file, operation) else {
-            return match self.tables.table.unresolved_rule {
+            return match self.tables.table.unresolved(1 << operation) {
                 0 => Decision::ALLOW,
                 rule => Decision { verdict: Verdict::Deny, rule: Some(rule as usize - 1) },
             };

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 use treeline_abi::paths;
 pub use treeline_event::Mode;
+use treeline_event::is_own_rule;
 
 use crate::{
     abstract_name::AbstractGlob,
@@ -34,6 +35,21 @@ impl Policy {
     #[must_use]
     pub fn rule(&self, id: &str) -> Option<&Rule> {
         self.rules.binary_search_by(|rule| rule.id.as_str().cmp(id)).ok().map(|index| &self.rules[index])
+    }
+
+    /// The index of the rule that denies a [`paths::Operation`] on an object which cannot be resolved: the first one in
+    /// `enforce` that could be about it. One about files is about all of them, since a file leads to whatever else it is.
+    /// The sensor's own are not: its files are not deep, and a policy that only records must not refuse anything of
+    /// others.
+    #[must_use]
+    pub fn unresolved_rule(&self, operation: u32) -> Option<usize> {
+        self.rules.iter().position(|rule| {
+            let is_about_it = match &rule.kind {
+                Kind::File { .. } => true,
+                kind => !kind.globs().is_empty() && kind.operations() & 1 << operation != 0,
+            };
+            is_about_it && rule.mode == Mode::Enforce && !is_own_rule(&rule.id)
+        })
     }
 }
 

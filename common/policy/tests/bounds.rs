@@ -85,9 +85,9 @@ fn what_fits_exactly() {
     let tables = fits(&file("names", &list(4096, |index| format!("**/n{index}"))));
     assert_eq!((tables.usage().names, tables.usage().words, tables.usage().lists), (4096, 0, 1));
     assert_eq!(fits(&file("tree", &list(32_768, |index| format!("/n{index}")))).usage().edges, 32_768);
-    assert_eq!((tables.table.generation, tables.table.unresolved_rule), (7, 1));
+    assert_eq!((tables.table.generation, tables.table.enforcing), (7, 1));
     let connect = "  - {id: net, kind: connect, reason: r, to: [10.0.0.1]}\n";
-    assert_eq!((fits(connect).table.enforcing, fits(connect).table.unresolved_rule), (1, 0));
+    assert_eq!(fits(connect).table.enforcing, 1);
     assert_eq!(fits(&file("wilds", &list(64, |index| format!("/a/{index}*")))).usage().wilds, 64);
     let below: Vec<String> = (0..64).map(|n| format!("{{descendant_of: {{executable: /e{n}}}}}")).collect();
     let below = below.join(", ");
@@ -96,6 +96,33 @@ fn what_fits_exactly() {
     );
     assert_eq!(fits(&only).usage().lineages, 64);
     assert_eq!(fits("  []\n").usage(), Default::default());
+}
+
+#[test]
+fn what_is_unresolved_is_denied_by_a_rule_that_could_be_about_it() {
+    let rule = |id: &str, what: &str| format!("  - {{id: {id}, reason: r, {what}}}\n");
+    let file = |id| rule(id, "kind: file, paths: [/a]");
+    let exec = |id| rule(id, "kind: exec, paths: [/a]");
+    let by_hash = rule("a", &format!("kind: exec, sha256: [\"{}\"]", "1".repeat(64)));
+    let socket = |id| rule(id, "kind: connect, unix: [/a]");
+    let elsewhere = rule("a", "kind: connect, to: [10.0.0.1], unix: [\"@name\"]");
+    let monitor = rule("a", "kind: exec, paths: [/a], mode: monitor");
+    let check = |rules: String, expect: [u32; 4]| {
+        let target = Target { seed: 1, generation: 1, slot: 0 };
+        let table = compile(&read(&rules), &Host::default(), &MountTable::single(1), target)
+            .unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
+            .table;
+        let by = [table.unresolved_files, table.unresolved_exec, table.unresolved_connect];
+        assert_eq!([by[0], by[1], by[2], table.unresolved_directory()], expect, "{rules}");
+    };
+    check(file("a"), [1, 1, 1, 1]);
+    check(exec("a"), [0, 1, 0, 1]);
+    check(socket("a"), [0, 0, 1, 1]);
+    check(exec("a") + &file("b") + &socket("c"), [2, 1, 2, 2]);
+    check(exec("b") + &socket("a"), [0, 2, 1, 2]);
+    check(by_hash, [0; 4]);
+    check(elsewhere, [0; 4]);
+    check(monitor, [0; 4]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use treeline_abi::{
     paths::{self, ImageRules, Operation},
     subject::Subjects,
 };
-use treeline_event::{Mode, is_own_rule};
+use treeline_event::Mode;
 
 pub use self::tables::{HashRules, LineageReader, RuleInfo, Tables, Usage};
 use self::{
@@ -104,8 +104,10 @@ pub fn compile_after(
     table.generation = target.generation;
     table.subjects = sets.table(before.subjects, before.now_ns);
     table.judges_mappings = u32::from(policy.rules.iter().any(|rule| matches!(rule.kind, Kind::Exec { .. })));
-    table.unresolved_rule =
-        policy.rules.iter().position(decides_unresolved).map_or(0, |index| index as u32 + 1);
+    let unresolved = |operation| policy.unresolved_rule(operation).map_or(0, |index| index as u32 + 1);
+    table.unresolved_files = unresolved(Operation::READ);
+    table.unresolved_exec = unresolved(Operation::EXEC);
+    table.unresolved_connect = unresolved(Operation::CONNECT);
     table.adopts = ADOPTIONS.map(|link| {
         policy.rules.iter().position(|rule| rule.adopts == Some(link)).map_or(0, |index| index as u32 + 1)
     });
@@ -135,12 +137,6 @@ pub fn compile_after(
         info: policy.rules.iter().map(rule_info).collect(),
         host: host.clone(),
     })
-}
-
-/// Whether a rule denies what cannot be resolved. The sensor's own do not: its files are not deep, and a policy that
-/// only records must not refuse anything of others.
-fn decides_unresolved(rule: &Rule) -> bool {
-    rule.mode == Mode::Enforce && !is_own_rule(&rule.id) && matches!(rule.kind, Kind::File { .. })
 }
 
 fn kernel_rule(index: usize, rule: &Rule, sets: &SubjectSets) -> paths::Rule {

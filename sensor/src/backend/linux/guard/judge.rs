@@ -12,9 +12,9 @@ use std::{
 
 use nix::sys::fanotify::MaskFlags;
 use rustix::fs::Stat;
-use treeline_abi::{Label, LabelFlags};
+use treeline_abi::{Label, LabelFlags, paths::Operation};
 use treeline_event::{
-    Action, FileId, FileRef, Mode, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, Verdict, is_own_rule,
+    Action, FileId, FileRef, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, Verdict,
 };
 use treeline_policy::{
     Host, Object, Policy, Request, Subject, compile::LineageReader, eval, policy::FileOperation,
@@ -60,9 +60,6 @@ pub(in crate::backend::linux) struct Judge {
     protected: Protected,
     known: Known,
     own_pid: i32,
-    /// What refuses an object that cannot be resolved: the first file rule in `enforce`. The sensor's own do not: a policy
-    /// that only records must not refuse anything of others.
-    unresolved: Option<usize>,
 }
 
 /// A decision that refuses.
@@ -75,9 +72,6 @@ struct Refusal {
 
 impl Judge {
     pub(super) fn new(orders: &Orders, labels: Labels, known: Known, protected: Protected) -> Self {
-        let unresolved = orders.policy.rules.iter().position(|rule| {
-            rule.mode == Mode::Enforce && rule.kind.name() == "file" && !is_own_rule(&rule.id)
-        });
         Self {
             policy: Arc::clone(&orders.policy),
             host: orders.host.clone(),
@@ -88,7 +82,6 @@ impl Judge {
             protected,
             known,
             own_pid: rustix::process::getpid().as_raw_nonzero().get(),
-            unresolved,
         }
     }
 
@@ -122,10 +115,7 @@ impl Judge {
         let judged = catch_unwind(AssertUnwindSafe(|| self.judge(file, pid, access, exec, &label)));
         let refusal = judged.unwrap_or_else(|_| {
             tracing::error!(pid, "a permission event could not be judged; it is refused");
-            self.unresolved.map(|rule| {
-                let file = FileRef { unresolved: true, ..FileRef::default() };
-                Refusal { rule, file, exec, access }
-            })
+            self.refusal_of_unresolved(FileRef { unresolved: true, ..FileRef::default() }, exec, access)
         });
         match refusal {
             None => Answer::Allow,
@@ -133,6 +123,13 @@ impl Judge {
             Some(_) if access == Access::Unsettled && patience == Patience::Some => Answer::Later,
             Some(refusal) => Answer::Deny(Some(Box::new(self.observation(pid, tid, &label, refusal)))),
         }
+    }
+
+    /// What becomes of an object that cannot be resolved.
+    fn refusal_of_unresolved(&self, file: FileRef, exec: bool, access: Access) -> Option<Refusal> {
+        let operation = if exec { Operation::EXEC } else { Operation::READ };
+        let rule = self.policy.unresolved_rule(operation)?;
+        Some(Refusal { rule, file, exec, access })
     }
 
     /// The process of a thread and its label; nothing for whom no session has.
@@ -159,7 +156,7 @@ impl Judge {
             Err(error) => {
                 tracing::error!(%error, pid, "cannot look at a protected file; the access is refused");
                 let file = FileRef { unresolved: true, ..FileRef::default() };
-                return self.unresolved.map(|rule| Refusal { rule, file, exec, access });
+                return self.refusal_of_unresolved(file, exec, access);
             }
         };
         let paths = self.paths(file, &found);
@@ -173,7 +170,7 @@ impl Judge {
         };
         if paths.is_empty() {
             let named = link_target(file).unwrap_or_default();
-            return self.unresolved.map(|rule| Refusal { rule, file: reference(named, true), exec, access });
+            return self.refusal_of_unresolved(reference(named, true), exec, access);
         }
         let subject = self.subject(pid, label);
         let mut worst: Option<(usize, &PathBytes)> = None;
