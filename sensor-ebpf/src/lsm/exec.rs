@@ -1,9 +1,9 @@
 //! Execution, judged for every file that takes part: the script, its interpreter, the binary.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
-use treeline_abi::{Kind, paths::Operation};
+use treeline_abi::Kind;
 
-use super::{answer, scratch_or_refuse};
+use super::{answer, files, scratch_or_refuse};
 use crate::{
     content,
     decide::{self, Decision},
@@ -32,7 +32,7 @@ pub(crate) fn bprm_check_security(ctx: LsmContext) -> i32 {
     emit::begin(scratch, Kind::ExecDenied, label.session, &subject());
     // Now, and not when there is something to record: it would be on the stack while the file is judged.
     emit::object(&mut scratch.header, &inode(read(file + offset!(file_inode))));
-    let mut decision = decide::judge_dentry(scratch, dentry, 1 << Operation::EXEC, label);
+    let mut decision = files::judge_execution(scratch, file, dentry, label);
     let node: u64 = read(file + offset!(file_inode));
     if let Some(active) = decide::active() {
         scratch.key = scratch.header.file;

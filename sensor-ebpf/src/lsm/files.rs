@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::{fexit, lsm},
     programs::{FExitContext, LsmContext},
 };
-use treeline_abi::{Kind, Label, LabelFlags, Offsets, paths::Operation, record::Flags};
+use treeline_abi::{Kind, Label, LabelFlags, Offsets, content::OVERLAYFS, paths::Operation, record::Flags};
 
 use super::{REFUSED, answer, scratch_or_refuse, tamper};
 use crate::{
@@ -21,6 +21,10 @@ const FMODE_READ: u32 = 1;
 const FMODE_WRITE: u32 = 2;
 /// `__FMODE_EXEC` in `f_flags`: the open belongs to an exec, which has its own record.
 const FMODE_EXEC: u32 = 0x20;
+/// `FMODE_NOACCOUNT` (Linux 4.19): the kernel has opened the file for itself, as an overlay does with the file behind.
+const FMODE_NOACCOUNT: u32 = 0x2000_0000;
+/// A file behind an overlay's that was not found: no pointer, and what is not resolved is not decided.
+const MISSING: u64 = 1;
 const O_TRUNC: u32 = 0o1000;
 /// `ERR_PTR` values are at the top of the address space (`MAX_ERRNO`).
 const ERROR_POINTER_MIN: u64 = -4095i64 as u64;
@@ -109,6 +113,73 @@ pub(super) fn dentry_of(file: u64) -> u64 {
     }
     let first: u64 = read(node + offset!(inode_aliases));
     if first == 0 { 0 } else { first.wrapping_sub(offset!(dentry_alias)) }
+}
+
+/// Judges execution of a file by its name. The kernel asks about an overlay's own file only, so the files behind it are
+/// judged, too: they are what is executed. They come first, so that a record has the name that was used, unless it is one
+/// of them that is refused.
+#[inline(always)]
+pub(super) fn judge_execution(scratch: &mut Scratch, file: u64, dentry: u64, label: &Label) -> Decision {
+    const EXEC: u32 = 1 << Operation::EXEC;
+    let first = behind(file);
+    if first == 0 {
+        return decide::judge_dentry(scratch, dentry, EXEC, label);
+    }
+    let mut packed = decide::judge_named(scratch, name_behind(first), EXEC, label.flags);
+    // An overlay of an overlay is the most that there is (`FILESYSTEM_MAX_STACK_DEPTH`).
+    let second = behind(first);
+    if second != 0 {
+        let next = decide::judge_named(scratch, name_behind(second), EXEC, label.flags);
+        packed = decide::severer(scratch, packed, next);
+    }
+    let generation = scratch.generation;
+    let decision = Decision::unpack(scratch, packed, generation);
+    if decision.is_deny() {
+        return decision;
+    }
+    decide::judge_dentry(scratch, dentry, EXEC, label).or(decision)
+}
+
+/// [`dentry_of`] a file that [`behind`] has found.
+#[inline(never)]
+fn name_behind(file: u64) -> u64 {
+    if file == MISSING { 0 } else { dentry_of(file) }
+}
+
+#[inline(always)]
+fn is_of_overlay(file: u64) -> bool {
+    let node: u64 = read(file + offset!(file_inode));
+    let sb: u64 = read(node + offset!(inode_sb));
+    read::<u64>(sb + offset!(sb_magic)) == OVERLAYFS
+}
+
+/// The file that an overlay has opened behind its own, [`MISSING`] if it is not where it should be; 0 for the file of
+/// another filesystem. Since Linux 6.13 there is a structure between the two (`struct ovl_file`), which begins with the
+/// pointer.
+#[inline(never)]
+fn behind(file: u64) -> u64 {
+    if file == MISSING || !is_of_overlay(file) {
+        return 0;
+    }
+    let private: u64 = read(file + offset!(file_private_data));
+    let path: u64 = read(file + offset!(file_path) + offset!(path_dentry));
+    if is_opened_behind(private, path) {
+        return private;
+    }
+    let first: u64 = read(private);
+    if is_opened_behind(first, path) { first } else { MISSING }
+}
+
+/// Whether that is a file which an overlay has opened: the kernel's own, with a name that is its inode's, or up to Linux 6.6
+/// with the overlay's (see [`dentry_of`]).
+#[inline(always)]
+fn is_opened_behind(file: u64, path: u64) -> bool {
+    let mode: u32 = read(file + offset!(file_mode));
+    let node: u64 = read(file + offset!(file_inode));
+    let dentry: u64 = read(file + offset!(file_path) + offset!(path_dentry));
+    mode & FMODE_NOACCOUNT != 0
+        && node != 0
+        && (dentry == path || read::<u64>(dentry + offset!(dentry_inode)) == node)
 }
 
 /// Opens that failed: `file_open` did not run, or refused and has reported it.

@@ -2,7 +2,7 @@
 //! maps the program that it is given, and a library is code like any other.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
-use treeline_abi::{Kind, paths::Operation};
+use treeline_abi::Kind;
 
 use super::{answer, files, scratch_or_refuse};
 use crate::{
@@ -82,7 +82,7 @@ fn on_mapping(file: u64, protection: u64) -> i32 {
     emit::begin(scratch, Kind::Map, label.session, &subject());
     // As in `exec`.
     emit::object(&mut scratch.header, &inode(node));
-    let mut decision = decide::judge_dentry(scratch, files::dentry_of(file), 1 << Operation::EXEC, label);
+    let mut decision = files::judge_execution(scratch, file, files::dentry_of(file), label);
     // A program that the dynamic loader was told to run is code that nobody has executed; its libraries have mostly been
     // mapped before, by others.
     scratch.asked.strict = content::runs_a_loader(scratch);
