@@ -114,10 +114,7 @@ fn programs() -> Result<()> {
 }
 
 fn policy() -> Result<String> {
-    let output = Command::new("/usr/bin/sha256sum").arg(DENIED).output().context("running sha256sum")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let sum = text.split(' ').next().context("sha256sum printed nothing")?;
-    ensure!(sum.len() == 64, "sha256sum printed {text}");
+    let sum = session::sha256_of(DENIED)?;
     Ok(format!(
         "version: 1\nname: contents\nmode: enforce\nrules:\n  - id: content\n    kind: exec\n    sha256: [{sum}]\n    \
          reason: This program is not for agents\n"

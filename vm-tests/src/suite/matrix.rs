@@ -39,8 +39,30 @@ const MORE_RULES: &str = "  - id: settings
     operations: [write, create, delete, rename, link]
     reason: What may be read is not to be changed
 ";
+/// The whole policy about programs by path: what opens and renames a file is not refused by it.
+const PROGRAMS: &str = "version: 1
+name: programs
+mode: enforce
+rules:
+  - id: programs
+    kind: exec
+    paths: [\"/home/dev/.programs/**\", \"/home/disk/programs/**\", \"/home/folding/any-case/programs/**\",
+      \"/home/dev/projects/*/programs/**\"]
+    reason: What is here is not executed
+";
+/// A program that must not be executed, by its content, and the beginning of the policy that says so. With such a rule,
+/// what is not known is refused, too, and nothing would be known of what those by path do.
+const DENIED: &str = "/usr/local/lib/matrix-denied";
+const BY_CONTENT: &str = "version: 1
+name: content
+mode: enforce
+rules:
+  - id: content
+    kind: exec
+    reason: This program is not executed anywhere
+    sha256: ";
 /// The rules about the files of cells.
-const RULES: &[&str] = &["keys", "settings"];
+const RULES: &[&str] = &["content", "keys", "programs", "settings"];
 /// What every alias comes to in modes `lsm` and `fmod_ret`, but for known holes.
 const STOPPED: &str = "everything-is-stopped";
 /// Every cell has to have an outcome.
@@ -114,8 +136,53 @@ fn run(report: &Report, attach: Attach) -> Result<BTreeMap<Cell, Fate>> {
         .collect();
 
     let mut fates: BTreeMap<Cell, Fate> = inherited(attach, &free, &works)?;
+    for part in [Part::Files, Part::Programs, Part::Contents] {
+        fates.extend(in_sessions(report, attach, part, &free, &works)?);
+    }
+    for (alias, text) in cell::rows(&fates) {
+        report.note(&format!("matrix {} {alias}", attach.word()), text);
+    }
+    Ok(fates)
+}
+
+/// The cells that one policy is for.
+#[derive(Clone, Copy)]
+enum Part {
+    Files,
+    Programs,
+    Contents,
+}
+
+impl Part {
+    /// Which cells, as the program is told.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Programs => "programs",
+            Self::Contents => "contents",
+        }
+    }
+
+    fn policy(self) -> Result<String> {
+        Ok(match self {
+            Self::Files => format!("{}{MORE_RULES}", stage::policy_with_keys("enforce", MORE_KEYS)),
+            Self::Programs => PROGRAMS.to_owned(),
+            Self::Contents => format!("{BY_CONTENT}[{}]\n", session::sha256_of(DENIED)?),
+        })
+    }
+}
+
+fn in_sessions(
+    report: &Report,
+    attach: Attach,
+    part: Part,
+    free: &BTreeMap<Cell, cell::Tried>,
+    works: &BTreeSet<Cell>,
+) -> Result<BTreeMap<Cell, Fate>> {
+    let mut fates: BTreeMap<Cell, Fate> = BTreeMap::new();
     for session in 1..=SESSIONS_MAX {
-        let (of_session, left_out) = guarded(report, attach, session, &free, &works)?;
+        let log = format!("/var/lib/treeline-guest-matrix-{}-{session}", part.word());
+        let (of_session, left_out) = guarded(report, attach, (part, &log), free, works)?;
         for (cell, fate) in of_session {
             fates.entry(cell).and_modify(|other| *other = fate.min(*other)).or_insert(fate);
         }
@@ -128,9 +195,6 @@ fn run(report: &Report, attach: Attach) -> Result<BTreeMap<Cell, Fate>> {
             break;
         }
     }
-    for (alias, text) in cell::rows(&fates) {
-        report.note(&format!("matrix {} {alias}", attach.word()), text);
-    }
     Ok(fates)
 }
 
@@ -142,8 +206,10 @@ fn inherited(
 ) -> Result<BTreeMap<Cell, Fate>> {
     const LOG: &str = "/var/lib/treeline-guest-matrix-inherited";
     python(&["prepare"])?;
-    let output =
-        session_command(attach, LOG)?.stdin(inherited_file()?).output().context("starting the subject")?;
+    let output = session_command(attach, Part::Files, LOG)?
+        .stdin(inherited_file()?)
+        .output()
+        .context("starting the subject")?;
     let said = String::from_utf8_lossy(&output.stderr);
     let is_started = !cell::tried(&String::from_utf8_lossy(&output.stdout)).is_empty();
     ensure!(
@@ -172,15 +238,14 @@ fn inherited_file() -> Result<File> {
 fn guarded(
     report: &Report,
     attach: Attach,
-    session: usize,
+    (part, log): (Part, &str),
     free: &BTreeMap<Cell, cell::Tried>,
     works: &BTreeSet<Cell>,
 ) -> Result<(BTreeMap<Cell, Fate>, u64)> {
     python(&["prepare"])?;
-    let log = format!("/var/lib/treeline-guest-matrix-{session}");
-    let tried = attempts(&mut session_command(attach, &log)?)?;
+    let tried = attempts(&mut session_command(attach, part, log)?)?;
     let changed = changed()?;
-    let entries = session::entries_of(&log)?;
+    let entries = session::entries_of(log)?;
     // Few of many thousands, and each cell looks through them.
     let by_rule: Vec<&Entry> =
         entries.iter().filter(|entry| RULES.iter().any(|rule| entry.is_by(rule))).collect();
@@ -222,13 +287,13 @@ fn fate(cell: &Cell, tried: &cell::Tried, changed: &BTreeSet<Cell>, by_rule: &[&
     if about.is_empty() { Fate::NotSeen } else { Fate::Recorded }
 }
 
-fn session_command(attach: Attach, log: &str) -> Result<Command> {
-    let policy = format!("{}{MORE_RULES}", stage::policy_with_keys("enforce", MORE_KEYS));
-    fs::write(POLICY_PATH, policy).with_context(|| format!("writing {POLICY_PATH}"))?;
+fn session_command(attach: Attach, part: Part, log: &str) -> Result<Command> {
+    fs::write(POLICY_PATH, part.policy()?).with_context(|| format!("writing {POLICY_PATH}"))?;
     let mut command = Command::new(session::TREELINE);
     command.args(["run", "--standalone", "--policy", POLICY_PATH, "--log", log]);
     command.args(attach.asked().iter().flat_map(|mode| ["--mode", mode]));
-    command.args(["--unenforceable", "observe", "--", "/usr/bin/python3", "-I", "-S", PROGRAM_PATH, "try"]);
+    command.args(["--unenforceable", "observe", "--", "/usr/bin/python3", "-I", "-S", PROGRAM_PATH]);
+    command.args(["try", part.word()]);
     command.stdin(Stdio::null());
     Ok(command)
 }

@@ -268,6 +268,15 @@ pub(crate) fn entries_with(log: &str, text: &str) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
+/// The SHA-256 of a file, as sha256sum(1) has it.
+pub(crate) fn sha256_of(path: &str) -> Result<String> {
+    let output = Command::new("/usr/bin/sha256sum").arg(path).output().context("running sha256sum")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let sum = text.split(' ').next().context("sha256sum printed nothing")?;
+    ensure!(sum.len() == 64, "sha256sum printed {text}");
+    Ok(sum.to_owned())
+}
+
 /// Whether the guest has a sensor to test.
 pub(crate) fn has_sensor() -> bool {
     Path::new(TREELINE).is_file()

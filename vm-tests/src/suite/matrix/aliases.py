@@ -3,6 +3,9 @@
 import array, socket
 
 KEYS = b"/home/dev/.ssh"
+# What is in the second must not be executed, by its path; what the program's content is, by that and wherever it is.
+PROGRAMS, DENIED = b"/home/dev/.programs", b"/usr/local/lib/matrix-denied"
+LOADER = b"/lib64/ld-linux-x86-64.so.2"
 WORK = b"/home/dev/work"
 # What is protected below it is so in any directory: `*`. Nothing is below the second.
 PROJECTS, AWAY = b"/home/dev/projects", b"/home/dev/away"
@@ -25,7 +28,7 @@ DEEP = b"/".join([b"d"] * 70)
 LONG = [b"l" * 250] * 18
 MADE_LATER = "directory-made-later"
 BEHIND_A_STAR = ("star-renamed", "star-exchanged", "star-child-renamed")
-USER_NAMESPACES = ("user-namespace", "bind-mount-in-user-namespace")
+USER_NAMESPACES = ("user-namespace", "bind-mount-in-user-namespace", "overlay-upper-in-user-namespace")
 
 
 class Target:
@@ -48,31 +51,41 @@ def name(alias, operation):
     return f"{alias}.{operation}".encode()
 
 
+def is_execution(operation):
+    return operation.startswith("execute")
+
+
+def directory_of(operation):
+    return PROGRAMS if is_execution(operation) else KEYS
+
+
 def file_of(alias, operation):
     """The protected file of a cell."""
-    cell = name(alias, operation)
+    cell, directory = name(alias, operation), directory_of(operation)
+    if alias.startswith("content-"):
+        return WORK + b"/" + cell
     if alias == "deep-path":
-        return KEYS + b"/" + DEEP + b"/" + cell
+        return directory + b"/" + DEEP + b"/" + cell
     if alias == "non-utf8-name":
-        return KEYS + b"/\xff\xfe" + cell
+        return directory + b"/\xff\xfe" + cell
     if alias == "long-name":
-        return KEYS + b"/" + cell.ljust(251, b"n")
+        return directory + b"/" + cell.ljust(251, b"n")
     if alias in ("on-ext4", "by-handle-without-directory"):
-        return DISK + b"/keys/" + cell
+        return DISK + (b"/programs/" if is_execution(operation) else b"/keys/") + cell
     if alias == "may-be-read":
         return DISK + b"/settings/" + cell
     if alias in BEHIND_A_STAR:
-        return PROJECTS + b"/" + cell + b"/secrets/" + cell
+        return PROJECTS + b"/" + cell + (b"/programs/" if is_execution(operation) else b"/secrets/") + cell
     if alias in ("case-folding", "case-folding-root"):
-        return FOLDED + b"/keys/" + cell
+        return FOLDED + (b"/programs/" if is_execution(operation) else b"/keys/") + cell
     if alias == MADE_LATER:
-        return KEYS + b"/" + cell + b"-directory/" + cell
-    return KEYS + b"/" + cell
+        return directory + b"/" + cell + b"-directory/" + cell
+    return directory + b"/" + cell
 
 
-def enter_long():
+def enter_long(directory):
     """The working directory becomes one whose path is longer than PATH_MAX."""
-    os.chdir(KEYS)
+    os.chdir(directory)
     for part in LONG:
         os.chdir(part)
 
@@ -84,11 +97,13 @@ def direct(file):
 
 
 def symlink(file):
-    return Target(WORK + b"/soft/" + os.path.basename(file))
+    directory, base = os.path.split(file)
+    return Target(WORK + b"/soft-" + os.path.basename(directory) + b"/" + base)
 
 
 def dots(file):
-    return Target(WORK + b"/.././work/..//.ssh/" + os.path.basename(file))
+    directory, base = os.path.split(file)
+    return Target(WORK + b"/.././work/..//" + os.path.basename(directory) + b"/" + base)
 
 
 def proc_root(file):
@@ -96,7 +111,7 @@ def proc_root(file):
 
 
 def proc_cwd(file):
-    os.chdir(KEYS)
+    os.chdir(os.path.dirname(file))
     return Target(b"/proc/%d/cwd/" % os.getpid() + os.path.basename(file))
 
 
@@ -115,7 +130,7 @@ def other_name(cell):
 
 def bind(file, flags=NEWNS):
     own_mounts(flags)
-    mount(KEYS, b"/mnt", None, BIND)
+    mount(os.path.dirname(file), b"/mnt", None, BIND)
     return Target(b"/mnt/" + os.path.basename(file), work=b"/mnt")
 
 
@@ -132,14 +147,14 @@ def bind_in_user_namespace(file):
 def open_tree(file):
     """The newer mount calls: open_tree(OPEN_TREE_CLONE), move_mount(MOVE_MOUNT_F_EMPTY_PATH)."""
     own_mounts()
-    tree = called(LIBC.syscall(428, -100, KEYS, 1))
+    tree = called(LIBC.syscall(428, -100, os.path.dirname(file), 1))
     called(LIBC.syscall(429, tree, b"", -100, b"/mnt", 4))
     return Target(b"/mnt/" + os.path.basename(file), work=b"/mnt")
 
 
 def chroot(file):
     os.chroot(b"/home/dev")
-    return Target(b"/.ssh/" + os.path.basename(file), work=b"/work")
+    return Target(file.removeprefix(b"/home/dev"), work=b"/work")
 
 
 def pivot_root(file):
@@ -151,7 +166,7 @@ def pivot_root(file):
     mount(b"/home/dev", b"/srv", None, BIND)
     # The old root goes where nothing is needed.
     called(LIBC.syscall(155, b"/srv", b"/srv/overlay-work"))
-    return Target(b"/.ssh/" + os.path.basename(file), work=b"/work")
+    return Target(file.removeprefix(b"/home/dev"), work=b"/work")
 
 
 def private_mounts(file):
@@ -166,13 +181,14 @@ def user_namespace(file):
 
 def overlay(file, flags=NEWNS, upper=False):
     own_mounts(flags)
+    directory = os.path.dirname(file)
     if upper:
-        layers = b"lowerdir=/srv,upperdir=%s,workdir=/home/dev/overlay-work" % KEYS
+        layers = b"lowerdir=/srv,upperdir=%s,workdir=/home/dev/overlay-work" % directory
     else:
         mount(b"tmpfs", b"/tmp", b"tmpfs")
         os.mkdir(b"/tmp/upper")
         os.mkdir(b"/tmp/work")
-        layers = b"lowerdir=%s,upperdir=/tmp/upper,workdir=/tmp/work" % KEYS
+        layers = b"lowerdir=%s,upperdir=/tmp/upper,workdir=/tmp/work" % directory
     mount(b"overlay", b"/mnt", b"overlay", 0, layers)
     return Target(b"/mnt/" + os.path.basename(file), work=b"/mnt")
 
@@ -183,6 +199,10 @@ def overlay_in_user_namespace(file):
 
 def overlay_upper(file):
     return overlay(file, NEWNS, True)
+
+
+def overlay_upper_in_user_namespace(file):
+    return overlay(file, NEWNS | NEWUSER, True)
 
 
 class Handle(ctypes.Structure):
@@ -314,7 +334,7 @@ def star_child_renamed(file):
 
 
 def long_path(file):
-    enter_long()
+    enter_long(os.path.dirname(file))
     return Target(os.path.basename(file))
 
 
@@ -366,3 +386,72 @@ def io_uring_registered(file):
     return target
 
 
+# The denied program by another name and at another place, where only its content tells what it is.
+
+def copy(to, source=DENIED):
+    with open(source, "rb") as content, open(to, "wb") as new:
+        new.write(content.read())
+    os.chmod(to, 0o755)
+    return Target(to)
+
+
+def content_renamed(file):
+    copy(file + b".before")
+    os.rename(file + b".before", file)
+    return Target(file)
+
+
+def content_linked(file, link=os.link):
+    copy(file + b".before")
+    link(file + b".before", file)
+    return Target(file)
+
+
+def content_known(file):
+    """It has been tried to execute it."""
+    ended_with(copy(file).path, [b"true"])
+    return Target(file)
+
+
+def content_symlinked(file):
+    return content_linked(file, os.symlink)
+
+
+def content_in_place(file):
+    """The file was another program, which has been executed, when it became this one."""
+    copy(file, b"/usr/bin/false")
+    if ended_with(file, [b"false"]) != 1:
+        raise OSError(1, "the harmless program was not executed")
+    return copy(file)
+
+
+def content_in_shared_memory(file):
+    return copy(b"/dev/shm/" + os.path.basename(file))
+
+
+def content_in_memory(file):
+    """In no filesystem at all. Programs that are executed inherit the descriptor."""
+    descriptor = os.memfd_create(os.fsdecode(os.path.basename(file)), 0)
+    with open(DENIED, "rb") as content:
+        os.write(descriptor, content.read())
+    return Target(b"/proc/self/fd/%d" % descriptor)
+
+
+def content_on_private_tmpfs(file, flags=NEWNS):
+    own_mounts(flags)
+    mount(b"tmpfs", b"/mnt", b"tmpfs")
+    return copy(b"/mnt/" + os.path.basename(file))
+
+
+def content_in_user_namespace(file):
+    return content_on_private_tmpfs(file, NEWNS | NEWUSER)
+
+
+def content_in_overlay(file):
+    own_mounts()
+    mount(b"tmpfs", b"/tmp", b"tmpfs")
+    for directory in (b"/tmp/lower", b"/tmp/upper", b"/tmp/work"):
+        os.mkdir(directory)
+    copy(b"/tmp/lower/" + os.path.basename(file))
+    mount(b"overlay", b"/mnt", b"overlay", 0, b"lowerdir=/tmp/lower,upperdir=/tmp/upper,workdir=/tmp/work")
+    return Target(b"/mnt/" + os.path.basename(file))

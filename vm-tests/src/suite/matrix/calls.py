@@ -34,6 +34,20 @@ def own_mounts(flags=NEWNS):
     mount(b"none", b"/", None, REC | PRIVATE)
 
 
+def ended_with(program, words):
+    """The status of a program that is executed in a process of its own."""
+    child = os.fork()
+    if child == 0:
+        status = 255
+        try:
+            os.execve(program, words, {})
+        except OSError as error:
+            status = 128 + error.errno
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def renameat2(source, to, flags=0):
     called(LIBC.syscall(316, -100, source, -100, to, flags))
 

@@ -21,6 +21,8 @@ const READS: &[&str] = &[
     "mount-over-by-tmpfs",
     "openat2",
     "read",
+    "read-by-shell",
+    "read-by-shell-from-input",
     "sendfile",
     "splice",
     "write-in-place",
@@ -51,6 +53,7 @@ const ABSENT: &[Absent] = &[
     // Overlays had no `O_TMPFILE`.
     Absent { alias: "overlay-upper", operation: "unnamed", errno: EOPNOTSUPP, until: Some((6, 10)) },
     Absent { alias: "overlay-lower-in-user-namespace", operation: "", errno: EPERM, until: Some((5, 11)) },
+    Absent { alias: "overlay-upper-in-user-namespace", operation: "", errno: EPERM, until: Some((5, 11)) },
     // Debian builds its older kernels without the table of letters (`CONFIG_UNICODE`): there is no such filesystem.
     Absent { alias: "case-folding", operation: "", errno: ENOENT, until: Some((5, 11)) },
     // Requests that io_uring does not know yet.
@@ -74,7 +77,20 @@ const HOLES: &[(&str, &str)] = &[
     ("sent-to-ring", "read"),
     ("sent-to-ring", "splice"),
     ("sent-to-ring", "write"),
+    // A mapping does not wait: what nobody has executed is read afterwards (docs/policy.md, "By content").
+    ("content-copied", MAPPING),
+    ("content-hard-linked", MAPPING),
+    ("content-in-memfd", MAPPING),
+    ("content-in-overlay", MAPPING),
+    ("content-in-shared-memory", MAPPING),
+    ("content-in-user-namespace", MAPPING),
+    ("content-on-private-tmpfs", MAPPING),
+    ("content-put-in-place", MAPPING),
+    ("content-renamed", MAPPING),
+    ("content-symlinked", MAPPING),
 ];
+
+const MAPPING: &str = "execute-by-mapping";
 
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Cell {
@@ -93,7 +109,7 @@ pub(super) struct Tried {
 impl Tried {
     /// Whether the content was had, or what was to be changed has changed.
     pub(super) fn works(self, cell: &Cell, changed: &BTreeSet<Cell>) -> bool {
-        let is_read = READS.contains(&cell.operation.as_str());
+        let is_read = READS.contains(&cell.operation.as_str()) || cell.operation.starts_with("execute");
         self.status == 0 && (is_read || changed.contains(cell))
     }
 }
@@ -240,6 +256,9 @@ mod tests {
         check("sent-to-ring", "read", Fate::Stopped, false);
         check("sent-to-ring", "read", Fate::NotApplicable(22), true);
         check("sent-to-ring", "install", Fate::NotSeen, false);
+        check("content-copied", "execute-by-mapping", Fate::NotSeen, true);
+        check("content-copied", "execute", Fate::NotSeen, false);
+        check("content-that-is-known", "execute-by-mapping", Fate::NotSeen, false);
     }
 
     #[test]

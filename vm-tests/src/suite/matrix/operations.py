@@ -32,6 +32,20 @@ def read_by_aio(target, _cell):
     return content.raw.startswith(b"secret")
 
 
+def read_by_shell(target, _cell):
+    """A script that is given to its interpreter, which is all that the kernel is told of it."""
+    return shell_found([b"/usr/bin/bash", target.path])
+
+
+def read_by_shell_from_input(target, _cell):
+    return shell_found([b"/usr/bin/bash"], stdin=target.open(os.O_RDONLY))
+
+
+def shell_found(words, **more):
+    """Whether a shell took the first word of the content for a command."""
+    return b"secret: command not found" in subprocess.run(words, stderr=subprocess.PIPE, **more).stderr
+
+
 def write_by_aio(target, _cell):
     aio(1, target.open(os.O_WRONLY), ctypes.create_string_buffer(b"evil"))
 
@@ -190,6 +204,33 @@ def mapped_to_execute(target, _cell):
     return area[:6] == b"secret"
 
 
+# The file is a program, which the cell's process becomes: its status is that of the cell.
+
+def execute(target, _cell):
+    os.execve(target.path, [b"true"], {})
+
+
+def execute_by_descriptor(target, _cell):
+    os.execve(target.open(os.O_RDONLY), [b"true"], {})
+
+
+def execute_by_loader(target, _cell):
+    os.execve(LOADER, [LOADER, target.path], {})
+
+
+def execute_as_interpreter(target, cell):
+    script = b"/tmp/script-" + cell
+    with open(script, "wb") as text:
+        text.write(b"#!" + target.path + b"\n")
+    os.chmod(script, 0o755)
+    os.execve(script, [script], {})
+
+
+def execute_by_mapping(target, _cell):
+    area = mmap.mmap(target.open(os.O_RDONLY), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
+    return area[:4] == b"\x7fELF"
+
+
 # In the mounts of whoever is there: what it hides is hidden from others. Who opens what it leads to then is another
 # question, so the file there is only looked at.
 
@@ -319,6 +360,11 @@ OTHER_NAME = {**NAMES, "rename-exchange": exchange, "mount-over": mount_over}
 ACROSS = {**NAMES, "rename-exchange": exchange, "link-to": link_to, "unnamed": unnamed}
 ALL = {**BY_OPENING, **BESIDE, **ACROSS, "mount-over": mount_over}
 MOUNTS = {"mount-over-by-move_mount": move_mount_over, "mount-over-by-tmpfs": tmpfs_over}
+INTERPRETED = {"read-by-shell": read_by_shell, "read-by-shell-from-input": read_by_shell_from_input}
+BY_EXECVEAT = {"execute-by-descriptor": execute_by_descriptor, "execute-by-mapping": execute_by_mapping}
+# Where there are no libraries, no loader and no script either.
+STATIC = {"execute": execute, **BY_EXECVEAT}
+EXECUTIONS = {**STATIC, "execute-by-loader": execute_by_loader, "execute-as-interpreter": execute_as_interpreter}
 AIO = {"aio-read": read_by_aio, "aio-write": write_by_aio}
 RINGED = {
     "read": read,
