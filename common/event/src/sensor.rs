@@ -21,6 +21,14 @@ pub enum AttachMode {
     Replay,
 }
 
+impl AttachMode {
+    /// Whether programs in the kernel judge what happens, before it does.
+    #[must_use]
+    pub fn judges_in_kernel(self) -> bool {
+        matches!(self, Self::Lsm | Self::FmodRet)
+    }
+}
+
 impl std::fmt::Display for AttachMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -72,7 +72,7 @@ fn adopts(reach: &mut Reach, adoption: Adoption, mode: AttachMode, hooks: &[Hook
     let failed = |wanted: &&str| {
         hooks.iter().any(|hook| hook.hook == **wanted && matches!(hook.state, HookState::Failed { .. }))
     };
-    let why = if !matches!(mode, AttachMode::Lsm | AttachMode::FmodRet) {
+    let why = if !mode.judges_in_kernel() {
         "only modes `lsm` and `fmod_ret` have hooks for who takes up a session's work"
     } else if hooks::of_adoption(adoption).iter().any(failed) {
         "a hook by which adoption knows whose work it is, is not attached"
@@ -90,7 +90,7 @@ fn protect_itself(reach: &mut Reach, mode: AttachMode, hooks: &[HookStatus]) {
         "signals, ptrace, limits, bpf(2), control groups, kernel modules, fanotify, frozen filesystems";
     const UNITS: &str = "units, what the loader preloads";
     let has_failed = |hook: &HookStatus| matches!(hook.state, HookState::Failed { .. });
-    if !matches!(mode, AttachMode::Lsm | AttachMode::FmodRet) {
+    if !mode.judges_in_kernel() {
         reach.unseen.extend([WAYS, UNITS].map(str::to_owned));
         reach.reasons.push("only modes `lsm` and `fmod_ret` have hooks for what is not a file");
         reach.reasons.push("PID 1 would wait for an answer when it opens a unit");

@@ -90,7 +90,7 @@ impl LinuxBackend {
             let links = prepared.iter().flat_map(|prepared| &prepared.aliases.problems);
             let links = links.filter(|(rule, _)| *rule == index);
             let ways = prepared.iter().filter(|prepared| {
-                judges_by_path(self.mode) && prepared.tables.ways_left_out.contains(&(index as u32))
+                self.mode.judges_in_kernel() && prepared.tables.ways_left_out.contains(&(index as u32))
             });
             let texts = links.map(|(_, text)| text.clone()).chain(ways.map(|_| WAYS_LEFT_OUT.to_owned()));
             let problems: Vec<String> = marks.chain(texts).collect();
@@ -196,11 +196,6 @@ impl LinuxBackend {
 
 /// What a rule lacks of whose ways some had no room.
 const WAYS_LEFT_OUT: &str = "the policy fills the matcher: a directory that one of the rule's patterns names by `*` can be renamed out of its reach";
-
-/// Whether programs judge by path, and not marks by object.
-fn judges_by_path(mode: AttachMode) -> bool {
-    matches!(mode, AttachMode::Lsm | AttachMode::FmodRet)
-}
 
 /// What the tables have of the policy that they are made of, for a sensor that takes over.
 fn mark(text: &str) -> u64 {

@@ -59,7 +59,7 @@ impl Loaded {
                 "attach mode {mode} is not built into this version"
             )));
         }
-        if matches!(mode, AttachMode::Lsm | AttachMode::FmodRet) {
+        if mode.judges_in_kernel() {
             hooks::calls_enabled().map_err(BackendError::Unsupported)?;
         }
         if mode == AttachMode::Lsm {
