@@ -37,7 +37,7 @@ pub(crate) fn judge_above(scratch: &mut Scratch, dentry: u64) -> u64 {
     let mut climb = Climb { scratch, seed: active.table.seed };
     repeat(DEPTH_MAX as u32, step, &mut climb, |_| older_climb(number, slot));
     if !scratch.subject.resolved() || is_folded(scratch) {
-        return decide::undecidable_by(active.table.unresolved_directory()).pack();
+        return decide::undecidable_by(active.table.unresolved_files).pack();
     }
     // SAFETY: the value stays in place while the program runs (RCU).
     let number = unsafe { ANCESTORS.get(&scratch.ancestor) }.copied().unwrap_or(0);
@@ -60,7 +60,7 @@ pub(crate) fn judge_ways(scratch: &mut Scratch, from: u64, to: u64) -> u64 {
     scratch.keep_accepted();
     walk::walk_object(scratch, to, active.table, active.slot);
     if !resolved || !scratch.walked.resolved() {
-        return decide::undecidable_by(active.table.unresolved_directory()).pack();
+        return decide::undecidable_by(active.table.unresolved_files).pack();
     }
     for word in 0..WORDS {
         scratch.accepted.words[word] ^= scratch.kept.words[word];

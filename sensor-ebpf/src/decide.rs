@@ -132,13 +132,7 @@ pub(crate) fn enforcing() -> bool {
     active().is_some_and(|active| active.table.enforcing != 0)
 }
 
-/// The refusal of what cannot be decided, where any file rule refuses.
-#[inline(always)]
-pub(crate) fn undecidable() -> Decision {
-    undecidable_by(active().map_or(0, |active| active.table.unresolved_files))
-}
-
-/// The same by the rule with that index + 1, if there is one.
+/// The refusal of what cannot be decided by the rule with that index + 1, if there is one.
 #[inline(always)]
 pub(crate) fn undecidable_by(rule: u32) -> Decision {
     match rule {

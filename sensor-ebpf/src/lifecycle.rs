@@ -34,7 +34,7 @@ pub(crate) fn process_fork(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_wakeup_new")]
 pub(crate) fn process_created(ctx: BtfTracePointContext) -> i32 {
     let child: *mut task_struct = ctx.arg(0);
-    if tasks::label_of(child).is_none() {
+    if tasks::label_of(child).is_none() && !tasks::waits(child) {
         on_created(tasks::current(), child);
     }
     0

@@ -130,11 +130,19 @@ pub(crate) fn bestow(task: *mut task_struct, label: &Label) -> bool {
     }
     let flags = label.flags & LabelFlags::LOADER_ENV;
     let waiting = Waiting { session: label.session, flags, pad: 0, lineage: label.lineage };
-    if WAITING.insert(&key(task as u64), &waiting, 0).is_err() {
-        return false;
+    match WAITING.insert(&key(task as u64), &waiting, BPF_NOEXIST as u64) {
+        Ok(()) => count_waiting(1),
+        Err(EXISTS) => {}
+        Err(_) => return false,
     }
-    count_waiting(1);
     true
+}
+
+/// Whether a label waits for the task.
+#[inline(always)]
+pub(crate) fn waits(task: *mut task_struct) -> bool {
+    // SAFETY: nothing is read of the value.
+    WAITING_COUNT.get(0).is_some_and(|count| *count != 0) && unsafe { WAITING.get(&key(task as u64)) }.is_some()
 }
 
 /// Whether a process that the current task makes now would find room for its label. Where labels are on tasks that is a

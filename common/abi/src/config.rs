@@ -114,6 +114,8 @@ offsets! {
     file_mode = "required" "file:f_mode",
     /// What the file of a socket or of an overlay points to.
     file_private_data = "required" "file:private_data",
+    /// The path of the overlay's file for which a file behind it was opened (Linux 6.7).
+    backing_user_path = "optional" "backing_file:user_path",
     /// Parent.
     dentry_parent = "required" "dentry:d_parent",
     /// Length of the name.

@@ -229,12 +229,17 @@ pub struct Table {
     pub unresolved_exec: u32,
     /// The same for connects to unix sockets: the first rule about files or about sockets by path.
     pub unresolved_connect: u32,
+    /// The same for a ring of io_uring that a process did not make itself: the first rule about what can be asked for in
+    /// one, which is all but execution.
+    pub foreign_ring: u32,
     /// 1 when any rule is in `enforce`: a hook that has no working memory then refuses.
     pub enforcing: u32,
     /// 1 when some rule is about execution: executable mappings are then judged, too.
     pub judges_mappings: u32,
     /// Rule index + 1 of the rule that adopts by each [`crate::record::Link`] (at its number, less 1), or 0.
     pub adopts: [u32; 3],
+    /// Zero.
+    pub pad: u32,
     /// State before the first component.
     pub start: Mask,
     /// Positions of `**` tokens.
@@ -268,19 +273,6 @@ impl Table {
             self.unresolved_connect
         } else {
             self.unresolved_files
-        }
-    }
-
-    /// The same for what changes the path of any object, whatever the rule about it is for.
-    #[inline(always)]
-    #[must_use]
-    pub const fn unresolved_directory(&self) -> u32 {
-        if self.unresolved_files != 0 {
-            self.unresolved_files
-        } else if self.unresolved_exec != 0 {
-            self.unresolved_exec
-        } else {
-            self.unresolved_connect
         }
     }
 }
@@ -518,7 +510,7 @@ const _: () = assert!(LISTED_MAX >= 2 * DEPTH_MAX + 4);
 const _: () = assert!(size_of::<Wild>() == 208);
 const _: () = assert!(size_of::<WildWords>() == 264);
 const _: () = assert!(
-    size_of::<Table>() == 64 + 128 * 6 + 128 * Operation::COUNT + 2 * 256 * 8 + size_of::<Subjects>()
+    size_of::<Table>() == 72 + 128 * 6 + 128 * Operation::COUNT + 2 * 256 * 8 + size_of::<Subjects>()
 );
 const _: () = assert!(size_of::<Accept>() == 8);
 const _: () = assert!(size_of::<Rule>() == 24);

@@ -39,8 +39,6 @@ impl Policy {
 
     /// The index of the rule that denies a [`paths::Operation`] on an object which cannot be resolved: the first one in
     /// `enforce` that could be about it. One about files is about all of them, since a file leads to whatever else it is.
-    /// The sensor's own are not: its files are not deep, and a policy that only records must not refuse anything of
-    /// others.
     #[must_use]
     pub fn unresolved_rule(&self, operation: u32) -> Option<usize> {
         self.rules.iter().position(|rule| {
@@ -48,8 +46,23 @@ impl Policy {
                 Kind::File { .. } => true,
                 kind => !kind.globs().is_empty() && kind.operations() & 1 << operation != 0,
             };
-            is_about_it && rule.mode == Mode::Enforce && !is_own_rule(&rule.id)
+            is_about_it && rule.may_refuse_others()
         })
+    }
+
+    /// The index of the rule that denies a process a ring of io_uring which it did not make itself: the first one in
+    /// `enforce` about what can be asked for in a ring, which is all but execution.
+    pub(crate) fn ring_rule(&self) -> Option<usize> {
+        let is_about_it = |rule: &Rule| matches!(rule.kind, Kind::File { .. } | Kind::Connect { .. });
+        self.rules.iter().position(|rule| is_about_it(rule) && rule.may_refuse_others())
+    }
+}
+
+impl Rule {
+    /// Whether it can be what refuses something that is not known to be what it is about. The sensor's own rules are not:
+    /// its files are not deep, and a policy that only records must not refuse anything of others.
+    fn may_refuse_others(&self) -> bool {
+        self.mode == Mode::Enforce && !is_own_rule(&self.id)
     }
 }
 

@@ -4,7 +4,11 @@
 use aya_ebpf::{macros::lsm, programs::LsmContext};
 use treeline_abi::Kind;
 
-use super::{REFUSED, answer, files, scratch_or_refuse};
+use super::{
+    REFUSED, answer,
+    files::{self, S_IFMT, S_IFREG},
+    scratch_or_refuse,
+};
 use crate::{
     decide, emit,
     kernel::{inode, offset, read, short_name, words},
@@ -12,8 +16,6 @@ use crate::{
     tasks,
 };
 
-const S_IFMT: u32 = 0o170_000;
-const S_IFREG: u32 = 0o100_000;
 const S_IFDIR: u32 = 0o040_000;
 
 /// Whether it is an io_uring: whoever has it reads and writes the files that somebody else has registered with it, and no
@@ -44,7 +46,8 @@ pub(crate) fn file_receive(ctx: LsmContext) -> i32 {
     let dentry = files::dentry_of(file);
     let mut decision = decide::judge_dentry(scratch, dentry, files::operations_of(file), label);
     if is_ring(dentry) {
-        decision = decision.or(decide::undecidable());
+        let rule = decide::active().map_or(0, |active| active.table.foreign_ring);
+        decision = decision.or(decide::undecidable_by(rule));
     }
     let object = inode(read(file + offset!(file_inode)));
     let has_content = matches!(object.mode & S_IFMT, S_IFREG | S_IFDIR);

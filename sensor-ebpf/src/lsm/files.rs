@@ -21,8 +21,12 @@ const FMODE_READ: u32 = 1;
 const FMODE_WRITE: u32 = 2;
 /// `__FMODE_EXEC` in `f_flags`: the open belongs to an exec, which has its own record.
 const FMODE_EXEC: u32 = 0x20;
+pub(super) const S_IFMT: u32 = 0o170_000;
+pub(super) const S_IFREG: u32 = 0o100_000;
 /// `FMODE_NOACCOUNT` (Linux 4.19): the kernel has opened the file for itself, as an overlay does with the file behind.
 const FMODE_NOACCOUNT: u32 = 0x2000_0000;
+/// `FMODE_OPENED` (Linux 4.19).
+const FMODE_OPENED: u32 = 0x8_0000;
 /// A file behind an overlay's that was not found: no pointer, and what is not resolved is not decided.
 const MISSING: u64 = 1;
 const O_TRUNC: u32 = 0o1000;
@@ -125,19 +129,38 @@ pub(super) fn judge_execution(scratch: &mut Scratch, file: u64, dentry: u64, lab
     if first == 0 {
         return decide::judge_dentry(scratch, dentry, EXEC, label);
     }
-    let mut packed = decide::judge_named(scratch, name_behind(first), EXEC, label.flags);
-    // An overlay of an overlay is the most that there is (`FILESYSTEM_MAX_STACK_DEPTH`).
-    let second = behind(first);
-    if second != 0 {
-        let next = decide::judge_named(scratch, name_behind(second), EXEC, label.flags);
-        packed = decide::severer(scratch, packed, next);
-    }
-    let generation = scratch.generation;
-    let decision = Decision::unpack(scratch, packed, generation);
+    let mut decision = decide::judge_dentry(scratch, name_behind(first), EXEC, label);
     if decision.is_deny() {
         return decision;
     }
+    // An overlay of an overlay is the most that there is (`FILESYSTEM_MAX_STACK_DEPTH`).
+    let second = behind(first);
+    if second != 0 {
+        decision = decide::judge_dentry(scratch, name_behind(second), EXEC, label).or(decision);
+        if decision.is_deny() {
+            return decision;
+        }
+    }
     decide::judge_dentry(scratch, dentry, EXEC, label).or(decision)
+}
+
+/// The name that an overlay shows a file by which it has opened, or 0: of a mapping the kernel keeps the file behind.
+#[inline(never)]
+pub(super) fn name_shown(file: u64) -> u64 {
+    let mode: u32 = read(file + offset!(file_mode));
+    if mode & FMODE_NOACCOUNT == 0 {
+        return 0;
+    }
+    let dentry: u64 = read(file + offset!(file_path) + offset!(path_dentry));
+    if read::<u64>(dentry + offset!(dentry_inode)) != read(file + offset!(file_inode)) {
+        return dentry;
+    }
+    if offset!(backing_user_path) == Offsets::ABSENT as u64 {
+        return 0;
+    }
+    // Which bit of the mode says that the file has such a path differs between kernels. An overlay's says it itself.
+    let shown: u64 = read(file + offset!(backing_user_path) + offset!(path_dentry));
+    if magic_of(read(shown + offset!(dentry_sb))) == OVERLAYFS { shown } else { 0 }
 }
 
 /// [`dentry_of`] a file that [`behind`] has found.
@@ -146,16 +169,9 @@ fn name_behind(file: u64) -> u64 {
     if file == MISSING { 0 } else { dentry_of(file) }
 }
 
-#[inline(always)]
-fn is_of_overlay(file: u64) -> bool {
-    let node: u64 = read(file + offset!(file_inode));
-    let sb: u64 = read(node + offset!(inode_sb));
-    read::<u64>(sb + offset!(sb_magic)) == OVERLAYFS
-}
-
-/// The file that an overlay has opened behind its own, [`MISSING`] if it is not where it should be; 0 for the file of
-/// another filesystem. Since Linux 6.13 there is a structure between the two (`struct ovl_file`), which begins with the
-/// pointer.
+/// The file that an overlay has opened behind its own, [`MISSING`] if it is not where it should be; 0 for what is no
+/// regular file of an overlay. Since Linux 6.13 there is a structure between the two (`struct ovl_file`), which begins
+/// with the pointer. That is looked at first: what a file itself begins with is no pointer on any kernel before.
 #[inline(never)]
 fn behind(file: u64) -> u64 {
     if file == MISSING || !is_of_overlay(file) {
@@ -163,21 +179,35 @@ fn behind(file: u64) -> u64 {
     }
     let private: u64 = read(file + offset!(file_private_data));
     let path: u64 = read(file + offset!(file_path) + offset!(path_dentry));
-    if is_opened_behind(private, path) {
-        return private;
-    }
     let first: u64 = read(private);
-    if is_opened_behind(first, path) { first } else { MISSING }
+    if is_opened_behind(first, path) {
+        return first;
+    }
+    if is_opened_behind(private, path) { private } else { MISSING }
+}
+
+#[inline(always)]
+fn is_of_overlay(file: u64) -> bool {
+    let node: u64 = read(file + offset!(file_inode));
+    let mode: u16 = read(node + offset!(inode_mode));
+    let sb: u64 = read(node + offset!(inode_sb));
+    mode as u32 & S_IFMT == S_IFREG && magic_of(sb) == OVERLAYFS
+}
+
+#[inline(always)]
+fn magic_of(sb: u64) -> u64 {
+    read(sb + offset!(sb_magic))
 }
 
 /// Whether that is a file which an overlay has opened: the kernel's own, with a name that is its inode's, or up to Linux 6.6
 /// with the overlay's (see [`dentry_of`]).
 #[inline(always)]
 fn is_opened_behind(file: u64, path: u64) -> bool {
+    const MODE: u32 = FMODE_NOACCOUNT | FMODE_OPENED;
     let mode: u32 = read(file + offset!(file_mode));
     let node: u64 = read(file + offset!(file_inode));
     let dentry: u64 = read(file + offset!(file_path) + offset!(path_dentry));
-    mode & FMODE_NOACCOUNT != 0
+    mode & MODE == MODE
         && node != 0
         && (dentry == path || read::<u64>(dentry + offset!(dentry_inode)) == node)
 }

@@ -2,7 +2,7 @@
 //! maps the program that it is given, and a library is code like any other.
 
 use aya_ebpf::{macros::lsm, programs::LsmContext};
-use treeline_abi::Kind;
+use treeline_abi::{Kind, paths::Operation};
 
 use super::{answer, files, scratch_or_refuse};
 use crate::{
@@ -24,7 +24,7 @@ pub(crate) fn mmap_file(ctx: LsmContext) -> i32 {
     if earlier != 0 {
         return earlier;
     }
-    on_mapping(ctx.arg(0), ctx.arg(2))
+    on_mapping::<false>(ctx.arg(0), ctx.arg(2))
 }
 
 /// `security_mmap_file(file, prot, flags)`, for attach mode `fmod_ret`. The personality `READ_IMPLIES_EXEC` is applied
@@ -35,7 +35,7 @@ pub(crate) fn mmap_file_function(ctx: LsmContext) -> i32 {
     if earlier != 0 {
         return earlier;
     }
-    on_mapping(ctx.arg(0), ctx.arg(1))
+    on_mapping::<false>(ctx.arg(0), ctx.arg(1))
 }
 
 /// `file_mprotect(vma, reqprot, prot)`, and `security_file_mprotect` alike: a mapping that becomes executable.
@@ -50,11 +50,12 @@ pub(crate) fn file_mprotect(ctx: LsmContext) -> i32 {
         return 0;
     }
     let area: u64 = ctx.arg(0);
-    on_mapping(read(area + offset!(vma_file)), protection)
+    on_mapping::<true>(read(area + offset!(vma_file)), protection)
 }
 
+/// Judges a mapping of a file, which with `BEHIND` may be one behind an overlay's.
 #[inline(always)]
-fn on_mapping(file: u64, protection: u64) -> i32 {
+fn on_mapping<const BEHIND: bool>(file: u64, protection: u64) -> i32 {
     // Memory without a file has no name and no content that a rule could know.
     if file == 0 || protection & EXECUTABLE == 0 {
         return 0;
@@ -83,6 +84,10 @@ fn on_mapping(file: u64, protection: u64) -> i32 {
     // As in `exec`.
     emit::object(&mut scratch.header, &inode(node));
     let mut decision = files::judge_execution(scratch, file, files::dentry_of(file), label);
+    let shown = if BEHIND { files::name_shown(file) } else { 0 };
+    if shown != 0 && !decision.is_deny() {
+        decision = decide::judge_dentry(scratch, shown, 1 << Operation::EXEC, label).or(decision);
+    }
     // A program that the dynamic loader was told to run is code that nobody has executed; its libraries have mostly been
     // mapped before, by others.
     scratch.asked.strict = content::runs_a_loader(scratch);

@@ -23,6 +23,10 @@ pub(crate) fn task_alloc(ctx: LsmContext) -> i32 {
     if ctx.arg::<u64>(1) & THREAD != 0 || tasks::current_label().is_none() || tasks::has_room() {
         return 0;
     }
+    if !decide::enforcing() {
+        // Without room it counts when it is made.
+        return 0;
+    }
     emit::failed(Kind::Fork);
-    if decide::enforcing() { AGAIN } else { 0 }
+    AGAIN
 }

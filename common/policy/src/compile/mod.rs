@@ -104,10 +104,12 @@ pub fn compile_after(
     table.generation = target.generation;
     table.subjects = sets.table(before.subjects, before.now_ns);
     table.judges_mappings = u32::from(policy.rules.iter().any(|rule| matches!(rule.kind, Kind::Exec { .. })));
-    let unresolved = |operation| policy.unresolved_rule(operation).map_or(0, |index| index as u32 + 1);
+    let number = |index: Option<usize>| index.map_or(0, |index| index as u32 + 1);
+    let unresolved = |operation| number(policy.unresolved_rule(operation));
     table.unresolved_files = unresolved(Operation::READ);
     table.unresolved_exec = unresolved(Operation::EXEC);
     table.unresolved_connect = unresolved(Operation::CONNECT);
+    table.foreign_ring = number(policy.ring_rule());
     table.adopts = ADOPTIONS.map(|link| {
         policy.rules.iter().position(|rule| rule.adopts == Some(link)).map_or(0, |index| index as u32 + 1)
     });
