@@ -30,8 +30,12 @@ const PROGRAM_PATH: &str = "/run/matrix.py";
 const POLICY_PATH: &str = "/run/matrix.yaml";
 /// What the rule about keys protects beside them: on filesystems that only this group mounts, and below directories that
 /// it does not name.
-const MORE_KEYS: &[&str] =
-    &["/home/disk/keys/**", "/home/folding/any-case/keys/**", "/home/dev/projects/*/secrets/**"];
+const MORE_KEYS: &[&str] = &[
+    "/home/disk/keys/**",
+    "/home/folding/any-case/keys/**",
+    "/home/dev/projects/*/secrets/**",
+    "/home/shown/**",
+];
 /// Behind the one about keys by name, which is to be the first.
 const MORE_RULES: &str = "  - id: settings
     kind: file
@@ -47,7 +51,7 @@ rules:
   - id: programs
     kind: exec
     paths: [\"/home/dev/.programs/**\", \"/home/disk/programs/**\", \"/home/folding/any-case/programs/**\",
-      \"/home/dev/projects/*/programs/**\"]
+      \"/home/dev/projects/*/programs/**\", \"/home/shown/**\"]
     reason: What is here is not executed
 ";
 /// A program that must not be executed, by its content, and the beginning of the policy that says so. With such a rule,

@@ -1,9 +1,8 @@
 """Fills and empties a table of labels.
 
-room.py fill TABLE [COUNT]   puts labels of nobody there until there is no room
-room.py empty TABLE [COUNT]  takes them away again
-
-COUNT is an array whose one number says how many there are.
+room.py fill TABLE     puts labels of nobody there until there is no room
+room.py empty TABLE    takes them away again
+room.py set COUNT N    writes the one number of an array
 """
 
 import ctypes, os, sys
@@ -38,8 +37,12 @@ def element(table, key, value):
     return Element(table, ctypes.addressof(key), 0 if value is None else ctypes.addressof(value), 0)
 
 
-verb, path, *counts = sys.argv[1:]
+verb, path, *more = sys.argv[1:]
 table, key = opened(path), (ctypes.c_uint64 * 2)()
+if verb == "set":
+    bpf(UPDATE, element(table, ctypes.c_uint32(0), ctypes.c_uint64(int(more[0]))))
+    print(more[0])
+    sys.exit()
 value = ctypes.create_string_buffer(96) if verb == "fill" else None
 command = UPDATE if verb == "fill" else DELETE
 count = 0
@@ -52,7 +55,4 @@ for pid in range(1 << 30, (1 << 30) + 100_000):
             raise
         break
     count += 1
-for path in counts:
-    place, number = ctypes.c_uint32(0), ctypes.c_uint64(count if verb == "fill" else 0)
-    bpf(UPDATE, element(opened(path), place, number))
 print(count)

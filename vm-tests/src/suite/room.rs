@@ -23,18 +23,20 @@ const PROGRAM: &str = include_str!("room.py");
 const PROGRAM_PATH: &str = "/run/room.py";
 /// Where labels are in a table.
 const LABELS: &str = "LABELS_BY_PROCESS";
-/// Labels that wait for their tasks, and how many there are.
-const WAITING: [&str; 2] = ["WAITING", "WAITING_COUNT"];
+/// How many labels wait for their tasks, and from how many on no process is made (ARCHITECTURE.md, "Threads, queues and other bounds").
+const WAITING: &str = "WAITING_COUNT";
+const WAITING_FULL: u64 = 3072;
 /// Where the subject is told what to do.
 const STEPS: &str = "/home/dev/work/room-steps";
 
 const ROOM: &str = "a-process-with-room-is-made";
+const LAST: &str = "a-process-with-the-last-room-is-made";
 const FULL: &str = "a-process-without-room-is-not-made";
 const THREAD: &str = "a-thread-needs-no-room";
 const COUNTED: &str = "it-is-counted-as-lost";
 const AGAIN: &str = "with-room-again-it-is-made";
 
-const CASES: [&str; 5] = [ROOM, FULL, THREAD, COUNTED, AGAIN];
+const CASES: [&str; 6] = [ROOM, LAST, FULL, THREAD, COUNTED, AGAIN];
 
 pub(super) const GROUP: Group =
     Group { name: NAME, cases: || CASES.map(str::to_owned).into(), run, needs_sensor: true, timeout_s: 900 };
@@ -89,8 +91,12 @@ fn run(report: &Report) -> Result<()> {
 fn phases(report: &Report, daemon: &Daemon, attach: Attach) -> Result<()> {
     report.case(ROOM, expect("room", 0));
     let before = lost(daemon)?;
-    let count = table("fill")?;
-    report.note("room", format!("{count} labels of nobody fill the table"));
+    // Of a full table there is no last place but one: others may come and go.
+    if !is_by_process() {
+        wait_for_tasks(WAITING_FULL - 1)?;
+    }
+    report.case(LAST, expect("last", 0));
+    fill(report)?;
     // In mode `fallback` nothing can refuse it. Where labels are in a table, the one without room waits for it; where they
     // are on tasks, there is room on the task.
     let full = if attach.judges_all() { Errno::AGAIN.raw_os_error() } else { 0 };
@@ -104,7 +110,7 @@ fn phases(report: &Report, daemon: &Daemon, attach: Attach) -> Result<()> {
             _ => Err(anyhow::anyhow!("{more} records were lost where processes are made")),
         },
     );
-    ensure!(table("empty")? == count, "the table does not hold what was put there");
+    empty()?;
     report.case(AGAIN, expect("again", 0));
     Ok(())
 }
@@ -130,18 +136,45 @@ fn lost(daemon: &Daemon) -> Result<u64> {
     Ok(of_forks.filter_map(|lost| lost["count"].as_u64()).sum())
 }
 
-/// Fills the tables or empties them; how many labels that were.
-fn table(verb: &str) -> Result<u64> {
+/// Takes all room.
+fn fill(report: &Report) -> Result<()> {
+    if !is_by_process() {
+        return wait_for_tasks(WAITING_FULL);
+    }
+    let count = table(LABELS, &["fill"])?;
+    report.note("room", format!("{count} labels of nobody fill the table"));
+    Ok(())
+}
+
+fn empty() -> Result<()> {
+    if !is_by_process() {
+        return wait_for_tasks(0);
+    }
+    ensure!(table(LABELS, &["empty"])? > 0, "the table does not hold what was put there");
+    Ok(())
+}
+
+/// Has the sensor's programs find that so many labels wait.
+fn wait_for_tasks(count: u64) -> Result<()> {
+    table(WAITING, &["set", &count.to_string()]).map(drop)
+}
+
+/// Does something with one of the sensor's tables; what the program counts.
+fn table(name: &str, words: &[&str]) -> Result<u64> {
     let root = daemon::pins(NAME);
     let mut sets = fs::read_dir(&root).with_context(|| format!("reading {root}"))?.flatten();
     let (Some(set), None) = (sets.next(), sets.next()) else { bail!("there is not one set of pins") };
-    let tables: &[&str] = if is_by_process() { &[LABELS] } else { &WAITING };
     let mut command = Command::new("/usr/bin/python3");
-    command.args(["-I", "-S", PROGRAM_PATH, verb]);
-    command.args(tables.iter().map(|table| set.path().join("maps").join(table)));
+    command.args(["-I", "-S", PROGRAM_PATH, words[0]]).arg(set.path().join("maps").join(name));
+    command.args(&words[1..]);
     let output = command.output().context("starting python3")?;
     let said = String::from_utf8_lossy(&output.stdout);
     said.trim().parse().with_context(|| {
-        format!("{verb} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr))
+        format!(
+            "{} of {name} ended with {}: {}",
+            words.join(" "),
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        )
     })
 }

@@ -23,7 +23,8 @@ of mode `lsm` on every kernel and those of all modes on one are asked each time,
 Each alias is another way to a file that a rule in `enforce` protects with all operations, or, in the row
 `may-be-read`, with all but reading. What begins with `execute` is about a program: by its path, or, in the rows
 `content-`, by its SHA-256; it is not tried where a directory above is renamed, since a path does not follow a program.
-Each cell is tried without the sensor first. **stopped**: no effect, and an entry of the log names the rule. **stopped, not recorded**: no effect,
+What no rule is about
+is in the rows `innocent-`. Each cell is tried without the sensor first. **stopped**: no effect, and an entry of the log names the rule. **stopped, not recorded**: no effect,
 without such an entry. **recorded**: it had its effect, and an entry names the rule. **not seen**: it had its effect,
 and no entry names the rule. **not applicable**: it does not work on this kernel without the sensor either, for a reason
 that the suite knows (`vm-tests/src/suite/matrix/cell.rs`).

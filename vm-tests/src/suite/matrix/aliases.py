@@ -9,6 +9,8 @@ LOADER = b"/lib64/ld-linux-x86-64.so.2"
 WORK = b"/home/dev/work"
 # What is protected below it is so in any directory: `*`. Nothing is below the second.
 PROJECTS, AWAY = b"/home/dev/projects", b"/home/dev/away"
+# Programs that no rule is about.
+INNOCENT = WORK + b"/programs"
 # Filesystems that the host has made; below the second one names may be compared without regard to letters' cases.
 DISK, FOLDING = b"/home/disk", b"/home/folding"
 IMAGES = {DISK: b"/filesystems/plain.ext4", FOLDING: b"/filesystems/folding.ext4"}
@@ -26,6 +28,8 @@ SOCKET = "/run/matrix.sock"
 MAKE, PUT = b"make", b"put"
 DEEP = b"/".join([b"d"] * 70)
 LONG = [b"l" * 250] * 18
+# An overlay that everybody sees: its rules are about names in it, and not about what is behind.
+SHOWN, HIDDEN = b"/home/shown", b"/home/hidden"
 MADE_LATER = "directory-made-later"
 BEHIND_A_STAR = ("star-renamed", "star-exchanged", "star-child-renamed")
 USER_NAMESPACES = ("user-namespace", "bind-mount-in-user-namespace", "overlay-upper-in-user-namespace")
@@ -72,6 +76,10 @@ def file_of(alias, operation):
         return directory + b"/" + cell.ljust(251, b"n")
     if alias in ("on-ext4", "by-handle-without-directory"):
         return DISK + (b"/programs/" if is_execution(operation) else b"/keys/") + cell
+    if alias.startswith("innocent-"):
+        return INNOCENT + b"/" + cell
+    if alias == "overlay-that-is-named":
+        return SHOWN + b"/" + cell
     if alias == "may-be-read":
         return DISK + b"/settings/" + cell
     if alias in BEHIND_A_STAR:
@@ -203,6 +211,16 @@ def overlay_upper(file):
 
 def overlay_upper_in_user_namespace(file):
     return overlay(file, NEWNS | NEWUSER, True)
+
+
+def overlay_of_overlay(file):
+    """Two deep, which is the most."""
+    target = overlay(file)
+    os.mkdir(b"/tmp/upper-2")
+    os.mkdir(b"/tmp/work-2")
+    os.mkdir(b"/tmp/at")
+    mount(b"overlay", b"/tmp/at", b"overlay", 0, b"lowerdir=/mnt,upperdir=/tmp/upper-2,workdir=/tmp/work-2")
+    return Target(target.path.replace(b"/mnt", b"/tmp/at"), work=b"/tmp/at")
 
 
 class Handle(ctypes.Structure):

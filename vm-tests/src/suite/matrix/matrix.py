@@ -25,6 +25,8 @@ ALIASES = {
     "private-mounts": (private_mounts, {**ALL, **MOUNTS, **EXECUTIONS}),
     "user-namespace": (user_namespace, by_users({**ALL, **MOUNTS, **EXECUTIONS})),
     "overlay-lower": (overlay, {**READS, **COPY_UPS, **EXECUTIONS}),
+    "overlay-of-overlay": (overlay_of_overlay, {**READS, **EXECUTIONS}),
+    "overlay-that-is-named": (direct, {**READS, **WRITES, **EXECUTIONS}),
     "overlay-lower-in-user-namespace": (overlay_in_user_namespace, {**READS, **COPY_UPS, **EXECUTIONS}),
     "overlay-upper": (overlay_upper, {**TREE, **ACROSS, **EXECUTIONS}),
     "overlay-upper-in-user-namespace": (overlay_upper_in_user_namespace, by_users({**TREE, **EXECUTIONS})),
@@ -60,6 +62,10 @@ ALIASES = {
     "content-in-user-namespace": (content_in_user_namespace, EXECUTIONS),
     "content-in-overlay": (content_in_overlay, EXECUTIONS),
     "content-that-is-known": (content_known, EXECUTIONS),
+    # Nothing of these is to be stopped.
+    "innocent-in-overlay-lower": (overlay, EXECUTIONS),
+    "innocent-in-overlay-upper": (overlay_upper, EXECUTIONS),
+    "innocent-in-overlay-of-overlay": (overlay_of_overlay, EXECUTIONS),
     # At the end: what one of them could not put back, the others would not find. A rule about programs by path does not
     # follow one that is renamed, in whatever way: see the rows about contents.
     "star-renamed": (star_renamed, {"read": read, "write": write, "delete": delete}),
@@ -117,12 +123,27 @@ def mount_images():
         os.mkdir(FOLDED)
 
 
+def unmount_shown():
+    if os.path.ismount(SHOWN):
+        called(LIBC.umount2(SHOWN, 0))
+    for directory in (SHOWN, HIDDEN):
+        shutil.rmtree(directory, ignore_errors=True)
+    for directory in (SHOWN, HIDDEN + b"/lower", HIDDEN + b"/upper", HIDDEN + b"/work"):
+        os.makedirs(directory)
+
+
+def mount_shown():
+    layers = b"lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work" % (HIDDEN, HIDDEN, HIDDEN)
+    mount(b"overlay", SHOWN, b"overlay", 0, layers)
+
+
 def prepare():
     mount_images()
+    unmount_shown()
     for directory in (b"/home/dev", b"/home/other", b"/home/elsewhere"):
         # The long path is one that rmtree cannot name; it goes by descriptors.
         shutil.rmtree(directory, ignore_errors=True)
-    above = (b"/home/other", b"/home/dev/overlay-work", b"/mnt", PROJECTS, AWAY, os.path.dirname(DENIED))
+    above = (b"/home/other", b"/home/dev/overlay-work", b"/mnt", PROJECTS, AWAY, INNOCENT, os.path.dirname(DENIED))
     protected = [directory + b"/" + DEEP for directory in (KEYS, PROGRAMS)]
     protected += [DISK + b"/keys", DISK + b"/programs", DISK + b"/settings", FOLDED + b"/keys", FOLDED + b"/programs"]
     for directory in (WORK, *WORK_OF.values(), *above, *protected):
@@ -144,12 +165,15 @@ def prepare():
             file = cell
         if alias in BEHIND_A_STAR:
             os.makedirs(os.path.dirname(file))
+        if alias == "overlay-that-is-named":
+            file = file.replace(SHOWN, HIDDEN + b"/lower")
         if alias != MADE_LATER and not alias.startswith("content-"):
             make_file(alias, operation, file)
         with open(WORK_OF.get(alias, WORK) + b"/in-" + cell, "wb") as content:
             content.write(b"evil")
         if alias == "hard-link-before":
             os.link(file, other_name(cell))
+    mount_shown()
     os.chdir(b"/")
 
 

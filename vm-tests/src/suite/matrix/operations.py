@@ -219,7 +219,7 @@ def execute_by_loader(target, _cell):
 
 
 def execute_as_interpreter(target, cell):
-    script = b"/tmp/script-" + cell
+    script = WORK + b"/script-" + cell
     with open(script, "wb") as text:
         text.write(b"#!" + target.path + b"\n")
     os.chmod(script, 0o755)
@@ -229,6 +229,16 @@ def execute_as_interpreter(target, cell):
 def execute_by_mapping(target, _cell):
     area = mmap.mmap(target.open(os.O_RDONLY), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC)
     return area[:4] == b"\x7fELF"
+
+
+def execute_by_mapping_made_executable(target, _cell):
+    descriptor = target.open(os.O_RDONLY)
+    LIBC.mmap.restype = ctypes.c_void_p
+    at = LIBC.mmap(None, ctypes.c_size_t(4096), 1, 2, descriptor, ctypes.c_long(0))
+    if at in (None, 2**64 - 1):
+        called(-1)
+    called(LIBC.mprotect(ctypes.c_void_p(at), ctypes.c_size_t(4096), 5))
+    return ctypes.string_at(at, 4) == b"\x7fELF"
 
 
 # In the mounts of whoever is there: what it hides is hidden from others. Who opens what it leads to then is another
@@ -361,7 +371,11 @@ ACROSS = {**NAMES, "rename-exchange": exchange, "link-to": link_to, "unnamed": u
 ALL = {**BY_OPENING, **BESIDE, **ACROSS, "mount-over": mount_over}
 MOUNTS = {"mount-over-by-move_mount": move_mount_over, "mount-over-by-tmpfs": tmpfs_over}
 INTERPRETED = {"read-by-shell": read_by_shell, "read-by-shell-from-input": read_by_shell_from_input}
-BY_EXECVEAT = {"execute-by-descriptor": execute_by_descriptor, "execute-by-mapping": execute_by_mapping}
+BY_EXECVEAT = {
+    "execute-by-descriptor": execute_by_descriptor,
+    "execute-by-mapping": execute_by_mapping,
+    "execute-by-mprotect": execute_by_mapping_made_executable,
+}
 # Where there are no libraries, no loader and no script either.
 STATIC = {"execute": execute, **BY_EXECVEAT}
 EXECUTIONS = {**STATIC, "execute-by-loader": execute_by_loader, "execute-as-interpreter": execute_as_interpreter}
