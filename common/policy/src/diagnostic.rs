@@ -7,7 +7,7 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use crate::source::{Position, Source, Span};
+use crate::source::{Full, Position, Source, Sources, Span};
 
 /// Diagnostics that one text can have; the rest is counted only, so that a hostile text cannot fill a log.
 pub const DIAGNOSTICS_MAX: usize = 64;
@@ -37,10 +37,10 @@ pub struct Diagnostic {
     pub help: Option<String>,
 }
 
-/// Findings about one text.
+/// Findings about the texts of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics {
-    source: Source,
+    sources: Sources,
     items: Vec<Diagnostic>,
     omitted: usize,
 }
@@ -64,8 +64,23 @@ pub struct Report {
 impl Diagnostics {
     /// None yet.
     #[must_use]
-    pub fn new(source: Source) -> Self {
-        Self { source, items: Vec::new(), omitted: 0 }
+    pub fn new(sources: Sources) -> Self {
+        Self { sources, items: Vec::new(), omitted: 0 }
+    }
+
+    /// None yet, about one text. That it is too long is a finding.
+    #[must_use]
+    pub fn about(source: Source) -> Self {
+        let (sources, full) = Sources::new(source);
+        let mut new = Self::new(sources);
+        if let Some(full) = full {
+            new.too_long(Span::default(), full);
+        }
+        new
+    }
+
+    fn too_long(&mut self, span: Span, full: Full) {
+        self.error(span, full.to_string(), Some("split it or write fewer rules".into()));
     }
 
     /// Adds an error.
@@ -104,10 +119,16 @@ impl Diagnostics {
         self.items.iter().any(|item| item.level == Level::Error)
     }
 
-    /// Where a part of the text begins.
+    /// The texts that they are about.
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+
+    /// Where a part of a text begins.
     #[must_use]
     pub fn position(&self, span: Span) -> Position {
-        self.source.position(span.start)
+        self.sources.position(span)
     }
 
     /// Whether there are none.
@@ -120,8 +141,8 @@ impl Diagnostics {
     pub fn reports(&self) -> impl Iterator<Item = Report> {
         self.items.iter().map(|item| Report {
             level: item.level,
-            file: self.source.name().to_owned(),
-            position: self.source.position(item.span.start),
+            file: self.sources.file(item.span.file).name().to_owned(),
+            position: self.sources.position(item.span),
             message: item.message.clone(),
             help: item.help.clone(),
         })
@@ -150,12 +171,16 @@ impl Diagnostics {
             Level::Error => "error",
             Level::Warning => "warning",
         };
-        let Position { line, column } = self.source.position(item.span.start);
+        let Position { line, column } = self.sources.position(item.span);
         let (snippet, indent, width) = self.snippet(item.span, column);
         let gutter = " ".repeat(line.to_string().len());
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{accent}{level}{plain}{bold}: {}{plain}", printable(&item.message));
-        let _ = writeln!(out, "{gutter}--> {}:{line}:{column}", printable(self.source.name()));
+        let _ = writeln!(
+            out,
+            "{gutter}--> {}:{line}:{column}",
+            printable(self.sources.file(item.span.file).name())
+        );
         let _ = writeln!(out, "{gutter} |\n{line} | {snippet}");
         let _ = writeln!(out, "{gutter} | {}{accent}{}{plain}", " ".repeat(indent), "^".repeat(width));
         if let Some(help) = &item.help {
@@ -165,9 +190,9 @@ impl Diagnostics {
 
     /// What to show of the source line, how far the carets are indented and how many there are.
     fn snippet(&self, span: Span, column: usize) -> (String, usize, usize) {
-        let (_, line) = self.source.line(span.start);
-        let wanted = self
-            .source
+        let source = self.sources.file(span.file);
+        let (_, line) = source.line(span.start);
+        let wanted = source
             .text()
             .get(span.start..span.end)
             .map_or(1, |text| text.split(['\n', '\r']).next().map_or(1, |first| first.chars().count()));
@@ -205,8 +230,12 @@ mod tests {
 
     #[test]
     fn renders_snippet_and_help() {
-        let mut diagnostics = Diagnostics::new(Source::new("p.yaml", "name: x\n\tpathes: [1]\n"));
-        diagnostics.error(Span { start: 9, end: 15 }, "unknown key `pathes`", Some("write `paths`".into()));
+        let mut diagnostics = Diagnostics::about(Source::new("p.yaml", "name: x\n\tpathes: [1]\n"));
+        diagnostics.error(
+            Span { start: 9, end: 15, ..Span::default() },
+            "unknown key `pathes`",
+            Some("write `paths`".into()),
+        );
         let expect = "error: unknown key `pathes`\n --> p.yaml:2:2\n  |\n2 |  pathes: [1]\n  |  ^^^^^^\n  = help: write `paths`";
         assert_eq!(diagnostics.to_string(), expect);
     }
@@ -214,15 +243,15 @@ mod tests {
     #[test]
     fn long_lines_are_cut_around_the_caret() {
         let text = format!("{}BAD{}", "x".repeat(5000), "y".repeat(5000));
-        let mut diagnostics = Diagnostics::new(Source::new("p", &text));
-        diagnostics.error(Span { start: 5000, end: 5003 }, "bad", None);
+        let mut diagnostics = Diagnostics::about(Source::new("p", &text));
+        diagnostics.error(Span { start: 5000, end: 5003, ..Span::default() }, "bad", None);
         let rendered = diagnostics.to_string();
         assert!(rendered.contains("BAD") && rendered.contains("^^^") && rendered.len() < 600, "{rendered}");
     }
 
     #[test]
     fn a_flood_is_counted_and_errors_displace_warnings() {
-        let mut diagnostics = Diagnostics::new(Source::new("p", "x"));
+        let mut diagnostics = Diagnostics::about(Source::new("p", "x"));
         for _ in 0..DIAGNOSTICS_MAX {
             diagnostics.warning(Span::default(), "w", None);
         }

@@ -9,7 +9,7 @@ use crate::{
     abstract_name::AbstractGlob,
     diagnostic::Diagnostics,
     glob::Glob,
-    source::{Source, Span, Spanned},
+    source::{Sources, Span, Spanned},
 };
 
 /// A checked policy.
@@ -24,7 +24,7 @@ pub struct Policy {
     /// The rules, in the order of their ids: a rule's place here is its index everywhere.
     pub rules: Vec<Rule>,
     /// What it was read from.
-    pub source: Source,
+    pub sources: Sources,
     /// What is allowed but likely not meant.
     pub warnings: Diagnostics,
 }

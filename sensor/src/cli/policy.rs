@@ -13,11 +13,11 @@ use anyhow::Context as _;
 use serde::Serialize;
 use treeline_policy::{
     Diagnostics, Home, Host, MountTable, Policy, Tables, Target, compile, compile::Usage, diagnostic::Report,
-    parse, policy::Mode,
+    parse, policy::Mode, source::TEXT_LEN_MAX,
 };
 
 /// Bytes of a policy that are read: one more than the language allows, so that a longer one is refused as too long.
-const POLICY_LEN_MAX: u64 = (1 << 20) + 1;
+const POLICY_LEN_MAX: u64 = TEXT_LEN_MAX as u64 + 1;
 /// Bytes of /etc/passwd that are read: ten thousand users.
 const PASSWD_LEN_MAX: u64 = 1 << 20;
 /// People; below are system accounts, which have no agents. Root is added.

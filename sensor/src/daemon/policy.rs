@@ -6,10 +6,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use treeline_policy::Policy;
-
-/// Bytes of a policy. The largest sensible one is far below; a bound keeps a wrong file from filling memory.
-const POLICY_LEN_MAX: u64 = 1 << 20;
+use treeline_policy::{Policy, source::TEXT_LEN_MAX};
 
 /// A checked policy and what it was read from.
 #[derive(Clone, Debug)]
@@ -33,7 +30,7 @@ pub enum LoadError {
         source: io::Error,
     },
     /// The file is larger than any policy.
-    #[error("the policy `{}` has {len} bytes; the bound is {POLICY_LEN_MAX}", path.display())]
+    #[error("the policy `{}` has {len} bytes; the bound is {TEXT_LEN_MAX}", path.display())]
     TooLong {
         /// Which.
         path: PathBuf,
@@ -70,7 +67,7 @@ impl LoadError {
 pub fn load(path: &Path) -> Result<LoadedPolicy, LoadError> {
     let failed = |source| LoadError::Read { path: path.to_owned(), source };
     let len = fs::metadata(path).map_err(failed)?.len();
-    if len > POLICY_LEN_MAX {
+    if len > TEXT_LEN_MAX as u64 {
         return Err(LoadError::TooLong { path: path.to_owned(), len });
     }
     parse(path, &fs::read_to_string(path).map_err(failed)?)

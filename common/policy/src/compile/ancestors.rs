@@ -99,7 +99,7 @@ mod tests {
             .collect();
         let text = format!("version: 1\nname: t\nmode: enforce\nrules:\n{rules}");
         let policy = crate::parse("t", &text).expect("a valid policy");
-        let mut out = Diagnostics::new(policy.source.clone());
+        let mut out = Diagnostics::new(policy.sources.clone());
         let found = ancestors(&policy, &Host::default(), &MountTable::single(5), TARGET, &mut out);
         let mut expect: Vec<_> = expect.iter().map(|(path, rule)| (key(path), *rule)).collect();
         expect.sort_unstable();

@@ -82,7 +82,7 @@ pub fn compile_after(
     target: Target,
     before: Before<'_>,
 ) -> Result<Tables, Diagnostics> {
-    let mut out = Diagnostics::new(policy.source.clone());
+    let mut out = Diagnostics::new(policy.sources.clone());
     let sets = SubjectSets::of(policy, before.subjects, &mut out);
     let patterns = patterns(policy, &sets, host, resolver, &mut out);
     let ancestors = ancestors::ancestors(policy, host, resolver, target, &mut out);

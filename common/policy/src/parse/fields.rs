@@ -75,7 +75,7 @@ impl<'n> Fields<'n> {
 
     /// Where the mapping begins.
     pub(super) fn head(&self) -> Span {
-        Span { start: self.span.start, end: self.span.start }
+        self.span.head()
     }
 }
 

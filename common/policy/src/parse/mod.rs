@@ -12,7 +12,7 @@ use self::{fields::Fields, rule::Written, scalar::MODES};
 use crate::{
     diagnostic::Diagnostics,
     policy::{Mode, Policy, Rule},
-    source::{Source, Span},
+    source::{FileId, Source, Span},
     yaml::{self, Node, Value},
 };
 
@@ -29,16 +29,18 @@ const KEYS: [&str; 5] = ["version", "name", "description", "mode", "rules"];
 /// # Errors
 /// Every error in the text, with warnings among them.
 pub fn parse(source_name: &str, text: &str) -> Result<Policy, Diagnostics> {
-    let source = Source::new(source_name, text);
-    let mut out = Diagnostics::new(source.clone());
-    match policy(&source, &mut out) {
+    let mut out = Diagnostics::about(Source::new(source_name, text));
+    if out.has_errors() {
+        return Err(out);
+    }
+    match policy(&mut out) {
         Some(policy) if !out.has_errors() => Ok(Policy { warnings: out, ..policy }),
         _ => Err(out),
     }
 }
 
-fn policy(source: &Source, out: &mut Diagnostics) -> Option<Policy> {
-    let root = yaml::parse(source, out)?;
+fn policy(out: &mut Diagnostics) -> Option<Policy> {
+    let root = yaml::parse(FileId::default(), out)?;
     let fields = Fields::new(&root, "a policy", &KEYS, out)?;
     if let Some(node) = fields.required("version", out) {
         version(node, out);
@@ -55,8 +57,9 @@ fn policy(source: &Source, out: &mut Diagnostics) -> Option<Policy> {
         .and_then(|node| scalar::word(node, "mode", &MODES, out))
         .unwrap_or(Mode::Enforce);
     let rules = fields.required("rules", out).map(|node| rules(node, mode, out))?;
-    let warnings = Diagnostics::new(source.clone());
-    Some(Policy { name: name?, description, mode, rules, source: source.clone(), warnings })
+    let sources = out.sources().clone();
+    let warnings = Diagnostics::new(sources.clone());
+    Some(Policy { name: name?, description, mode, rules, sources, warnings })
 }
 
 fn version(node: &Node, out: &mut Diagnostics) {
@@ -89,11 +92,7 @@ fn rules(node: &Node, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
     };
     if items.len() > RULES_MAX {
         let message = format!("{} rules; a policy has at most {RULES_MAX}", items.len());
-        out.error(
-            Span { end: node.span.start, ..node.span },
-            message,
-            Some("merge rules that share a reason".into()),
-        );
+        out.error(node.span.head(), message, Some("merge rules that share a reason".into()));
         return Vec::new();
     }
     let mut written: BTreeMap<String, Span> = BTreeMap::new();
@@ -112,7 +111,7 @@ fn rules(node: &Node, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
     if rules.len() > RULES_MAX {
         let message = format!("{} rules with the parts of those about brokers", rules.len());
         let help = Some(format!("a policy has at most {RULES_MAX}: name each broker once"));
-        out.error(Span { end: node.span.start, ..node.span }, message, help);
+        out.error(node.span.head(), message, help);
     }
     rules.into_values().collect()
 }
