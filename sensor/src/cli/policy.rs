@@ -16,14 +16,10 @@ use treeline_policy::{
     parse, policy::Mode, source::TEXT_LEN_MAX,
 };
 
+use crate::daemon::homes::Homes;
+
 /// Bytes of a policy that are read: one more than the language allows, so that a longer one is refused as too long.
 const POLICY_LEN_MAX: u64 = TEXT_LEN_MAX as u64 + 1;
-/// Bytes of /etc/passwd that are read: ten thousand users.
-const PASSWD_LEN_MAX: u64 = 1 << 20;
-/// People; below are system accounts, which have no agents. Root is added.
-const UID_MIN: u32 = 1000;
-/// `nobody`.
-const UID_NOBODY: u32 = 65_534;
 
 /// Arguments of `treeline policy`.
 #[derive(Debug, clap::Args)]
@@ -194,29 +190,10 @@ fn read(file: &Path) -> anyhow::Result<String> {
 
 /// The homes that `~/` stands for: of root and of people, as /etc/passwd lists them, and of who asks.
 fn homes() -> Vec<Home> {
-    let mut text = String::new();
-    // Without it, `~/` stands for the home of who asks.
-    let _ = File::open("/etc/passwd").and_then(|file| file.take(PASSWD_LEN_MAX).read_to_string(&mut text));
-    let mut homes = homes_of(&text);
-    let uid = uzers::get_current_uid();
-    if !homes.iter().any(|home| home.uid == uid)
-        && let Some(user) = uzers::get_user_by_uid(uid)
-        && uzers::os::unix::UserExt::home_dir(&user).is_absolute()
-    {
-        let path = uzers::os::unix::UserExt::home_dir(&user).as_os_str().as_encoded_bytes().to_vec();
-        homes.push(Home { uid, path });
-    }
-    homes
-}
-
-fn homes_of(passwd: &str) -> Vec<Home> {
-    let home = |line: &str| {
-        let mut fields = line.split(':');
-        let (uid, path) = (fields.nth(2)?.parse().ok()?, fields.nth(2)?);
-        let person = uid == 0 || (uid >= UID_MIN && uid != UID_NOBODY);
-        (person && path.starts_with('/') && path != "/").then(|| Home { uid, path: path.into() })
-    };
-    passwd.lines().filter_map(home).collect()
+    let mut homes = Homes::of_this_machine();
+    homes.learn(uzers::get_current_uid());
+    let home = |(uid, path): (u32, PathBuf)| Home { uid, path: path.into_os_string().into_encoded_bytes() };
+    homes.list().into_iter().map(home).collect()
 }
 
 #[cfg(test)]
@@ -295,13 +272,5 @@ mod tests {
     fn a_policy_that_is_too_long_is_invalid() {
         let (code, _) = check_text("ä".repeat(1 << 20).as_bytes(), false).expect("a readable file");
         assert_eq!(code, ExitCode::FAILURE);
-    }
-
-    #[test]
-    fn homes_are_those_of_people() {
-        let text = "root:x:0:0::/root:/bin/sh\ndaemon:x:1:1::/usr/sbin:/x\nann:x:1000:1000:A,,:/home/ann:/bin/sh\n\
-                    nobody:x:65534:1::/nonexistent:/x\nodd:x:1001:1::/:/x\n:::\n";
-        let paths: Vec<Vec<u8>> = homes_of(text).into_iter().map(|home| home.path).collect();
-        assert_eq!(paths, [b"/root".to_vec(), b"/home/ann".to_vec()]);
     }
 }
