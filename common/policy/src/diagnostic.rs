@@ -7,7 +7,10 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use crate::source::{Full, Position, Source, Sources, Span};
+use crate::{
+    code::Code,
+    source::{Full, Position, Source, Sources, Span},
+};
 
 /// Diagnostics that one text can have; the rest is counted only, so that a hostile text cannot fill a log.
 pub const DIAGNOSTICS_MAX: usize = 64;
@@ -29,6 +32,8 @@ pub enum Level {
 pub struct Diagnostic {
     /// How bad it is.
     pub level: Level,
+    /// What kind of finding it is.
+    pub code: Code,
     /// Where.
     pub span: Span,
     /// What.
@@ -50,6 +55,8 @@ pub struct Diagnostics {
 pub struct Report {
     /// How bad it is.
     pub level: Level,
+    /// What kind of finding it is.
+    pub code: Code,
     /// Name of the text.
     pub file: String,
     /// Where it begins.
@@ -80,17 +87,17 @@ impl Diagnostics {
     }
 
     fn too_long(&mut self, span: Span, full: Full) {
-        self.error(span, full.to_string(), Some("split it or write fewer rules".into()));
+        self.error(Code::TooLong, span, full.to_string(), Some("split it or write fewer rules".into()));
     }
 
     /// Adds an error.
-    pub fn error(&mut self, span: Span, message: impl Into<String>, help: Option<String>) {
-        self.push(Diagnostic { level: Level::Error, span, message: message.into(), help });
+    pub fn error(&mut self, code: Code, span: Span, message: impl Into<String>, help: Option<String>) {
+        self.push(Diagnostic { level: Level::Error, code, span, message: message.into(), help });
     }
 
     /// Adds a warning.
-    pub fn warning(&mut self, span: Span, message: impl Into<String>, help: Option<String>) {
-        self.push(Diagnostic { level: Level::Warning, span, message: message.into(), help });
+    pub fn warning(&mut self, code: Code, span: Span, message: impl Into<String>, help: Option<String>) {
+        self.push(Diagnostic { level: Level::Warning, code, span, message: message.into(), help });
     }
 
     /// Adds a finding. An error is never left out in favour of a warning.
@@ -141,6 +148,7 @@ impl Diagnostics {
     pub fn reports(&self) -> impl Iterator<Item = Report> {
         self.items.iter().map(|item| Report {
             level: item.level,
+            code: item.code,
             file: self.sources.file(item.span.file).name().to_owned(),
             position: self.sources.position(item.span),
             message: item.message.clone(),
@@ -175,7 +183,12 @@ impl Diagnostics {
         let (snippet, indent, width) = self.snippet(item.span, column);
         let gutter = " ".repeat(line.to_string().len());
         // Writing to a string cannot fail.
-        let _ = writeln!(out, "{accent}{level}{plain}{bold}: {}{plain}", printable(&item.message));
+        let _ = writeln!(
+            out,
+            "{accent}{level}[{}]{plain}{bold}: {}{plain}",
+            item.code.name(),
+            printable(&item.message)
+        );
         let _ = writeln!(
             out,
             "{gutter}--> {}:{line}:{column}",
@@ -232,11 +245,12 @@ mod tests {
     fn renders_snippet_and_help() {
         let mut diagnostics = Diagnostics::about(Source::new("p.yaml", "name: x\n\tpathes: [1]\n"));
         diagnostics.error(
+            Code::UnknownKey,
             Span { start: 9, end: 15, ..Span::default() },
             "unknown key `pathes`",
             Some("write `paths`".into()),
         );
-        let expect = "error: unknown key `pathes`\n --> p.yaml:2:2\n  |\n2 |  pathes: [1]\n  |  ^^^^^^\n  = help: write `paths`";
+        let expect = "error[unknown-key]: unknown key `pathes`\n --> p.yaml:2:2\n  |\n2 |  pathes: [1]\n  |  ^^^^^^\n  = help: write `paths`";
         assert_eq!(diagnostics.to_string(), expect);
     }
 
@@ -244,7 +258,7 @@ mod tests {
     fn long_lines_are_cut_around_the_caret() {
         let text = format!("{}BAD{}", "x".repeat(5000), "y".repeat(5000));
         let mut diagnostics = Diagnostics::about(Source::new("p", &text));
-        diagnostics.error(Span { start: 5000, end: 5003, ..Span::default() }, "bad", None);
+        diagnostics.error(Code::BadId, Span { start: 5000, end: 5003, ..Span::default() }, "bad", None);
         let rendered = diagnostics.to_string();
         assert!(rendered.contains("BAD") && rendered.contains("^^^") && rendered.len() < 600, "{rendered}");
     }
@@ -253,9 +267,9 @@ mod tests {
     fn a_flood_is_counted_and_errors_displace_warnings() {
         let mut diagnostics = Diagnostics::about(Source::new("p", "x"));
         for _ in 0..DIAGNOSTICS_MAX {
-            diagnostics.warning(Span::default(), "w", None);
+            diagnostics.warning(Code::WideException, Span::default(), "w", None);
         }
-        diagnostics.error(Span::default(), "e", None);
+        diagnostics.error(Code::BadId, Span::default(), "e", None);
         assert!(diagnostics.has_errors());
         assert_eq!(diagnostics.items().len(), DIAGNOSTICS_MAX);
         assert!(diagnostics.to_string().ends_with("and 1 more"));

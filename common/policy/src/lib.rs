@@ -7,6 +7,7 @@
 
 pub mod abstract_name;
 pub mod brokers;
+pub mod code;
 pub mod compile;
 pub mod diagnostic;
 pub mod eval;
@@ -22,6 +23,7 @@ pub mod source;
 mod suggest;
 mod yaml;
 
+pub use code::Code;
 pub use compile::{Before, Tables, Target, compile, compile_after};
 pub use diagnostic::Diagnostics;
 pub use eval::eval;

@@ -6,6 +6,7 @@
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 
 use crate::{
+    code::Code,
     diagnostic::Diagnostics,
     source::{FileId, Span, Spanned},
 };
@@ -73,7 +74,7 @@ pub(crate) fn parse(file: FileId, diagnostics: &mut Diagnostics) -> Option<Node>
     }
     if reader.root.is_none() {
         let help = Some("begin with `version: 1`; `docs/policy.md` has examples".into());
-        diagnostics.error(Span { file, ..Span::default() }, "the policy is empty", help);
+        diagnostics.error(Code::EmptyPolicy, Span { file, ..Span::default() }, "the policy is empty", help);
         return None;
     }
     reader.root
@@ -109,7 +110,7 @@ impl Reader<'_> {
     fn syntax(&mut self, error: &ScanError) -> Stop {
         let start = self.offset(error.marker().index());
         let span = Span { file: self.file, start, end: start };
-        self.diagnostics.error(span, format!("not YAML: {}", error.info()), None);
+        self.diagnostics.error(Code::NotYaml, span, format!("not YAML: {}", error.info()), None);
         Stop
     }
 
@@ -120,11 +121,17 @@ impl Reader<'_> {
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return self.refuse(span, "more than one YAML document", "write one policy per file");
+                    return self.refuse(
+                        Code::NotYaml,
+                        span,
+                        "more than one YAML document",
+                        "write one policy per file",
+                    );
                 }
                 Ok(())
             }
             Event::Alias(_) => self.refuse(
+                Code::YamlFeature,
                 span,
                 "YAML aliases (`*name`) are not part of the language",
                 "quote a pattern that begins with `*`",
@@ -150,28 +157,43 @@ impl Reader<'_> {
         }
     }
 
-    fn refuse(&mut self, span: Span, message: &str, help: &str) -> Result<(), Stop> {
-        self.diagnostics.error(span, message, Some(help.to_owned()));
+    fn refuse(&mut self, code: Code, span: Span, message: &str, help: &str) -> Result<(), Stop> {
+        self.diagnostics.error(code, span, message, Some(help.to_owned()));
         Err(Stop)
     }
 
     fn plain(&mut self, span: Span, anchor: usize, tagged: bool) -> Result<(), Stop> {
         if anchor != 0 {
-            return self.refuse(span, "YAML anchors (`&name`) are not part of the language", "write it out");
+            return self.refuse(
+                Code::YamlFeature,
+                span,
+                "YAML anchors (`&name`) are not part of the language",
+                "write it out",
+            );
         }
         if tagged {
             let help = "remove the tag; quote a string that begins with `!`";
-            return self.refuse(span, "YAML tags (`!name`) are not part of the language", help);
+            return self.refuse(
+                Code::YamlFeature,
+                span,
+                "YAML tags (`!name`) are not part of the language",
+                help,
+            );
         }
         Ok(())
     }
 
     fn enter(&mut self, open: Open, span: Span) -> Result<(), Stop> {
         if let Some(Open::Mapping(_, _, None)) = self.open.last() {
-            return self.refuse(span, "a key has to be a word", "remove the brackets");
+            return self.refuse(Code::WrongType, span, "a key has to be a word", "remove the brackets");
         }
         if self.open.len() >= DEPTH_MAX {
-            return self.refuse(span, "nested too deeply", "no part of a policy nests more than five levels");
+            return self.refuse(
+                Code::NestedTooDeeply,
+                span,
+                "nested too deeply",
+                "no part of a policy nests more than five levels",
+            );
         }
         self.open.push(open);
         Ok(())
@@ -188,7 +210,14 @@ impl Reader<'_> {
             Some(Open::Mapping(_, entries, key)) => match (key.take(), node.value) {
                 (Some(key), value) => entries.push((key, Node { value, span: node.span })),
                 (None, Value::Scalar { text, .. }) => *key = Some(Spanned { value: text, span: node.span }),
-                (None, _) => return self.refuse(node.span, "a key has to be a word", "remove the brackets"),
+                (None, _) => {
+                    return self.refuse(
+                        Code::WrongType,
+                        node.span,
+                        "a key has to be a word",
+                        "remove the brackets",
+                    );
+                }
             },
         }
         Ok(())

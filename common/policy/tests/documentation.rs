@@ -1,6 +1,6 @@
-//! The examples of `docs/policy.md` are valid, and its messages are those that are printed.
+//! The examples of `docs/policy.md` are valid, its messages are those that are printed, and it lists every code.
 
-use treeline_policy::parse;
+use treeline_policy::{Code, parse};
 
 const TEXT: &str = include_str!("../../../docs/policy.md");
 
@@ -29,4 +29,13 @@ fn messages_are_as_shown() {
     let text = "version: 1\nname: example\nrules:\n  - id: ssh-keys\n    kind: file\n    pathes: [~/.ssh/**]\n    paths: [/x]\n    reason: keys\n";
     let diagnostics = parse("policy.yaml", text).expect_err("an unknown key");
     assert!(blocks("text").contains(&format!("{diagnostics}\n")), "{diagnostics}");
+}
+
+#[test]
+fn every_code_is_listed() {
+    let (_, table) = TEXT.split_once("| code | what it is |\n|---|---|\n").expect("the table of codes");
+    let rows = table.lines().map_while(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let listed: Vec<&str> = rows.map(|(code, _)| code).collect();
+    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.name()).collect();
+    assert_eq!(listed, codes);
 }

@@ -12,8 +12,8 @@ use std::{
 use anyhow::Context as _;
 use serde::Serialize;
 use treeline_policy::{
-    Diagnostics, Home, Host, MountTable, Policy, Tables, Target, compile, compile::Usage, diagnostic::Report,
-    parse, policy::Mode, source::TEXT_LEN_MAX,
+    Code, Diagnostics, Home, Host, MountTable, Policy, Tables, Target, compile, compile::Usage,
+    diagnostic::Report, parse, policy::Mode, source::TEXT_LEN_MAX,
 };
 
 use crate::daemon::homes::Homes;
@@ -122,7 +122,7 @@ fn warn_of_ways(policy: &mut Policy, tables: &Tables) {
         );
         let help =
             "fewer patterns that differ before a `*`, or rules that have theirs in common, leave room for it";
-        policy.warnings.warning(rule.span, message, Some(help.to_owned()));
+        policy.warnings.warning(Code::OpenWay, rule.span, message, Some(help.to_owned()));
     }
 }
 
@@ -239,6 +239,7 @@ mod tests {
             };
             assert_eq!(found.len(), expect.len(), "{out}");
             assert!(expect.iter().all(|id| found.iter().any(|one| named(&one, id))), "{out}");
+            assert!(found.iter().all(|one| one["code"] == "open-way"), "{out}");
         };
         check(336, &[]);
         check(338, &["r-336", "r-337"]);
@@ -257,6 +258,7 @@ mod tests {
         let diagnostic = diagnostic.expect("a diagnostic for the key");
         assert_eq!((&diagnostic["line"], &diagnostic["column"]), (&4.into(), &28.into()));
         assert_eq!(diagnostic["help"], "did you mean `paths`?");
+        assert_eq!((&diagnostic["level"], &diagnostic["code"]), (&"error".into(), &"unknown-key".into()));
     }
 
     #[test]

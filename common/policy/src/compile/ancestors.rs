@@ -17,6 +17,7 @@ use super::{
     place::{Placed, Where, place},
 };
 use crate::{
+    code::Code,
     diagnostic::Diagnostics,
     glob::Component,
     host::{Host, Resolver},
@@ -48,7 +49,12 @@ pub(super) fn ancestors(
                     "with `{}` there are more than {ANCESTORS_MAX} directories above protected places",
                     rule.id
                 );
-                out.error(rule.span, message, Some("protect a directory and everything below it".into()));
+                out.error(
+                    Code::NoRoom,
+                    rule.span,
+                    message,
+                    Some("protect a directory and everything below it".into()),
+                );
                 return Vec::new();
             }
         }

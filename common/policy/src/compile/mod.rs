@@ -28,6 +28,7 @@ use self::{
     subjects::SubjectSets,
 };
 use crate::{
+    code::Code,
     diagnostic::Diagnostics,
     glob::Glob,
     host::{Host, Resolver},
@@ -183,7 +184,12 @@ fn patterns(
             let found = place(glob, host, resolver);
             if found.is_empty() && !(glob.anchor == crate::glob::Anchor::Home && host.homes.is_empty()) {
                 let help = Some("the mount table has no filesystem for it; is `/` mounted?".into());
-                out.error(span, format!("`{glob}` of `{id}` is on no filesystem of this machine"), help);
+                out.error(
+                    Code::NoFilesystem,
+                    span,
+                    format!("`{glob}` of `{id}` is on no filesystem of this machine"),
+                    help,
+                );
             }
             if let Some(long) = found.iter().find(|placed| placed.components.len() >= WORD_BITS) {
                 let message = format!(
@@ -191,7 +197,7 @@ fn patterns(
                     long.components.len(),
                     WORD_BITS - 1
                 );
-                out.error(span, message, None);
+                out.error(Code::TooDeep, span, message, None);
                 continue;
             }
             places.extend(found);
@@ -220,6 +226,7 @@ fn hashes(policy: &Policy, sets: &SubjectSets, out: &mut Diagnostics) -> Vec<Has
                 let first = &policy.rules[entry.exec_rule as usize - 1].id;
                 let message = format!("this content is in `{first}` as well as in `{}`", rule.id);
                 out.error(
+                    Code::DuplicateContent,
                     digest.span,
                     message,
                     Some("the kernel holds one rule per content; keep one".into()),
@@ -258,5 +265,5 @@ fn report_full(full: Full, sizes: &[usize], policy: &Policy, out: &mut Diagnosti
         "`{}` takes the most, {size} positions; patterns of one rule that differ in one name only share theirs",
         rule.id
     );
-    out.error(rule.span, message, Some(help));
+    out.error(Code::NoRoom, rule.span, message, Some(help));
 }

@@ -1,6 +1,7 @@
 //! The entries of one mapping: each key known, each at most once.
 
 use crate::{
+    code::Code,
     diagnostic::Diagnostics,
     source::Span,
     suggest,
@@ -30,6 +31,7 @@ impl<'n> Fields<'n> {
         let Value::Mapping(pairs) = &node.value else {
             let help = Some(format!("its keys are {}", suggest::list(&offered).replace(" or ", " and ")));
             diagnostics.error(
+                Code::WrongType,
                 node.span,
                 format!("{what} has to be a mapping, not {}", node.describe()),
                 help,
@@ -44,10 +46,20 @@ impl<'n> Fields<'n> {
                     || format!("its keys are {}", suggest::list(&offered).replace(" or ", " and ")),
                     |near| format!("did you mean `{near}`?"),
                 );
-                diagnostics.error(key.span, format!("unknown key `{}` in {what}", clip(word)), Some(help));
+                diagnostics.error(
+                    Code::UnknownKey,
+                    key.span,
+                    format!("unknown key `{}` in {what}", clip(word)),
+                    Some(help),
+                );
             } else if entries.iter().any(|(seen, _)| *seen == word) {
                 let help = Some("remove one of them".into());
-                diagnostics.error(key.span, format!("`{word}` is given twice in {what}"), help);
+                diagnostics.error(
+                    Code::DuplicateKey,
+                    key.span,
+                    format!("`{word}` is given twice in {what}"),
+                    help,
+                );
             } else {
                 entries.push((word, value));
             }
@@ -65,6 +77,7 @@ impl<'n> Fields<'n> {
         let found = self.optional(key);
         if found.is_none() {
             diagnostics.error(
+                Code::MissingKey,
                 self.head(),
                 format!("{} has no `{key}`", self.what),
                 Some(format!("add `{key}:`")),

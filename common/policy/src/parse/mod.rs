@@ -10,6 +10,7 @@ use treeline_abi::paths;
 
 use self::{fields::Fields, rule::Written, scalar::MODES};
 use crate::{
+    code::Code,
     diagnostic::Diagnostics,
     policy::{Mode, Policy, Rule},
     source::{FileId, Source, Span},
@@ -73,10 +74,20 @@ fn version(node: &Node, out: &mut Diagnostics) {
             let help = Some(format!(
                 "this Treeline reads version {VERSION}; upgrade it or write `version: {VERSION}`"
             ));
-            out.error(node.span, format!("version {other} of the policy language is not known"), help);
+            out.error(
+                Code::UnknownVersion,
+                node.span,
+                format!("version {other} of the policy language is not known"),
+                help,
+            );
         }
         None => {
-            out.error(node.span, "`version` has to be a number", Some(format!("write `version: {VERSION}`")));
+            out.error(
+                Code::WrongType,
+                node.span,
+                "`version` has to be a number",
+                Some(format!("write `version: {VERSION}`")),
+            );
         }
     }
 }
@@ -87,12 +98,22 @@ const RULES_MAX: usize = paths::RULES_MAX as usize - treeline_event::OWN_RULES.l
 fn rules(node: &Node, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
     let Value::Sequence(items) = &node.value else {
         let help = Some("write `rules:` and below it `- id: ...`".into());
-        out.error(node.span, format!("`rules` has to be a list, not {}", node.describe()), help);
+        out.error(
+            Code::WrongType,
+            node.span,
+            format!("`rules` has to be a list, not {}", node.describe()),
+            help,
+        );
         return Vec::new();
     };
     if items.len() > RULES_MAX {
         let message = format!("{} rules; a policy has at most {RULES_MAX}", items.len());
-        out.error(node.span.head(), message, Some("merge rules that share a reason".into()));
+        out.error(
+            Code::TooManyRules,
+            node.span.head(),
+            message,
+            Some("merge rules that share a reason".into()),
+        );
         return Vec::new();
     }
     let mut written: BTreeMap<String, Span> = BTreeMap::new();
@@ -102,7 +123,7 @@ fn rules(node: &Node, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
         if let Some(first) = written.get(&id) {
             let line = out.position(*first).line;
             let help = Some(format!("the first one is on line {line}; ids are unique"));
-            out.error(span, format!("`{id}` is the id of two rules"), help);
+            out.error(Code::DuplicateId, span, format!("`{id}` is the id of two rules"), help);
             continue;
         }
         written.insert(id, span);
@@ -111,7 +132,7 @@ fn rules(node: &Node, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
     if rules.len() > RULES_MAX {
         let message = format!("{} rules with the parts of those about brokers", rules.len());
         let help = Some(format!("a policy has at most {RULES_MAX}: name each broker once"));
-        out.error(node.span.head(), message, help);
+        out.error(Code::TooManyRules, node.span.head(), message, help);
     }
     rules.into_values().collect()
 }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     brokers::{BROKERS, Part},
+    code::Code,
     diagnostic::Diagnostics,
     glob::{Component, Glob},
     policy::{
@@ -142,11 +143,21 @@ fn action(node: &Node, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Act
     let action = scalar::word(node, "action", &Action::WORDS, out)?;
     if let Some(mode) = fields.optional("mode") {
         let help = "remove `mode`: `deny` is `enforce`, `record` is `monitor`";
-        out.error(mode.span, "`mode` beside `action` says it twice", Some(help.into()));
+        out.error(
+            Code::ConflictingKeys,
+            mode.span,
+            "`mode` beside `action` says it twice",
+            Some(help.into()),
+        );
     }
     if let (Action::Adopt, Some(except)) = (action, fields.optional("except")) {
         let help = "remove `except`; what one program starts this way is as much the session's as another's";
-        out.error(except.span, "a rule that adopts has no exceptions", Some(help.into()));
+        out.error(
+            Code::ConflictingKeys,
+            except.span,
+            "a rule that adopts has no exceptions",
+            Some(help.into()),
+        );
     }
     Some(action)
 }
@@ -169,6 +180,7 @@ fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
         false => format!("write `{}`", words.join("-")),
     };
     out.error(
+        Code::BadId,
         node.span,
         format!("`{id}` is not an id: lower-case letters and digits, separated by `-`"),
         Some(help),
@@ -198,7 +210,7 @@ fn exec(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
     let sha256 = fields.optional("sha256").map(|node| scalar::list(node, "`sha256`", out, scalar::sha256));
     if paths.is_none() && sha256.is_none() {
         let help = Some("add `paths:` or `sha256:`".into());
-        out.error(fields.head(), "a rule of kind `exec` needs `paths` or `sha256`", help);
+        out.error(Code::MissingKey, fields.head(), "a rule of kind `exec` needs `paths` or `sha256`", help);
         return None;
     }
     Some(Kind::Exec { paths: paths.unwrap_or_default(), sha256: sha256.unwrap_or_default() })
@@ -218,7 +230,7 @@ fn brokers(fields: &Fields<'_>, adopt: bool, out: &mut Diagnostics) -> Option<Ve
                 "use `deny` or `record` in a rule of its own; adopted is from {}",
                 suggest::list(&names)
             );
-            out.error(*span, message, Some(help));
+            out.error(Code::CannotAdopt, *span, message, Some(help));
         }
     }
     let parts = brokers.into_iter().flat_map(|broker| broker.value.parts(broker.span));
@@ -232,7 +244,7 @@ fn brokers(fields: &Fields<'_>, adopt: bool, out: &mut Diagnostics) -> Option<Ve
 
 fn connect(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
     if let Some(node) = fields.optional("hosts") {
-        out.error(node.span, HOSTS, Some(HOSTS_HELP.into()));
+        out.error(Code::HostName, node.span, HOSTS, Some(HOSTS_HELP.into()));
     }
     let to = fields.optional("to").map(|node| scalar::list(node, "`to`", out, scalar::net));
     let unix = fields.optional("unix").map(|node| scalar::list(node, "`unix`", out, scalar::unix));
@@ -242,16 +254,26 @@ fn connect(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
             Some(_) => "add `to: [0.0.0.0/0, \"::/0\"]` for every address",
             None => "add `to:` for addresses or `unix:` for sockets",
         };
-        out.error(fields.head(), "a rule of kind `connect` needs `to` or `unix`", Some(help.into()));
+        out.error(
+            Code::MissingKey,
+            fields.head(),
+            "a rule of kind `connect` needs `to` or `unix`",
+            Some(help.into()),
+        );
     }
     if let (Some(node), None, Some(_)) = (ports, &to, &unix) {
         let help = Some("remove `ports`, or add `to:`".into());
-        out.error(node.span, "`ports` says nothing without `to`: unix sockets have none", help);
+        out.error(
+            Code::IdleKey,
+            node.span,
+            "`ports` says nothing without `to`: unix sockets have none",
+            help,
+        );
     }
     let except_to = fields.optional("except_to");
     if let (Some(node), None) = (except_to, &to) {
         let help = Some("add `to:`, such as `to: [0.0.0.0/0, \"::/0\"]` for every address".into());
-        out.error(node.span, "`except_to` says nothing without `to`", help);
+        out.error(Code::IdleKey, node.span, "`except_to` says nothing without `to`", help);
     }
     let except_to = except_to.map(|node| address_exceptions(node, out)).unwrap_or_default();
     let mut paths = Vec::new();
@@ -276,11 +298,21 @@ fn ports(node: Option<&Node>, out: &mut Diagnostics) -> Vec<PortRange> {
 fn address_exceptions(node: &Node, out: &mut Diagnostics) -> Vec<AddressException> {
     let Value::Sequence(items) = &node.value else {
         let help = Some("write `except_to:` and below it `- to: [127.0.0.0/8]`".into());
-        out.error(node.span, format!("`except_to` has to be a list, not {}", node.describe()), help);
+        out.error(
+            Code::WrongType,
+            node.span,
+            format!("`except_to` has to be a list, not {}", node.describe()),
+            help,
+        );
         return Vec::new();
     };
     if items.is_empty() {
-        out.error(node.span, "`except_to` cannot be empty", Some("leave the key out or add an item".into()));
+        out.error(
+            Code::Empty,
+            node.span,
+            "`except_to` cannot be empty",
+            Some("leave the key out or add an item".into()),
+        );
     }
     let read = |item: &Node, out: &mut Diagnostics| {
         let fields = Fields::new(item, "an item of `except_to`", &["to", "ports"], out)?;
@@ -326,19 +358,29 @@ fn subject_items(fields: &Fields<'_>, list: List, out: &mut Diagnostics) -> Vec<
     let Some(node) = fields.optional(key) else { return Vec::new() };
     let Value::Sequence(nodes) = &node.value else {
         let help = Some(format!("write `{key}:` and below it `- executable: /usr/bin/ssh`"));
-        out.error(node.span, format!("`{key}` has to be a list, not {}", node.describe()), help);
+        out.error(
+            Code::WrongType,
+            node.span,
+            format!("`{key}` has to be a list, not {}", node.describe()),
+            help,
+        );
         return Vec::new();
     };
     if nodes.is_empty() {
         let help = Some("leave the key out or add an item".into());
-        out.error(node.span, format!("`{key}` cannot be empty"), help);
+        out.error(Code::Empty, node.span, format!("`{key}` cannot be empty"), help);
     }
     let mut items: Vec<SubjectItem> = Vec::new();
     let mut seen = BTreeSet::new();
     for node in nodes {
         let Some(item) = subject_item(node, list, out) else { continue };
         if !seen.insert((item.own.clone(), item.descendant_of.clone())) {
-            out.error(node.span, format!("this is in `{key}` twice"), Some("remove one of them".into()));
+            out.error(
+                Code::DuplicateItem,
+                node.span,
+                format!("this is in `{key}` twice"),
+                Some("remove one of them".into()),
+            );
             continue;
         }
         items.push(item);
@@ -357,7 +399,7 @@ fn subject_item(node: &Node, list: List, out: &mut Diagnostics) -> Option<Subjec
     let descendant_of = descendant_of.map(|node| ancestor(node, warns, out));
     if descendant_of.is_none() && own.as_ref().is_some_and(Executable::is_any) {
         let help = Some(format!("give {}", suggest::list(&keys[..3])));
-        out.error(fields.head(), list.for_everybody(), help);
+        out.error(Code::ForEverybody, fields.head(), list.for_everybody(), help);
         return None;
     }
     // What could not be read must not make the item wider.
@@ -374,14 +416,14 @@ fn ancestor(node: &Node, warns: bool, out: &mut Diagnostics) -> Option<Executabl
     if let Value::Scalar { .. } = node.value {
         let help = Some("write `descendant_of: {executable: /usr/bin/make}`".into());
         let message = format!("`descendant_of` has to be a mapping, not {}", node.describe());
-        out.error(node.span, message, help);
+        out.error(Code::WrongType, node.span, message, help);
         return None;
     }
     let fields = Fields::new(node, "`descendant_of`", &keys, out)?;
     let ancestor = executable(&fields, warns, out)?;
     if ancestor.is_any() {
         let help = Some(format!("give {}", suggest::list(&keys)));
-        out.error(fields.head(), "everybody is a descendant of something", help);
+        out.error(Code::ForEverybody, fields.head(), "everybody is a descendant of something", help);
         return None;
     }
     Some(ancestor)
@@ -395,6 +437,7 @@ fn executable(fields: &Fields<'_>, warns: bool, out: &mut Diagnostics) -> Option
         && let Some(warning) = too_wide(glob)
     {
         out.warning(
+            Code::WideException,
             *span,
             warning,
             Some("except the program that has the need, add its `sha256`, or give a `reason`".into()),

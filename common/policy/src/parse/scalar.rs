@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::fields::clip;
 use crate::{
     abstract_name::AbstractGlob,
+    code::Code,
     diagnostic::Diagnostics,
     glob::Glob,
     policy::{Mode, PortRange},
@@ -27,23 +28,43 @@ pub(super) fn text(
     out: &mut Diagnostics,
 ) -> Option<String> {
     let Value::Scalar { text, .. } = &node.value else {
-        out.error(node.span, format!("{what} has to be a string, not {}", node.describe()), None);
+        out.error(
+            Code::WrongType,
+            node.span,
+            format!("{what} has to be a string, not {}", node.describe()),
+            None,
+        );
         return None;
     };
     if node.describe() != "a string" {
         let help = (!text.is_empty()).then(|| format!("write \"{}\" if this is meant", clip(text)));
-        out.error(node.span, format!("{what} has to be a string, not {}", node.describe()), help);
+        out.error(
+            Code::WrongType,
+            node.span,
+            format!("{what} has to be a string, not {}", node.describe()),
+            help,
+        );
         return None;
     }
     let text = text.trim();
     let chars = text.chars().count();
     if text.is_empty() {
-        out.error(node.span, format!("{what} cannot be empty"), None);
+        out.error(Code::Empty, node.span, format!("{what} cannot be empty"), None);
     } else if chars > chars_max {
-        out.error(node.span, format!("{what} has {chars} characters; at most {chars_max} are allowed"), None);
+        out.error(
+            Code::TooLong,
+            node.span,
+            format!("{what} has {chars} characters; at most {chars_max} are allowed"),
+            None,
+        );
     } else if let Some(bad) = text.chars().find(|c| c.is_control() && !(lines && *c == '\n')) {
         // A reason is printed on terminals and given to agents.
-        out.error(node.span, format!("control character U+{:04X} in {what}", u32::from(bad)), None);
+        out.error(
+            Code::ControlCharacter,
+            node.span,
+            format!("control character U+{:04X} in {what}", u32::from(bad)),
+            None,
+        );
     } else {
         return Some(text.to_owned());
     }
@@ -60,7 +81,7 @@ pub(super) fn word<T: Copy>(
     let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
     let Value::Scalar { text, .. } = &node.value else {
         let message = format!("{what} has to be {}, not {}", suggest::list(&names), node.describe());
-        out.error(node.span, message, None);
+        out.error(Code::WrongType, node.span, message, None);
         return None;
     };
     if let Some((_, value)) = words.iter().find(|(name, _)| name == text) {
@@ -68,7 +89,7 @@ pub(super) fn word<T: Copy>(
     }
     let help = suggest::nearest(text, names.iter().copied())
         .map_or_else(|| format!("write {}", suggest::list(&names)), |near| format!("did you mean `{near}`?"));
-    out.error(node.span, format!("unknown {what} `{}`", clip(text)), Some(help));
+    out.error(Code::UnknownWord, node.span, format!("unknown {what} `{}`", clip(text)), Some(help));
     None
 }
 
@@ -82,11 +103,17 @@ pub(super) fn list<T: Ord + Clone>(
     let Value::Sequence(items) = &node.value else {
         let help =
             matches!(node.value, Value::Scalar { .. }).then(|| "put it in brackets: `[...]`".to_owned());
-        out.error(node.span, format!("{what} has to be a list, not {}", node.describe()), help);
+        out.error(
+            Code::WrongType,
+            node.span,
+            format!("{what} has to be a list, not {}", node.describe()),
+            help,
+        );
         return Vec::new();
     };
     if items.is_empty() {
         out.error(
+            Code::Empty,
             node.span,
             format!("{what} cannot be empty"),
             Some("leave the key out or add an item".into()),
@@ -97,7 +124,12 @@ pub(super) fn list<T: Ord + Clone>(
     for item in items {
         let Some(value) = read(item, out) else { continue };
         if !seen.insert(value.clone()) {
-            out.error(item.span, format!("this is in {what} twice"), Some("remove one of them".into()));
+            out.error(
+                Code::DuplicateItem,
+                item.span,
+                format!("this is in {what} twice"),
+                Some("remove one of them".into()),
+            );
             continue;
         }
         values.push(Spanned { value, span: item.span });
@@ -111,11 +143,16 @@ fn raw<'n>(node: &'n Node, what: &str, out: &mut Diagnostics) -> Option<&'n str>
         Value::Scalar { text, .. } if node.describe() != "nothing" => Some(text),
         _ if matches!(&node.value, Value::Scalar { text, .. } if text == "~") => {
             let help = Some("write \"~\" with quotes: YAML reads a bare `~` as nothing".into());
-            out.error(node.span, format!("{what} has to be a string, not nothing"), help);
+            out.error(Code::WrongType, node.span, format!("{what} has to be a string, not nothing"), help);
             None
         }
         _ => {
-            out.error(node.span, format!("{what} has to be a string, not {}", node.describe()), None);
+            out.error(
+                Code::WrongType,
+                node.span,
+                format!("{what} has to be a string, not {}", node.describe()),
+                None,
+            );
             None
         }
     }
@@ -130,7 +167,7 @@ pub(super) fn glob(node: &Node, out: &mut Diagnostics) -> Option<Glob> {
             // Quotes and folded lines shift offsets; then the whole scalar is shown.
             let verbatim = node.span.end - node.span.start == text.len();
             let span = if verbatim { node.span.within(error.range.0, error.range.1) } else { node.span };
-            out.error(span, error.message, error.help);
+            out.error(Code::BadPattern, span, error.message, error.help);
             None
         }
     }
@@ -154,7 +191,7 @@ pub(super) fn unix(node: &Node, out: &mut Diagnostics) -> Option<UnixGlob> {
     match AbstractGlob::parse(text) {
         Ok(glob) => Some(UnixGlob::Abstract(glob)),
         Err(error) => {
-            out.error(node.span, error.message, error.help);
+            out.error(Code::BadPattern, node.span, error.message, error.help);
             None
         }
     }
@@ -174,11 +211,16 @@ pub(super) fn sha256(node: &Node, out: &mut Diagnostics) -> Option<[u8; 32]> {
             Some(digest)
         }
         Some(digits) => {
-            out.error(node.span, format!("a SHA-256 has 64 hexadecimal digits, not {}", digits.len()), help);
+            out.error(
+                Code::BadHash,
+                node.span,
+                format!("a SHA-256 has 64 hexadecimal digits, not {}", digits.len()),
+                help,
+            );
             None
         }
         None => {
-            out.error(node.span, format!("`{}` is not hexadecimal", clip(text)), help);
+            out.error(Code::BadHash, node.span, format!("`{}` is not hexadecimal", clip(text)), help);
             None
         }
     }
@@ -200,19 +242,34 @@ pub(super) fn net(node: &Node, out: &mut Diagnostics) -> Option<IpNet> {
         } else {
             help_form
         };
-        out.error(node.span, format!("`{}` is not an address", clip(text)), Some(help.into()));
+        out.error(
+            Code::BadAddress,
+            node.span,
+            format!("`{}` is not an address", clip(text)),
+            Some(help.into()),
+        );
         return None;
     };
     if net.trunc() != net {
         let message = format!("`{}` has bits beyond its prefix length", clip(text));
-        out.error(node.span, message, Some(format!("write `{}` or `{}`", net.trunc(), net.addr())));
+        out.error(
+            Code::BadAddress,
+            node.span,
+            message,
+            Some(format!("write `{}` or `{}`", net.trunc(), net.addr())),
+        );
         return None;
     }
     if net.addr().is_unspecified() && net.prefix_len() == net.max_prefix_len() {
         let loopback = if net.addr().is_ipv4() { "127.0.0.1" } else { "::1" };
         let help =
             Some(format!("write `{loopback}`, or `{net_all}/0` for every address", net_all = net.addr()));
-        out.error(node.span, format!("`{}` is loopback to who connects to it", clip(text)), help);
+        out.error(
+            Code::BadAddress,
+            node.span,
+            format!("`{}` is loopback to who connects to it", clip(text)),
+            help,
+        );
         return None;
     }
     if let IpNet::V6(v6) = net
@@ -220,7 +277,7 @@ pub(super) fn net(node: &Node, out: &mut Diagnostics) -> Option<IpNet> {
         && v6.prefix_len() >= 96
     {
         let help = Some(format!("write `{v4}/{}`: mapped addresses count as IPv4", v6.prefix_len() - 96));
-        out.error(node.span, format!("`{}` is an IPv4-mapped address", clip(text)), help);
+        out.error(Code::BadAddress, node.span, format!("`{}` is an IPv4-mapped address", clip(text)), help);
         return None;
     }
     Some(net)
@@ -239,11 +296,16 @@ pub(super) fn ports(node: &Node, out: &mut Diagnostics) -> Option<PortRange> {
         (Some(first), Some(last)) if first <= last => Some(PortRange { first, last }),
         (Some(first), Some(last)) => {
             let help = Some(format!("write `{last}-{first}`"));
-            out.error(node.span, format!("port range `{}` ends before it begins", clip(text)), help);
+            out.error(
+                Code::BadPort,
+                node.span,
+                format!("port range `{}` ends before it begins", clip(text)),
+                help,
+            );
             None
         }
         _ => {
-            out.error(node.span, format!("`{}` is not a port", clip(text)), help);
+            out.error(Code::BadPort, node.span, format!("`{}` is not a port", clip(text)), help);
             None
         }
     }
