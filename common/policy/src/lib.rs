@@ -17,6 +17,7 @@ pub mod host;
 pub mod matcher;
 pub mod parse;
 pub mod policy;
+mod render;
 pub mod request;
 pub mod roots;
 pub mod source;

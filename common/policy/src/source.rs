@@ -11,6 +11,13 @@ pub const FILES_MAX: usize = 64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileId(u16);
 
+#[cfg(test)]
+impl FileId {
+    pub(crate) fn new(number: usize) -> Self {
+        Self(number as u16)
+    }
+}
+
 /// A part of a text, as byte offsets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {

@@ -26,9 +26,16 @@ fn examples_are_valid() {
 
 #[test]
 fn messages_are_as_shown() {
-    let text = "version: 1\nname: example\nrules:\n  - id: ssh-keys\n    kind: file\n    pathes: [~/.ssh/**]\n    paths: [/x]\n    reason: keys\n";
-    let diagnostics = parse("policy.yaml", text).expect_err("an unknown key");
-    assert!(blocks("text").contains(&format!("{diagnostics}\n")), "{diagnostics}");
+    let check = |text: &str| {
+        let diagnostics = parse("policy.yaml", text).expect_err("an error");
+        assert!(blocks("text").contains(&format!("{diagnostics}\n")), "{diagnostics}");
+    };
+    check(
+        "version: 1\nname: example\nrules:\n  - id: ssh-keys\n    kind: file\n    pathes: [~/.ssh/**]\n    paths: [/x]\n    reason: keys\n",
+    );
+    check(
+        "version: 1\nname: example\nrules:\n  - id: ssh-keys\n    kind: file\n    paths: [~/.ssh/**]\n    reason: keys\n  - id: ssh-keys\n    kind: file\n    paths: [/etc/ssh/**]\n    reason: keys\n",
+    );
 }
 
 #[test]

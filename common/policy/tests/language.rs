@@ -55,7 +55,8 @@ fn a_valid_policy() {
     assert_eq!(policy.rule("missing"), None);
 }
 
-/// Checks every diagnostic of a text: `line:column message` and, after ` | `, a part of the help.
+/// Checks every diagnostic of a text: `line:column message` and, after ` | `, a part of the help, and after ` ~ `, the
+/// other places.
 #[track_caller]
 fn check(text: &str, expect: &[&str]) {
     let diagnostics = parse("p", text).expect_err("an invalid policy");
@@ -69,7 +70,10 @@ fn check(text: &str, expect: &[&str]) {
     assert_eq!(reports.len(), expect.len(), "{}", shown());
     for (report, expect) in reports.iter().zip(expect) {
         let (place, expect) = expect.split_once(' ').expect("a place and a message");
+        let (expect, related) = expect.split_once(" ~ ").unwrap_or((expect, ""));
         let (message, help) = expect.split_once(" | ").unwrap_or((expect, ""));
+        let places = report.related.iter().map(|at| format!("{}:{}", at.position.line, at.position.column));
+        assert_eq!(places.collect::<Vec<_>>().join(" "), related, "{}", shown());
         assert_eq!(format!("{}:{}", report.position.line, report.position.column), place, "{}", shown());
         assert!(report.message.contains(message), "{message}: {}", shown());
         assert!(report.help.as_deref().unwrap_or("").contains(help), "{help}: {}", shown());
@@ -98,7 +102,7 @@ fn the_head() {
     check("version: 1\nname: \"a\\x1b[0m\"\nrules: []\n", &["2:7 U+001B"]);
     check("version: 1\nname: t\nmode: enfroce\nrules: []\n", &["3:7 unknown mode `enfroce` | `enforce`?"]);
     check("version: 1\nname: t\nrules: {}\n", &["3:8 has to be a list, not a mapping"]);
-    check("version: 1\nname: t\nname: u\nrules: []\n", &["3:1 given twice"]);
+    check("version: 1\nname: t\nname: u\nrules: []\n", &["3:1 given twice ~ 2:1"]);
     check("- 1\n", &["1:1 has to be a mapping, not a list"]);
     check(&format!("version: 1\nname: t\nrules: [{}]\n", "1,".repeat(1025)), &["3:8 1025 rules"]);
     check(&" ".repeat(TEXT_LEN_MAX + 1), &["1:1 1048577 bytes; a policy has at most 1048576 | split it"]);
@@ -116,7 +120,7 @@ fn every_error_is_reported() {
             "7:13 not absolute | begin with",
             "7:16 `[` cannot be used | a component is",
             "8:18 unknown operation `raed` | `read`?",
-            "8:30 twice",
+            "8:30 twice ~ 8:24",
             "9:13 cannot be empty",
             "10:14 lifts the rule for everybody",
         ],
@@ -134,7 +138,7 @@ fn rules() {
     );
     check(&rule("id: a\nkind: file\nreason: r\npaths: []"), &["7:12 cannot be empty"]);
     check(&rule("id: a\nkind: file\nreason: r\npaths: [~]"), &["7:13 not nothing | \"~\""]);
-    check(&rule("id: a\nkind: file\nreason: r\npaths: [/x, /x]"), &["7:17 twice"]);
+    check(&rule("id: a\nkind: file\nreason: r\npaths: [/x, /x]"), &["7:17 twice ~ 7:13"]);
     check(
         &rule("id: a\nkind: file\nreason: r\npaths: [/x]\nports: [1]"),
         &["8:5 unknown key `ports` in a rule of kind `file`"],
@@ -175,11 +179,11 @@ fn rules() {
     );
     check(
         &rule("id: a\nkind: connect\nreason: r\nunix: [\"@\", \"@a**\", \"@x\", \"@x\"]"),
-        &["7:12 cannot be empty | `@*`", "7:17 more than one", "7:31 twice"],
+        &["7:12 cannot be empty | `@*`", "7:17 more than one", "7:31 twice ~ 7:25"],
     );
     check(
         "version: 1\nname: t\nrules:\n  - {id: a, kind: file, reason: r, paths: [/x]}\n  - {id: a, kind: file, reason: r, paths: [/x]}\n",
-        &["5:10 id of two rules | line 4"],
+        &["5:10 id of two rules | unique ~ 4:10"],
     );
 }
 
@@ -200,7 +204,7 @@ fn a_rule_about_brokers_is_one_for_each_way_to_them() {
         let policy = parse("p", &text(&format!("[{}]", broker.name))).expect("a valid policy");
         assert!(policy.rules.iter().all(|rule| rule.id.starts_with(&format!("a/{}", broker.name))));
     }
-    check(&text("[dokcer, cron, cron]"), &["7:15 unknown broker `dokcer` | `docker`?", "7:29 twice"]);
+    check(&text("[dokcer, cron, cron]"), &["7:15 unknown broker `dokcer` | `docker`?", "7:29 twice ~ 7:23"]);
     check(&text("[]"), &["7:14 cannot be empty"]);
     check(&rule("id: a\nkind: broker\nreason: r"), &["4:5 has no `brokers`"]);
     check(
@@ -209,7 +213,7 @@ fn a_rule_about_brokers_is_one_for_each_way_to_them() {
     );
     check(
         "version: 1\nname: t\nrules:\n  - {id: a, kind: broker, reason: r, brokers: [at]}\n  - {id: a, kind: broker, reason: r, brokers: [cron]}\n",
-        &["5:10 id of two rules | line 4"],
+        &["5:10 id of two rules | unique ~ 4:10"],
     );
 }
 
@@ -237,10 +241,13 @@ fn a_rule_about_brokers_denies_records_or_adopts() {
         check(&text(&format!("brokers: [{}]\naction: adopt", broker.name)), &[&words]);
     }
     check(&text("brokers: [ssh]\naction: adpot"), &["8:13 unknown action `adpot` | `adopt`?"]);
-    check(&text("brokers: [ssh]\naction: deny\nmode: enforce"), &["9:11 says it twice | remove `mode`"]);
+    check(
+        &text("brokers: [ssh]\naction: deny\nmode: enforce"),
+        &["9:11 says it twice | remove `mode` ~ 8:13"],
+    );
     check(
         &text("brokers: [ssh]\naction: adopt\nexcept: [{executable: /usr/bin/ssh}]"),
-        &["9:13 has no exceptions | remove `except`"],
+        &["9:13 has no exceptions | remove `except` ~ 8:13"],
     );
     check(
         &rule("id: a\nkind: file\nreason: r\npaths: [/x]\naction: deny"),
@@ -294,7 +301,7 @@ fn subjects() {
     );
     check(
         &with("only: [{descendant_of: {executable: /x}}, {descendant_of: {executable: /x}}]"),
-        &["8:47 this is in `only` twice"],
+        &["8:47 this is in `only` twice ~ 8:12"],
     );
     let text = with(
         "except: [{descendant_of: {executable: /usr/bin/bash}}]\nonly: [{descendant_of: {executable: /usr/bin/bash}}]",

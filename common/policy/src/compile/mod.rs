@@ -29,7 +29,7 @@ use self::{
 };
 use crate::{
     code::Code,
-    diagnostic::Diagnostics,
+    diagnostic::{Diagnostic, Diagnostics},
     glob::Glob,
     host::{Host, Resolver},
     policy::{Adoption, Kind, Policy, Rule},
@@ -218,6 +218,7 @@ fn patterns(
 /// What contents mean. The kernel's entry for a content holds one exec rule.
 fn hashes(policy: &Policy, sets: &SubjectSets, out: &mut Diagnostics) -> Vec<HashRules> {
     let mut hashes: BTreeMap<([u8; 32], Option<Glob>), ImageRules> = BTreeMap::new();
+    let mut places: BTreeMap<[u8; 32], Span> = BTreeMap::new();
     for (index, rule) in policy.rules.iter().enumerate() {
         let Kind::Exec { sha256, .. } = &rule.kind else { continue };
         for digest in sha256 {
@@ -225,14 +226,15 @@ fn hashes(policy: &Policy, sets: &SubjectSets, out: &mut Diagnostics) -> Vec<Has
             if entry.exec_rule != paths::NO_RULE {
                 let first = &policy.rules[entry.exec_rule as usize - 1].id;
                 let message = format!("this content is in `{first}` as well as in `{}`", rule.id);
-                out.error(
-                    Code::DuplicateContent,
-                    digest.span,
-                    message,
-                    Some("the kernel holds one rule per content; keep one".into()),
-                );
+                let mut twice = Diagnostic::error(Code::DuplicateContent, digest.span, message)
+                    .help("the kernel holds one rule per content; keep one");
+                if let Some(place) = places.get(&digest.value) {
+                    twice = twice.label(*place, format!("`{first}` has it here"));
+                }
+                out.push(twice);
             }
             entry.exec_rule = index as u32 + 1;
+            places.insert(digest.value, digest.span);
         }
     }
     for (executable, means) in sets.contents() {

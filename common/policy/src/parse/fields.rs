@@ -2,8 +2,8 @@
 
 use crate::{
     code::Code,
-    diagnostic::Diagnostics,
-    source::Span,
+    diagnostic::{Diagnostic, Diagnostics},
+    source::{Span, Spanned},
     suggest,
     yaml::{Node, Value},
 };
@@ -16,7 +16,7 @@ pub(super) struct Fields<'n> {
     /// What the mapping is, such as "a `file` rule".
     what: String,
     span: Span,
-    entries: Vec<(&'n str, &'n Node)>,
+    entries: Vec<(&'n Spanned<String>, &'n Node)>,
 }
 
 impl<'n> Fields<'n> {
@@ -38,7 +38,7 @@ impl<'n> Fields<'n> {
             );
             return None;
         };
-        let mut entries: Vec<(&str, &Node)> = Vec::new();
+        let mut entries: Vec<(&Spanned<String>, &Node)> = Vec::new();
         for (key, value) in pairs {
             let word = key.value.as_str();
             if !known.contains(&word) {
@@ -52,16 +52,12 @@ impl<'n> Fields<'n> {
                     format!("unknown key `{}` in {what}", clip(word)),
                     Some(help),
                 );
-            } else if entries.iter().any(|(seen, _)| *seen == word) {
-                let help = Some("remove one of them".into());
-                diagnostics.error(
-                    Code::DuplicateKey,
-                    key.span,
-                    format!("`{word}` is given twice in {what}"),
-                    help,
-                );
+            } else if let Some((first, _)) = entries.iter().find(|(seen, _)| seen.value == word) {
+                let message = format!("`{word}` is given twice in {what}");
+                let twice = Diagnostic::error(Code::DuplicateKey, key.span, message);
+                diagnostics.push(twice.help("remove one of them").label(first.span, "the first one is here"));
             } else {
-                entries.push((word, value));
+                entries.push((key, value));
             }
         }
         Some(Self { what: what.to_owned(), span: node.span, entries })
@@ -69,7 +65,7 @@ impl<'n> Fields<'n> {
 
     /// The value of a key, if there.
     pub(super) fn optional(&self, key: &str) -> Option<&'n Node> {
-        self.entries.iter().find(|(name, _)| *name == key).map(|(_, node)| *node)
+        self.entries.iter().find(|(name, _)| name.value == key).map(|(_, node)| *node)
     }
 
     /// The value of a key; reports its absence.

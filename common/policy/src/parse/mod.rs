@@ -11,7 +11,7 @@ use treeline_abi::paths;
 use self::{fields::Fields, rule::Written, scalar::MODES};
 use crate::{
     code::Code,
-    diagnostic::Diagnostics,
+    diagnostic::{Diagnostic, Diagnostics},
     policy::{Mode, Policy, Rule},
     source::{FileId, Source, Span},
     yaml::{self, Node, Value},
@@ -121,9 +121,8 @@ fn rules(node: &Node, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
     for item in items {
         let Some(Written { id, span, rules: parts }) = rule::read(item, mode, out) else { continue };
         if let Some(first) = written.get(&id) {
-            let line = out.position(*first).line;
-            let help = Some(format!("the first one is on line {line}; ids are unique"));
-            out.error(Code::DuplicateId, span, format!("`{id}` is the id of two rules"), help);
+            let twice = Diagnostic::error(Code::DuplicateId, span, format!("`{id}` is the id of two rules"));
+            out.push(twice.help("ids are unique").label(*first, "the first one is here"));
             continue;
         }
         written.insert(id, span);

@@ -1,6 +1,6 @@
 //! One rule.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
     fields::{Fields, peek},
@@ -9,7 +9,7 @@ use super::{
 use crate::{
     brokers::{BROKERS, Part},
     code::Code,
-    diagnostic::Diagnostics,
+    diagnostic::{Diagnostic, Diagnostics},
     glob::{Component, Glob},
     policy::{
         AddressException, Adoption, Executable, FileOperation, Kind, Mode, Operations, PortRange, Rule,
@@ -142,22 +142,16 @@ impl Action {
 fn action(node: &Node, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Action> {
     let action = scalar::word(node, "action", &Action::WORDS, out)?;
     if let Some(mode) = fields.optional("mode") {
+        let twice =
+            Diagnostic::error(Code::ConflictingKeys, mode.span, "`mode` beside `action` says it twice");
         let help = "remove `mode`: `deny` is `enforce`, `record` is `monitor`";
-        out.error(
-            Code::ConflictingKeys,
-            mode.span,
-            "`mode` beside `action` says it twice",
-            Some(help.into()),
-        );
+        out.push(twice.help(help).label(node.span, "the action is here"));
     }
     if let (Action::Adopt, Some(except)) = (action, fields.optional("except")) {
+        let both =
+            Diagnostic::error(Code::ConflictingKeys, except.span, "a rule that adopts has no exceptions");
         let help = "remove `except`; what one program starts this way is as much the session's as another's";
-        out.error(
-            Code::ConflictingKeys,
-            except.span,
-            "a rule that adopts has no exceptions",
-            Some(help.into()),
-        );
+        out.push(both.help(help).label(node.span, "it adopts by this"));
     }
     Some(action)
 }
@@ -371,19 +365,16 @@ fn subject_items(fields: &Fields<'_>, list: List, out: &mut Diagnostics) -> Vec<
         out.error(Code::Empty, node.span, format!("`{key}` cannot be empty"), help);
     }
     let mut items: Vec<SubjectItem> = Vec::new();
-    let mut seen = BTreeSet::new();
+    let mut seen = BTreeMap::new();
     for node in nodes {
         let Some(item) = subject_item(node, list, out) else { continue };
-        if !seen.insert((item.own.clone(), item.descendant_of.clone())) {
-            out.error(
-                Code::DuplicateItem,
-                node.span,
-                format!("this is in `{key}` twice"),
-                Some("remove one of them".into()),
-            );
-            continue;
+        match seen.entry((item.own.clone(), item.descendant_of.clone())) {
+            Entry::Occupied(first) => scalar::twice(&format!("`{key}`"), *first.get(), node.span, out),
+            Entry::Vacant(new) => {
+                new.insert(node.span);
+                items.push(item);
+            }
         }
-        items.push(item);
     }
     items
 }

@@ -1,6 +1,6 @@
 //! Scalars and lists of them, each checked where it stands.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use ipnet::IpNet;
 
@@ -8,10 +8,10 @@ use super::fields::clip;
 use crate::{
     abstract_name::AbstractGlob,
     code::Code,
-    diagnostic::Diagnostics,
+    diagnostic::{Diagnostic, Diagnostics},
     glob::Glob,
     policy::{Mode, PortRange},
-    source::Spanned,
+    source::{Span, Spanned},
     suggest,
     yaml::{Node, Value},
 };
@@ -120,21 +120,24 @@ pub(super) fn list<T: Ord + Clone>(
         );
     }
     let mut values: Vec<Spanned<T>> = Vec::with_capacity(items.len());
-    let mut seen = BTreeSet::new();
+    let mut seen = BTreeMap::new();
     for item in items {
         let Some(value) = read(item, out) else { continue };
-        if !seen.insert(value.clone()) {
-            out.error(
-                Code::DuplicateItem,
-                item.span,
-                format!("this is in {what} twice"),
-                Some("remove one of them".into()),
-            );
-            continue;
+        match seen.entry(value.clone()) {
+            Entry::Occupied(first) => twice(what, *first.get(), item.span, out),
+            Entry::Vacant(new) => {
+                new.insert(item.span);
+                values.push(Spanned { value, span: item.span });
+            }
         }
-        values.push(Spanned { value, span: item.span });
     }
     values
+}
+
+/// Reports an item of `what` that is there already.
+pub(super) fn twice(what: &str, first: Span, second: Span, out: &mut Diagnostics) {
+    let twice = Diagnostic::error(Code::DuplicateItem, second, format!("this is in {what} twice"));
+    out.push(twice.help("remove one of them").label(first, "the first one is here"));
 }
 
 /// The text of a scalar that is not a word of prose: numbers count as what they are written as.
