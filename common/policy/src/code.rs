@@ -33,6 +33,8 @@ codes! {
     BadHash "bad-hash",
     /// An id with characters that an id cannot have.
     BadId "bad-id",
+    /// A link that is no https address.
+    BadLink "bad-link",
     /// A pattern that cannot be matched.
     BadPattern "bad-pattern",
     /// A port or a range that is none.

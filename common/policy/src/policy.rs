@@ -19,6 +19,10 @@ pub struct Policy {
     pub name: String,
     /// What it is for.
     pub description: Option<String>,
+    /// Who answers for it, such as an address of mail.
+    pub owner: Option<String>,
+    /// Its number among its revisions, from 1.
+    pub revision: Option<u64>,
     /// Mode of the rules that do not say.
     pub mode: Mode,
     /// The rules, in the order of their ids: a rule's place here is its index everywhere.
@@ -52,6 +56,8 @@ pub struct Rule {
     pub severity: Severity,
     /// Why, for the agent and the developer.
     pub reason: String,
+    /// What else it says of itself.
+    pub about: About,
     /// What it matches.
     pub kind: Kind,
     /// Who it does not hold for.
@@ -60,6 +66,20 @@ pub struct Rule {
     pub only: Vec<SubjectItem>,
     /// Where its id is written.
     pub span: Span,
+}
+
+/// What a rule says of itself; nothing is decided by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct About {
+    /// What to do instead, for the agent and the developer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// An https address with more about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// Controls that it is evidence for, by the names that an auditor has for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<String>,
 }
 
 /// How it is known that a process outside does a session's work.

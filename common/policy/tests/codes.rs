@@ -32,6 +32,7 @@ fn examples() -> Vec<(Code, String)> {
         (Code::BadAddress, rule("kind: connect, to: [1.2.3.4/33]")),
         (Code::BadHash, rule("kind: exec, sha256: [12]")),
         (Code::BadId, rules("{id: A, kind: file, paths: [/x], reason: r}")),
+        (Code::BadLink, rule("kind: file, paths: [/x], link: \"http://example.com\"")),
         (Code::BadPattern, rule("kind: file, paths: [x]")),
         (Code::BadPort, rule("kind: connect, to: [1.2.3.4], ports: [70000]")),
         (Code::CannotAdopt, rule("kind: broker, brokers: [cron], action: adopt")),

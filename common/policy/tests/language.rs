@@ -267,6 +267,34 @@ fn parts_count_as_rules() {
 }
 
 #[test]
+fn what_is_said_for_people() {
+    let head = |more: &str| format!("version: 1\nname: t\n{more}\nrules: []\n");
+    let policy = parse("p", &head("owner: security@acme.example\nrevision: 42")).expect("a valid policy");
+    assert_eq!((policy.owner.as_deref(), policy.revision), (Some("security@acme.example"), Some(42)));
+    for bad in ["0", "-1", "+1", "1.5", "\"42\"", "9007199254740992", "[1]", "99999999999999999999"] {
+        check(&head(&format!("revision: {bad}")), &["3:11 has to be a number | from 1 to"]);
+    }
+    check(&head("owner: 7"), &["3:8 not a number"]);
+
+    let with = |more: &str| rule(&format!("id: a\nkind: file\nreason: r\npaths: [/x]\n{more}"));
+    let text = with("remedy: ask\nlink: https://wiki.acme.example/a?b#c\ncontrols: [SOC2-CC6.1, A.8.2]");
+    let about = &parse("p", &text).expect("a valid policy").rules[0].about;
+    assert_eq!(about.remedy.as_deref(), Some("ask"));
+    assert_eq!(about.link.as_deref(), Some("https://wiki.acme.example/a?b#c"));
+    assert_eq!(about.controls, ["SOC2-CC6.1", "A.8.2"]);
+    for bad in
+        ["http://x", "https://", "https:///x", "x", "https://a b", "https://ключ", "https://good@evil/"]
+    {
+        check(&with(&format!("link: \"{bad}\"")), &["8:11 not an https address | write `https://`"]);
+    }
+    check(&with("controls: [A, A]"), &["8:19 twice ~ 8:16"]);
+    check(&with("controls: A"), &["8:15 has to be a list"]);
+    let many: String = (0..33).map(|number| format!("C{number},")).collect();
+    check(&with(&format!("controls: [{many}]")), &["8:15 33 controls"]);
+    check(&with("remedy: [ask]\nlinks: x"), &["8:13 has to be a string", "9:5 unknown key `links` | `link`?"]);
+}
+
+#[test]
 fn subjects() {
     let with = |lists: &str| rule(&format!("id: a\nkind: file\nreason: r\npaths: [/x]\n{lists}"));
     let text = with(

@@ -1,5 +1,6 @@
 //! From text to a checked [`Policy`]: every error is found and reported, not only the first.
 
+mod about;
 mod fields;
 mod rule;
 mod scalar;
@@ -23,7 +24,9 @@ pub const VERSION: u32 = 1;
 const NAME_CHARS_MAX: usize = 64;
 /// Characters of a description.
 const DESCRIPTION_CHARS_MAX: usize = 4096;
-const KEYS: [&str; 5] = ["version", "name", "description", "mode", "rules"];
+/// Characters of an owner.
+const OWNER_CHARS_MAX: usize = 256;
+const KEYS: [&str; 7] = ["version", "name", "description", "owner", "revision", "mode", "rules"];
 
 /// Reads and checks a policy. `source_name` is what messages call the text, such as its path.
 ///
@@ -52,6 +55,9 @@ fn policy(out: &mut Diagnostics) -> Option<Policy> {
     let description = fields
         .optional("description")
         .and_then(|node| scalar::text(node, "`description`", DESCRIPTION_CHARS_MAX, true, out));
+    let owner =
+        fields.optional("owner").and_then(|node| scalar::text(node, "`owner`", OWNER_CHARS_MAX, false, out));
+    let revision = fields.optional("revision").and_then(|node| about::revision(node, out));
     // With a mode that cannot be read, the rules are still checked.
     let mode = fields
         .optional("mode")
@@ -60,7 +66,7 @@ fn policy(out: &mut Diagnostics) -> Option<Policy> {
     let rules = fields.required("rules", out).map(|node| rules(node, mode, out))?;
     let sources = out.sources().clone();
     let warnings = Diagnostics::new(sources.clone());
-    Some(Policy { name: name?, description, mode, rules, sources, warnings })
+    Some(Policy { name: name?, description, owner, revision, mode, rules, sources, warnings })
 }
 
 fn version(node: &Node, out: &mut Diagnostics) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
+    about,
     fields::{Fields, peek},
     scalar::{self, MODES, UnixGlob},
 };
@@ -55,7 +56,7 @@ pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Opt
         .flat_map(|(_, k)| *k)
         .copied()
         .collect();
-    let known: Vec<&str> = COMMON.into_iter().chain(own).collect();
+    let known: Vec<&str> = COMMON.into_iter().chain(about::KEYS).chain(own).collect();
     let what = kind.map_or_else(|| "a rule".to_owned(), |kind| format!("a rule of kind `{kind}`"));
     let fields = Fields::new(node, &what, &known, out)?;
 
@@ -74,6 +75,7 @@ pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Opt
         Some(node) => scalar::word(node, "severity", &Severity::WORDS, out),
         None => Some(Severity::default()),
     };
+    let about = about::read(&fields, out);
     let exceptions = subject_items(&fields, List::Except, out);
     let only = subject_items(&fields, List::Only, out);
     let action = fields.optional("action").filter(|_| kind == Some("broker"));
@@ -92,6 +94,7 @@ pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Opt
         adopts,
         severity,
         reason: reason.clone(),
+        about: about.clone(),
         kind,
         exceptions: exceptions.clone(),
         only: only.clone(),
