@@ -29,6 +29,8 @@ macro_rules! codes {
 codes! {
     /// An address or a block that is none, or that means another one.
     BadAddress "bad-address",
+    /// A date that is none.
+    BadDate "bad-date",
     /// A SHA-256 that is none.
     BadHash "bad-hash",
     /// An id with characters that an id cannot have.
@@ -57,6 +59,8 @@ codes! {
     Empty "empty",
     /// A file without a policy in it.
     EmptyPolicy "empty-policy",
+    /// A rule that is no longer in force.
+    Expired "expired",
     /// An item of `except` or `only` that everybody falls under.
     ForEverybody "for-everybody",
     /// A host name, where only addresses can be matched.
@@ -87,6 +91,8 @@ codes! {
     UnknownVersion "unknown-version",
     /// A word that is none of those that can stand there.
     UnknownWord "unknown-word",
+    /// What the language has and this program does not do yet.
+    Unsupported "unsupported",
     /// An exception that is likely for more than is meant.
     WideException "wide-exception",
     /// A value of another type than the key has.

@@ -9,6 +9,7 @@ use crate::{
     abstract_name::AbstractGlob,
     diagnostic::Diagnostics,
     glob::Glob,
+    moment::Moment,
     source::{Sources, Span, Spanned},
 };
 
@@ -39,6 +40,19 @@ impl Policy {
     pub fn rule(&self, id: &str) -> Option<&Rule> {
         self.rules.binary_search_by(|rule| rule.id.as_str().cmp(id)).ok().map(|index| &self.rules[index])
     }
+
+    /// What is in force at a moment: the rules that have not expired.
+    #[must_use]
+    pub fn at(mut self, now: Moment) -> Self {
+        self.rules.retain(|rule| !rule.has_expired(now));
+        self
+    }
+
+    /// When the first of its rules expires, or did.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Moment> {
+        self.rules.iter().filter_map(|rule| rule.expires.as_ref()).map(|expires| expires.value).min()
+    }
 }
 
 /// One rule.
@@ -64,8 +78,18 @@ pub struct Rule {
     pub exceptions: Vec<SubjectItem>,
     /// Who it holds for; everybody if there is none.
     pub only: Vec<SubjectItem>,
+    /// From when on it is not in force.
+    pub expires: Option<Spanned<Moment>>,
     /// Where its id is written.
     pub span: Span,
+}
+
+impl Rule {
+    /// Whether it is no longer in force.
+    #[must_use]
+    pub fn has_expired(&self, now: Moment) -> bool {
+        self.expires.as_ref().is_some_and(|expires| expires.value <= now)
+    }
 }
 
 /// What a rule says of itself; nothing is decided by it.

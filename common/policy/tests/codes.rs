@@ -2,13 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use treeline_policy::{Code, Home, Host, MountTable, Target, compile, parse, source::TEXT_LEN_MAX};
+use treeline_policy::{
+    Code, Home, Host, Moment, MountTable, Target, compile, parse_with,
+    source::{Source, TEXT_LEN_MAX},
+};
+
+/// 2001-09-09.
+const NOW: Moment = Moment(1_000_000_000);
 
 /// The codes of what is found in a text, and in the policy that it is when it is compiled for a machine with one home.
 fn codes(text: &str, mounts: &MountTable) -> BTreeSet<Code> {
     let host = Host { homes: vec![Home { uid: 0, path: b"/root".to_vec() }] };
     let target = Target { seed: 1, generation: 1, slot: 0 };
-    let found = parse("p", text).and_then(|policy| {
+    let found = parse_with(Source::new("p", text), Some(NOW)).and_then(|policy| {
         compile(&policy, &host, mounts, target)?;
         Ok(policy.warnings)
     });
@@ -24,12 +30,13 @@ fn rule(more: &str) -> String {
     rules(&format!("{{id: a, reason: r, {more}}}"))
 }
 
-/// A policy for each code, but for [`Code::NoFilesystem`], which is one of the machine, and [`Code::OpenWay`], which
-/// `treeline policy check` makes of what the compiler left out.
+/// A policy for each code, but for [`Code::NoFilesystem`], which is one of the machine, and those of the sensor: `treeline
+/// policy check` makes [`Code::OpenWay`] of what the compiler left out, and the daemon says [`Code::Unsupported`].
 fn examples() -> Vec<(Code, String)> {
     let hash = "1".repeat(64);
     vec![
         (Code::BadAddress, rule("kind: connect, to: [1.2.3.4/33]")),
+        (Code::BadDate, rule("kind: file, paths: [/x], expires: 2027-02-30")),
         (Code::BadHash, rule("kind: exec, sha256: [12]")),
         (Code::BadId, rules("{id: A, kind: file, paths: [/x], reason: r}")),
         (Code::BadLink, rule("kind: file, paths: [/x], link: \"http://example.com\"")),
@@ -52,6 +59,7 @@ fn examples() -> Vec<(Code, String)> {
         (Code::DuplicateKey, "version: 1\nname: t\nname: u\nrules: []\n".to_owned()),
         (Code::Empty, rule("kind: file, paths: []")),
         (Code::EmptyPolicy, "# nothing\n".to_owned()),
+        (Code::Expired, rule("kind: file, paths: [/x], expires: 1999-12-31")),
         (Code::ForEverybody, rule("kind: file, paths: [/x], except: [{}]")),
         (Code::HostName, rule("kind: connect, hosts: [example.com]")),
         (Code::IdleKey, rule("kind: connect, unix: [/x], ports: [1]")),
@@ -86,5 +94,5 @@ fn every_code_is_that_of_some_policy() {
     }
     let nowhere = codes(&rule("kind: file, paths: [/x]"), &MountTable::default());
     assert_eq!(nowhere, BTreeSet::from([Code::NoFilesystem]));
-    assert_eq!(left, BTreeSet::from([Code::NoFilesystem, Code::OpenWay]));
+    assert_eq!(left, BTreeSet::from([Code::NoFilesystem, Code::OpenWay, Code::Unsupported]));
 }

@@ -2,11 +2,12 @@
 
 use proptest::prelude::*;
 use treeline_policy::{
+    Code, Moment,
     brokers::BROKERS,
     diagnostic::Level,
-    parse,
+    parse, parse_with,
     policy::{Adoption, Kind, Mode, Severity},
-    source::TEXT_LEN_MAX,
+    source::{Source, TEXT_LEN_MAX},
 };
 
 const VALID: &str = r#"version: 1
@@ -291,7 +292,47 @@ fn what_is_said_for_people() {
     check(&with("controls: A"), &["8:15 has to be a list"]);
     let many: String = (0..33).map(|number| format!("C{number},")).collect();
     check(&with(&format!("controls: [{many}]")), &["8:15 33 controls"]);
-    check(&with("remedy: [ask]\nlinks: x"), &["8:13 has to be a string", "9:5 unknown key `links` | `link`?"]);
+    check(
+        &with("remedy: [ask]\nlinks: x"),
+        &["8:13 has to be a string", "9:5 unknown key `links` | `link`?"],
+    );
+}
+
+#[test]
+fn rules_for_a_time() {
+    let text = "version: 1\nname: t\nrules:\n  - {id: a, kind: file, reason: r, paths: [/a]}\n  \
+                - {id: b, kind: broker, reason: r, brokers: [ssh], expires: 2027-03-01}\n  \
+                - {id: c, kind: file, reason: r, paths: [/c], expires: 2027-03-01T12:00:00Z}\n";
+    let day: Moment = "2027-03-01".parse().expect("a date");
+    let in_force = |now: u64| {
+        let policy = parse_with(Source::new("p", text), Some(Moment(now))).expect("a valid policy");
+        let warned: Vec<_> = policy.warnings.items().iter().map(|item| (item.code, item.span)).collect();
+        let expiry = policy.next_expiry();
+        let of = |id: &str| policy.rule(id).and_then(|rule| rule.expires.as_ref()).expect("it expires").span;
+        let spans = [of("b/ssh"), of("c")];
+        let policy = policy.at(Moment(now));
+        let ids: Vec<String> = policy.rules.iter().map(|rule| rule.id.clone()).collect();
+        assert_eq!(expiry, Some(day));
+        assert!(
+            warned.iter().zip(spans).all(|(warned, span)| *warned == (Code::Expired, span)),
+            "{warned:?}"
+        );
+        (ids.join(" "), warned.len(), policy.next_expiry())
+    };
+    let noon = Moment(day.0 + 12 * 3600);
+    let all = "a b/ssh b/ssh-files b/ssh-sockets c".to_owned();
+    assert_eq!(in_force(day.0 - 1), (all, 0, Some(day)));
+    assert_eq!(in_force(day.0), ("a c".to_owned(), 1, Some(noon)));
+    assert_eq!(in_force(noon.0 - 1), ("a c".to_owned(), 1, Some(noon)));
+    assert_eq!(in_force(noon.0), ("a".to_owned(), 2, None));
+    assert!(parse("p", text).expect("a valid policy").warnings.is_empty());
+
+    let with =
+        |expires: &str| rule(&format!("id: a\nkind: file\nreason: r\npaths: [/x]\nexpires: {expires}"));
+    for bad in ["tomorrow", "2027-02-29", "20270301", "2027-03-01T12:00:00+01:00"] {
+        check(&with(bad), &["8:14 neither a date nor | `2027-03-01`"]);
+    }
+    check(&with("[2027-03-01]"), &["8:14 has to be a string, not a list"]);
 }
 
 #[test]

@@ -7,13 +7,18 @@ use std::{
     io::{self, IsTerminal as _, Read as _, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
 use serde::Serialize;
 use treeline_policy::{
-    Code, Diagnostics, Home, Host, MountTable, Policy, Tables, Target, compile, compile::Usage,
-    diagnostic::Report, parse, policy::Mode, source::TEXT_LEN_MAX,
+    Code, Diagnostics, Home, Host, Moment, MountTable, Policy, Tables, Target, compile,
+    compile::Usage,
+    diagnostic::Report,
+    parse_with,
+    policy::Mode,
+    source::{Source, TEXT_LEN_MAX},
 };
 
 use crate::daemon::homes::Homes;
@@ -78,7 +83,7 @@ fn check(files: &[PathBuf], json: bool, out: &mut dyn Write) -> anyhow::Result<E
     let mut checked = Vec::with_capacity(files.len());
     for file in files {
         let name = file.display().to_string();
-        let result = parse(&name, &read(file)?).and_then(|mut policy| {
+        let result = parse_with(Source::new(&name, &read(file)?), Some(now())).and_then(|mut policy| {
             // Where things are mounted changes little; who has a home changes how much room the patterns take.
             let target = Target { seed: 0, generation: 1, slot: 0 };
             let tables = compile(&policy, &host, &MountTable::single(1), target)?;
@@ -186,6 +191,12 @@ fn read(file: &Path) -> anyhow::Result<String> {
             anyhow::bail!("`{}` is not UTF-8: byte {at} is not part of a character", file.display())
         }
     }
+}
+
+/// The time of the machine's clock.
+fn now() -> Moment {
+    // A clock before 1970 is wrong; by it nothing has expired.
+    Moment(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
 /// The homes that `~/` stands for: of root and of people, as /etc/passwd lists them, and of who asks.

@@ -57,6 +57,7 @@ fn add(policy: &mut Policy, id: &str, paths: Vec<Spanned<Glob>>, operations: &[F
             severity: Severity::High,
             reason: "the sensor protects itself".to_owned(),
             about: About::default(),
+            expires: None,
             kind,
             exceptions: Vec::new(),
             only: Vec::new(),

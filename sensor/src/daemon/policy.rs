@@ -6,7 +6,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use treeline_policy::{Policy, source::TEXT_LEN_MAX};
+use treeline_policy::{Code, Diagnostics, Policy, source::TEXT_LEN_MAX};
 
 /// A checked policy and what it was read from.
 #[derive(Clone, Debug)]
@@ -79,11 +79,44 @@ pub fn load(path: &Path) -> Result<LoadedPolicy, LoadError> {
 /// [`LoadError::Refused`].
 pub fn parse(path: &Path, text: &str) -> Result<LoadedPolicy, LoadError> {
     let sha256 = hex::encode(Sha256::digest(text));
-    match treeline_policy::parse(&path.display().to_string(), text) {
+    match treeline_policy::parse(&path.display().to_string(), text).and_then(supported) {
         Ok(policy) => Ok(LoadedPolicy { policy, sha256 }),
         Err(diagnostics) => {
             let diagnostics = diagnostics.render(false).trim_end().to_owned();
             Err(LoadError::Refused { path: path.to_owned(), sha256, diagnostics })
         }
+    }
+}
+
+/// Refuses what the daemon would not do: nothing here looks at the time once a policy is in force, so a rule that has
+/// expired would go on.
+fn supported(policy: Policy) -> Result<Policy, Diagnostics> {
+    let mut found = policy.warnings.clone();
+    for expires in policy.rules.iter().filter_map(|rule| rule.expires.as_ref()) {
+        if !found.items().iter().any(|item| item.span == expires.span) {
+            let help = "remove the key, and the rule itself when its time has come";
+            let message = "the daemon does not end rules by themselves yet";
+            found.error(Code::Unsupported, expires.span, message, Some(help.to_owned()));
+        }
+    }
+    if found.has_errors() { Err(found) } else { Ok(policy) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_daemon_does_not_do_is_refused() {
+        let check = |more: &str, expect: &[&str]| {
+            let text = format!(
+                "version: 1\nname: t\nrules:\n  - {{id: a, kind: broker, reason: r, brokers: [ssh]{more}}}\n"
+            );
+            let error = parse(Path::new("p"), &text).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(expect.iter().all(|words| error.matches(words).count() == 1), "{error}");
+            assert_eq!(error.is_empty(), expect.is_empty(), "{error}");
+        };
+        check("", &[]);
+        check(", expires: 2027-03-01", &["error[unsupported]", "p:4:63", "remove the key"]);
     }
 }

@@ -33,6 +33,9 @@ pub fn run(bytes: &[u8]) -> bool {
     for rule in &policy.rules {
         assert!(literal_roots(rule, &host).iter().all(|root| root.directory.starts_with(b"/")));
     }
+    if let Some(first) = policy.next_expiry() {
+        assert!(policy.clone().at(first).next_expiry().is_none_or(|next| next > first));
+    }
     let target = Target { seed: 7, generation: 1, slot: 1 };
     match compile(&policy, &host, &MountTable::single(1), target) {
         Ok(tables) => compare(&policy, &host, &tables),

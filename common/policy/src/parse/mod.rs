@@ -13,6 +13,7 @@ use self::{fields::Fields, rule::Written, scalar::MODES};
 use crate::{
     code::Code,
     diagnostic::{Diagnostic, Diagnostics},
+    moment::Moment,
     policy::{Mode, Policy, Rule},
     source::{FileId, Source, Span},
     yaml::{self, Node, Value},
@@ -33,12 +34,26 @@ const KEYS: [&str; 7] = ["version", "name", "description", "owner", "revision", 
 /// # Errors
 /// Every error in the text, with warnings among them.
 pub fn parse(source_name: &str, text: &str) -> Result<Policy, Diagnostics> {
-    let mut out = Diagnostics::about(Source::new(source_name, text));
+    parse_with(Source::new(source_name, text), None)
+}
+
+/// Reads and checks a policy. With `now`, rules that have expired are warned of; they are in the policy all the same, see
+/// [`Policy::at`].
+///
+/// # Errors
+/// Every error in the text, with warnings among them.
+pub fn parse_with(root: Source, now: Option<Moment>) -> Result<Policy, Diagnostics> {
+    let mut out = Diagnostics::about(root);
     if out.has_errors() {
         return Err(out);
     }
     match policy(&mut out) {
-        Some(policy) if !out.has_errors() => Ok(Policy { warnings: out, ..policy }),
+        Some(policy) if !out.has_errors() => {
+            if let Some(now) = now {
+                warn_of_expired(&policy.rules, now, &mut out);
+            }
+            Ok(Policy { warnings: out, ..policy })
+        }
         _ => Err(out),
     }
 }
@@ -67,6 +82,25 @@ fn policy(out: &mut Diagnostics) -> Option<Policy> {
     let sources = out.sources().clone();
     let warnings = Diagnostics::new(sources.clone());
     Some(Policy { name: name?, description, owner, revision, mode, rules, sources, warnings })
+}
+
+fn warn_of_expired(rules: &[Rule], now: Moment, out: &mut Diagnostics) {
+    let mut last = None;
+    for rule in rules.iter().filter(|rule| rule.has_expired(now)) {
+        let Some(expires) = &rule.expires else { continue };
+        // The parts of one rule stand next to each other.
+        if last.replace(expires.span) == Some(expires.span) {
+            continue;
+        }
+        let id = rule.id.split('/').next().unwrap_or_default();
+        let message = format!("`{id}` has expired: from {} on it is not in force", expires.value);
+        out.warning(
+            Code::Expired,
+            expires.span,
+            message,
+            Some("remove the rule, or give it another date".into()),
+        );
+    }
 }
 
 fn version(node: &Node, out: &mut Diagnostics) {

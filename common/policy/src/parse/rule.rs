@@ -26,7 +26,7 @@ const ID_CHARS_MAX: usize = 64;
 /// Characters of a reason: it is shown in a terminal and read by an agent.
 const REASON_CHARS_MAX: usize = 1024;
 /// Keys of every rule.
-const COMMON: [&str; 7] = ["id", "kind", "mode", "severity", "reason", "except", "only"];
+const COMMON: [&str; 8] = ["id", "kind", "mode", "severity", "reason", "except", "only", "expires"];
 /// Keys of each kind.
 const KINDS: [(&str, &[&str]); 4] = [
     ("broker", &["brokers", "action"]),
@@ -75,6 +75,7 @@ pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Opt
         Some(node) => scalar::word(node, "severity", &Severity::WORDS, out),
         None => Some(Severity::default()),
     };
+    let expires = fields.optional("expires").map(|node| scalar::moment(node, out));
     let about = about::read(&fields, out);
     let exceptions = subject_items(&fields, List::Except, out);
     let only = subject_items(&fields, List::Only, out);
@@ -88,6 +89,11 @@ pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Opt
         _ => connect(&fields, out).map(whole),
     };
     let (id, mode, severity, reason) = (id?, mode?, severity?, reason?);
+    // What could not be read must not make the rule hold for ever.
+    let expires = match expires {
+        Some(expires) => Some(expires?),
+        None => None,
+    };
     let rule = |Piece { part, kind, adopts }: Piece| Rule {
         id: part.map_or_else(|| id.clone(), |part| format!("{id}/{part}")),
         mode,
@@ -98,6 +104,7 @@ pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Opt
         kind,
         exceptions: exceptions.clone(),
         only: only.clone(),
+        expires: expires.clone(),
         span,
     };
     let rules = kinds?.into_iter().map(rule).collect();

@@ -10,6 +10,7 @@ use crate::{
     code::Code,
     diagnostic::{Diagnostic, Diagnostics},
     glob::Glob,
+    moment::Moment,
     policy::{Mode, PortRange},
     source::{Span, Spanned},
     suggest,
@@ -284,6 +285,19 @@ pub(super) fn net(node: &Node, out: &mut Diagnostics) -> Option<IpNet> {
         return None;
     }
     Some(net)
+}
+
+/// A date or a moment.
+pub(super) fn moment(node: &Node, out: &mut Diagnostics) -> Option<Spanned<Moment>> {
+    let text = raw(node, "a date", out)?;
+    match text.parse() {
+        Ok(value) => Some(Spanned { value, span: node.span }),
+        Err(error) => {
+            let help = "write a date, `2027-03-01`, or a moment of UTC, `2027-03-01T12:00:00Z`";
+            out.error(Code::BadDate, node.span, format!("`{}` is {error}", clip(text)), Some(help.into()));
+            None
+        }
+    }
 }
 
 /// A port or a range of ports.

@@ -12,10 +12,11 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use treeline_event::{PathBytes, Verdict};
 use treeline_policy::{
-    Executed, Explanation, Host, Lineage, Object, Request, Subject, explain, parse, policy::FileOperation,
+    Executed, Explanation, Host, Lineage, Object, Request, Subject, explain, parse_with,
+    policy::FileOperation, source::Source,
 };
 
-use super::{homes, print_diagnostics, read};
+use super::{homes, now, print_diagnostics, read};
 
 /// Arguments of `treeline policy explain`.
 #[derive(Debug, clap::Args)]
@@ -114,19 +115,27 @@ struct Answer<'a> {
     executable: Option<PathBytes>,
     lineage: Vec<PathBytes>,
     uid: u32,
+    /// Rules that are not asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    expired: Vec<String>,
     #[serde(flatten)]
     explanation: &'a Explanation,
 }
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let request = Request { subject: subject(args)?, object: object(args)? };
-    let policy = match parse(&args.file.display().to_string(), &read(&args.file)?) {
+    let source = Source::new(&args.file.display().to_string(), &read(&args.file)?);
+    let policy = match parse_with(source, None) {
         Ok(policy) => policy,
         Err(diagnostics) => {
             print_diagnostics(&diagnostics);
             bail!("`{}` is not a valid policy", args.file.display());
         }
     };
+    let now = now();
+    let expired = policy.rules.iter().filter(|rule| rule.has_expired(now)).map(|rule| rule.id.clone());
+    let expired: Vec<String> = expired.collect();
+    let policy = policy.at(now);
     let explanation = explain(&policy, &Host { homes: homes() }, &request);
     let executable =
         args.executable.is_some().then(|| PathBytes::from(request.subject.executable.as_slice()));
@@ -136,6 +145,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
             executable,
             lineage: lineage(&request.subject),
             uid: request.subject.uid,
+            expired,
             explanation: &explanation,
         };
         serde_json::to_writer_pretty(&mut *out, &answer).context("cannot write to standard output")?;
@@ -155,6 +165,9 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
             }
         }
         write!(out, "{explanation}")?;
+        for id in &expired {
+            writeln!(out, "  {id}  has expired")?;
+        }
     }
     Ok(if explanation.verdict == Verdict::Deny { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -281,6 +294,7 @@ rules:
   - {id: cloud, kind: connect, to: [169.254.169.254], reason: cloud}
   - {id: aws, kind: file, paths: [/nonexistent/aws], reason: aws, only: [{descendant_of: {executable: /nonexistent/npm}}], except: [{descendant_of: {executable: /nonexistent/terraform}}]}
   - {id: others, kind: broker, brokers: [ptrace], reason: others}
+  - {id: past, kind: file, paths: [/nonexistent/past], reason: past, expires: 1999-12-31}
 ";
 
     #[derive(Debug, Parser)]
@@ -326,6 +340,11 @@ rules:
         check(&["--connect", "169.254.169.254:80"], Ok((ExitCode::FAILURE, "deny by `cloud`")));
         check(&["--connect", "[::1]:80"], Ok((ExitCode::SUCCESS, "no address block matches")));
         check(&["--unix", "/nonexistent/s", "--json"], Ok((ExitCode::SUCCESS, "\"verdict\": \"allow\"")));
+        check(&["--read", "/nonexistent/past"], Ok((ExitCode::SUCCESS, "\n  past  has expired\n")));
+        check(
+            &["--read", "/nonexistent/past", "--json"],
+            Ok((ExitCode::SUCCESS, "\"expired\": [\n    \"past\"")),
+        );
         check(&["--trace"], Ok((ExitCode::FAILURE, "deny by `others/ptrace`")));
         let content = ["--exec", "/nonexistent/x", "--sha256", &"1".repeat(64)];
         check(&content, Ok((ExitCode::SUCCESS, "audit by `seen`")));
