@@ -55,6 +55,8 @@ codes! {
     DuplicateItem "duplicate-item",
     /// A key that is in its mapping already.
     DuplicateKey "duplicate-key",
+    /// A name of two lists.
+    DuplicateList "duplicate-list",
     /// A list or a text without anything in it.
     Empty "empty",
     /// A file without a policy in it.
@@ -67,6 +69,8 @@ codes! {
     HostName "host-name",
     /// A key that says nothing without another one.
     IdleKey "idle-key",
+    /// A list that is a part of itself.
+    ListCycle "list-cycle",
     /// A key that has to be there.
     MissingKey "missing-key",
     /// Nesting that no policy has.
@@ -83,18 +87,26 @@ codes! {
     TooDeep "too-deep",
     /// A text that is longer than its bound.
     TooLong "too-long",
+    /// More lists than a policy can have.
+    TooManyLists "too-many-lists",
     /// More rules than a policy can have.
     TooManyRules "too-many-rules",
     /// A key that the language does not have there.
     UnknownKey "unknown-key",
+    /// A list that is not defined.
+    UnknownList "unknown-list",
     /// A version of the language that is not known.
     UnknownVersion "unknown-version",
     /// A word that is none of those that can stand there.
     UnknownWord "unknown-word",
     /// What the language has and this program does not do yet.
     Unsupported "unsupported",
+    /// A list that no rule has.
+    UnusedList "unused-list",
     /// An exception that is likely for more than is meant.
     WideException "wide-exception",
+    /// A list where its items cannot stand.
+    WrongList "wrong-list",
     /// A value of another type than the key has.
     WrongType "wrong-type",
     /// A part of YAML that the language does not have.

@@ -58,25 +58,38 @@ fn examples() -> Vec<(Code, String)> {
         (Code::DuplicateItem, rule("kind: file, paths: [/x, /x]")),
         (Code::DuplicateKey, "version: 1\nname: t\nname: u\nrules: []\n".to_owned()),
         (Code::Empty, rule("kind: file, paths: []")),
+        (Code::DuplicateList, lists("paths: {a: [/x]}, hashes: {a: [$a]}")),
         (Code::EmptyPolicy, "# nothing\n".to_owned()),
         (Code::Expired, rule("kind: file, paths: [/x], expires: 1999-12-31")),
         (Code::ForEverybody, rule("kind: file, paths: [/x], except: [{}]")),
         (Code::HostName, rule("kind: connect, hosts: [example.com]")),
         (Code::IdleKey, rule("kind: connect, unix: [/x], ports: [1]")),
+        (Code::ListCycle, lists("paths: {a: [$a]}")),
         (Code::MissingKey, rule("kind: file")),
         (Code::NestedTooDeeply, "[".repeat(40)),
         (Code::NoRoom, rule(&format!("kind: file, paths: [{}]", names(4097)))),
         (Code::NotYaml, "a: [1\nb: 2\n".to_owned()),
         (Code::TooDeep, rule(&format!("kind: file, paths: [\"~{}\"]", "/a".repeat(63)))),
         (Code::TooLong, " ".repeat(TEXT_LEN_MAX + 1)),
+        (
+            Code::TooManyLists,
+            lists(&format!("paths: {{{}}}", (0..257).map(|n| format!("l{n}: [/x],")).collect::<String>())),
+        ),
         (Code::TooManyRules, rules(&"1,".repeat(1025))),
         (Code::UnknownKey, rule("kind: file, paths: [/x], zzz: 1")),
+        (Code::UnknownList, rule("kind: file, paths: [$x]")),
         (Code::UnknownVersion, "version: 2\nname: t\nrules: []\n".to_owned()),
         (Code::UnknownWord, rule("kind: fiel")),
+        (Code::UnusedList, lists("paths: {a: [/x]}")),
         (Code::WideException, rule("kind: file, paths: [/x], except: [{executable: /bin/sh}]")),
+        (Code::WrongList, lists("paths: {a: [/x], b: [$c]}, hashes: {c: [$a]}")),
         (Code::WrongType, rules("1")),
         (Code::YamlFeature, "a: &x 1\n".to_owned()),
     ]
+}
+
+fn lists(lists: &str) -> String {
+    format!("version: 1\nname: t\nlists: {{{lists}}}\nrules: []\n")
 }
 
 fn names(count: usize) -> String {

@@ -2,6 +2,7 @@
 
 mod about;
 mod fields;
+mod lists;
 mod rule;
 mod scalar;
 
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 
 use treeline_abi::paths;
 
-use self::{fields::Fields, rule::Written, scalar::MODES};
+use self::{fields::Fields, lists::Lists, rule::Written, scalar::MODES};
 use crate::{
     code::Code,
     diagnostic::{Diagnostic, Diagnostics},
@@ -27,7 +28,7 @@ const NAME_CHARS_MAX: usize = 64;
 const DESCRIPTION_CHARS_MAX: usize = 4096;
 /// Characters of an owner.
 const OWNER_CHARS_MAX: usize = 256;
-const KEYS: [&str; 7] = ["version", "name", "description", "owner", "revision", "mode", "rules"];
+const KEYS: [&str; 8] = ["version", "name", "description", "owner", "revision", "mode", "lists", "rules"];
 
 /// Reads and checks a policy. `source_name` is what messages call the text, such as its path.
 ///
@@ -78,7 +79,15 @@ fn policy(out: &mut Diagnostics) -> Option<Policy> {
         .optional("mode")
         .and_then(|node| scalar::word(node, "mode", &MODES, out))
         .unwrap_or(Mode::Enforce);
-    let rules = fields.required("rules", out).map(|node| rules(node, mode, out))?;
+    let mut lists = Lists::default();
+    if let Some(node) = fields.optional("lists") {
+        lists.add(node, out);
+    }
+    lists.resolve(out);
+    let rules = fields.required("rules", out).map(|node| rules(node, mode, &mut lists, out))?;
+    if !out.has_errors() {
+        lists.warn_of_unused(out);
+    }
     let sources = out.sources().clone();
     let warnings = Diagnostics::new(sources.clone());
     Some(Policy { name: name?, description, owner, revision, mode, rules, sources, warnings })
@@ -135,7 +144,7 @@ fn version(node: &Node, out: &mut Diagnostics) {
 /// Rules of a policy. The sensor's own need room, too.
 const RULES_MAX: usize = paths::RULES_MAX as usize - treeline_event::OWN_RULES.len();
 
-fn rules(node: &Node, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
+fn rules(node: &Node, mode: Mode, lists: &mut Lists, out: &mut Diagnostics) -> Vec<Rule> {
     let Value::Sequence(items) = &node.value else {
         let help = Some("write `rules:` and below it `- id: ...`".into());
         out.error(
@@ -159,7 +168,7 @@ fn rules(node: &Node, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
     let mut written: BTreeMap<String, Span> = BTreeMap::new();
     let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
     for item in items {
-        let Some(Written { id, span, rules: parts }) = rule::read(item, mode, out) else { continue };
+        let Some(Written { id, span, rules: parts }) = rule::read(item, mode, lists, out) else { continue };
         if let Some(first) = written.get(&id) {
             let twice = Diagnostic::error(Code::DuplicateId, span, format!("`{id}` is the id of two rules"));
             out.push(twice.help("ids are unique").label(*first, "the first one is here"));

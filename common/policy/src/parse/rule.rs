@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use super::{
     about,
     fields::{Fields, peek},
+    lists::Lists,
     scalar::{self, MODES, UnixGlob},
 };
 use crate::{
@@ -46,7 +47,12 @@ const INTERPRETERS: [&str; 18] = [
 
 /// Reads a rule; reports everything that is wrong with it. One of kind `broker` is several: each has the id, a slash and
 /// the part's name for its own.
-pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Option<Written> {
+pub(super) fn read(
+    node: &Node,
+    policy_mode: Mode,
+    lists: &mut Lists,
+    out: &mut Diagnostics,
+) -> Option<Written> {
     let kinds: Vec<(&'static str, &'static str)> = KINDS.iter().map(|(name, _)| (*name, *name)).collect();
     let kind = peek(node, "kind").and_then(|kind| scalar::word(kind, "kind", &kinds, out));
     // Without a kind, which keys belong is not known: the keys of every kind are taken for known.
@@ -83,10 +89,10 @@ pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Opt
     let action = action.map(|node| self::action(node, &fields, out));
     let mode = action.flatten().map_or(mode, |action| Some(action.mode()));
     let kinds = match kind? {
-        "file" => file(&fields, out).map(whole),
-        "exec" => exec(&fields, out).map(whole),
+        "file" => file(&fields, lists, out).map(whole),
+        "exec" => exec(&fields, lists, out).map(whole),
         "broker" => brokers(&fields, action.flatten() == Some(Action::Adopt), out),
-        _ => connect(&fields, out).map(whole),
+        _ => connect(&fields, lists, out).map(whole),
     };
     let (id, mode, severity, reason) = (id?, mode?, severity?, reason?);
     // What could not be read must not make the rule hold for ever.
@@ -168,10 +174,7 @@ fn action(node: &Node, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Act
 
 fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
     let id = scalar::text(node, "`id`", ID_CHARS_MAX, false, out)?;
-    let kebab = id.split('-').all(|part| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    });
-    if kebab {
+    if scalar::is_kebab(&id) {
         return Some(id);
     }
     let words: Vec<String> = id
@@ -192,8 +195,8 @@ fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
     None
 }
 
-fn file(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
-    let paths = fields.required("paths", out).map(|node| scalar::list(node, "`paths`", out, scalar::glob));
+fn file(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Option<Kind> {
+    let paths = fields.required("paths", out).map(|node| lists.paths(node, "`paths`", out));
     let operations = match fields.optional("operations") {
         None => Operations::ALL,
         Some(node) => {
@@ -209,9 +212,9 @@ fn file(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
     Some(Kind::File { paths: paths?, operations })
 }
 
-fn exec(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
-    let paths = fields.optional("paths").map(|node| scalar::list(node, "`paths`", out, scalar::glob));
-    let sha256 = fields.optional("sha256").map(|node| scalar::list(node, "`sha256`", out, scalar::sha256));
+fn exec(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Option<Kind> {
+    let paths = fields.optional("paths").map(|node| lists.paths(node, "`paths`", out));
+    let sha256 = fields.optional("sha256").map(|node| lists.hashes(node, "`sha256`", out));
     if paths.is_none() && sha256.is_none() {
         let help = Some("add `paths:` or `sha256:`".into());
         out.error(Code::MissingKey, fields.head(), "a rule of kind `exec` needs `paths` or `sha256`", help);
@@ -246,12 +249,12 @@ fn brokers(fields: &Fields<'_>, adopt: bool, out: &mut Diagnostics) -> Option<Ve
     Some(parts.map(piece).collect())
 }
 
-fn connect(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
+fn connect(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Option<Kind> {
     if let Some(node) = fields.optional("hosts") {
         out.error(Code::HostName, node.span, HOSTS, Some(HOSTS_HELP.into()));
     }
-    let to = fields.optional("to").map(|node| scalar::list(node, "`to`", out, scalar::net));
-    let unix = fields.optional("unix").map(|node| scalar::list(node, "`unix`", out, scalar::unix));
+    let to = fields.optional("to").map(|node| lists.addresses(node, "`to`", out));
+    let unix = fields.optional("unix").map(|node| lists.sockets(node, "`unix`", out));
     let ports = fields.optional("ports");
     if to.is_none() && unix.is_none() {
         let help = match ports {
@@ -279,7 +282,7 @@ fn connect(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
         let help = Some("add `to:`, such as `to: [0.0.0.0/0, \"::/0\"]` for every address".into());
         out.error(Code::IdleKey, node.span, "`except_to` says nothing without `to`", help);
     }
-    let except_to = except_to.map(|node| address_exceptions(node, out)).unwrap_or_default();
+    let except_to = except_to.map(|node| address_exceptions(node, lists, out)).unwrap_or_default();
     let mut paths = Vec::new();
     let mut abstracts = Vec::new();
     for Spanned { value, span } in unix.unwrap_or_default() {
@@ -299,7 +302,7 @@ fn ports(node: Option<&Node>, out: &mut Diagnostics) -> Vec<PortRange> {
     PortRange::union(ranges.into_iter().map(|range| range.value).collect())
 }
 
-fn address_exceptions(node: &Node, out: &mut Diagnostics) -> Vec<AddressException> {
+fn address_exceptions(node: &Node, lists: &mut Lists, out: &mut Diagnostics) -> Vec<AddressException> {
     let Value::Sequence(items) = &node.value else {
         let help = Some("write `except_to:` and below it `- to: [127.0.0.0/8]`".into());
         out.error(
@@ -318,10 +321,10 @@ fn address_exceptions(node: &Node, out: &mut Diagnostics) -> Vec<AddressExceptio
             Some("leave the key out or add an item".into()),
         );
     }
-    let read = |item: &Node, out: &mut Diagnostics| {
+    let mut read = |item: &Node, out: &mut Diagnostics| {
         let fields = Fields::new(item, "an item of `except_to`", &["to", "ports"], out)?;
         let to = fields.required("to", out)?;
-        let to = scalar::list(to, "`to`", out, scalar::net);
+        let to = lists.addresses(to, "`to`", out);
         Some(AddressException { to, ports: ports(fields.optional("ports"), out) })
     };
     items.iter().filter_map(|item| read(item, out)).collect()

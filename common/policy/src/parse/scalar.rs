@@ -72,6 +72,13 @@ pub(super) fn text(
     None
 }
 
+/// Whether a name is of lower-case letters and digits, separated by `-`.
+pub(super) fn is_kebab(name: &str) -> bool {
+    name.split('-').all(|part| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    })
+}
+
 /// One of a few words.
 pub(super) fn word<T: Copy>(
     node: &Node,
@@ -144,6 +151,11 @@ pub(super) fn twice(what: &str, first: Span, second: Span, out: &mut Diagnostics
 /// The text of a scalar that is not a word of prose: numbers count as what they are written as.
 fn raw<'n>(node: &'n Node, what: &str, out: &mut Diagnostics) -> Option<&'n str> {
     match &node.value {
+        Value::Scalar { text, .. } if text.starts_with('$') => {
+            let message = format!("`{}` is a list, which cannot stand here for {what}", clip(text));
+            out.error(Code::WrongList, node.span, message, Some("write the value itself".into()));
+            None
+        }
         Value::Scalar { text, .. } if node.describe() != "nothing" => Some(text),
         _ if matches!(&node.value, Value::Scalar { text, .. } if text == "~") => {
             let help = Some("write \"~\" with quotes: YAML reads a bare `~` as nothing".into());
