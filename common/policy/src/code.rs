@@ -35,6 +35,8 @@ codes! {
     BadHash "bad-hash",
     /// An id with characters that an id cannot have.
     BadId "bad-id",
+    /// A path of a file that is not below the directory of the one that includes it.
+    BadInclude "bad-include",
     /// A link that is no https address.
     BadLink "bad-link",
     /// A pattern that cannot be matched.
@@ -43,6 +45,8 @@ codes! {
     BadPort "bad-port",
     /// Work of a broker that cannot be proven to be a session's.
     CannotAdopt "cannot-adopt",
+    /// A file that cannot be read.
+    CannotInclude "cannot-include",
     /// Two keys of which one excludes the other.
     ConflictingKeys "conflicting-keys",
     /// A character that would act on a terminal.
@@ -51,6 +55,8 @@ codes! {
     DuplicateContent "duplicate-content",
     /// An id of two rules.
     DuplicateId "duplicate-id",
+    /// A file that is included twice.
+    DuplicateInclude "duplicate-include",
     /// An item that is in its list already.
     DuplicateItem "duplicate-item",
     /// A key that is in its mapping already.
@@ -69,6 +75,10 @@ codes! {
     HostName "host-name",
     /// A key that says nothing without another one.
     IdleKey "idle-key",
+    /// A file that includes itself, directly or through others.
+    IncludeCycle "include-cycle",
+    /// A file that is included through more files than can be overseen.
+    IncludeTooDeep "include-too-deep",
     /// A list that is a part of itself.
     ListCycle "list-cycle",
     /// A key that has to be there.
@@ -87,6 +97,8 @@ codes! {
     TooDeep "too-deep",
     /// A text that is longer than its bound.
     TooLong "too-long",
+    /// More files than a policy can have.
+    TooManyFiles "too-many-files",
     /// More lists than a policy can have.
     TooManyLists "too-many-lists",
     /// More rules than a policy can have.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use treeline_policy::{
-    Code, Home, Host, Moment, MountTable, Target, compile, parse_with,
+    Code, Home, Host, Loader, Moment, MountTable, NotLoaded, Target, compile, parse_with,
     source::{Source, TEXT_LEN_MAX},
 };
 
@@ -14,12 +14,33 @@ const NOW: Moment = Moment(1_000_000_000);
 fn codes(text: &str, mounts: &MountTable) -> BTreeSet<Code> {
     let host = Host { homes: vec![Home { uid: 0, path: b"/root".to_vec() }] };
     let target = Target { seed: 1, generation: 1, slot: 0 };
-    let found = parse_with(Source::new("p", text), Some(NOW)).and_then(|policy| {
+    let found = parse_with(&Files, Source::new("p", text), Some(NOW)).and_then(|policy| {
         compile(&policy, &host, mounts, target)?;
         Ok(policy.warnings)
     });
     let found = found.unwrap_or_else(|found| found);
     found.items().iter().map(|item| item.code).collect()
+}
+
+/// Files that include nothing, the one without a number behind it, or the one with the next number.
+struct Files;
+
+impl Loader for Files {
+    fn load(&self, path: &str) -> Result<Source, NotLoaded> {
+        let text = match path.strip_prefix("deep-").and_then(|number| number.parse::<u32>().ok()) {
+            Some(number) => format!("version: 1\ninclude: [deep-{}]\n", number + 1),
+            None if path == "missing" => {
+                return Err(NotLoaded { why: "it is missing".to_owned(), help: None });
+            }
+            None if path == "second" => "version: 1\ninclude: [first]\n".to_owned(),
+            None => "version: 1\n".to_owned(),
+        };
+        Ok(Source::new(path, &text))
+    }
+}
+
+fn including(paths: &str) -> String {
+    format!("version: 1\nname: t\ninclude: [{paths}]\n")
 }
 
 fn rules(rules: &str) -> String {
@@ -39,10 +60,12 @@ fn examples() -> Vec<(Code, String)> {
         (Code::BadDate, rule("kind: file, paths: [/x], expires: 2027-02-30")),
         (Code::BadHash, rule("kind: exec, sha256: [12]")),
         (Code::BadId, rules("{id: A, kind: file, paths: [/x], reason: r}")),
+        (Code::BadInclude, including("../x")),
         (Code::BadLink, rule("kind: file, paths: [/x], link: \"http://example.com\"")),
         (Code::BadPattern, rule("kind: file, paths: [x]")),
         (Code::BadPort, rule("kind: connect, to: [1.2.3.4], ports: [70000]")),
         (Code::CannotAdopt, rule("kind: broker, brokers: [cron], action: adopt")),
+        (Code::CannotInclude, including("missing")),
         (Code::ConflictingKeys, rule("kind: broker, brokers: [cron], action: deny, mode: enforce")),
         (Code::ControlCharacter, "version: 1\nname: \"a\\x1b\"\nrules: []\n".to_owned()),
         (
@@ -55,6 +78,7 @@ fn examples() -> Vec<(Code, String)> {
             Code::DuplicateId,
             rules("{id: a, kind: file, paths: [/x], reason: r}, {id: a, kind: file, paths: [/y], reason: r}"),
         ),
+        (Code::DuplicateInclude, including("first, second")),
         (Code::DuplicateItem, rule("kind: file, paths: [/x, /x]")),
         (Code::DuplicateKey, "version: 1\nname: t\nname: u\nrules: []\n".to_owned()),
         (Code::Empty, rule("kind: file, paths: []")),
@@ -64,6 +88,8 @@ fn examples() -> Vec<(Code, String)> {
         (Code::ForEverybody, rule("kind: file, paths: [/x], except: [{}]")),
         (Code::HostName, rule("kind: connect, hosts: [example.com]")),
         (Code::IdleKey, rule("kind: connect, unix: [/x], ports: [1]")),
+        (Code::IncludeCycle, including("p")),
+        (Code::IncludeTooDeep, including("deep-0")),
         (Code::ListCycle, lists("paths: {a: [$a]}")),
         (Code::MissingKey, rule("kind: file")),
         (Code::NestedTooDeeply, "[".repeat(40)),
@@ -71,6 +97,7 @@ fn examples() -> Vec<(Code, String)> {
         (Code::NotYaml, "a: [1\nb: 2\n".to_owned()),
         (Code::TooDeep, rule(&format!("kind: file, paths: [\"~{}\"]", "/a".repeat(63)))),
         (Code::TooLong, " ".repeat(TEXT_LEN_MAX + 1)),
+        (Code::TooManyFiles, including(&(0..64).map(|number| format!("f{number},")).collect::<String>())),
         (
             Code::TooManyLists,
             lists(&format!("paths: {{{}}}", (0..257).map(|n| format!("l{n}: [/x],")).collect::<String>())),

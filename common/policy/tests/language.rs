@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use treeline_policy::{
-    Code, Moment,
+    Alone, Code, Moment,
     brokers::BROKERS,
     diagnostic::Level,
     parse, parse_with,
@@ -305,7 +305,7 @@ fn rules_for_a_time() {
                 - {id: c, kind: file, reason: r, paths: [/c], expires: 2027-03-01T12:00:00Z}\n";
     let day: Moment = "2027-03-01".parse().expect("a date");
     let in_force = |now: u64| {
-        let policy = parse_with(Source::new("p", text), Some(Moment(now))).expect("a valid policy");
+        let policy = parse_with(&Alone, Source::new("p", text), Some(Moment(now))).expect("a valid policy");
         let warned: Vec<_> = policy.warnings.items().iter().map(|item| (item.code, item.span)).collect();
         let expiry = policy.next_expiry();
         let of = |id: &str| policy.rule(id).and_then(|rule| rule.expires.as_ref()).expect("it expires").span;

@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context as _;
 use serde::Serialize;
 use treeline_policy::{
-    Code, Diagnostics, Home, Host, Moment, MountTable, Policy, Tables, Target, compile,
+    Alone, Code, Diagnostics, Home, Host, Moment, MountTable, Policy, Tables, Target, compile,
     compile::Usage,
     diagnostic::Report,
     parse_with,
@@ -83,13 +83,14 @@ fn check(files: &[PathBuf], json: bool, out: &mut dyn Write) -> anyhow::Result<E
     let mut checked = Vec::with_capacity(files.len());
     for file in files {
         let name = file.display().to_string();
-        let result = parse_with(Source::new(&name, &read(file)?), Some(now())).and_then(|mut policy| {
-            // Where things are mounted changes little; who has a home changes how much room the patterns take.
-            let target = Target { seed: 0, generation: 1, slot: 0 };
-            let tables = compile(&policy, &host, &MountTable::single(1), target)?;
-            warn_of_ways(&mut policy, &tables);
-            Ok((policy, tables.usage()))
-        });
+        let result =
+            parse_with(&Alone, Source::new(&name, &read(file)?), Some(now())).and_then(|mut policy| {
+                // Where things are mounted changes little; who has a home changes how much room the patterns take.
+                let target = Target { seed: 0, generation: 1, slot: 0 };
+                let tables = compile(&policy, &host, &MountTable::single(1), target)?;
+                warn_of_ways(&mut policy, &tables);
+                Ok((policy, tables.usage()))
+            });
         if !json {
             report(&name, &result, host.homes.len(), out)?;
         }

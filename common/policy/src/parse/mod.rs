@@ -2,21 +2,25 @@
 
 mod about;
 mod fields;
+mod include;
 mod lists;
 mod rule;
+mod rules;
 mod scalar;
 
-use std::collections::BTreeMap;
-
-use treeline_abi::paths;
-
-use self::{fields::Fields, lists::Lists, rule::Written, scalar::MODES};
+use self::{
+    fields::{Fields, peek},
+    lists::Lists,
+    rules::Rules,
+    scalar::MODES,
+};
 use crate::{
     code::Code,
-    diagnostic::{Diagnostic, Diagnostics},
+    diagnostic::Diagnostics,
+    loader::{Alone, Loader},
     moment::Moment,
     policy::{Mode, Policy, Rule},
-    source::{FileId, Source, Span},
+    source::{FileId, Source},
     yaml::{self, Node, Value},
 };
 
@@ -28,27 +32,30 @@ const NAME_CHARS_MAX: usize = 64;
 const DESCRIPTION_CHARS_MAX: usize = 4096;
 /// Characters of an owner.
 const OWNER_CHARS_MAX: usize = 256;
-const KEYS: [&str; 8] = ["version", "name", "description", "owner", "revision", "mode", "lists", "rules"];
+const KEYS: [&str; 9] =
+    ["version", "name", "description", "owner", "revision", "mode", "include", "lists", "rules"];
 
-/// Reads and checks a policy. `source_name` is what messages call the text, such as its path.
+/// Reads and checks a policy of one text, which can include no file. `source_name` is what messages call it, such as its
+/// path.
 ///
 /// # Errors
 /// Every error in the text, with warnings among them.
 pub fn parse(source_name: &str, text: &str) -> Result<Policy, Diagnostics> {
-    parse_with(Source::new(source_name, text), None)
+    parse_with(&Alone, Source::new(source_name, text), None)
 }
 
-/// Reads and checks a policy. With `now`, rules that have expired are warned of; they are in the policy all the same, see
+/// Reads and checks a policy with the files that it includes. What is behind the last `/` of the root's name is the name of
+/// the policy's own file, by which another one could include it. With `now`, rules that have expired are warned of; they are in the policy all the same, see
 /// [`Policy::at`].
 ///
 /// # Errors
-/// Every error in the text, with warnings among them.
-pub fn parse_with(root: Source, now: Option<Moment>) -> Result<Policy, Diagnostics> {
+/// Every error in the texts, with warnings among them.
+pub fn parse_with(loader: &dyn Loader, root: Source, now: Option<Moment>) -> Result<Policy, Diagnostics> {
     let mut out = Diagnostics::about(root);
     if out.has_errors() {
         return Err(out);
     }
-    match policy(&mut out) {
+    match policy(loader, &mut out) {
         Some(policy) if !out.has_errors() => {
             if let Some(now) = now {
                 warn_of_expired(&policy.rules, now, &mut out);
@@ -59,7 +66,7 @@ pub fn parse_with(root: Source, now: Option<Moment>) -> Result<Policy, Diagnosti
     }
 }
 
-fn policy(out: &mut Diagnostics) -> Option<Policy> {
+fn policy(loader: &dyn Loader, out: &mut Diagnostics) -> Option<Policy> {
     let root = yaml::parse(FileId::default(), out)?;
     let fields = Fields::new(&root, "a policy", &KEYS, out)?;
     if let Some(node) = fields.required("version", out) {
@@ -79,18 +86,31 @@ fn policy(out: &mut Diagnostics) -> Option<Policy> {
         .optional("mode")
         .and_then(|node| scalar::word(node, "mode", &MODES, out))
         .unwrap_or(Mode::Enforce);
-    let mut lists = Lists::default();
-    if let Some(node) = fields.optional("lists") {
-        lists.add(node, out);
+    if fields.optional("include").is_none() {
+        fields.required("rules", out)?;
     }
-    lists.resolve(out);
-    let rules = fields.required("rules", out).map(|node| rules(node, mode, &mut lists, out))?;
-    if !out.has_errors() {
-        lists.warn_of_unused(out);
-    }
+    let fragments = include::fragments(&fields, loader, out);
+    let rules = rules([&root].into_iter().chain(&fragments), mode, out);
     let sources = out.sources().clone();
     let warnings = Diagnostics::new(sources.clone());
     Some(Policy { name: name?, description, owner, revision, mode, rules, sources, warnings })
+}
+
+/// The rules of all files, whose lists are one set.
+fn rules<'n>(files: impl Iterator<Item = &'n Node> + Clone, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
+    let mut lists = Lists::default();
+    for node in files.clone().filter_map(|file| peek(file, "lists")) {
+        lists.add(node, out);
+    }
+    lists.resolve(out);
+    let mut rules = Rules::new(mode);
+    for node in files.filter_map(|file| peek(file, "rules")) {
+        rules.add(node, &mut lists, out);
+    }
+    if !out.has_errors() {
+        lists.warn_of_unused(out);
+    }
+    rules.into_vec()
 }
 
 fn warn_of_expired(rules: &[Rule], now: Moment, out: &mut Diagnostics) {
@@ -139,48 +159,4 @@ fn version(node: &Node, out: &mut Diagnostics) {
             );
         }
     }
-}
-
-/// Rules of a policy. The sensor's own need room, too.
-const RULES_MAX: usize = paths::RULES_MAX as usize - treeline_event::OWN_RULES.len();
-
-fn rules(node: &Node, mode: Mode, lists: &mut Lists, out: &mut Diagnostics) -> Vec<Rule> {
-    let Value::Sequence(items) = &node.value else {
-        let help = Some("write `rules:` and below it `- id: ...`".into());
-        out.error(
-            Code::WrongType,
-            node.span,
-            format!("`rules` has to be a list, not {}", node.describe()),
-            help,
-        );
-        return Vec::new();
-    };
-    if items.len() > RULES_MAX {
-        let message = format!("{} rules; a policy has at most {RULES_MAX}", items.len());
-        out.error(
-            Code::TooManyRules,
-            node.span.head(),
-            message,
-            Some("merge rules that share a reason".into()),
-        );
-        return Vec::new();
-    }
-    let mut written: BTreeMap<String, Span> = BTreeMap::new();
-    let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
-    for item in items {
-        let Some(Written { id, span, rules: parts }) = rule::read(item, mode, lists, out) else { continue };
-        if let Some(first) = written.get(&id) {
-            let twice = Diagnostic::error(Code::DuplicateId, span, format!("`{id}` is the id of two rules"));
-            out.push(twice.help("ids are unique").label(*first, "the first one is here"));
-            continue;
-        }
-        written.insert(id, span);
-        rules.extend(parts.into_iter().map(|rule| (rule.id.clone(), rule)));
-    }
-    if rules.len() > RULES_MAX {
-        let message = format!("{} rules with the parts of those about brokers", rules.len());
-        let help = Some(format!("a policy has at most {RULES_MAX}: name each broker once"));
-        out.error(Code::TooManyRules, node.span.head(), message, help);
-    }
-    rules.into_values().collect()
 }

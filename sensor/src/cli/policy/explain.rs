@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use treeline_event::{PathBytes, Verdict};
 use treeline_policy::{
-    Executed, Explanation, Host, Lineage, Object, Request, Subject, explain, parse_with,
+    Alone, Executed, Explanation, Host, Lineage, Object, Request, Subject, explain, parse_with,
     policy::FileOperation, source::Source,
 };
 
@@ -125,7 +125,7 @@ struct Answer<'a> {
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let request = Request { subject: subject(args)?, object: object(args)? };
     let source = Source::new(&args.file.display().to_string(), &read(&args.file)?);
-    let policy = match parse_with(source, None) {
+    let policy = match parse_with(&Alone, source, None) {
         Ok(policy) => policy,
         Err(diagnostics) => {
             print_diagnostics(&diagnostics);
