@@ -83,14 +83,15 @@ fn check(files: &[PathBuf], json: bool, out: &mut dyn Write) -> anyhow::Result<E
     let mut checked = Vec::with_capacity(files.len());
     for file in files {
         let name = file.display().to_string();
-        let result =
-            parse_with(&Alone, Source::new(&name, &read(file)?), Some(now())).and_then(|mut policy| {
-                // Where things are mounted changes little; who has a home changes how much room the patterns take.
-                let target = Target { seed: 0, generation: 1, slot: 0 };
-                let tables = compile(&policy, &host, &MountTable::single(1), target)?;
-                warn_of_ways(&mut policy, &tables);
-                Ok((policy, tables.usage()))
-            });
+        let now = now();
+        let result = parse_with(&Alone, Source::new(&name, &read(file)?), Some(now)).and_then(|policy| {
+            let mut policy = policy.at(now);
+            // Where things are mounted changes little; who has a home changes how much room the patterns take.
+            let target = Target { seed: 0, generation: 1, slot: 0 };
+            let tables = compile(&policy, &host, &MountTable::single(1), target)?;
+            warn_of_ways(&mut policy, &tables);
+            Ok((policy, tables.usage()))
+        });
         if !json {
             report(&name, &result, host.homes.len(), out)?;
         }
@@ -232,6 +233,21 @@ mod tests {
             out.starts_with("FILE: valid; policy `t`, 1 rules (1 enforce, 0 monitor), 0 of 16 words, "),
             "{out}"
         );
+    }
+
+    #[test]
+    fn what_has_expired_is_not_compiled() {
+        let rule = |id, more: &str| {
+            format!("  - {{id: {id}, kind: exec, sha256: [\"{}\"], reason: r{more}}}\n", "1".repeat(64))
+        };
+        let check = |more: &str, expect: ExitCode, part: &str| {
+            let text = format!("version: 1\nname: t\nrules:\n{}{}", rule("new", ""), rule("old", more));
+            let (code, out) = check_text(text.as_bytes(), true).expect("a readable file");
+            assert_eq!(code, expect, "{out}");
+            assert!(out.contains(part), "{out}");
+        };
+        check("", ExitCode::FAILURE, "\"code\": \"duplicate-content\"");
+        check(", expires: 1999-12-31", ExitCode::SUCCESS, "\"code\": \"expired\"");
     }
 
     #[test]
