@@ -1,11 +1,11 @@
 //! `treeline policy`: check a policy and explain its decisions. Needs no daemon and no privilege.
 
 mod explain;
+mod files;
 
 use std::{
-    fs::File,
-    io::{self, IsTerminal as _, Read as _, Write},
-    path::{Path, PathBuf},
+    io::{self, IsTerminal as _, Write},
+    path::PathBuf,
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -13,18 +13,12 @@ use std::{
 use anyhow::Context as _;
 use serde::Serialize;
 use treeline_policy::{
-    Alone, Code, Diagnostics, Home, Host, Moment, MountTable, Policy, Tables, Target, compile,
-    compile::Usage,
-    diagnostic::Report,
-    parse_with,
-    policy::Mode,
-    source::{Source, TEXT_LEN_MAX},
+    Code, Diagnostics, Home, Host, Moment, MountTable, Policy, Tables, Target, compile, compile::Usage,
+    diagnostic::Report, parse_with, policy::Mode,
 };
 
+use self::files::{Below, read};
 use crate::daemon::homes::Homes;
-
-/// Bytes of a policy that are read: one more than the language allows, so that a longer one is refused as too long.
-const POLICY_LEN_MAX: u64 = TEXT_LEN_MAX as u64 + 1;
 
 /// Arguments of `treeline policy`.
 #[derive(Debug, clap::Args)]
@@ -37,7 +31,7 @@ pub struct Args {
 enum Verb {
     /// Check policies: syntax, meaning, and whether the kernel's tables can hold them
     ///
-    /// Exit status: 0 when all are valid, 1 when one is not, 2 when one cannot be read.
+    /// What a policy includes is read, too. Exit status: 0 when all are valid, 1 when one is not, 2 when one cannot be read.
     Check {
         /// Policies
         #[arg(required = true, value_name = "FILE")]
@@ -84,7 +78,7 @@ fn check(files: &[PathBuf], json: bool, out: &mut dyn Write) -> anyhow::Result<E
     for file in files {
         let name = file.display().to_string();
         let now = now();
-        let result = parse_with(&Alone, Source::new(&name, &read(file)?), Some(now)).and_then(|policy| {
+        let result = parse_with(&Below::directory_of(file), read(file)?, Some(now)).and_then(|policy| {
             let mut policy = policy.at(now);
             // Where things are mounted changes little; who has a home changes how much room the patterns take.
             let target = Target { seed: 0, generation: 1, slot: 0 };
@@ -174,27 +168,6 @@ fn print_diagnostics(diagnostics: &Diagnostics) {
     eprint!("{}", diagnostics.render(colour));
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
-    let attempt = || format!("cannot read `{}`", file.display());
-    let mut bytes = Vec::new();
-    File::open(file)
-        .with_context(attempt)?
-        .take(POLICY_LEN_MAX)
-        .read_to_end(&mut bytes)
-        .with_context(attempt)?;
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(text),
-        // Cut within a character, it is too long in any case.
-        Err(error) if error.as_bytes().len() as u64 == POLICY_LEN_MAX => {
-            Ok(" ".repeat(error.as_bytes().len()))
-        }
-        Err(error) => {
-            let at = error.utf8_error().valid_up_to();
-            anyhow::bail!("`{}` is not UTF-8: byte {at} is not part of a character", file.display())
-        }
-    }
-}
-
 /// The time of the machine's clock.
 fn now() -> Moment {
     // A clock before 1970 is wrong; by it nothing has expired.
@@ -233,6 +206,29 @@ mod tests {
             out.starts_with("FILE: valid; policy `t`, 1 rules (1 enforce, 0 monitor), 0 of 16 words, "),
             "{out}"
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_included_file_is_said_of_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (policy, part) = (dir.path().join("p.yaml"), dir.path().join("part.yaml"));
+        let rules = VALID.split_once("rules:").expect("rules").1;
+        std::fs::write(&policy, format!("version: 1\nname: t\ninclude: [part.yaml]\nrules:{rules}"))
+            .expect("a file");
+        let check_part = |text: &str| {
+            std::fs::write(&part, text).expect("a file");
+            let mut out = Vec::new();
+            let code = check(std::slice::from_ref(&policy), true, &mut out).expect("a readable file");
+            let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+            (code, json[0]["diagnostics"][0].clone())
+        };
+        assert_eq!(check_part("version: 1\n"), (ExitCode::SUCCESS, serde_json::Value::Null));
+        let (code, found) = check_part(&format!("version: 1\nrules:{rules}"));
+        assert_eq!((code, &found["code"]), (ExitCode::FAILURE, &"duplicate-id".into()));
+        assert_eq!((&found["file"], &found["line"]), (&part.display().to_string().into(), &3.into()));
+        let first = &found["related"][0];
+        assert_eq!((&first["file"], &first["line"]), (&policy.display().to_string().into(), &5.into()));
+        assert_eq!(first["message"], "the first one is here");
     }
 
     #[test]

@@ -12,11 +12,14 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use treeline_event::{PathBytes, Verdict};
 use treeline_policy::{
-    Alone, Executed, Explanation, Host, Lineage, Object, Request, Subject, explain, parse_with,
-    policy::FileOperation, source::Source,
+    Executed, Explanation, Host, Lineage, Object, Request, Subject, explain, parse_with,
+    policy::FileOperation,
 };
 
-use super::{homes, now, print_diagnostics, read};
+use super::{
+    files::{Below, read},
+    homes, now, print_diagnostics,
+};
 
 /// Arguments of `treeline policy explain`.
 #[derive(Debug, clap::Args)]
@@ -124,8 +127,7 @@ struct Answer<'a> {
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let request = Request { subject: subject(args)?, object: object(args)? };
-    let source = Source::new(&args.file.display().to_string(), &read(&args.file)?);
-    let policy = match parse_with(&Alone, source, None) {
+    let policy = match parse_with(&Below::directory_of(&args.file), read(&args.file)?, None) {
         Ok(policy) => policy,
         Err(diagnostics) => {
             print_diagnostics(&diagnostics);
