@@ -6,7 +6,10 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use treeline_policy::{Code, Diagnostics, Policy, source::TEXT_LEN_MAX};
+use treeline_policy::{
+    Code, Diagnostics, Loader, NotLoaded, Policy, parse_with,
+    source::{Source, TEXT_LEN_MAX},
+};
 
 /// A checked policy and what it was read from.
 #[derive(Clone, Debug)]
@@ -79,12 +82,24 @@ pub fn load(path: &Path) -> Result<LoadedPolicy, LoadError> {
 /// [`LoadError::Refused`].
 pub fn parse(path: &Path, text: &str) -> Result<LoadedPolicy, LoadError> {
     let sha256 = hex::encode(Sha256::digest(text));
-    match treeline_policy::parse(&path.display().to_string(), text).and_then(supported) {
+    let source = Source::new(&path.display().to_string(), text);
+    match parse_with(&OneFile, source, None).and_then(supported) {
         Ok(policy) => Ok(LoadedPolicy { policy, sha256 }),
         Err(diagnostics) => {
             let diagnostics = diagnostics.render(false).trim_end().to_owned();
             Err(LoadError::Refused { path: path.to_owned(), sha256, diagnostics })
         }
+    }
+}
+
+/// The last good policy, the mark by which a daemon knows its predecessor's, and the hash in the log are of one file.
+struct OneFile;
+
+impl Loader for OneFile {
+    fn load(&self, _: &str) -> Result<Source, NotLoaded> {
+        let help =
+            "write what it holds into the policy's own file; `treeline policy check` reads several already";
+        Err(NotLoaded { why: "the daemon reads only one file yet".to_owned(), help: Some(help.to_owned()) })
     }
 }
 
@@ -108,15 +123,20 @@ mod tests {
 
     #[test]
     fn what_the_daemon_does_not_do_is_refused() {
-        let check = |more: &str, expect: &[&str]| {
-            let text = format!(
-                "version: 1\nname: t\nrules:\n  - {{id: a, kind: broker, reason: r, brokers: [ssh]{more}}}\n"
-            );
+        let check = |head: &str, more: &str, expect: &[&str]| {
+            let rule = format!("{{id: a, kind: broker, reason: r, brokers: [ssh]{more}}}");
+            let text = format!("version: 1\nname: t\n{head}rules:\n  - {rule}\n");
             let error = parse(Path::new("p"), &text).err().map(|error| error.to_string()).unwrap_or_default();
             assert!(expect.iter().all(|words| error.matches(words).count() == 1), "{error}");
             assert_eq!(error.is_empty(), expect.is_empty(), "{error}");
         };
-        check("", &[]);
-        check(", expires: 2027-03-01", &["error[unsupported]", "p:4:63", "remove the key"]);
+        check("", "", &[]);
+        check("", ", expires: 2027-03-01", &["error[unsupported]", "p:4:63", "remove the key"]);
+        let only_one = "`x.yaml` cannot be included: the daemon reads only one file yet";
+        check(
+            "include: [x.yaml]\n",
+            "",
+            &["error[cannot-include]", only_one, "p:3:11", "write what it holds into"],
+        );
     }
 }
