@@ -133,7 +133,8 @@ impl Diagnostics {
         let (sources, full) = Sources::new(source);
         let mut new = Self::new(sources);
         if let Some(full) = full {
-            new.too_long(Span::default(), full);
+            let help = Some("write fewer rules".to_owned());
+            new.error(Code::TooLong, Span::default(), full.to_string(), help);
         }
         new
     }
@@ -144,10 +145,6 @@ impl Diagnostics {
     /// As [`Sources::add`].
     pub fn add(&mut self, source: Source) -> Result<FileId, Full> {
         self.sources.add(source)
-    }
-
-    fn too_long(&mut self, span: Span, full: Full) {
-        self.error(Code::TooLong, span, full.to_string(), Some("split it or write fewer rules".into()));
     }
 
     /// Adds an error.

@@ -1,11 +1,18 @@
 //! A policy of several files means what it would mean as one, and what is wrong with it is said where it is.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use proptest::prelude::*;
 use treeline_policy::{
-    Diagnostics, Home, Host, Loader, MountTable, NotLoaded, Policy, Target, compile, parse, parse_with,
-    policy::Mode, source::Source,
+    Diagnostics, Home, Host, Loader, MountTable, NotLoaded, Policy, Target, compile,
+    diagnostic::DIAGNOSTICS_MAX,
+    parse, parse_with,
+    policy::Mode,
+    source::{FILES_MAX, Source},
 };
 
 /// Files by path.
@@ -27,6 +34,16 @@ impl Loader for Files {
         let missing = || NotLoaded { why: "there is no such file".to_owned(), help: None };
         let text = self.0.get(path).ok_or_else(missing)?;
         Ok(Source::new(&format!("dir/{path}"), text))
+    }
+}
+
+/// Counts how often it is asked for a file that is not there.
+struct Missing<'c>(&'c Cell<usize>);
+
+impl Loader for Missing<'_> {
+    fn load(&self, _: &str) -> Result<Source, NotLoaded> {
+        self.0.set(self.0.get() + 1);
+        Err(NotLoaded { why: "there is no such file".to_owned(), help: None })
     }
 }
 
@@ -135,6 +152,10 @@ fn what_cannot_be_included() {
         &[("p", &root("include: [a]\n")), ("a", &fragment("include: [b]\n"))],
         &["dir/a:2:11 cannot-include ~ dir/p:3:11 `p` includes `a`"],
     );
+    // What a file that is missing may define is not called unknown.
+    let p = root(&format!("include: [a]\n{}", file("a", "$x, y")));
+    check(&[("p", &p)], &["dir/p:3:11 cannot-include", "dir/p:4:52 bad-pattern"]);
+    check(&[("p", &p), ("a", "version: [")], &["dir/p:4:52 bad-pattern", "dir/a:1:11 not-yaml"]);
     check(&[("p", &root("include: [p]\n"))], &["dir/p:3:11 include-cycle"]);
     let (a, b) = (fragment("include: [a/b]\n"), fragment("include: [c]\n"));
     let around = |c: &str| {
@@ -171,6 +192,15 @@ fn bounds_of_all_files_together() {
         many.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     files.push(("p", &p));
     check(&files, &["dir/p:3:316 too-many-files"]);
+    // Nor is looked for more files than there can be.
+    let missing: String = (0..1000).map(|number| format!("m{number}, ")).collect();
+    let asked = Cell::new(0);
+    let found =
+        parse_with(&Missing(&asked), Source::new("p", &root(&format!("include: [{missing}]\n"))), None);
+    assert_eq!(
+        (found.expect_err("nothing is there").items().len(), asked.get()),
+        (DIAGNOSTICS_MAX, FILES_MAX - 1)
+    );
     let half = format!("version: 1\n{}", "#".repeat(1 << 19));
     check(&[("p", &root("include: [a, b]\n")), ("a", &half), ("b", &half)], &["dir/p:3:14 too-long"]);
     let rules = |first: usize| {
@@ -215,26 +245,34 @@ fn paths() -> impl Strategy<Value = Vec<String>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Rules and lists are dealt out to files, each of which is included by one before it.
+    /// Rules and lists are dealt out to files, each of which is included by one before it; in the whole, every item is
+    /// written where it is used.
     #[test]
     fn a_policy_in_parts_is_the_policy(
         rules in prop::collection::vec((paths(), prop::option::of(0..3_usize), 0..6_usize), 0..12),
         lists in prop::collection::vec((paths(), 0..6_usize), 3),
         parents in prop::collection::vec(any::<prop::sample::Index>(), 5),
     ) {
-        let (mut whole_rules, mut whole_lists) = (String::new(), String::new());
+        let mut whole_rules = String::new();
         let mut part_rules = vec![String::new(); 6];
         let mut part_lists = vec![String::new(); 6];
         for (number, (paths, list, part)) in rules.iter().enumerate() {
-            let rule = rule(number, paths, *list);
-            whole_rules += &rule;
-            part_rules[*part] += &rule;
+            let listed = match list {
+                None => Vec::new(),
+                Some(0) => [lists[0].0.as_slice(), &lists[1].0].concat(),
+                Some(list) => lists[*list].0.clone(),
+            };
+            let mut written = paths.clone();
+            written.extend(listed);
+            let mut seen = BTreeSet::new();
+            written.retain(|path| seen.insert(path.clone()));
+            whole_rules += &rule(number, &written, None);
+            part_rules[*part] += &rule(number, paths, *list);
         }
         for (number, (paths, part)) in lists.iter().enumerate() {
             // One has another in it.
             let other = if number == 0 { ", $l1" } else { "" };
             let list = format!("    l{number}: [{}{other}]\n", paths.join(", "));
-            whole_lists += &list;
             part_lists[*part] += &list;
         }
         let mut includes = vec![String::new(); 6];
@@ -248,7 +286,7 @@ proptest! {
             format!("version: 1\n{head}{include}{}{rules}", key("lists:\n  paths:\n", lists))
         };
         let head = "name: t\n";
-        let whole = parse("p", &text(head, "", &whole_lists, &whole_rules)).unwrap_or_else(|found| panic!("{found}"));
+        let whole = parse("p", &text(head, "", "", &whole_rules)).unwrap_or_else(|found| panic!("{found}"));
         let parts = (0..6).map(|part| {
             let (name, head) = if part == 0 { ("p".to_owned(), head) } else { (format!("f{part}"), "") };
             (name, text(head, &includes[part], &part_lists[part], &part_rules[part]))
@@ -260,6 +298,5 @@ proptest! {
             compile(policy, &host, &MountTable::single(1), target).unwrap_or_else(|found| panic!("{found}"))
         };
         prop_assert_eq!(tables(&parts), tables(&whole));
-        prop_assert_eq!(parts.warnings.items().len(), whole.warnings.items().len());
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     code::Code,
     diagnostic::{Diagnostic, Diagnostics},
     loader::Loader,
-    source::{FileId, Full, Span, Spanned},
+    source::{FILES_MAX, FileId, Full, Span, Spanned},
     yaml::{self, Node},
 };
 
@@ -20,13 +20,22 @@ const DEPTH_MAX: usize = 8;
 const PATH_CHARS_MAX: usize = 256;
 const KEYS: [&str; 4] = ["version", "include", "lists", "rules"];
 
-/// Reads the files that a policy includes, and those that these include, in the order in which they are named.
-pub(super) fn fragments(root: &Fields<'_>, loader: &dyn Loader, out: &mut Diagnostics) -> Vec<Node> {
+/// What a policy includes.
+pub(super) struct Fragments {
+    /// The files, in the order in which they are named.
+    pub(super) nodes: Vec<Node>,
+    /// Whether these are all. What is missing may define what others use.
+    pub(super) complete: bool,
+}
+
+/// Reads the files that a policy includes, and those that these include.
+pub(super) fn fragments(root: &Fields<'_>, loader: &dyn Loader, out: &mut Diagnostics) -> Fragments {
     let name = out.sources().first().name();
     let own = name.rsplit('/').next().unwrap_or(name).to_owned();
-    let mut reading = Reading { loader, seen: BTreeMap::new(), way: Vec::new(), fragments: Vec::new() };
+    let found = Fragments { nodes: Vec::new(), complete: true };
+    let mut reading = Reading { loader, seen: BTreeMap::new(), way: Vec::new(), found };
     reading.includes_of(root, &own, out);
-    reading.fragments
+    reading.found
 }
 
 struct Reading<'l> {
@@ -35,7 +44,7 @@ struct Reading<'l> {
     seen: BTreeMap<String, Span>,
     /// The files on the way to the one that is read, each with the place where it names the next one.
     way: Vec<(String, Span)>,
-    fragments: Vec<Node>,
+    found: Fragments,
 }
 
 impl Reading<'_> {
@@ -70,42 +79,40 @@ impl Reading<'_> {
             out.push(self.with_way(deep, 0));
         } else {
             self.seen.insert(path.to_owned(), span);
-            if let Some(file) = self.load(path, span, out) {
-                self.fragment(file, path, out);
-            }
+            let read = self.load(path, span, out).and_then(|file| self.fragment(file, path, out));
+            self.found.complete &= read.is_some();
         }
     }
 
     fn load(&self, path: &str, span: Span, out: &mut Diagnostics) -> Option<FileId> {
-        let refused = |code, why: String, help: Option<String>| {
-            let message = format!("`{path}` cannot be included: {why}");
-            self.with_way(Diagnostic { help, ..Diagnostic::error(code, span, message) }, 0)
+        let (code, why, help) = match self.text(path, out) {
+            Ok(file) => return Some(file),
+            Err(refused) => refused,
         };
-        let refused = match self.loader.load(path) {
-            Err(error) => refused(Code::CannotInclude, error.why, error.help),
-            Ok(source) => match out.add(source) {
-                Ok(file) => return Some(file),
-                Err(full @ Full::Files) => {
-                    refused(Code::TooManyFiles, full.to_string(), Some("merge some of them".into()))
-                }
-                Err(full @ Full::Bytes { .. }) => {
-                    refused(Code::TooLong, full.to_string(), Some("write fewer rules".into()))
-                }
-            },
-        };
-        out.push(refused);
+        let message = format!("`{path}` cannot be included: {why}");
+        out.push(self.with_way(Diagnostic { help, ..Diagnostic::error(code, span, message) }, 0));
         None
     }
 
-    fn fragment(&mut self, file: FileId, path: &str, out: &mut Diagnostics) {
-        let Some(node) = yaml::parse(file, out) else { return };
-        let Some(fields) = Fields::new(&node, "an included file", &KEYS, out) else { return };
+    fn text(&self, path: &str, out: &mut Diagnostics) -> Result<FileId, Refused> {
+        // The policy's own file is one of them. Those that cannot be read count, too: nobody is asked for more.
+        if self.seen.len() >= FILES_MAX {
+            return Err(full(Full::Files));
+        }
+        let source = self.loader.load(path).map_err(|error| (Code::CannotInclude, error.why, error.help))?;
+        out.add(source).map_err(full)
+    }
+
+    fn fragment(&mut self, file: FileId, path: &str, out: &mut Diagnostics) -> Option<()> {
+        let node = yaml::parse(file, out)?;
+        let fields = Fields::new(&node, "an included file", &KEYS, out)?;
         if let Some(node) = fields.required("version", out) {
             version(node, out);
         }
-        let at = self.fragments.len();
+        let at = self.found.nodes.len();
         self.includes_of(&fields, path, out);
-        self.fragments.insert(at, node);
+        self.found.nodes.insert(at, node);
+        Some(())
     }
 
     /// With the way to it from the `from`th file on, but for its last step, which is what the finding is about.
@@ -115,6 +122,17 @@ impl Reading<'_> {
             item.label(*span, format!("`{file}` includes `{next}`"))
         })
     }
+}
+
+/// Why a file is not included: code, words and help.
+type Refused = (Code, String, Option<String>);
+
+fn full(full: Full) -> Refused {
+    let (code, help) = match full {
+        Full::Files => (Code::TooManyFiles, "merge some of them"),
+        Full::Bytes { .. } => (Code::TooLong, "write fewer rules"),
+    };
+    (code, full.to_string(), Some(help.to_owned()))
 }
 
 /// A path relative to the file that it is in.

@@ -83,16 +83,17 @@ struct List {
 #[derive(Debug)]
 pub(super) struct Lists {
     lists: BTreeMap<String, List>,
+    /// Whether every file that can define one was read; else none is said to be unknown.
+    complete: bool,
     copies_left: usize,
 }
 
-impl Default for Lists {
-    fn default() -> Self {
-        Self { lists: BTreeMap::new(), copies_left: COPIES_MAX }
-    }
-}
-
 impl Lists {
+    /// None yet, of a policy of which all files were read or not.
+    pub(super) fn new(complete: bool) -> Self {
+        Self { lists: BTreeMap::new(), complete, copies_left: COPIES_MAX }
+    }
+
     /// Takes up the lists that one text defines: the value of its key `lists`.
     pub(super) fn add(&mut self, node: &Node, out: &mut Diagnostics) {
         let Some(fields) = Fields::new(node, "`lists`", &Kind::ALL.map(Kind::key), out) else { return };
@@ -170,6 +171,9 @@ impl Lists {
     /// What `$name` at `span` stands for; reports why it cannot stand there.
     fn items(&mut self, name: &str, kind: Kind, span: Span, out: &mut Diagnostics) -> Vec<Spanned<Value>> {
         let Some(list) = self.lists.get(name) else {
+            if !self.complete {
+                return Vec::new();
+            }
             let known =
                 self.lists.iter().filter(|(_, list)| list.kind == kind).map(|(name, _)| name.as_str());
             let help = match suggest::nearest(name, known) {

@@ -90,15 +90,20 @@ fn policy(loader: &dyn Loader, out: &mut Diagnostics) -> Option<Policy> {
         fields.required("rules", out)?;
     }
     let fragments = include::fragments(&fields, loader, out);
-    let rules = rules([&root].into_iter().chain(&fragments), mode, out);
+    let files = [&root].into_iter().chain(&fragments.nodes);
+    let rules = rules(files, Lists::new(fragments.complete), mode, out);
     let sources = out.sources().clone();
     let warnings = Diagnostics::new(sources.clone());
     Some(Policy { name: name?, description, owner, revision, mode, rules, sources, warnings })
 }
 
 /// The rules of all files, whose lists are one set.
-fn rules<'n>(files: impl Iterator<Item = &'n Node> + Clone, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
-    let mut lists = Lists::default();
+fn rules<'n>(
+    files: impl Iterator<Item = &'n Node> + Clone,
+    mut lists: Lists,
+    mode: Mode,
+    out: &mut Diagnostics,
+) -> Vec<Rule> {
     for node in files.clone().filter_map(|file| peek(file, "lists")) {
         lists.add(node, out);
     }
