@@ -15,7 +15,14 @@ name: example
 description: |
   What it is for.
   On two lines.
+owner: security@acme.example
+revision: 42
 mode: monitor
+lists:
+  paths:
+    sockets: [/run/docker.sock, $more]
+    more: [~/.docker/run/docker.sock]
+  addresses: {cloud: [169.254.169.254, "fd00:ec2::/64"]}
 rules:
   - id: ssh-keys
     kind: file
@@ -35,8 +42,8 @@ rules:
     sha256: [1111111111111111111111111111111111111111111111111111111111111111]
     reason: no
       tunnels
-  - {id: metadata, kind: connect, to: [169.254.169.254, "fd00:ec2::/64"], ports: [80, "8000-8999"], reason: cloud}
-  - {id: docker, kind: connect, unix: [/run/docker.sock], reason: root}
+  - {id: metadata, kind: connect, to: [$cloud], ports: [80, "8000-8999"], reason: cloud, expires: 2027-03-01T12:00:00Z}
+  - {id: docker, kind: connect, unix: [$sockets], reason: root, remedy: ask, link: "https://wiki.acme.example/", controls: [A-1]}
   - {id: others, kind: broker, brokers: [cron, ptrace, tmux], mode: enforce, severity: high, reason: elsewhere, except: [{executable: /usr/bin/tmux}]}
 "#;
 

@@ -65,7 +65,9 @@ impl Loader for Files<'_> {
 }
 
 fn show(found: &Diagnostics) {
-    assert_eq!(found.render(false).is_empty(), found.is_empty());
+    let text = found.render(false);
+    assert_eq!(text.is_empty(), found.is_empty());
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     assert_eq!(found.reports().count(), found.items().len());
 }
 
