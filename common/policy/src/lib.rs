@@ -17,7 +17,7 @@ pub mod host;
 pub mod loader;
 pub mod matcher;
 pub mod moment;
-mod object;
+pub mod object;
 pub mod parse;
 pub mod policy;
 mod render;
