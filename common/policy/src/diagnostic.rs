@@ -1,18 +1,19 @@
 //! What is wrong with a policy, where, and what to write instead.
-//!
-//! Rendering is our own: the crates that do it bring graphical reports and error traits, and all that is needed
-//! here is one line of source with a caret, safe for terminals and the same in a log.
 
 use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use crate::source::{Position, Source, Span};
+use crate::{
+    code::Code,
+    render::render,
+    source::{FileId, Full, Position, Source, Sources, Span},
+};
 
 /// Diagnostics that one text can have; the rest is counted only, so that a hostile text cannot fill a log.
 pub const DIAGNOSTICS_MAX: usize = 64;
-/// Characters of a source line that a snippet shows.
-const SNIPPET_CHARS_MAX: usize = 120;
+/// Other places that one finding can name.
+pub const LABELS_MAX: usize = 8;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -29,18 +30,60 @@ pub enum Level {
 pub struct Diagnostic {
     /// How bad it is.
     pub level: Level,
+    /// What kind of finding it is.
+    pub code: Code,
     /// Where.
     pub span: Span,
     /// What.
     pub message: String,
+    /// Other places that it is about, [`LABELS_MAX`] at most.
+    pub secondary: Vec<Label>,
     /// The next step, when there is one.
     pub help: Option<String>,
 }
 
-/// Findings about one text.
+/// Another place that a finding is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Where.
+    pub span: Span,
+    /// What is there.
+    pub text: String,
+}
+
+impl Diagnostic {
+    /// An error.
+    #[must_use]
+    pub fn error(code: Code, span: Span, message: impl Into<String>) -> Self {
+        Self { level: Level::Error, code, span, message: message.into(), secondary: Vec::new(), help: None }
+    }
+
+    /// A warning.
+    #[must_use]
+    pub fn warning(code: Code, span: Span, message: impl Into<String>) -> Self {
+        Self { level: Level::Warning, ..Self::error(code, span, message) }
+    }
+
+    /// With the next step.
+    #[must_use]
+    pub fn help(self, help: impl Into<String>) -> Self {
+        Self { help: Some(help.into()), ..self }
+    }
+
+    /// With another place; those beyond [`LABELS_MAX`] are left out.
+    #[must_use]
+    pub fn label(mut self, span: Span, text: impl Into<String>) -> Self {
+        if self.secondary.len() < LABELS_MAX {
+            self.secondary.push(Label { span, text: text.into() });
+        }
+        self
+    }
+}
+
+/// Findings about the texts of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics {
-    source: Source,
+    sources: Sources,
     items: Vec<Diagnostic>,
     omitted: usize,
 }
@@ -50,6 +93,8 @@ pub struct Diagnostics {
 pub struct Report {
     /// How bad it is.
     pub level: Level,
+    /// What kind of finding it is.
+    pub code: Code,
     /// Name of the text.
     pub file: String,
     /// Where it begins.
@@ -57,29 +102,63 @@ pub struct Report {
     pub position: Position,
     /// What.
     pub message: String,
+    /// Other places that it is about.
+    pub related: Vec<Related>,
     /// The next step, when there is one.
     pub help: Option<String>,
+}
+
+/// Another place with its position resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Related {
+    /// Name of the text.
+    pub file: String,
+    /// Where it begins.
+    #[serde(flatten)]
+    pub position: Position,
+    /// What is there.
+    pub message: String,
 }
 
 impl Diagnostics {
     /// None yet.
     #[must_use]
-    pub fn new(source: Source) -> Self {
-        Self { source, items: Vec::new(), omitted: 0 }
+    pub fn new(sources: Sources) -> Self {
+        Self { sources, items: Vec::new(), omitted: 0 }
+    }
+
+    /// None yet, about one text. That it is too long is a finding.
+    #[must_use]
+    pub fn about(source: Source) -> Self {
+        let (sources, full) = Sources::new(source);
+        let mut new = Self::new(sources);
+        if let Some(full) = full {
+            let help = Some("write fewer rules".to_owned());
+            new.error(Code::TooLong, Span::default(), full.to_string(), help);
+        }
+        new
+    }
+
+    /// Adds a text that findings can be about.
+    ///
+    /// # Errors
+    /// As [`Sources::add`].
+    pub fn add(&mut self, source: Source) -> Result<FileId, Full> {
+        self.sources.add(source)
     }
 
     /// Adds an error.
-    pub fn error(&mut self, span: Span, message: impl Into<String>, help: Option<String>) {
-        self.push(Diagnostic { level: Level::Error, span, message: message.into(), help });
+    pub fn error(&mut self, code: Code, span: Span, message: impl Into<String>, help: Option<String>) {
+        self.push(Diagnostic { help, ..Diagnostic::error(code, span, message) });
     }
 
     /// Adds a warning.
-    pub fn warning(&mut self, span: Span, message: impl Into<String>, help: Option<String>) {
-        self.push(Diagnostic { level: Level::Warning, span, message: message.into(), help });
+    pub fn warning(&mut self, code: Code, span: Span, message: impl Into<String>, help: Option<String>) {
+        self.push(Diagnostic { help, ..Diagnostic::warning(code, span, message) });
     }
 
     /// Adds a finding. An error is never left out in favour of a warning.
-    fn push(&mut self, item: Diagnostic) {
+    pub fn push(&mut self, item: Diagnostic) {
         if self.items.len() >= DIAGNOSTICS_MAX {
             self.omitted += 1;
             match self.items.iter().rposition(|kept| kept.level > item.level) {
@@ -104,10 +183,10 @@ impl Diagnostics {
         self.items.iter().any(|item| item.level == Level::Error)
     }
 
-    /// Where a part of the text begins.
+    /// The texts that they are about.
     #[must_use]
-    pub fn position(&self, span: Span) -> Position {
-        self.source.position(span.start)
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Whether there are none.
@@ -120,11 +199,21 @@ impl Diagnostics {
     pub fn reports(&self) -> impl Iterator<Item = Report> {
         self.items.iter().map(|item| Report {
             level: item.level,
-            file: self.source.name().to_owned(),
-            position: self.source.position(item.span.start),
+            code: item.code,
+            file: self.sources.file(item.span.file).name().to_owned(),
+            position: self.sources.position(item.span),
             message: item.message.clone(),
+            related: item.secondary.iter().map(|label| self.related(label)).collect(),
             help: item.help.clone(),
         })
+    }
+
+    fn related(&self, label: &Label) -> Related {
+        Related {
+            file: self.sources.file(label.span.file).name().to_owned(),
+            position: self.sources.position(label.span),
+            message: label.text.clone(),
+        }
     }
 
     /// The findings as text for people, with ANSI colours if `colour`.
@@ -132,63 +221,14 @@ impl Diagnostics {
     pub fn render(&self, colour: bool) -> String {
         let mut out = String::new();
         for item in &self.items {
-            self.render_one(item, colour, &mut out);
+            out.push_str(&render(item, &self.sources, colour));
+            out.push('\n');
         }
         if self.omitted > 0 {
             let _ = writeln!(out, "and {} more", self.omitted);
         }
         out
     }
-
-    fn render_one(&self, item: &Diagnostic, colour: bool, out: &mut String) {
-        let (bold, accent, plain) = match (colour, item.level) {
-            (false, _) => ("", "", ""),
-            (true, Level::Error) => ("\x1b[1m", "\x1b[1;31m", "\x1b[0m"),
-            (true, Level::Warning) => ("\x1b[1m", "\x1b[1;33m", "\x1b[0m"),
-        };
-        let level = match item.level {
-            Level::Error => "error",
-            Level::Warning => "warning",
-        };
-        let Position { line, column } = self.source.position(item.span.start);
-        let (snippet, indent, width) = self.snippet(item.span, column);
-        let gutter = " ".repeat(line.to_string().len());
-        // Writing to a string cannot fail.
-        let _ = writeln!(out, "{accent}{level}{plain}{bold}: {}{plain}", printable(&item.message));
-        let _ = writeln!(out, "{gutter}--> {}:{line}:{column}", printable(self.source.name()));
-        let _ = writeln!(out, "{gutter} |\n{line} | {snippet}");
-        let _ = writeln!(out, "{gutter} | {}{accent}{}{plain}", " ".repeat(indent), "^".repeat(width));
-        if let Some(help) = &item.help {
-            let _ = writeln!(out, "{gutter} = help: {}", printable(help));
-        }
-    }
-
-    /// What to show of the source line, how far the carets are indented and how many there are.
-    fn snippet(&self, span: Span, column: usize) -> (String, usize, usize) {
-        let (_, line) = self.source.line(span.start);
-        let wanted = self
-            .source
-            .text()
-            .get(span.start..span.end)
-            .map_or(1, |text| text.split(['\n', '\r']).next().map_or(1, |first| first.chars().count()));
-        let skip = column.saturating_sub(SNIPPET_CHARS_MAX / 2);
-        let skip = if line.chars().count() <= SNIPPET_CHARS_MAX { 0 } else { skip };
-        let shown: String = line.chars().skip(skip).take(SNIPPET_CHARS_MAX).collect();
-        let indent = column - 1 - skip;
-        let width = wanted.min(shown.chars().count().saturating_sub(indent)).max(1);
-        (printable(&shown), indent, width)
-    }
-}
-
-/// Control characters would move the cursor or worse; one column each, so that carets stay in place.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\t' => ' ',
-            c if c.is_control() => char::REPLACEMENT_CHARACTER,
-            c => c,
-        })
-        .collect()
 }
 
 impl fmt::Display for Diagnostics {
@@ -204,29 +244,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn renders_snippet_and_help() {
-        let mut diagnostics = Diagnostics::new(Source::new("p.yaml", "name: x\n\tpathes: [1]\n"));
-        diagnostics.error(Span { start: 9, end: 15 }, "unknown key `pathes`", Some("write `paths`".into()));
-        let expect = "error: unknown key `pathes`\n --> p.yaml:2:2\n  |\n2 |  pathes: [1]\n  |  ^^^^^^\n  = help: write `paths`";
-        assert_eq!(diagnostics.to_string(), expect);
-    }
-
-    #[test]
-    fn long_lines_are_cut_around_the_caret() {
-        let text = format!("{}BAD{}", "x".repeat(5000), "y".repeat(5000));
-        let mut diagnostics = Diagnostics::new(Source::new("p", &text));
-        diagnostics.error(Span { start: 5000, end: 5003 }, "bad", None);
-        let rendered = diagnostics.to_string();
-        assert!(rendered.contains("BAD") && rendered.contains("^^^") && rendered.len() < 600, "{rendered}");
-    }
-
-    #[test]
     fn a_flood_is_counted_and_errors_displace_warnings() {
-        let mut diagnostics = Diagnostics::new(Source::new("p", "x"));
+        let mut diagnostics = Diagnostics::about(Source::new("p", "x"));
         for _ in 0..DIAGNOSTICS_MAX {
-            diagnostics.warning(Span::default(), "w", None);
+            diagnostics.warning(Code::WideException, Span::default(), "w", None);
         }
-        diagnostics.error(Span::default(), "e", None);
+        diagnostics.error(Code::BadId, Span::default(), "e", None);
         assert!(diagnostics.has_errors());
         assert_eq!(diagnostics.items().len(), DIAGNOSTICS_MAX);
         assert!(diagnostics.to_string().ends_with("and 1 more"));

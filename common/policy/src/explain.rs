@@ -4,13 +4,13 @@ use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::Serialize;
-use treeline_event::{Mode, PathBytes, Verdict};
+use treeline_event::{Mode, Verdict};
 
 use crate::{
     eval::{asked_for, destinations, eval, glob_matches, lifted_by, meant},
     glob::Glob,
     host::Host,
-    policy::{Adoption, Executable, Kind, Policy, PortRange, Rule, SubjectItem},
+    policy::{About, Adoption, Executable, Kind, Policy, PortRange, Rule, SubjectItem},
     request::{Decision, Holds, Object, Request},
     source::Spanned,
 };
@@ -26,6 +26,9 @@ pub struct Explanation {
     pub rule: Option<String>,
     /// Its reason.
     pub reason: Option<String>,
+    /// What else it says of itself.
+    #[serde(flatten)]
+    pub about: Option<About>,
     /// Every rule, by id.
     pub considered: Vec<Considered>,
 }
@@ -83,6 +86,7 @@ pub fn explain(policy: &Policy, host: &Host, request: &Request) -> Explanation {
         verdict,
         rule: rule.map(|rule| rule.id.clone()),
         reason: rule.map(|rule| rule.reason.clone()),
+        about: rule.map(|rule| rule.about.clone()),
         considered: policy.rules.iter().map(|rule| consider(rule, host, request)).collect(),
     }
 }
@@ -215,6 +219,16 @@ impl fmt::Display for Explanation {
         if let Some(reason) = &self.reason {
             writeln!(f, "reason: {reason}")?;
         }
+        if let Some(About { remedy, link, controls }) = &self.about {
+            for (what, text) in [("remedy", remedy), ("link", link)] {
+                if let Some(text) = text {
+                    writeln!(f, "{what}: {text}")?;
+                }
+            }
+            if !controls.is_empty() {
+                writeln!(f, "controls: {}", controls.join(", "))?;
+            }
+        }
         let width = self.considered.iter().map(|considered| considered.rule.len()).max().unwrap_or(0);
         for Considered { rule, mode, adopts, outcome } in &self.considered {
             let mode = match (mode, adopts) {
@@ -240,24 +254,6 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// An object in words, such as `read /etc/shadow`.
-impl fmt::Display for Object {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |path: &[u8]| PathBytes::from(path);
-        match self {
-            Self::File { path, operation } => write!(f, "{} {}", operation.name(), text(path)),
-            Self::Exec { path, .. } => write!(f, "exec {}", text(path)),
-            Self::Connect { address, port } => {
-                write!(f, "connect {}", std::net::SocketAddr::new(*address, *port))
-            }
-            Self::ConnectUnix { path } => write!(f, "connect unix {}", text(path)),
-            Self::ConnectAbstract { name } => write!(f, "connect unix @{}", text(name)),
-            Self::RawSocket => f.write_str("open a raw socket"),
-            Self::Trace => f.write_str("trace a process outside of the session"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,6 +274,21 @@ rules:
   - {id: egress, kind: connect, to: [0.0.0.0/0, \"::/0\"], except_to: [{to: [127.0.0.0/8], ports: [80]}], reason: r}
   - {id: names, kind: connect, mode: monitor, unix: [\"@a*\"], reason: r}
 ";
+
+    #[test]
+    fn what_the_rule_that_decides_says_of_itself() {
+        let about = ", remedy: ask, link: \"https://example.com/a\", controls: [A-1, A-2]}";
+        let text = POLICY.replace(", reason: watched}", &format!(", reason: watched{about}"));
+        let policy = parse("t", &text).expect("valid policy");
+        let host = Host { homes: vec![Home { uid: 1, path: b"/h".to_vec() }] };
+        let said = |path: &[u8]| {
+            let object = Object::File { path: path.to_vec(), operation: FileOperation::Read };
+            explain(&policy, &host, &Request { subject: Subject::default(), object }).to_string()
+        };
+        let lines = "reason: watched\nremedy: ask\nlink: https://example.com/a\ncontrols: A-1, A-2\n";
+        assert!(said(b"/h/x").contains(lines));
+        assert!(!said(b"/h/.ssh/x").contains("remedy"));
+    }
 
     #[test]
     fn connects() {

@@ -7,28 +7,36 @@
 
 pub mod abstract_name;
 pub mod brokers;
+pub mod code;
 pub mod compile;
 pub mod diagnostic;
 pub mod eval;
 pub mod explain;
 pub mod glob;
 pub mod host;
+pub mod loader;
 pub mod matcher;
+pub mod moment;
+pub mod object;
 pub mod parse;
 pub mod policy;
+mod render;
 pub mod request;
 pub mod roots;
 pub mod source;
 mod suggest;
 mod yaml;
 
+pub use code::Code;
 pub use compile::{Before, Tables, Target, compile, compile_after};
 pub use diagnostic::Diagnostics;
 pub use eval::eval;
 pub use explain::{Explanation, explain};
 pub use host::{Home, Host, Located, Mount, MountTable, Resolver};
+pub use loader::{Alone, Loader, NotLoaded};
 pub use matcher::{Image, Matcher};
-pub use parse::parse;
+pub use moment::Moment;
+pub use parse::{parse, parse_with};
 pub use policy::Policy;
 pub use request::{Decision, Executed, Holds, Lineage, Object, Request, Subject};
 pub use roots::{LiteralRoot, Shape, literal_roots};

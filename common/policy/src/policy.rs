@@ -10,7 +10,8 @@ use crate::{
     abstract_name::AbstractGlob,
     diagnostic::Diagnostics,
     glob::Glob,
-    source::{Source, Span, Spanned},
+    moment::Moment,
+    source::{Sources, Span, Spanned},
 };
 
 /// A checked policy.
@@ -20,12 +21,16 @@ pub struct Policy {
     pub name: String,
     /// What it is for.
     pub description: Option<String>,
+    /// Who answers for it, such as an address of mail.
+    pub owner: Option<String>,
+    /// Its number among its revisions, from 1.
+    pub revision: Option<u64>,
     /// Mode of the rules that do not say.
     pub mode: Mode,
     /// The rules, in the order of their ids: a rule's place here is its index everywhere.
     pub rules: Vec<Rule>,
     /// What it was read from.
-    pub source: Source,
+    pub sources: Sources,
     /// What is allowed but likely not meant.
     pub warnings: Diagnostics,
 }
@@ -56,6 +61,19 @@ impl Policy {
         let is_about_it = |rule: &Rule| matches!(rule.kind, Kind::File { .. } | Kind::Connect { .. });
         self.rules.iter().position(|rule| is_about_it(rule) && rule.may_refuse_others())
     }
+
+    /// What is in force at a moment: the rules that have not expired.
+    #[must_use]
+    pub fn at(mut self, now: Moment) -> Self {
+        self.rules.retain(|rule| !rule.has_expired(now));
+        self
+    }
+
+    /// When the first of its rules expires, or did.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Moment> {
+        self.rules.iter().filter_map(|rule| rule.expires.as_ref()).map(|expires| expires.value).min()
+    }
 }
 
 impl Rule {
@@ -81,14 +99,40 @@ pub struct Rule {
     pub severity: Severity,
     /// Why, for the agent and the developer.
     pub reason: String,
+    /// What else it says of itself.
+    pub about: About,
     /// What it matches.
     pub kind: Kind,
     /// Who it does not hold for.
     pub exceptions: Vec<SubjectItem>,
     /// Who it holds for; everybody if there is none.
     pub only: Vec<SubjectItem>,
+    /// From when on it is not in force.
+    pub expires: Option<Spanned<Moment>>,
     /// Where its id is written.
     pub span: Span,
+}
+
+impl Rule {
+    /// Whether it is no longer in force.
+    #[must_use]
+    pub fn has_expired(&self, now: Moment) -> bool {
+        self.expires.as_ref().is_some_and(|expires| expires.value <= now)
+    }
+}
+
+/// What a rule says of itself; nothing is decided by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct About {
+    /// What to do instead, for the agent and the developer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// An https address with more about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// Controls that it is evidence for, by the names that an auditor has for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<String>,
 }
 
 /// How it is known that a process outside does a session's work.

@@ -1,10 +1,28 @@
-//! The text of a policy and places in it.
+//! The texts of a policy and places in them.
 
 use std::sync::Arc;
+
+/// Bytes of all texts of a policy together: a thousand long rules fit, and reading them stays in the milliseconds.
+pub const TEXT_LEN_MAX: usize = 1 << 20;
+/// Texts of a policy: more than any organisation has teams that write a part of one.
+pub const FILES_MAX: usize = 64;
+
+/// Which text of [`Sources`]; the first one is the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileId(u16);
+
+#[cfg(test)]
+impl FileId {
+    pub(crate) fn new(number: usize) -> Self {
+        Self(number as u16)
+    }
+}
 
 /// A part of a text, as byte offsets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
+    /// Which text.
+    pub file: FileId,
     /// First byte.
     pub start: usize,
     /// One past the last byte.
@@ -16,7 +34,13 @@ impl Span {
     #[must_use]
     pub fn within(self, start: usize, end: usize) -> Self {
         let clamp = |offset: usize| self.start.saturating_add(offset).min(self.end);
-        Self { start: clamp(start), end: clamp(end) }
+        Self { start: clamp(start), end: clamp(end), ..self }
+    }
+
+    /// Its beginning, for what is said of all that comes behind.
+    #[must_use]
+    pub fn head(self) -> Self {
+        Self { end: self.start, ..self }
     }
 }
 
@@ -94,9 +118,106 @@ impl Source {
     }
 }
 
+/// The texts that a policy is read from, in the order in which they were added. There is always a first one, if only an
+/// empty one without a name. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources(Vec<Source>);
+
+/// Why a text was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// With it there would be more than [`FILES_MAX`].
+    #[error("more than {FILES_MAX} files")]
+    Files,
+    /// With it they would be longer than [`TEXT_LEN_MAX`].
+    #[error("{len} bytes; a policy has at most {TEXT_LEN_MAX}")]
+    Bytes {
+        /// Length of all with it.
+        len: usize,
+    },
+}
+
+impl Sources {
+    /// One text. One that is too long is replaced by an empty one of the same name, with the reason.
+    #[must_use]
+    pub fn new(first: Source) -> (Self, Option<Full>) {
+        let len = first.text.len();
+        if len > TEXT_LEN_MAX {
+            return (Self(vec![Source::new(&first.name, "")]), Some(Full::Bytes { len }));
+        }
+        (Self(vec![first]), None)
+    }
+
+    /// Adds a text.
+    ///
+    /// # Errors
+    /// There are too many, or they are too long together; then nothing is added.
+    pub fn add(&mut self, source: Source) -> Result<FileId, Full> {
+        let len = self.0.iter().chain([&source]).map(|one| one.text.len()).sum();
+        if len > TEXT_LEN_MAX {
+            return Err(Full::Bytes { len });
+        }
+        let id = u16::try_from(self.0.len()).ok().filter(|id| usize::from(*id) < FILES_MAX);
+        let id = FileId(id.ok_or(Full::Files)?);
+        self.0.push(source);
+        Ok(id)
+    }
+
+    /// The text that names the others.
+    #[must_use]
+    pub fn first(&self) -> &Source {
+        &self.0[0]
+    }
+
+    /// A text. An id of other sources than these gives the first one.
+    #[must_use]
+    pub fn file(&self, id: FileId) -> &Source {
+        self.0.get(usize::from(id.0)).unwrap_or(&self.0[0])
+    }
+
+    /// All texts.
+    #[must_use]
+    pub fn files(&self) -> &[Source] {
+        &self.0
+    }
+
+    /// Where a part of a text begins.
+    #[must_use]
+    pub fn position(&self, span: Span) -> Position {
+        self.file(span.file).position(span.start)
+    }
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self(vec![Source::new("", "")])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_of_all_texts_together() {
+        let half = "x".repeat(TEXT_LEN_MAX / 2);
+        let (mut sources, full) = Sources::new(Source::new("a", &half));
+        assert_eq!(full, None);
+        assert_eq!(sources.add(Source::new("b", &half)), Ok(FileId(1)));
+        assert_eq!(sources.add(Source::new("c", "y")), Err(Full::Bytes { len: TEXT_LEN_MAX + 1 }));
+        for id in 2..FILES_MAX as u16 {
+            assert_eq!(sources.add(Source::new("empty", "")), Ok(FileId(id)));
+        }
+        assert_eq!(sources.add(Source::new("one more", "")), Err(Full::Files));
+        assert_eq!((sources.files().len(), sources.file(FileId(1)).name()), (FILES_MAX, "b"));
+    }
+
+    #[test]
+    fn a_first_text_that_is_too_long_leaves_its_name() {
+        let (sources, full) = Sources::new(Source::new("a", &"x".repeat(TEXT_LEN_MAX + 1)));
+        assert_eq!(full, Some(Full::Bytes { len: TEXT_LEN_MAX + 1 }));
+        assert_eq!((sources.first().name(), sources.first().text()), ("a", ""));
+    }
 
     #[test]
     fn positions() {

@@ -6,12 +6,11 @@
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 
 use crate::{
+    code::Code,
     diagnostic::Diagnostics,
-    source::{Source, Span, Spanned},
+    source::{FileId, Span, Spanned},
 };
 
-/// Longest policy text, in bytes: a thousand long rules fit, and reading it stays in the milliseconds.
-pub(crate) const TEXT_LEN_MAX: usize = 1 << 20;
 /// Deepest nesting; the language itself needs 5.
 const DEPTH_MAX: usize = 16;
 
@@ -58,16 +57,12 @@ enum Open {
     Mapping(usize, Vec<(Spanned<String>, Node)>, Option<Spanned<String>>),
 }
 
-/// Reads the one document of a text. Reports what it finds; `None` when there is nothing to go on with.
-pub(crate) fn parse(source: &Source, diagnostics: &mut Diagnostics) -> Option<Node> {
+/// Reads the one document of a text of `diagnostics`. Reports what it finds; `None` when there is nothing to go on with.
+pub(crate) fn parse(file: FileId, diagnostics: &mut Diagnostics) -> Option<Node> {
+    let source = diagnostics.sources().file(file).clone();
     let text = source.text();
-    if text.len() > TEXT_LEN_MAX {
-        let message = format!("{} bytes; a policy has at most {TEXT_LEN_MAX}", text.len());
-        diagnostics.error(Span::default(), message, Some("split it or write fewer rules".into()));
-        return None;
-    }
     let mut reader =
-        Reader { offsets: offsets(text), open: Vec::new(), root: None, documents: 0, diagnostics };
+        Reader { file, offsets: offsets(text), open: Vec::new(), root: None, documents: 0, diagnostics };
     for event in Parser::new_from_str(text) {
         let step = match event {
             Ok((event, span)) => reader.event(event, span),
@@ -79,7 +74,7 @@ pub(crate) fn parse(source: &Source, diagnostics: &mut Diagnostics) -> Option<No
     }
     if reader.root.is_none() {
         let help = Some("begin with `version: 1`; `docs/policy.md` has examples".into());
-        diagnostics.error(Span::default(), "the policy is empty", help);
+        diagnostics.error(Code::EmptyPolicy, Span { file, ..Span::default() }, "the policy is empty", help);
         return None;
     }
     reader.root
@@ -94,6 +89,7 @@ fn offsets(text: &str) -> Vec<u32> {
 struct Stop;
 
 struct Reader<'a> {
+    file: FileId,
     offsets: Vec<u32>,
     open: Vec<Open>,
     root: Option<Node>,
@@ -108,12 +104,13 @@ impl Reader<'_> {
 
     fn span(&self, span: saphyr_parser::Span) -> Span {
         let start = self.offset(span.start.index());
-        Span { start, end: self.offset(span.end.index()).max(start) }
+        Span { file: self.file, start, end: self.offset(span.end.index()).max(start) }
     }
 
     fn syntax(&mut self, error: &ScanError) -> Stop {
         let start = self.offset(error.marker().index());
-        self.diagnostics.error(Span { start, end: start }, format!("not YAML: {}", error.info()), None);
+        let span = Span { file: self.file, start, end: start };
+        self.diagnostics.error(Code::NotYaml, span, format!("not YAML: {}", error.info()), None);
         Stop
     }
 
@@ -124,11 +121,17 @@ impl Reader<'_> {
             Event::DocumentStart(_) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return self.refuse(span, "more than one YAML document", "write one policy per file");
+                    return self.refuse(
+                        Code::NotYaml,
+                        span,
+                        "more than one YAML document",
+                        "write one policy per file",
+                    );
                 }
                 Ok(())
             }
             Event::Alias(_) => self.refuse(
+                Code::YamlFeature,
                 span,
                 "YAML aliases (`*name`) are not part of the language",
                 "quote a pattern that begins with `*`",
@@ -154,35 +157,50 @@ impl Reader<'_> {
         }
     }
 
-    fn refuse(&mut self, span: Span, message: &str, help: &str) -> Result<(), Stop> {
-        self.diagnostics.error(span, message, Some(help.to_owned()));
+    fn refuse(&mut self, code: Code, span: Span, message: &str, help: &str) -> Result<(), Stop> {
+        self.diagnostics.error(code, span, message, Some(help.to_owned()));
         Err(Stop)
     }
 
     fn plain(&mut self, span: Span, anchor: usize, tagged: bool) -> Result<(), Stop> {
         if anchor != 0 {
-            return self.refuse(span, "YAML anchors (`&name`) are not part of the language", "write it out");
+            return self.refuse(
+                Code::YamlFeature,
+                span,
+                "YAML anchors (`&name`) are not part of the language",
+                "write it out",
+            );
         }
         if tagged {
             let help = "remove the tag; quote a string that begins with `!`";
-            return self.refuse(span, "YAML tags (`!name`) are not part of the language", help);
+            return self.refuse(
+                Code::YamlFeature,
+                span,
+                "YAML tags (`!name`) are not part of the language",
+                help,
+            );
         }
         Ok(())
     }
 
     fn enter(&mut self, open: Open, span: Span) -> Result<(), Stop> {
         if let Some(Open::Mapping(_, _, None)) = self.open.last() {
-            return self.refuse(span, "a key has to be a word", "remove the brackets");
+            return self.refuse(Code::WrongType, span, "a key has to be a word", "remove the brackets");
         }
         if self.open.len() >= DEPTH_MAX {
-            return self.refuse(span, "nested too deeply", "no part of a policy nests more than five levels");
+            return self.refuse(
+                Code::NestedTooDeeply,
+                span,
+                "nested too deeply",
+                "no part of a policy nests more than five levels",
+            );
         }
         self.open.push(open);
         Ok(())
     }
 
     fn close(&mut self, start: usize, end: Span, value: Value) -> Result<(), Stop> {
-        self.node(Node { value, span: Span { start, end: end.end.max(start) } })
+        self.node(Node { value, span: Span { start, end: end.end.max(start), ..end } })
     }
 
     fn node(&mut self, node: Node) -> Result<(), Stop> {
@@ -192,7 +210,14 @@ impl Reader<'_> {
             Some(Open::Mapping(_, entries, key)) => match (key.take(), node.value) {
                 (Some(key), value) => entries.push((key, Node { value, span: node.span })),
                 (None, Value::Scalar { text, .. }) => *key = Some(Spanned { value: text, span: node.span }),
-                (None, _) => return self.refuse(node.span, "a key has to be a word", "remove the brackets"),
+                (None, _) => {
+                    return self.refuse(
+                        Code::WrongType,
+                        node.span,
+                        "a key has to be a word",
+                        "remove the brackets",
+                    );
+                }
             },
         }
         Ok(())
@@ -202,12 +227,12 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::Source;
 
     #[track_caller]
     fn check_refused(text: &str, line: usize, message: &str) {
-        let source = Source::new("p", text);
-        let mut diagnostics = Diagnostics::new(source.clone());
-        assert_eq!(parse(&source, &mut diagnostics), None, "{text}");
+        let mut diagnostics = Diagnostics::about(Source::new("p", text));
+        assert_eq!(parse(FileId::default(), &mut diagnostics), None, "{text}");
         let report = diagnostics.reports().next().expect("one diagnostic");
         assert!(report.message.contains(message), "{diagnostics}");
         assert_eq!(report.position.line, line, "{diagnostics}");
@@ -224,14 +249,14 @@ mod tests {
         check_refused("? [1]\n: 2\n", 1, "a key has to be a word");
         check_refused("a: [1\nb: 2\n", 2, "not YAML");
         check_refused(&"[".repeat(40), 1, "nested");
-        check_refused(&" ".repeat(TEXT_LEN_MAX + 1), 1, "bytes");
     }
 
     #[test]
     fn nodes_know_their_place() {
         let source = Source::new("p", "ключ: [a, 'b']\n");
-        let mut diagnostics = Diagnostics::new(source.clone());
-        let Some(Node { value: Value::Mapping(entries), .. }) = parse(&source, &mut diagnostics) else {
+        let mut diagnostics = Diagnostics::about(source.clone());
+        let root = parse(FileId::default(), &mut diagnostics);
+        let Some(Node { value: Value::Mapping(entries), .. }) = root else {
             panic!("{diagnostics}");
         };
         let (key, Node { value: Value::Sequence(items), .. }) = &entries[0] else { panic!("a list") };

@@ -1,6 +1,6 @@
 //! What does not fit into the kernel's tables is refused, by rule and with the bound; nothing takes long.
 
-use treeline_policy::{Home, Host, MountTable, Policy, Target, compile, parse};
+use treeline_policy::{Home, Host, MountTable, Policy, Target, compile, diagnostic::Report, parse};
 
 fn read(rules: &str) -> Policy {
     let text = format!("version: 1\nname: t\nrules:\n{rules}");
@@ -9,14 +9,15 @@ fn read(rules: &str) -> Policy {
 
 /// Compiles for one filesystem and one home, and checks a part of the one error.
 #[track_caller]
-fn check_refused(rules: &str, message: &str) {
+fn check_refused(rules: &str, message: &str) -> Report {
     let host = Host { homes: vec![Home { uid: 0, path: b"/root".to_vec() }] };
     let target = Target { seed: 1, generation: 1, slot: 0 };
     let refused = compile(&read(rules), &host, &MountTable::single(1), target).map(|tables| tables.usage());
     let diagnostics = refused.expect_err("more than fits");
-    let reports: Vec<_> = diagnostics.reports().collect();
+    let mut reports: Vec<_> = diagnostics.reports().collect();
     assert_eq!(reports.len(), 1, "{diagnostics}");
     assert!(reports[0].message.contains(message), "{diagnostics}");
+    reports.remove(0)
 }
 
 fn list(count: usize, item: impl Fn(usize) -> String) -> String {
@@ -58,6 +59,8 @@ fn bounds() {
     let hash = "1".repeat(64);
     let by_hash = |id: &str| format!("  - {{id: {id}, kind: exec, reason: r, sha256: [\"{hash}\"]}}\n");
     check_refused(&(by_hash("one") + &by_hash("two")), "in `one` as well as in `two`");
+    let twice = check_refused(&(by_hash("two") + &by_hash("one")), "in `one` as well as in `two`");
+    assert_eq!((twice.position.line, twice.related[0].position.line), (4, 5));
 
     let connect = |to: &str, ports: &str| {
         format!("  - {{id: net, kind: connect, reason: r, to: [{to}], ports: [{ports}]}}\n")

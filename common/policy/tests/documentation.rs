@@ -1,6 +1,6 @@
-//! The examples of `docs/policy.md` are valid, and its messages are those that are printed.
+//! The examples of `docs/policy.md` are valid, its messages are those that are printed, and it lists every code.
 
-use treeline_policy::parse;
+use treeline_policy::{Code, Loader, NotLoaded, parse, parse_with, source::Source};
 
 const TEXT: &str = include_str!("../../../docs/policy.md");
 
@@ -17,16 +17,44 @@ fn blocks(language: &str) -> Vec<String> {
 fn examples_are_valid() {
     let examples = blocks("yaml");
     assert!(examples.len() >= 5, "the examples have been found");
-    for example in examples {
-        let policy = parse("docs/policy.md", &example)
+    for example in examples.iter().filter(|example| example.contains("\nname: ")) {
+        let policy = parse_with(&Examples, Source::new("docs/policy.md", example), None)
             .unwrap_or_else(|diagnostics| panic!("{diagnostics}\n{example}"));
         assert!(policy.warnings.is_empty(), "{}", policy.warnings);
     }
 }
 
+/// The examples of files that others include: each begins with its path in a comment.
+struct Examples;
+
+impl Loader for Examples {
+    fn load(&self, path: &str) -> Result<Source, NotLoaded> {
+        let named = |example: &String| example.starts_with(&format!("# {path}\n"));
+        let found = blocks("yaml").into_iter().find(named);
+        let missing = || NotLoaded { why: "it is not in the documentation".to_owned(), help: None };
+        found.map(|text| Source::new(path, &text)).ok_or_else(missing)
+    }
+}
+
 #[test]
 fn messages_are_as_shown() {
-    let text = "version: 1\nname: example\nrules:\n  - id: ssh-keys\n    kind: file\n    pathes: [~/.ssh/**]\n    paths: [/x]\n    reason: keys\n";
-    let diagnostics = parse("policy.yaml", text).expect_err("an unknown key");
-    assert!(blocks("text").contains(&format!("{diagnostics}\n")), "{diagnostics}");
+    let check = |text: &str| {
+        let diagnostics = parse("policy.yaml", text).expect_err("an error");
+        assert!(blocks("text").contains(&format!("{diagnostics}\n")), "{diagnostics}");
+    };
+    check(
+        "version: 1\nname: example\nrules:\n  - id: ssh-keys\n    kind: file\n    pathes: [~/.ssh/**]\n    paths: [/x]\n    reason: keys\n",
+    );
+    check(
+        "version: 1\nname: example\nrules:\n  - id: ssh-keys\n    kind: file\n    paths: [~/.ssh/**]\n    reason: keys\n  - id: ssh-keys\n    kind: file\n    paths: [/etc/ssh/**]\n    reason: keys\n",
+    );
+}
+
+#[test]
+fn every_code_is_listed() {
+    let (_, table) = TEXT.split_once("| code | what it is |\n|---|---|\n").expect("the table of codes");
+    let rows = table.lines().map_while(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let listed: Vec<&str> = rows.map(|(code, _)| code).collect();
+    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.name()).collect();
+    assert_eq!(listed, codes);
 }

@@ -2,10 +2,12 @@
 
 use proptest::prelude::*;
 use treeline_policy::{
+    Alone, Code, Moment,
     brokers::BROKERS,
     diagnostic::Level,
-    parse,
+    parse, parse_with,
     policy::{Adoption, Kind, Mode, Severity},
+    source::{Source, TEXT_LEN_MAX},
 };
 
 const VALID: &str = r#"version: 1
@@ -13,7 +15,14 @@ name: example
 description: |
   What it is for.
   On two lines.
+owner: security@acme.example
+revision: 42
 mode: monitor
+lists:
+  paths:
+    sockets: [/run/docker.sock, $more]
+    more: [~/.docker/run/docker.sock]
+  addresses: {cloud: [169.254.169.254, "fd00:ec2::/64"]}
 rules:
   - id: ssh-keys
     kind: file
@@ -33,8 +42,8 @@ rules:
     sha256: [1111111111111111111111111111111111111111111111111111111111111111]
     reason: no
       tunnels
-  - {id: metadata, kind: connect, to: [169.254.169.254, "fd00:ec2::/64"], ports: [80, "8000-8999"], reason: cloud}
-  - {id: docker, kind: connect, unix: [/run/docker.sock], reason: root}
+  - {id: metadata, kind: connect, to: [$cloud], ports: [80, "8000-8999"], reason: cloud, expires: 2027-03-01T12:00:00Z}
+  - {id: docker, kind: connect, unix: [$sockets], reason: root, remedy: ask, link: "https://wiki.acme.example/", controls: [A-1]}
   - {id: others, kind: broker, brokers: [cron, ptrace, tmux], mode: enforce, severity: high, reason: elsewhere, except: [{executable: /usr/bin/tmux}]}
 "#;
 
@@ -54,7 +63,8 @@ fn a_valid_policy() {
     assert_eq!(policy.rule("missing"), None);
 }
 
-/// Checks every diagnostic of a text: `line:column message` and, after ` | `, a part of the help.
+/// Checks every diagnostic of a text: `line:column message` and, after ` | `, a part of the help, and after ` ~ `, the
+/// other places.
 #[track_caller]
 fn check(text: &str, expect: &[&str]) {
     let diagnostics = parse("p", text).expect_err("an invalid policy");
@@ -68,7 +78,10 @@ fn check(text: &str, expect: &[&str]) {
     assert_eq!(reports.len(), expect.len(), "{}", shown());
     for (report, expect) in reports.iter().zip(expect) {
         let (place, expect) = expect.split_once(' ').expect("a place and a message");
+        let (expect, related) = expect.split_once(" ~ ").unwrap_or((expect, ""));
         let (message, help) = expect.split_once(" | ").unwrap_or((expect, ""));
+        let places = report.related.iter().map(|at| format!("{}:{}", at.position.line, at.position.column));
+        assert_eq!(places.collect::<Vec<_>>().join(" "), related, "{}", shown());
         assert_eq!(format!("{}:{}", report.position.line, report.position.column), place, "{}", shown());
         assert!(report.message.contains(message), "{message}: {}", shown());
         assert!(report.help.as_deref().unwrap_or("").contains(help), "{help}: {}", shown());
@@ -97,9 +110,10 @@ fn the_head() {
     check("version: 1\nname: \"a\\x1b[0m\"\nrules: []\n", &["2:7 U+001B"]);
     check("version: 1\nname: t\nmode: enfroce\nrules: []\n", &["3:7 unknown mode `enfroce` | `enforce`?"]);
     check("version: 1\nname: t\nrules: {}\n", &["3:8 has to be a list, not a mapping"]);
-    check("version: 1\nname: t\nname: u\nrules: []\n", &["3:1 given twice"]);
+    check("version: 1\nname: t\nname: u\nrules: []\n", &["3:1 given twice ~ 2:1"]);
     check("- 1\n", &["1:1 has to be a mapping, not a list"]);
     check(&format!("version: 1\nname: t\nrules: [{}]\n", "1,".repeat(1025)), &["3:8 1025 rules"]);
+    check(&" ".repeat(TEXT_LEN_MAX + 1), &["1:1 1048577 bytes; a policy has at most 1048576 | fewer rules"]);
 }
 
 #[test]
@@ -114,7 +128,7 @@ fn every_error_is_reported() {
             "7:13 not absolute | begin with",
             "7:16 `[` cannot be used | a component is",
             "8:18 unknown operation `raed` | `read`?",
-            "8:30 twice",
+            "8:30 twice ~ 8:24",
             "9:13 cannot be empty",
             "10:14 lifts the rule for everybody",
         ],
@@ -132,7 +146,7 @@ fn rules() {
     );
     check(&rule("id: a\nkind: file\nreason: r\npaths: []"), &["7:12 cannot be empty"]);
     check(&rule("id: a\nkind: file\nreason: r\npaths: [~]"), &["7:13 not nothing | \"~\""]);
-    check(&rule("id: a\nkind: file\nreason: r\npaths: [/x, /x]"), &["7:17 twice"]);
+    check(&rule("id: a\nkind: file\nreason: r\npaths: [/x, /x]"), &["7:17 twice ~ 7:13"]);
     check(
         &rule("id: a\nkind: file\nreason: r\npaths: [/x]\nports: [1]"),
         &["8:5 unknown key `ports` in a rule of kind `file`"],
@@ -173,11 +187,11 @@ fn rules() {
     );
     check(
         &rule("id: a\nkind: connect\nreason: r\nunix: [\"@\", \"@a**\", \"@x\", \"@x\"]"),
-        &["7:12 cannot be empty | `@*`", "7:17 more than one", "7:31 twice"],
+        &["7:12 cannot be empty | `@*`", "7:17 more than one", "7:31 twice ~ 7:25"],
     );
     check(
         "version: 1\nname: t\nrules:\n  - {id: a, kind: file, reason: r, paths: [/x]}\n  - {id: a, kind: file, reason: r, paths: [/x]}\n",
-        &["5:10 id of two rules | line 4"],
+        &["5:10 id of two rules | unique ~ 4:10"],
     );
 }
 
@@ -198,7 +212,7 @@ fn a_rule_about_brokers_is_one_for_each_way_to_them() {
         let policy = parse("p", &text(&format!("[{}]", broker.name))).expect("a valid policy");
         assert!(policy.rules.iter().all(|rule| rule.id.starts_with(&format!("a/{}", broker.name))));
     }
-    check(&text("[dokcer, cron, cron]"), &["7:15 unknown broker `dokcer` | `docker`?", "7:29 twice"]);
+    check(&text("[dokcer, cron, cron]"), &["7:15 unknown broker `dokcer` | `docker`?", "7:29 twice ~ 7:23"]);
     check(&text("[]"), &["7:14 cannot be empty"]);
     check(&rule("id: a\nkind: broker\nreason: r"), &["4:5 has no `brokers`"]);
     check(
@@ -207,7 +221,7 @@ fn a_rule_about_brokers_is_one_for_each_way_to_them() {
     );
     check(
         "version: 1\nname: t\nrules:\n  - {id: a, kind: broker, reason: r, brokers: [at]}\n  - {id: a, kind: broker, reason: r, brokers: [cron]}\n",
-        &["5:10 id of two rules | line 4"],
+        &["5:10 id of two rules | unique ~ 4:10"],
     );
 }
 
@@ -235,10 +249,13 @@ fn a_rule_about_brokers_denies_records_or_adopts() {
         check(&text(&format!("brokers: [{}]\naction: adopt", broker.name)), &[&words]);
     }
     check(&text("brokers: [ssh]\naction: adpot"), &["8:13 unknown action `adpot` | `adopt`?"]);
-    check(&text("brokers: [ssh]\naction: deny\nmode: enforce"), &["9:11 says it twice | remove `mode`"]);
+    check(
+        &text("brokers: [ssh]\naction: deny\nmode: enforce"),
+        &["9:11 says it twice | remove `mode` ~ 8:13"],
+    );
     check(
         &text("brokers: [ssh]\naction: adopt\nexcept: [{executable: /usr/bin/ssh}]"),
-        &["9:13 has no exceptions | remove `except`"],
+        &["9:13 has no exceptions | remove `except` ~ 8:13"],
     );
     check(
         &rule("id: a\nkind: file\nreason: r\npaths: [/x]\naction: deny"),
@@ -255,6 +272,74 @@ fn parts_count_as_rules() {
         &format!("version: 1\nname: t\nrules:\n{rules}"),
         &["4:3 1400 rules with the parts | name each broker once"],
     );
+}
+
+#[test]
+fn what_is_said_for_people() {
+    let head = |more: &str| format!("version: 1\nname: t\n{more}\nrules: []\n");
+    let policy = parse("p", &head("owner: security@acme.example\nrevision: 42")).expect("a valid policy");
+    assert_eq!((policy.owner.as_deref(), policy.revision), (Some("security@acme.example"), Some(42)));
+    for bad in ["0", "-1", "+1", "1.5", "\"42\"", "9007199254740992", "[1]", "99999999999999999999"] {
+        check(&head(&format!("revision: {bad}")), &["3:11 has to be a number | from 1 to"]);
+    }
+    check(&head("owner: 7"), &["3:8 not a number"]);
+
+    let with = |more: &str| rule(&format!("id: a\nkind: file\nreason: r\npaths: [/x]\n{more}"));
+    let text = with("remedy: ask\nlink: https://wiki.acme.example/a?b#c\ncontrols: [SOC2-CC6.1, A.8.2]");
+    let about = &parse("p", &text).expect("a valid policy").rules[0].about;
+    assert_eq!(about.remedy.as_deref(), Some("ask"));
+    assert_eq!(about.link.as_deref(), Some("https://wiki.acme.example/a?b#c"));
+    assert_eq!(about.controls, ["SOC2-CC6.1", "A.8.2"]);
+    for bad in
+        ["http://x", "https://", "https:///x", "x", "https://a b", "https://ключ", "https://good@evil/"]
+    {
+        check(&with(&format!("link: \"{bad}\"")), &["8:11 not an https address | write `https://`"]);
+    }
+    check(&with("controls: [A, A]"), &["8:19 twice ~ 8:16"]);
+    check(&with("controls: A"), &["8:15 has to be a list"]);
+    let many: String = (0..33).map(|number| format!("C{number},")).collect();
+    check(&with(&format!("controls: [{many}]")), &["8:15 33 controls"]);
+    check(
+        &with("remedy: [ask]\nlinks: x"),
+        &["8:13 has to be a string", "9:5 unknown key `links` | `link`?"],
+    );
+}
+
+#[test]
+fn rules_for_a_time() {
+    let text = "version: 1\nname: t\nrules:\n  - {id: a, kind: file, reason: r, paths: [/a]}\n  \
+                - {id: b, kind: broker, reason: r, brokers: [ssh], expires: 2027-03-01}\n  \
+                - {id: c, kind: file, reason: r, paths: [/c], expires: 2027-03-01T12:00:00Z}\n";
+    let day: Moment = "2027-03-01".parse().expect("a date");
+    let in_force = |now: u64| {
+        let policy = parse_with(&Alone, Source::new("p", text), Some(Moment(now))).expect("a valid policy");
+        let warned: Vec<_> = policy.warnings.items().iter().map(|item| (item.code, item.span)).collect();
+        let expiry = policy.next_expiry();
+        let of = |id: &str| policy.rule(id).and_then(|rule| rule.expires.as_ref()).expect("it expires").span;
+        let spans = [of("b/ssh"), of("c")];
+        let policy = policy.at(Moment(now));
+        let ids: Vec<String> = policy.rules.iter().map(|rule| rule.id.clone()).collect();
+        assert_eq!(expiry, Some(day));
+        assert!(
+            warned.iter().zip(spans).all(|(warned, span)| *warned == (Code::Expired, span)),
+            "{warned:?}"
+        );
+        (ids.join(" "), warned.len(), policy.next_expiry())
+    };
+    let noon = Moment(day.0 + 12 * 3600);
+    let all = "a b/ssh b/ssh-files b/ssh-sockets c".to_owned();
+    assert_eq!(in_force(day.0 - 1), (all, 0, Some(day)));
+    assert_eq!(in_force(day.0), ("a c".to_owned(), 1, Some(noon)));
+    assert_eq!(in_force(noon.0 - 1), ("a c".to_owned(), 1, Some(noon)));
+    assert_eq!(in_force(noon.0), ("a".to_owned(), 2, None));
+    assert!(parse("p", text).expect("a valid policy").warnings.is_empty());
+
+    let with =
+        |expires: &str| rule(&format!("id: a\nkind: file\nreason: r\npaths: [/x]\nexpires: {expires}"));
+    for bad in ["tomorrow", "2027-02-29", "20270301", "2027-03-01T12:00:00+01:00"] {
+        check(&with(bad), &["8:14 neither a date nor | `2027-03-01`"]);
+    }
+    check(&with("[2027-03-01]"), &["8:14 has to be a string, not a list"]);
 }
 
 #[test]
@@ -292,7 +377,7 @@ fn subjects() {
     );
     check(
         &with("only: [{descendant_of: {executable: /x}}, {descendant_of: {executable: /x}}]"),
-        &["8:47 this is in `only` twice"],
+        &["8:47 this is in `only` twice ~ 8:12"],
     );
     let text = with(
         "except: [{descendant_of: {executable: /usr/bin/bash}}]\nonly: [{descendant_of: {executable: /usr/bin/bash}}]",

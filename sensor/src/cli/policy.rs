@@ -1,29 +1,24 @@
 //! `treeline policy`: check a policy and explain its decisions. Needs no daemon and no privilege.
 
 mod explain;
+mod files;
 
 use std::{
-    fs::File,
-    io::{self, IsTerminal as _, Read as _, Write},
-    path::{Path, PathBuf},
+    io::{self, IsTerminal as _, Write},
+    path::PathBuf,
     process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
 use serde::Serialize;
 use treeline_policy::{
-    Diagnostics, Home, Host, MountTable, Policy, Tables, Target, compile, compile::Usage, diagnostic::Report,
-    parse, policy::Mode,
+    Code, Diagnostics, Home, Host, Moment, MountTable, Policy, Tables, Target, compile, compile::Usage,
+    diagnostic::Report, parse_with, policy::Mode,
 };
 
-/// Bytes of a policy that are read: one more than the language allows, so that a longer one is refused as too long.
-const POLICY_LEN_MAX: u64 = (1 << 20) + 1;
-/// Bytes of /etc/passwd that are read: ten thousand users.
-const PASSWD_LEN_MAX: u64 = 1 << 20;
-/// People; below are system accounts, which have no agents. Root is added.
-const UID_MIN: u32 = 1000;
-/// `nobody`.
-const UID_NOBODY: u32 = 65_534;
+use self::files::{Below, read};
+use crate::daemon::homes::Homes;
 
 /// Arguments of `treeline policy`.
 #[derive(Debug, clap::Args)]
@@ -36,7 +31,7 @@ pub struct Args {
 enum Verb {
     /// Check policies: syntax, meaning, and whether the kernel's tables can hold them
     ///
-    /// Exit status: 0 when all are valid, 1 when one is not, 2 when one cannot be read.
+    /// What a policy includes is read, too. Exit status: 0 when all are valid, 1 when one is not, 2 when one cannot be read.
     Check {
         /// Policies
         #[arg(required = true, value_name = "FILE")]
@@ -82,7 +77,9 @@ fn check(files: &[PathBuf], json: bool, out: &mut dyn Write) -> anyhow::Result<E
     let mut checked = Vec::with_capacity(files.len());
     for file in files {
         let name = file.display().to_string();
-        let result = parse(&name, &read(file)?).and_then(|mut policy| {
+        let now = now();
+        let result = parse_with(&Below::directory_of(file), read(file)?, Some(now)).and_then(|policy| {
+            let mut policy = policy.at(now);
             // Where things are mounted changes little; who has a home changes how much room the patterns take.
             let target = Target { seed: 0, generation: 1, slot: 0 };
             let tables = compile(&policy, &host, &MountTable::single(1), target)?;
@@ -126,7 +123,7 @@ fn warn_of_ways(policy: &mut Policy, tables: &Tables) {
         );
         let help =
             "fewer patterns that differ before a `*`, or rules that have theirs in common, leave room for it";
-        policy.warnings.warning(rule.span, message, Some(help.to_owned()));
+        policy.warnings.warning(Code::OpenWay, rule.span, message, Some(help.to_owned()));
     }
 }
 
@@ -171,52 +168,18 @@ fn print_diagnostics(diagnostics: &Diagnostics) {
     eprint!("{}", diagnostics.render(colour));
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
-    let attempt = || format!("cannot read `{}`", file.display());
-    let mut bytes = Vec::new();
-    File::open(file)
-        .with_context(attempt)?
-        .take(POLICY_LEN_MAX)
-        .read_to_end(&mut bytes)
-        .with_context(attempt)?;
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(text),
-        // Cut within a character, it is too long in any case.
-        Err(error) if error.as_bytes().len() as u64 == POLICY_LEN_MAX => {
-            Ok(" ".repeat(error.as_bytes().len()))
-        }
-        Err(error) => {
-            let at = error.utf8_error().valid_up_to();
-            anyhow::bail!("`{}` is not UTF-8: byte {at} is not part of a character", file.display())
-        }
-    }
+/// The time of the machine's clock.
+fn now() -> Moment {
+    // A clock before 1970 is wrong; by it nothing has expired.
+    Moment(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
 /// The homes that `~/` stands for: of root and of people, as /etc/passwd lists them, and of who asks.
 fn homes() -> Vec<Home> {
-    let mut text = String::new();
-    // Without it, `~/` stands for the home of who asks.
-    let _ = File::open("/etc/passwd").and_then(|file| file.take(PASSWD_LEN_MAX).read_to_string(&mut text));
-    let mut homes = homes_of(&text);
-    let uid = uzers::get_current_uid();
-    if !homes.iter().any(|home| home.uid == uid)
-        && let Some(user) = uzers::get_user_by_uid(uid)
-        && uzers::os::unix::UserExt::home_dir(&user).is_absolute()
-    {
-        let path = uzers::os::unix::UserExt::home_dir(&user).as_os_str().as_encoded_bytes().to_vec();
-        homes.push(Home { uid, path });
-    }
-    homes
-}
-
-fn homes_of(passwd: &str) -> Vec<Home> {
-    let home = |line: &str| {
-        let mut fields = line.split(':');
-        let (uid, path) = (fields.nth(2)?.parse().ok()?, fields.nth(2)?);
-        let person = uid == 0 || (uid >= UID_MIN && uid != UID_NOBODY);
-        (person && path.starts_with('/') && path != "/").then(|| Home { uid, path: path.into() })
-    };
-    passwd.lines().filter_map(home).collect()
+    let mut homes = Homes::of_this_machine();
+    homes.learn(uzers::get_current_uid());
+    let home = |(uid, path): (u32, PathBuf)| Home { uid, path: path.into_os_string().into_encoded_bytes() };
+    homes.list().into_iter().map(home).collect()
 }
 
 #[cfg(test)]
@@ -246,6 +209,44 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_an_included_file_is_said_of_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (policy, part) = (dir.path().join("p.yaml"), dir.path().join("part.yaml"));
+        let rules = VALID.split_once("rules:").expect("rules").1;
+        std::fs::write(&policy, format!("version: 1\nname: t\ninclude: [part.yaml]\nrules:{rules}"))
+            .expect("a file");
+        let check_part = |text: &str| {
+            std::fs::write(&part, text).expect("a file");
+            let mut out = Vec::new();
+            let code = check(std::slice::from_ref(&policy), true, &mut out).expect("a readable file");
+            let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+            (code, json[0]["diagnostics"][0].clone())
+        };
+        assert_eq!(check_part("version: 1\n"), (ExitCode::SUCCESS, serde_json::Value::Null));
+        let (code, found) = check_part(&format!("version: 1\nrules:{rules}"));
+        assert_eq!((code, &found["code"]), (ExitCode::FAILURE, &"duplicate-id".into()));
+        assert_eq!((&found["file"], &found["line"]), (&part.display().to_string().into(), &3.into()));
+        let first = &found["related"][0];
+        assert_eq!((&first["file"], &first["line"]), (&policy.display().to_string().into(), &5.into()));
+        assert_eq!(first["message"], "the first one is here");
+    }
+
+    #[test]
+    fn what_has_expired_is_not_compiled() {
+        let rule = |id, more: &str| {
+            format!("  - {{id: {id}, kind: exec, sha256: [\"{}\"], reason: r{more}}}\n", "1".repeat(64))
+        };
+        let check = |more: &str, expect: ExitCode, part: &str| {
+            let text = format!("version: 1\nname: t\nrules:\n{}{}", rule("new", ""), rule("old", more));
+            let (code, out) = check_text(text.as_bytes(), true).expect("a readable file");
+            assert_eq!(code, expect, "{out}");
+            assert!(out.contains(part), "{out}");
+        };
+        check("", ExitCode::FAILURE, "\"code\": \"duplicate-content\"");
+        check(", expires: 1999-12-31", ExitCode::SUCCESS, "\"code\": \"expired\"");
+    }
+
+    #[test]
     fn a_rule_whose_directories_have_no_room_is_named() {
         let rule = |index| {
             format!("  - {{id: r-{index:03}, kind: file, paths: [\"/a-{index}/*/b/**\"], reason: r}}\n")
@@ -262,6 +263,7 @@ mod tests {
             };
             assert_eq!(found.len(), expect.len(), "{out}");
             assert!(expect.iter().all(|id| found.iter().any(|one| named(&one, id))), "{out}");
+            assert!(found.iter().all(|one| one["code"] == "open-way"), "{out}");
         };
         check(336, &[]);
         check(338, &["r-336", "r-337"]);
@@ -280,6 +282,7 @@ mod tests {
         let diagnostic = diagnostic.expect("a diagnostic for the key");
         assert_eq!((&diagnostic["line"], &diagnostic["column"]), (&4.into(), &28.into()));
         assert_eq!(diagnostic["help"], "did you mean `paths`?");
+        assert_eq!((&diagnostic["level"], &diagnostic["code"]), (&"error".into(), &"unknown-key".into()));
     }
 
     #[test]
@@ -295,13 +298,5 @@ mod tests {
     fn a_policy_that_is_too_long_is_invalid() {
         let (code, _) = check_text("ä".repeat(1 << 20).as_bytes(), false).expect("a readable file");
         assert_eq!(code, ExitCode::FAILURE);
-    }
-
-    #[test]
-    fn homes_are_those_of_people() {
-        let text = "root:x:0:0::/root:/bin/sh\ndaemon:x:1:1::/usr/sbin:/x\nann:x:1000:1000:A,,:/home/ann:/bin/sh\n\
-                    nobody:x:65534:1::/nonexistent:/x\nodd:x:1001:1::/:/x\n:::\n";
-        let paths: Vec<Vec<u8>> = homes_of(text).into_iter().map(|home| home.path).collect();
-        assert_eq!(paths, [b"/root".to_vec(), b"/home/ann".to_vec()]);
     }
 }

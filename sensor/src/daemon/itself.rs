@@ -6,7 +6,7 @@ use treeline_event::{LOCKS_RULE, SELF_RULE};
 use treeline_policy::{
     Policy,
     glob::{Anchor, Component, Glob},
-    policy::{FileOperation, Kind, Mode, Operations, Rule, Severity},
+    policy::{About, FileOperation, Kind, Mode, Operations, Rule, Severity},
     source::{Span, Spanned},
 };
 
@@ -56,6 +56,8 @@ fn add(policy: &mut Policy, id: &str, paths: Vec<Spanned<Glob>>, operations: &[F
             adopts: None,
             severity: Severity::High,
             reason: "the sensor protects itself".to_owned(),
+            about: About::default(),
+            expires: None,
             kind,
             exceptions: Vec::new(),
             only: Vec::new(),

@@ -123,7 +123,7 @@ impl Running {
 
     fn apply(&self, mut loaded: LoadedPolicy) -> Result<(), SensorError> {
         self.settings.own_files().protect(&mut loaded.policy);
-        let text = loaded.policy.source.text().to_owned();
+        let text = loaded.policy.sources.first().text().to_owned();
         self.sensor.apply_policy(loaded)?;
         // Only a fall-back: without it the policy is in force all the same.
         if let Err(error) = keep(&self.settings.state_dir, &text) {

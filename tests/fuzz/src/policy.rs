@@ -2,11 +2,12 @@
 
 use treeline_abi::paths::Operation;
 use treeline_policy::{
-    Decision, Diagnostics, Executed, Home, Host, Lineage, Located, Matcher, MountTable, Object, Policy,
-    Request, Resolver, Subject, Tables, Target, compile, eval, explain,
+    Decision, Diagnostics, Executed, Home, Host, Lineage, Loader, Located, Matcher, MountTable, NotLoaded,
+    Object, Policy, Request, Resolver, Subject, Tables, Target, compile, eval, explain,
     glob::{Anchor, Component, Glob},
-    literal_roots, parse,
+    literal_roots, parse_with,
     policy::{Executable, FileOperation, Kind, Rule},
+    source::Source,
 };
 
 const HOME: &[u8] = b"/home/u";
@@ -20,7 +21,8 @@ const PORTS_MAX: usize = 6;
 /// Whatever is said of a text can be shown; an accepted policy compiles or says why not, and its tables decide as the oracle.
 pub fn run(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
-    let policy = match parse("policy.yaml", text) {
+    let files = Files::of(text);
+    let policy = match parse_with(&files, Source::new("policy.yaml", files.0[0]), None) {
         Ok(policy) => policy,
         Err(found) => {
             assert!(found.has_errors());
@@ -33,6 +35,9 @@ pub fn run(bytes: &[u8]) -> bool {
     for rule in &policy.rules {
         assert!(literal_roots(rule, &host).iter().all(|root| root.directory.starts_with(b"/")));
     }
+    if let Some(first) = policy.next_expiry() {
+        assert!(policy.clone().at(first).next_expiry().is_none_or(|next| next > first));
+    }
     let target = Target { seed: 7, generation: 1, slot: 1 };
     match compile(&policy, &host, &MountTable::single(1), target) {
         Ok(tables) => compare(&policy, &host, &tables),
@@ -41,8 +46,28 @@ pub fn run(bytes: &[u8]) -> bool {
     true
 }
 
+/// The parts of an input that a NUL separates: the policy, and what it can include by the numbers 1, 2...
+struct Files<'t>(Vec<&'t str>);
+
+impl<'t> Files<'t> {
+    fn of(text: &'t str) -> Self {
+        Self(text.split('\0').collect())
+    }
+}
+
+impl Loader for Files<'_> {
+    fn load(&self, path: &str) -> Result<Source, NotLoaded> {
+        let text =
+            path.parse::<usize>().ok().filter(|number| *number > 0).and_then(|number| self.0.get(number));
+        let missing = || NotLoaded { why: "there is no such part".to_owned(), help: None };
+        text.map(|text| Source::new(path, text)).ok_or_else(missing)
+    }
+}
+
 fn show(found: &Diagnostics) {
-    assert_eq!(found.render(false).is_empty(), found.is_empty());
+    let text = found.render(false);
+    assert_eq!(text.is_empty(), found.is_empty());
+    assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     assert_eq!(found.reports().count(), found.items().len());
 }
 
@@ -206,8 +231,13 @@ rules:
     reason: x
 "#;
 
-/// The shipped policy, and one with a rule of every kind.
+const IN_PARTS: &str = "version: 1\nname: parts\ninclude: [\"1\"]\nlists: {addresses: {net: [10.0.0.0/8]}}\nrules:\n  \
+                        - {id: a, kind: file, paths: [$keys, /x], reason: x, expires: 2027-03-01}\n\0version: 1\n\
+                        lists: {paths: {keys: [~/.ssh/**, $more], more: [/y]}}\nrules:\n  \
+                        - {id: b, kind: connect, to: [$net], reason: x, remedy: y, link: \"https://z\", controls: [c]}\n";
+
+/// The shipped policy, one with a rule of every kind, and one in two files.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
-    vec![include_bytes!("../../../policies/baseline.yaml").to_vec(), EVERY_RULE.into()]
+    vec![include_bytes!("../../../policies/baseline.yaml").to_vec(), EVERY_RULE.into(), IN_PARTS.into()]
 }

@@ -17,6 +17,7 @@ use super::{
     place::{Placed, Where, place},
 };
 use crate::{
+    code::Code,
     diagnostic::Diagnostics,
     glob::Component,
     host::{Host, Resolver},
@@ -48,7 +49,12 @@ pub(super) fn ancestors(
                     "with `{}` there are more than {ANCESTORS_MAX} directories above protected places",
                     rule.id
                 );
-                out.error(rule.span, message, Some("protect a directory and everything below it".into()));
+                out.error(
+                    Code::NoRoom,
+                    rule.span,
+                    message,
+                    Some("protect a directory and everything below it".into()),
+                );
                 return Vec::new();
             }
         }
@@ -99,7 +105,7 @@ mod tests {
             .collect();
         let text = format!("version: 1\nname: t\nmode: enforce\nrules:\n{rules}");
         let policy = crate::parse("t", &text).expect("a valid policy");
-        let mut out = Diagnostics::new(policy.source.clone());
+        let mut out = Diagnostics::new(policy.sources.clone());
         let found = ancestors(&policy, &Host::default(), &MountTable::single(5), TARGET, &mut out);
         let mut expect: Vec<_> = expect.iter().map(|(path, rule)| (key(path), *rule)).collect();
         expect.sort_unstable();

@@ -8,6 +8,7 @@ use treeline_abi::network::{
 };
 
 use crate::{
+    code::Code,
     diagnostic::Diagnostics,
     policy::{Kind, Policy, PortRange},
     source::Span,
@@ -80,7 +81,12 @@ pub(super) fn prefixes(policy: &Policy, slot: u32, out: &mut Diagnostics) -> Pre
                 covering.len(),
                 rule.id
             );
-            out.error(rule.span, message, Some("use fewer port ranges, or one rule for several".into()));
+            out.error(
+                Code::NoRoom,
+                rule.span,
+                message,
+                Some("use fewer port ranges, or one rule for several".into()),
+            );
             continue;
         }
         let value = value(&covering);
@@ -113,7 +119,7 @@ fn too_many<T>(policy: &Policy, blocks: &BTreeMap<IpNet, T>, out: &mut Diagnosti
     });
     let (id, span) = largest.map_or(("", Span::default()), |rule| (rule.id.as_str(), rule.span));
     let message = format!("{count} {family} blocks, most of them in `{id}`; at most {PREFIXES_MAX} fit");
-    out.error(span, message, Some("write larger blocks".into()));
+    out.error(Code::NoRoom, span, message, Some("write larger blocks".into()));
     true
 }
 
@@ -143,7 +149,7 @@ pub(super) fn abstracts(policy: &Policy, out: &mut Diagnostics) -> Vec<AbstractR
     {
         let message =
             format!("{} abstract names, the last in `{id}`; at most {ABSTRACTS_MAX} fit", entries.len());
-        out.error(span, message, Some("let one `*` stand for several".into()));
+        out.error(Code::NoRoom, span, message, Some("let one `*` stand for several".into()));
         entries.clear();
     }
     entries.sort_by_key(|entry| (entry.rule, entry.prefix, entry.suffix));

@@ -28,7 +28,8 @@ use self::{
     subjects::SubjectSets,
 };
 use crate::{
-    diagnostic::Diagnostics,
+    code::Code,
+    diagnostic::{Diagnostic, Diagnostics},
     glob::Glob,
     host::{Host, Resolver},
     policy::{Adoption, Kind, Policy, Rule},
@@ -82,7 +83,7 @@ pub fn compile_after(
     target: Target,
     before: Before<'_>,
 ) -> Result<Tables, Diagnostics> {
-    let mut out = Diagnostics::new(policy.source.clone());
+    let mut out = Diagnostics::new(policy.sources.clone());
     let sets = SubjectSets::of(policy, before.subjects, &mut out);
     let patterns = patterns(policy, &sets, host, resolver, &mut out);
     let ancestors = ancestors::ancestors(policy, host, resolver, target, &mut out);
@@ -181,7 +182,12 @@ fn patterns(
             let found = place(glob, host, resolver);
             if found.is_empty() && !(glob.anchor == crate::glob::Anchor::Home && host.homes.is_empty()) {
                 let help = Some("the mount table has no filesystem for it; is `/` mounted?".into());
-                out.error(span, format!("`{glob}` of `{id}` is on no filesystem of this machine"), help);
+                out.error(
+                    Code::NoFilesystem,
+                    span,
+                    format!("`{glob}` of `{id}` is on no filesystem of this machine"),
+                    help,
+                );
             }
             if let Some(long) = found.iter().find(|placed| placed.components.len() >= WORD_BITS) {
                 let message = format!(
@@ -189,7 +195,7 @@ fn patterns(
                     long.components.len(),
                     WORD_BITS - 1
                 );
-                out.error(span, message, None);
+                out.error(Code::TooDeep, span, message, None);
                 continue;
             }
             places.extend(found);
@@ -210,6 +216,7 @@ fn patterns(
 /// What contents mean. The kernel's entry for a content holds one exec rule.
 fn hashes(policy: &Policy, sets: &SubjectSets, out: &mut Diagnostics) -> Vec<HashRules> {
     let mut hashes: BTreeMap<([u8; 32], Option<Glob>), ImageRules> = BTreeMap::new();
+    let mut places: BTreeMap<[u8; 32], Span> = BTreeMap::new();
     for (index, rule) in policy.rules.iter().enumerate() {
         let Kind::Exec { sha256, .. } = &rule.kind else { continue };
         for digest in sha256 {
@@ -217,13 +224,15 @@ fn hashes(policy: &Policy, sets: &SubjectSets, out: &mut Diagnostics) -> Vec<Has
             if entry.exec_rule != paths::NO_RULE {
                 let first = &policy.rules[entry.exec_rule as usize - 1].id;
                 let message = format!("this content is in `{first}` as well as in `{}`", rule.id);
-                out.error(
-                    digest.span,
-                    message,
-                    Some("the kernel holds one rule per content; keep one".into()),
-                );
+                let mut twice = Diagnostic::error(Code::DuplicateContent, digest.span, message)
+                    .help("the kernel holds one rule per content; keep one");
+                if let Some(place) = places.get(&digest.value) {
+                    twice = twice.label(*place, format!("`{first}` has it here"));
+                }
+                out.push(twice);
             }
             entry.exec_rule = index as u32 + 1;
+            places.insert(digest.value, digest.span);
         }
     }
     for (executable, means) in sets.contents() {
@@ -256,5 +265,5 @@ fn report_full(full: Full, sizes: &[usize], policy: &Policy, out: &mut Diagnosti
         "`{}` takes the most, {size} positions; patterns of one rule that differ in one name only share theirs",
         rule.id
     );
-    out.error(rule.span, message, Some(help));
+    out.error(Code::NoRoom, rule.span, message, Some(help));
 }

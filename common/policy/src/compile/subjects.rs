@@ -14,6 +14,7 @@ use treeline_abi::{
 
 use super::layout::Owner;
 use crate::{
+    code::Code,
     diagnostic::Diagnostics,
     glob::Glob,
     policy::{Executable, Policy, SubjectItem},
@@ -76,7 +77,7 @@ impl SubjectSets {
             let message =
                 format!("`{}` needs one subject set more than the {SETS_MAX} that the kernel knows", rule.id);
             let help = "give rules that are alike the same `except` and `only` lists".into();
-            out.error(rule.span, message, Some(help));
+            out.error(Code::NoRoom, rule.span, message, Some(help));
         }
         let sets: Vec<Set> = sets
             .into_iter()

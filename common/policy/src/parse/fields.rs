@@ -1,8 +1,9 @@
 //! The entries of one mapping: each key known, each at most once.
 
 use crate::{
-    diagnostic::Diagnostics,
-    source::Span,
+    code::Code,
+    diagnostic::{Diagnostic, Diagnostics},
+    source::{Span, Spanned},
     suggest,
     yaml::{Node, Value},
 };
@@ -15,7 +16,7 @@ pub(super) struct Fields<'n> {
     /// What the mapping is, such as "a `file` rule".
     what: String,
     span: Span,
-    entries: Vec<(&'n str, &'n Node)>,
+    entries: Vec<(&'n Spanned<String>, &'n Node)>,
 }
 
 impl<'n> Fields<'n> {
@@ -30,13 +31,14 @@ impl<'n> Fields<'n> {
         let Value::Mapping(pairs) = &node.value else {
             let help = Some(format!("its keys are {}", suggest::list(&offered).replace(" or ", " and ")));
             diagnostics.error(
+                Code::WrongType,
                 node.span,
                 format!("{what} has to be a mapping, not {}", node.describe()),
                 help,
             );
             return None;
         };
-        let mut entries: Vec<(&str, &Node)> = Vec::new();
+        let mut entries: Vec<(&Spanned<String>, &Node)> = Vec::new();
         for (key, value) in pairs {
             let word = key.value.as_str();
             if !known.contains(&word) {
@@ -44,12 +46,18 @@ impl<'n> Fields<'n> {
                     || format!("its keys are {}", suggest::list(&offered).replace(" or ", " and ")),
                     |near| format!("did you mean `{near}`?"),
                 );
-                diagnostics.error(key.span, format!("unknown key `{}` in {what}", clip(word)), Some(help));
-            } else if entries.iter().any(|(seen, _)| *seen == word) {
-                let help = Some("remove one of them".into());
-                diagnostics.error(key.span, format!("`{word}` is given twice in {what}"), help);
+                diagnostics.error(
+                    Code::UnknownKey,
+                    key.span,
+                    format!("unknown key `{}` in {what}", clip(word)),
+                    Some(help),
+                );
+            } else if let Some((first, _)) = entries.iter().find(|(seen, _)| seen.value == word) {
+                let message = format!("`{word}` is given twice in {what}");
+                let twice = Diagnostic::error(Code::DuplicateKey, key.span, message);
+                diagnostics.push(twice.help("remove one of them").label(first.span, "the first one is here"));
             } else {
-                entries.push((word, value));
+                entries.push((key, value));
             }
         }
         Some(Self { what: what.to_owned(), span: node.span, entries })
@@ -57,7 +65,7 @@ impl<'n> Fields<'n> {
 
     /// The value of a key, if there.
     pub(super) fn optional(&self, key: &str) -> Option<&'n Node> {
-        self.entries.iter().find(|(name, _)| *name == key).map(|(_, node)| *node)
+        self.entries.iter().find(|(name, _)| name.value == key).map(|(_, node)| *node)
     }
 
     /// The value of a key; reports its absence.
@@ -65,6 +73,7 @@ impl<'n> Fields<'n> {
         let found = self.optional(key);
         if found.is_none() {
             diagnostics.error(
+                Code::MissingKey,
                 self.head(),
                 format!("{} has no `{key}`", self.what),
                 Some(format!("add `{key}:`")),
@@ -75,7 +84,7 @@ impl<'n> Fields<'n> {
 
     /// Where the mapping begins.
     pub(super) fn head(&self) -> Span {
-        Span { start: self.span.start, end: self.span.start }
+        self.span.head()
     }
 }
 

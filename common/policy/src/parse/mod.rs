@@ -1,18 +1,26 @@
 //! From text to a checked [`Policy`]: every error is found and reported, not only the first.
 
+mod about;
 mod fields;
+mod include;
+mod lists;
 mod rule;
+mod rules;
 mod scalar;
 
-use std::collections::BTreeMap;
-
-use treeline_abi::paths;
-
-use self::{fields::Fields, rule::Written, scalar::MODES};
+use self::{
+    fields::{Fields, peek},
+    lists::Lists,
+    rules::Rules,
+    scalar::MODES,
+};
 use crate::{
+    code::Code,
     diagnostic::Diagnostics,
+    loader::{Alone, Loader},
+    moment::Moment,
     policy::{Mode, Policy, Rule},
-    source::{Source, Span},
+    source::{FileId, Source},
     yaml::{self, Node, Value},
 };
 
@@ -22,23 +30,44 @@ pub const VERSION: u32 = 1;
 const NAME_CHARS_MAX: usize = 64;
 /// Characters of a description.
 const DESCRIPTION_CHARS_MAX: usize = 4096;
-const KEYS: [&str; 5] = ["version", "name", "description", "mode", "rules"];
+/// Characters of an owner.
+const OWNER_CHARS_MAX: usize = 256;
+const KEYS: [&str; 9] =
+    ["version", "name", "description", "owner", "revision", "mode", "include", "lists", "rules"];
 
-/// Reads and checks a policy. `source_name` is what messages call the text, such as its path.
+/// Reads and checks a policy of one text, which can include no file. `source_name` is what messages call it, such as its
+/// path.
 ///
 /// # Errors
 /// Every error in the text, with warnings among them.
 pub fn parse(source_name: &str, text: &str) -> Result<Policy, Diagnostics> {
-    let source = Source::new(source_name, text);
-    let mut out = Diagnostics::new(source.clone());
-    match policy(&source, &mut out) {
-        Some(policy) if !out.has_errors() => Ok(Policy { warnings: out, ..policy }),
+    parse_with(&Alone, Source::new(source_name, text), None)
+}
+
+/// Reads and checks a policy with the files that it includes. What is behind the last `/` of the root's name is the name of
+/// the policy's own file, by which another one could include it. With `now`, rules that have expired are warned of; they are in the policy all the same, see
+/// [`Policy::at`].
+///
+/// # Errors
+/// Every error in the texts, with warnings among them.
+pub fn parse_with(loader: &dyn Loader, root: Source, now: Option<Moment>) -> Result<Policy, Diagnostics> {
+    let mut out = Diagnostics::about(root);
+    if out.has_errors() {
+        return Err(out);
+    }
+    match policy(loader, &mut out) {
+        Some(policy) if !out.has_errors() => {
+            if let Some(now) = now {
+                warn_of_expired(&policy.rules, now, &mut out);
+            }
+            Ok(Policy { warnings: out, ..policy })
+        }
         _ => Err(out),
     }
 }
 
-fn policy(source: &Source, out: &mut Diagnostics) -> Option<Policy> {
-    let root = yaml::parse(source, out)?;
+fn policy(loader: &dyn Loader, out: &mut Diagnostics) -> Option<Policy> {
+    let root = yaml::parse(FileId::default(), out)?;
     let fields = Fields::new(&root, "a policy", &KEYS, out)?;
     if let Some(node) = fields.required("version", out) {
         version(node, out);
@@ -49,14 +78,63 @@ fn policy(source: &Source, out: &mut Diagnostics) -> Option<Policy> {
     let description = fields
         .optional("description")
         .and_then(|node| scalar::text(node, "`description`", DESCRIPTION_CHARS_MAX, true, out));
+    let owner =
+        fields.optional("owner").and_then(|node| scalar::text(node, "`owner`", OWNER_CHARS_MAX, false, out));
+    let revision = fields.optional("revision").and_then(|node| about::revision(node, out));
     // With a mode that cannot be read, the rules are still checked.
     let mode = fields
         .optional("mode")
         .and_then(|node| scalar::word(node, "mode", &MODES, out))
         .unwrap_or(Mode::Enforce);
-    let rules = fields.required("rules", out).map(|node| rules(node, mode, out))?;
-    let warnings = Diagnostics::new(source.clone());
-    Some(Policy { name: name?, description, mode, rules, source: source.clone(), warnings })
+    if fields.optional("include").is_none() {
+        fields.required("rules", out)?;
+    }
+    let fragments = include::fragments(&fields, loader, out);
+    let files = [&root].into_iter().chain(&fragments.nodes);
+    let rules = rules(files, Lists::new(fragments.complete), mode, out);
+    let sources = out.sources().clone();
+    let warnings = Diagnostics::new(sources.clone());
+    Some(Policy { name: name?, description, owner, revision, mode, rules, sources, warnings })
+}
+
+/// The rules of all files, whose lists are one set.
+fn rules<'n>(
+    files: impl Iterator<Item = &'n Node> + Clone,
+    mut lists: Lists,
+    mode: Mode,
+    out: &mut Diagnostics,
+) -> Vec<Rule> {
+    for node in files.clone().filter_map(|file| peek(file, "lists")) {
+        lists.add(node, out);
+    }
+    lists.resolve(out);
+    let mut rules = Rules::new(mode);
+    for node in files.filter_map(|file| peek(file, "rules")) {
+        rules.add(node, &mut lists, out);
+    }
+    if !out.has_errors() {
+        lists.warn_of_unused(out);
+    }
+    rules.into_vec()
+}
+
+fn warn_of_expired(rules: &[Rule], now: Moment, out: &mut Diagnostics) {
+    let mut last = None;
+    for rule in rules.iter().filter(|rule| rule.has_expired(now)) {
+        let Some(expires) = &rule.expires else { continue };
+        // The parts of one rule stand next to each other.
+        if last.replace(expires.span) == Some(expires.span) {
+            continue;
+        }
+        let id = rule.id.split('/').next().unwrap_or_default();
+        let message = format!("`{id}` has expired: from {} on it is not in force", expires.value);
+        out.warning(
+            Code::Expired,
+            expires.span,
+            message,
+            Some("remove the rule, or give it another date".into()),
+        );
+    }
 }
 
 fn version(node: &Node, out: &mut Diagnostics) {
@@ -70,49 +148,20 @@ fn version(node: &Node, out: &mut Diagnostics) {
             let help = Some(format!(
                 "this Treeline reads version {VERSION}; upgrade it or write `version: {VERSION}`"
             ));
-            out.error(node.span, format!("version {other} of the policy language is not known"), help);
+            out.error(
+                Code::UnknownVersion,
+                node.span,
+                format!("version {other} of the policy language is not known"),
+                help,
+            );
         }
         None => {
-            out.error(node.span, "`version` has to be a number", Some(format!("write `version: {VERSION}`")));
+            out.error(
+                Code::WrongType,
+                node.span,
+                "`version` has to be a number",
+                Some(format!("write `version: {VERSION}`")),
+            );
         }
     }
-}
-
-/// Rules of a policy. The sensor's own need room, too.
-const RULES_MAX: usize = paths::RULES_MAX as usize - treeline_event::OWN_RULES.len();
-
-fn rules(node: &Node, mode: Mode, out: &mut Diagnostics) -> Vec<Rule> {
-    let Value::Sequence(items) = &node.value else {
-        let help = Some("write `rules:` and below it `- id: ...`".into());
-        out.error(node.span, format!("`rules` has to be a list, not {}", node.describe()), help);
-        return Vec::new();
-    };
-    if items.len() > RULES_MAX {
-        let message = format!("{} rules; a policy has at most {RULES_MAX}", items.len());
-        out.error(
-            Span { end: node.span.start, ..node.span },
-            message,
-            Some("merge rules that share a reason".into()),
-        );
-        return Vec::new();
-    }
-    let mut written: BTreeMap<String, Span> = BTreeMap::new();
-    let mut rules: BTreeMap<String, Rule> = BTreeMap::new();
-    for item in items {
-        let Some(Written { id, span, rules: parts }) = rule::read(item, mode, out) else { continue };
-        if let Some(first) = written.get(&id) {
-            let line = out.position(*first).line;
-            let help = Some(format!("the first one is on line {line}; ids are unique"));
-            out.error(span, format!("`{id}` is the id of two rules"), help);
-            continue;
-        }
-        written.insert(id, span);
-        rules.extend(parts.into_iter().map(|rule| (rule.id.clone(), rule)));
-    }
-    if rules.len() > RULES_MAX {
-        let message = format!("{} rules with the parts of those about brokers", rules.len());
-        let help = Some(format!("a policy has at most {RULES_MAX}: name each broker once"));
-        out.error(Span { end: node.span.start, ..node.span }, message, help);
-    }
-    rules.into_values().collect()
 }

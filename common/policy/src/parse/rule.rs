@@ -1,14 +1,17 @@
 //! One rule.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
+    about,
     fields::{Fields, peek},
+    lists::Lists,
     scalar::{self, MODES, UnixGlob},
 };
 use crate::{
     brokers::{BROKERS, Part},
-    diagnostic::Diagnostics,
+    code::Code,
+    diagnostic::{Diagnostic, Diagnostics},
     glob::{Component, Glob},
     policy::{
         AddressException, Adoption, Executable, FileOperation, Kind, Mode, Operations, PortRange, Rule,
@@ -24,7 +27,7 @@ const ID_CHARS_MAX: usize = 64;
 /// Characters of a reason: it is shown in a terminal and read by an agent.
 const REASON_CHARS_MAX: usize = 1024;
 /// Keys of every rule.
-const COMMON: [&str; 7] = ["id", "kind", "mode", "severity", "reason", "except", "only"];
+const COMMON: [&str; 8] = ["id", "kind", "mode", "severity", "reason", "except", "only", "expires"];
 /// Keys of each kind.
 const KINDS: [(&str, &[&str]); 4] = [
     ("broker", &["brokers", "action"]),
@@ -44,7 +47,12 @@ const INTERPRETERS: [&str; 18] = [
 
 /// Reads a rule; reports everything that is wrong with it. One of kind `broker` is several: each has the id, a slash and
 /// the part's name for its own.
-pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Option<Written> {
+pub(super) fn read(
+    node: &Node,
+    policy_mode: Mode,
+    lists: &mut Lists,
+    out: &mut Diagnostics,
+) -> Option<Written> {
     let kinds: Vec<(&'static str, &'static str)> = KINDS.iter().map(|(name, _)| (*name, *name)).collect();
     let kind = peek(node, "kind").and_then(|kind| scalar::word(kind, "kind", &kinds, out));
     // Without a kind, which keys belong is not known: the keys of every kind are taken for known.
@@ -54,7 +62,7 @@ pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Opt
         .flat_map(|(_, k)| *k)
         .copied()
         .collect();
-    let known: Vec<&str> = COMMON.into_iter().chain(own).collect();
+    let known: Vec<&str> = COMMON.into_iter().chain(about::KEYS).chain(own).collect();
     let what = kind.map_or_else(|| "a rule".to_owned(), |kind| format!("a rule of kind `{kind}`"));
     let fields = Fields::new(node, &what, &known, out)?;
 
@@ -73,27 +81,36 @@ pub(super) fn read(node: &Node, policy_mode: Mode, out: &mut Diagnostics) -> Opt
         Some(node) => scalar::word(node, "severity", &Severity::WORDS, out),
         None => Some(Severity::default()),
     };
+    let expires = fields.optional("expires").map(|node| scalar::moment(node, out));
+    let about = about::read(&fields, out);
     let exceptions = subject_items(&fields, List::Except, out);
     let only = subject_items(&fields, List::Only, out);
     let action = fields.optional("action").filter(|_| kind == Some("broker"));
     let action = action.map(|node| self::action(node, &fields, out));
     let mode = action.flatten().map_or(mode, |action| Some(action.mode()));
     let kinds = match kind? {
-        "file" => file(&fields, out).map(whole),
-        "exec" => exec(&fields, out).map(whole),
+        "file" => file(&fields, lists, out).map(whole),
+        "exec" => exec(&fields, lists, out).map(whole),
         "broker" => brokers(&fields, action.flatten() == Some(Action::Adopt), out),
-        _ => connect(&fields, out).map(whole),
+        _ => connect(&fields, lists, out).map(whole),
     };
     let (id, mode, severity, reason) = (id?, mode?, severity?, reason?);
+    // What could not be read must not make the rule hold for ever.
+    let expires = match expires {
+        Some(expires) => Some(expires?),
+        None => None,
+    };
     let rule = |Piece { part, kind, adopts }: Piece| Rule {
         id: part.map_or_else(|| id.clone(), |part| format!("{id}/{part}")),
         mode,
         adopts,
         severity,
         reason: reason.clone(),
+        about: about.clone(),
         kind,
         exceptions: exceptions.clone(),
         only: only.clone(),
+        expires: expires.clone(),
         span,
     };
     let rules = kinds?.into_iter().map(rule).collect();
@@ -141,22 +158,23 @@ impl Action {
 fn action(node: &Node, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Action> {
     let action = scalar::word(node, "action", &Action::WORDS, out)?;
     if let Some(mode) = fields.optional("mode") {
+        let twice =
+            Diagnostic::error(Code::ConflictingKeys, mode.span, "`mode` beside `action` says it twice");
         let help = "remove `mode`: `deny` is `enforce`, `record` is `monitor`";
-        out.error(mode.span, "`mode` beside `action` says it twice", Some(help.into()));
+        out.push(twice.help(help).label(node.span, "the action is here"));
     }
     if let (Action::Adopt, Some(except)) = (action, fields.optional("except")) {
+        let both =
+            Diagnostic::error(Code::ConflictingKeys, except.span, "a rule that adopts has no exceptions");
         let help = "remove `except`; what one program starts this way is as much the session's as another's";
-        out.error(except.span, "a rule that adopts has no exceptions", Some(help.into()));
+        out.push(both.help(help).label(node.span, "it adopts by this"));
     }
     Some(action)
 }
 
 fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
     let id = scalar::text(node, "`id`", ID_CHARS_MAX, false, out)?;
-    let kebab = id.split('-').all(|part| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
-    });
-    if kebab {
+    if scalar::is_kebab(&id) {
         return Some(id);
     }
     let words: Vec<String> = id
@@ -169,6 +187,7 @@ fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
         false => format!("write `{}`", words.join("-")),
     };
     out.error(
+        Code::BadId,
         node.span,
         format!("`{id}` is not an id: lower-case letters and digits, separated by `-`"),
         Some(help),
@@ -176,8 +195,8 @@ fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
     None
 }
 
-fn file(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
-    let paths = fields.required("paths", out).map(|node| scalar::list(node, "`paths`", out, scalar::glob));
+fn file(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Option<Kind> {
+    let paths = fields.required("paths", out).map(|node| lists.paths(node, "`paths`", out));
     let operations = match fields.optional("operations") {
         None => Operations::ALL,
         Some(node) => {
@@ -193,12 +212,12 @@ fn file(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
     Some(Kind::File { paths: paths?, operations })
 }
 
-fn exec(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
-    let paths = fields.optional("paths").map(|node| scalar::list(node, "`paths`", out, scalar::glob));
-    let sha256 = fields.optional("sha256").map(|node| scalar::list(node, "`sha256`", out, scalar::sha256));
+fn exec(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Option<Kind> {
+    let paths = fields.optional("paths").map(|node| lists.paths(node, "`paths`", out));
+    let sha256 = fields.optional("sha256").map(|node| lists.hashes(node, "`sha256`", out));
     if paths.is_none() && sha256.is_none() {
         let help = Some("add `paths:` or `sha256:`".into());
-        out.error(fields.head(), "a rule of kind `exec` needs `paths` or `sha256`", help);
+        out.error(Code::MissingKey, fields.head(), "a rule of kind `exec` needs `paths` or `sha256`", help);
         return None;
     }
     Some(Kind::Exec { paths: paths.unwrap_or_default(), sha256: sha256.unwrap_or_default() })
@@ -218,7 +237,7 @@ fn brokers(fields: &Fields<'_>, adopt: bool, out: &mut Diagnostics) -> Option<Ve
                 "use `deny` or `record` in a rule of its own; adopted is from {}",
                 suggest::list(&names)
             );
-            out.error(*span, message, Some(help));
+            out.error(Code::CannotAdopt, *span, message, Some(help));
         }
     }
     let parts = brokers.into_iter().flat_map(|broker| broker.value.parts(broker.span));
@@ -230,30 +249,40 @@ fn brokers(fields: &Fields<'_>, adopt: bool, out: &mut Diagnostics) -> Option<Ve
     Some(parts.map(piece).collect())
 }
 
-fn connect(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind> {
+fn connect(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Option<Kind> {
     if let Some(node) = fields.optional("hosts") {
-        out.error(node.span, HOSTS, Some(HOSTS_HELP.into()));
+        out.error(Code::HostName, node.span, HOSTS, Some(HOSTS_HELP.into()));
     }
-    let to = fields.optional("to").map(|node| scalar::list(node, "`to`", out, scalar::net));
-    let unix = fields.optional("unix").map(|node| scalar::list(node, "`unix`", out, scalar::unix));
+    let to = fields.optional("to").map(|node| lists.addresses(node, "`to`", out));
+    let unix = fields.optional("unix").map(|node| lists.sockets(node, "`unix`", out));
     let ports = fields.optional("ports");
     if to.is_none() && unix.is_none() {
         let help = match ports {
             Some(_) => "add `to: [0.0.0.0/0, \"::/0\"]` for every address",
             None => "add `to:` for addresses or `unix:` for sockets",
         };
-        out.error(fields.head(), "a rule of kind `connect` needs `to` or `unix`", Some(help.into()));
+        out.error(
+            Code::MissingKey,
+            fields.head(),
+            "a rule of kind `connect` needs `to` or `unix`",
+            Some(help.into()),
+        );
     }
     if let (Some(node), None, Some(_)) = (ports, &to, &unix) {
         let help = Some("remove `ports`, or add `to:`".into());
-        out.error(node.span, "`ports` says nothing without `to`: unix sockets have none", help);
+        out.error(
+            Code::IdleKey,
+            node.span,
+            "`ports` says nothing without `to`: unix sockets have none",
+            help,
+        );
     }
     let except_to = fields.optional("except_to");
     if let (Some(node), None) = (except_to, &to) {
         let help = Some("add `to:`, such as `to: [0.0.0.0/0, \"::/0\"]` for every address".into());
-        out.error(node.span, "`except_to` says nothing without `to`", help);
+        out.error(Code::IdleKey, node.span, "`except_to` says nothing without `to`", help);
     }
-    let except_to = except_to.map(|node| address_exceptions(node, out)).unwrap_or_default();
+    let except_to = except_to.map(|node| address_exceptions(node, lists, out)).unwrap_or_default();
     let mut paths = Vec::new();
     let mut abstracts = Vec::new();
     for Spanned { value, span } in unix.unwrap_or_default() {
@@ -273,19 +302,29 @@ fn ports(node: Option<&Node>, out: &mut Diagnostics) -> Vec<PortRange> {
     PortRange::union(ranges.into_iter().map(|range| range.value).collect())
 }
 
-fn address_exceptions(node: &Node, out: &mut Diagnostics) -> Vec<AddressException> {
+fn address_exceptions(node: &Node, lists: &mut Lists, out: &mut Diagnostics) -> Vec<AddressException> {
     let Value::Sequence(items) = &node.value else {
         let help = Some("write `except_to:` and below it `- to: [127.0.0.0/8]`".into());
-        out.error(node.span, format!("`except_to` has to be a list, not {}", node.describe()), help);
+        out.error(
+            Code::WrongType,
+            node.span,
+            format!("`except_to` has to be a list, not {}", node.describe()),
+            help,
+        );
         return Vec::new();
     };
     if items.is_empty() {
-        out.error(node.span, "`except_to` cannot be empty", Some("leave the key out or add an item".into()));
+        out.error(
+            Code::Empty,
+            node.span,
+            "`except_to` cannot be empty",
+            Some("leave the key out or add an item".into()),
+        );
     }
-    let read = |item: &Node, out: &mut Diagnostics| {
+    let mut read = |item: &Node, out: &mut Diagnostics| {
         let fields = Fields::new(item, "an item of `except_to`", &["to", "ports"], out)?;
         let to = fields.required("to", out)?;
-        let to = scalar::list(to, "`to`", out, scalar::net);
+        let to = lists.addresses(to, "`to`", out);
         Some(AddressException { to, ports: ports(fields.optional("ports"), out) })
     };
     items.iter().filter_map(|item| read(item, out)).collect()
@@ -326,22 +365,29 @@ fn subject_items(fields: &Fields<'_>, list: List, out: &mut Diagnostics) -> Vec<
     let Some(node) = fields.optional(key) else { return Vec::new() };
     let Value::Sequence(nodes) = &node.value else {
         let help = Some(format!("write `{key}:` and below it `- executable: /usr/bin/ssh`"));
-        out.error(node.span, format!("`{key}` has to be a list, not {}", node.describe()), help);
+        out.error(
+            Code::WrongType,
+            node.span,
+            format!("`{key}` has to be a list, not {}", node.describe()),
+            help,
+        );
         return Vec::new();
     };
     if nodes.is_empty() {
         let help = Some("leave the key out or add an item".into());
-        out.error(node.span, format!("`{key}` cannot be empty"), help);
+        out.error(Code::Empty, node.span, format!("`{key}` cannot be empty"), help);
     }
     let mut items: Vec<SubjectItem> = Vec::new();
-    let mut seen = BTreeSet::new();
+    let mut seen = BTreeMap::new();
     for node in nodes {
         let Some(item) = subject_item(node, list, out) else { continue };
-        if !seen.insert((item.own.clone(), item.descendant_of.clone())) {
-            out.error(node.span, format!("this is in `{key}` twice"), Some("remove one of them".into()));
-            continue;
+        match seen.entry((item.own.clone(), item.descendant_of.clone())) {
+            Entry::Occupied(first) => scalar::twice(&format!("`{key}`"), *first.get(), node.span, out),
+            Entry::Vacant(new) => {
+                new.insert(node.span);
+                items.push(item);
+            }
         }
-        items.push(item);
     }
     items
 }
@@ -357,7 +403,7 @@ fn subject_item(node: &Node, list: List, out: &mut Diagnostics) -> Option<Subjec
     let descendant_of = descendant_of.map(|node| ancestor(node, warns, out));
     if descendant_of.is_none() && own.as_ref().is_some_and(Executable::is_any) {
         let help = Some(format!("give {}", suggest::list(&keys[..3])));
-        out.error(fields.head(), list.for_everybody(), help);
+        out.error(Code::ForEverybody, fields.head(), list.for_everybody(), help);
         return None;
     }
     // What could not be read must not make the item wider.
@@ -374,14 +420,14 @@ fn ancestor(node: &Node, warns: bool, out: &mut Diagnostics) -> Option<Executabl
     if let Value::Scalar { .. } = node.value {
         let help = Some("write `descendant_of: {executable: /usr/bin/make}`".into());
         let message = format!("`descendant_of` has to be a mapping, not {}", node.describe());
-        out.error(node.span, message, help);
+        out.error(Code::WrongType, node.span, message, help);
         return None;
     }
     let fields = Fields::new(node, "`descendant_of`", &keys, out)?;
     let ancestor = executable(&fields, warns, out)?;
     if ancestor.is_any() {
         let help = Some(format!("give {}", suggest::list(&keys)));
-        out.error(fields.head(), "everybody is a descendant of something", help);
+        out.error(Code::ForEverybody, fields.head(), "everybody is a descendant of something", help);
         return None;
     }
     Some(ancestor)
@@ -395,6 +441,7 @@ fn executable(fields: &Fields<'_>, warns: bool, out: &mut Diagnostics) -> Option
         && let Some(warning) = too_wide(glob)
     {
         out.warning(
+            Code::WideException,
             *span,
             warning,
             Some("except the program that has the need, add its `sha256`, or give a `reason`".into()),

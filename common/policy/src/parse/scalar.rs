@@ -1,16 +1,18 @@
 //! Scalars and lists of them, each checked where it stands.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use ipnet::IpNet;
 
 use super::fields::clip;
 use crate::{
     abstract_name::AbstractGlob,
-    diagnostic::Diagnostics,
+    code::Code,
+    diagnostic::{Diagnostic, Diagnostics},
     glob::Glob,
+    moment::Moment,
     policy::{Mode, PortRange},
-    source::Spanned,
+    source::{Span, Spanned},
     suggest,
     yaml::{Node, Value},
 };
@@ -27,27 +29,54 @@ pub(super) fn text(
     out: &mut Diagnostics,
 ) -> Option<String> {
     let Value::Scalar { text, .. } = &node.value else {
-        out.error(node.span, format!("{what} has to be a string, not {}", node.describe()), None);
+        out.error(
+            Code::WrongType,
+            node.span,
+            format!("{what} has to be a string, not {}", node.describe()),
+            None,
+        );
         return None;
     };
     if node.describe() != "a string" {
         let help = (!text.is_empty()).then(|| format!("write \"{}\" if this is meant", clip(text)));
-        out.error(node.span, format!("{what} has to be a string, not {}", node.describe()), help);
+        out.error(
+            Code::WrongType,
+            node.span,
+            format!("{what} has to be a string, not {}", node.describe()),
+            help,
+        );
         return None;
     }
     let text = text.trim();
     let chars = text.chars().count();
     if text.is_empty() {
-        out.error(node.span, format!("{what} cannot be empty"), None);
+        out.error(Code::Empty, node.span, format!("{what} cannot be empty"), None);
     } else if chars > chars_max {
-        out.error(node.span, format!("{what} has {chars} characters; at most {chars_max} are allowed"), None);
+        out.error(
+            Code::TooLong,
+            node.span,
+            format!("{what} has {chars} characters; at most {chars_max} are allowed"),
+            None,
+        );
     } else if let Some(bad) = text.chars().find(|c| c.is_control() && !(lines && *c == '\n')) {
         // A reason is printed on terminals and given to agents.
-        out.error(node.span, format!("control character U+{:04X} in {what}", u32::from(bad)), None);
+        out.error(
+            Code::ControlCharacter,
+            node.span,
+            format!("control character U+{:04X} in {what}", u32::from(bad)),
+            None,
+        );
     } else {
         return Some(text.to_owned());
     }
     None
+}
+
+/// Whether a name is of lower-case letters and digits, separated by `-`.
+pub(super) fn is_kebab(name: &str) -> bool {
+    name.split('-').all(|part| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    })
 }
 
 /// One of a few words.
@@ -60,7 +89,7 @@ pub(super) fn word<T: Copy>(
     let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
     let Value::Scalar { text, .. } = &node.value else {
         let message = format!("{what} has to be {}, not {}", suggest::list(&names), node.describe());
-        out.error(node.span, message, None);
+        out.error(Code::WrongType, node.span, message, None);
         return None;
     };
     if let Some((_, value)) = words.iter().find(|(name, _)| name == text) {
@@ -68,7 +97,7 @@ pub(super) fn word<T: Copy>(
     }
     let help = suggest::nearest(text, names.iter().copied())
         .map_or_else(|| format!("write {}", suggest::list(&names)), |near| format!("did you mean `{near}`?"));
-    out.error(node.span, format!("unknown {what} `{}`", clip(text)), Some(help));
+    out.error(Code::UnknownWord, node.span, format!("unknown {what} `{}`", clip(text)), Some(help));
     None
 }
 
@@ -82,40 +111,64 @@ pub(super) fn list<T: Ord + Clone>(
     let Value::Sequence(items) = &node.value else {
         let help =
             matches!(node.value, Value::Scalar { .. }).then(|| "put it in brackets: `[...]`".to_owned());
-        out.error(node.span, format!("{what} has to be a list, not {}", node.describe()), help);
+        out.error(
+            Code::WrongType,
+            node.span,
+            format!("{what} has to be a list, not {}", node.describe()),
+            help,
+        );
         return Vec::new();
     };
     if items.is_empty() {
         out.error(
+            Code::Empty,
             node.span,
             format!("{what} cannot be empty"),
             Some("leave the key out or add an item".into()),
         );
     }
     let mut values: Vec<Spanned<T>> = Vec::with_capacity(items.len());
-    let mut seen = BTreeSet::new();
+    let mut seen = BTreeMap::new();
     for item in items {
         let Some(value) = read(item, out) else { continue };
-        if !seen.insert(value.clone()) {
-            out.error(item.span, format!("this is in {what} twice"), Some("remove one of them".into()));
-            continue;
+        match seen.entry(value.clone()) {
+            Entry::Occupied(first) => twice(what, *first.get(), item.span, out),
+            Entry::Vacant(new) => {
+                new.insert(item.span);
+                values.push(Spanned { value, span: item.span });
+            }
         }
-        values.push(Spanned { value, span: item.span });
     }
     values
+}
+
+/// Reports an item of `what` that is there already.
+pub(super) fn twice(what: &str, first: Span, second: Span, out: &mut Diagnostics) {
+    let twice = Diagnostic::error(Code::DuplicateItem, second, format!("this is in {what} twice"));
+    out.push(twice.help("remove one of them").label(first, "the first one is here"));
 }
 
 /// The text of a scalar that is not a word of prose: numbers count as what they are written as.
 fn raw<'n>(node: &'n Node, what: &str, out: &mut Diagnostics) -> Option<&'n str> {
     match &node.value {
+        Value::Scalar { text, .. } if text.starts_with('$') => {
+            let message = format!("`{}` is a list, which cannot stand here for {what}", clip(text));
+            out.error(Code::WrongList, node.span, message, Some("write the value itself".into()));
+            None
+        }
         Value::Scalar { text, .. } if node.describe() != "nothing" => Some(text),
         _ if matches!(&node.value, Value::Scalar { text, .. } if text == "~") => {
             let help = Some("write \"~\" with quotes: YAML reads a bare `~` as nothing".into());
-            out.error(node.span, format!("{what} has to be a string, not nothing"), help);
+            out.error(Code::WrongType, node.span, format!("{what} has to be a string, not nothing"), help);
             None
         }
         _ => {
-            out.error(node.span, format!("{what} has to be a string, not {}", node.describe()), None);
+            out.error(
+                Code::WrongType,
+                node.span,
+                format!("{what} has to be a string, not {}", node.describe()),
+                None,
+            );
             None
         }
     }
@@ -130,7 +183,7 @@ pub(super) fn glob(node: &Node, out: &mut Diagnostics) -> Option<Glob> {
             // Quotes and folded lines shift offsets; then the whole scalar is shown.
             let verbatim = node.span.end - node.span.start == text.len();
             let span = if verbatim { node.span.within(error.range.0, error.range.1) } else { node.span };
-            out.error(span, error.message, error.help);
+            out.error(Code::BadPattern, span, error.message, error.help);
             None
         }
     }
@@ -154,7 +207,7 @@ pub(super) fn unix(node: &Node, out: &mut Diagnostics) -> Option<UnixGlob> {
     match AbstractGlob::parse(text) {
         Ok(glob) => Some(UnixGlob::Abstract(glob)),
         Err(error) => {
-            out.error(node.span, error.message, error.help);
+            out.error(Code::BadPattern, node.span, error.message, error.help);
             None
         }
     }
@@ -174,11 +227,16 @@ pub(super) fn sha256(node: &Node, out: &mut Diagnostics) -> Option<[u8; 32]> {
             Some(digest)
         }
         Some(digits) => {
-            out.error(node.span, format!("a SHA-256 has 64 hexadecimal digits, not {}", digits.len()), help);
+            out.error(
+                Code::BadHash,
+                node.span,
+                format!("a SHA-256 has 64 hexadecimal digits, not {}", digits.len()),
+                help,
+            );
             None
         }
         None => {
-            out.error(node.span, format!("`{}` is not hexadecimal", clip(text)), help);
+            out.error(Code::BadHash, node.span, format!("`{}` is not hexadecimal", clip(text)), help);
             None
         }
     }
@@ -200,19 +258,34 @@ pub(super) fn net(node: &Node, out: &mut Diagnostics) -> Option<IpNet> {
         } else {
             help_form
         };
-        out.error(node.span, format!("`{}` is not an address", clip(text)), Some(help.into()));
+        out.error(
+            Code::BadAddress,
+            node.span,
+            format!("`{}` is not an address", clip(text)),
+            Some(help.into()),
+        );
         return None;
     };
     if net.trunc() != net {
         let message = format!("`{}` has bits beyond its prefix length", clip(text));
-        out.error(node.span, message, Some(format!("write `{}` or `{}`", net.trunc(), net.addr())));
+        out.error(
+            Code::BadAddress,
+            node.span,
+            message,
+            Some(format!("write `{}` or `{}`", net.trunc(), net.addr())),
+        );
         return None;
     }
     if net.addr().is_unspecified() && net.prefix_len() == net.max_prefix_len() {
         let loopback = if net.addr().is_ipv4() { "127.0.0.1" } else { "::1" };
         let help =
             Some(format!("write `{loopback}`, or `{net_all}/0` for every address", net_all = net.addr()));
-        out.error(node.span, format!("`{}` is loopback to who connects to it", clip(text)), help);
+        out.error(
+            Code::BadAddress,
+            node.span,
+            format!("`{}` is loopback to who connects to it", clip(text)),
+            help,
+        );
         return None;
     }
     if let IpNet::V6(v6) = net
@@ -220,10 +293,23 @@ pub(super) fn net(node: &Node, out: &mut Diagnostics) -> Option<IpNet> {
         && v6.prefix_len() >= 96
     {
         let help = Some(format!("write `{v4}/{}`: mapped addresses count as IPv4", v6.prefix_len() - 96));
-        out.error(node.span, format!("`{}` is an IPv4-mapped address", clip(text)), help);
+        out.error(Code::BadAddress, node.span, format!("`{}` is an IPv4-mapped address", clip(text)), help);
         return None;
     }
     Some(net)
+}
+
+/// A date or a moment.
+pub(super) fn moment(node: &Node, out: &mut Diagnostics) -> Option<Spanned<Moment>> {
+    let text = raw(node, "a date", out)?;
+    match text.parse() {
+        Ok(value) => Some(Spanned { value, span: node.span }),
+        Err(error) => {
+            let help = "write a date, `2027-03-01`, or a moment of UTC, `2027-03-01T12:00:00Z`";
+            out.error(Code::BadDate, node.span, format!("`{}` is {error}", clip(text)), Some(help.into()));
+            None
+        }
+    }
 }
 
 /// A port or a range of ports.
@@ -239,11 +325,16 @@ pub(super) fn ports(node: &Node, out: &mut Diagnostics) -> Option<PortRange> {
         (Some(first), Some(last)) if first <= last => Some(PortRange { first, last }),
         (Some(first), Some(last)) => {
             let help = Some(format!("write `{last}-{first}`"));
-            out.error(node.span, format!("port range `{}` ends before it begins", clip(text)), help);
+            out.error(
+                Code::BadPort,
+                node.span,
+                format!("port range `{}` ends before it begins", clip(text)),
+                help,
+            );
             None
         }
         _ => {
-            out.error(node.span, format!("`{}` is not a port", clip(text)), help);
+            out.error(Code::BadPort, node.span, format!("`{}` is not a port", clip(text)), help);
             None
         }
     }

@@ -114,7 +114,7 @@ impl LinuxBackend {
         let mut tables = self
             .while_collecting(|| compile_after(policy, host, &mounts, target, before))
             .map_err(|diagnostics| BackendError::Policy(diagnostics.render(false)))?;
-        tables.table.policy = mark(policy.source.text());
+        tables.table.policy = mark(policy.sources.first().text());
         Ok(tables)
     }
 

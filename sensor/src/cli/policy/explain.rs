@@ -1,10 +1,10 @@
 //! `treeline policy explain`.
 
 use std::{
+    ffi::{OsStr, OsString},
     io::Write,
-    net::{IpAddr, SocketAddr},
     os::unix::ffi::OsStrExt as _,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -12,10 +12,16 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use treeline_event::{PathBytes, Verdict};
 use treeline_policy::{
-    Executed, Explanation, Host, Lineage, Object, Request, Subject, explain, parse, policy::FileOperation,
+    Executed, Explanation, Host, Lineage, Object, Request, Subject, explain,
+    object::{ObjectError, own_path},
+    parse_with,
+    policy::FileOperation,
 };
 
-use super::{homes, print_diagnostics, read};
+use super::{
+    files::{Below, read},
+    homes, now, print_diagnostics,
+};
 
 /// Arguments of `treeline policy explain`.
 #[derive(Debug, clap::Args)]
@@ -24,6 +30,9 @@ pub(super) struct Args {
     /// The policy
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// What is done, in the words of test files: `read /etc/shadow`, `connect 10.0.0.1:443`, `unix @bus`, `trace`...
+    #[arg(long = "do", value_name = "WORDS", group = "object")]
+    words: Option<Object>,
     /// Open for reading, or list a directory
     #[arg(long, value_name = "PATH", group = "object")]
     read: Option<PathBuf>,
@@ -47,7 +56,7 @@ pub(super) struct Args {
     exec: Option<PathBuf>,
     /// Connect to an address; an IPv6 address in brackets
     #[arg(long, value_name = "ADDRESS:PORT", group = "object")]
-    connect: Option<String>,
+    connect: Option<OsString>,
     /// Connect to a unix socket, by path or by abstract name
     #[arg(long, value_name = "PATH|@NAME", group = "object")]
     unix: Option<PathBuf>,
@@ -58,7 +67,7 @@ pub(super) struct Args {
     #[arg(long, group = "object")]
     trace: bool,
     /// SHA-256 of the file that is executed
-    #[arg(long, value_name = "HEX", requires = "exec", value_parser = sha256)]
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
     sha256: Option<Digest>,
     /// The executable of the process that acts [default: one that no exception names]
     #[arg(long, value_name = "PATH")]
@@ -114,19 +123,26 @@ struct Answer<'a> {
     executable: Option<PathBytes>,
     lineage: Vec<PathBytes>,
     uid: u32,
+    /// Rules that are not asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    expired: Vec<String>,
     #[serde(flatten)]
     explanation: &'a Explanation,
 }
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let request = Request { subject: subject(args)?, object: object(args)? };
-    let policy = match parse(&args.file.display().to_string(), &read(&args.file)?) {
+    let policy = match parse_with(&Below::directory_of(&args.file), read(&args.file)?, None) {
         Ok(policy) => policy,
         Err(diagnostics) => {
             print_diagnostics(&diagnostics);
             bail!("`{}` is not a valid policy", args.file.display());
         }
     };
+    let now = now();
+    let expired = policy.rules.iter().filter(|rule| rule.has_expired(now)).map(|rule| rule.id.clone());
+    let expired: Vec<String> = expired.collect();
+    let policy = policy.at(now);
     let explanation = explain(&policy, &Host { homes: homes() }, &request);
     let executable =
         args.executable.is_some().then(|| PathBytes::from(request.subject.executable.as_slice()));
@@ -136,6 +152,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
             executable,
             lineage: lineage(&request.subject),
             uid: request.subject.uid,
+            expired,
             explanation: &explanation,
         };
         serde_json::to_writer_pretty(&mut *out, &answer).context("cannot write to standard output")?;
@@ -155,22 +172,22 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
             }
         }
         write!(out, "{explanation}")?;
+        for id in &expired {
+            writeln!(out, "  {id}  has expired")?;
+        }
     }
     Ok(if explanation.verdict == Verdict::Deny { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn subject(args: &Args) -> anyhow::Result<Subject> {
-    let executable = match &args.executable {
-        Some(path) => own_path(path, Follow::Last)?,
+    let path = match &args.executable {
+        Some(path) => executable(path)?,
         None => Vec::new(),
     };
-    let own = Executed {
-        path: executable,
-        sha256: args.executable_sha256.map(|digest| digest.0),
-        loads_code: args.loads_code,
-    };
+    let own =
+        Executed { path, sha256: args.executable_sha256.map(|digest| digest.0), loads_code: args.loads_code };
     let before = args.ancestor.iter().map(|ancestor| {
-        let path = own_path(&ancestor.path, Follow::Last)?;
+        let path = executable(&ancestor.path)?;
         let sha256 = ancestor.sha256.map(|digest| digest.0);
         Ok(Executed { path, sha256, loads_code: false })
     });
@@ -191,48 +208,46 @@ fn lineage(subject: &Subject) -> Vec<PathBytes> {
     before.iter().map(|image| PathBytes::from(image.path.as_slice())).collect()
 }
 
+/// What is done, with the paths as they are resolved on this machine.
 fn object(args: &Args) -> anyhow::Result<Object> {
-    let files = [
-        (&args.read, FileOperation::Read, Follow::Last),
-        (&args.write, FileOperation::Write, Follow::Last),
-        (&args.create, FileOperation::Create, Follow::Parents),
-        (&args.delete, FileOperation::Delete, Follow::Parents),
-        (&args.rename, FileOperation::Rename, Follow::Parents),
-        (&args.link, FileOperation::Link, Follow::Parents),
-    ];
-    for (path, operation, follow) in files {
-        if let Some(path) = path {
-            return Ok(Object::File { path: own_path(path, follow)?, operation });
-        }
+    let mut object = match (&args.words, named(args)) {
+        (Some(words), _) => words.clone(),
+        (None, Some((word, what))) => Object::named(word, what.as_bytes())?,
+        (None, None) => bail!("name an operation, such as `--read PATH`"),
+    };
+    let follow = match &object {
+        Object::File { operation: FileOperation::Read | FileOperation::Write, .. } => Follow::Last,
+        Object::File { .. } => Follow::Parents,
+        _ => Follow::Last,
+    };
+    if let Some(path) = object.path_mut() {
+        *path = resolved(Path::new(OsStr::from_bytes(path)), follow);
     }
-    if let Some(path) = &args.exec {
-        return Ok(Object::Exec {
-            path: own_path(path, Follow::Last)?,
-            sha256: args.sha256.map(|digest| digest.0),
-        });
+    match (&mut object, args.sha256) {
+        (Object::Exec { sha256, .. }, digest) => *sha256 = digest.map(|digest| digest.0),
+        (_, Some(_)) => bail!("`--sha256` is that of a file that is executed; nothing is executed here"),
+        (_, None) => {}
     }
-    if args.raw_socket {
-        return Ok(Object::RawSocket);
-    }
-    if args.trace {
-        return Ok(Object::Trace);
-    }
-    if let Some(path) = &args.unix {
-        if let Some(name) = path.as_os_str().as_bytes().strip_prefix(b"@") {
-            return Ok(Object::ConnectAbstract { name: name.to_vec() });
-        }
-        return Ok(Object::ConnectUnix { path: own_path(path, Follow::Last)? });
-    }
-    let Some(text) = &args.connect else { bail!("name an operation, such as `--read PATH`") };
-    let (address, port) = address(text)?;
-    Ok(Object::Connect { address, port })
+    Ok(object)
 }
 
-fn address(text: &str) -> anyhow::Result<(IpAddr, u16)> {
-    match text.parse::<SocketAddr>() {
-        Ok(address) => Ok((address.ip(), address.port())),
-        Err(_) => bail!("`{text}` is not an address and a port, such as `169.254.169.254:80` or `[::1]:443`"),
-    }
+/// The word for what is done and what follows the word, by the options for single ones.
+fn named(args: &Args) -> Option<(&'static str, &OsStr)> {
+    let paths = [
+        ("read", &args.read),
+        ("write", &args.write),
+        ("create", &args.create),
+        ("delete", &args.delete),
+        ("rename", &args.rename),
+        ("link", &args.link),
+        ("exec", &args.exec),
+        ("unix", &args.unix),
+    ];
+    let path = paths.into_iter().find_map(|(word, path)| Some((word, path.as_ref()?.as_os_str())));
+    let nothing = OsStr::new("");
+    path.or_else(|| Some(("connect", args.connect.as_deref()?)))
+        .or_else(|| args.raw_socket.then_some(("raw-socket", nothing)))
+        .or_else(|| args.trace.then_some(("trace", nothing)))
 }
 
 /// Whether the last component of a path is followed when it is a symbolic link.
@@ -244,14 +259,14 @@ enum Follow {
     Parents,
 }
 
-/// The file's own path, which rules are matched against: symbolic links resolved as far as the path exists.
-fn own_path(path: &Path, follow: Follow) -> anyhow::Result<Vec<u8>> {
-    if !path.is_absolute() {
-        bail!("`{}` is not absolute; write it from `/` on", path.display());
-    }
-    if path.components().any(|component| component == Component::ParentDir) {
-        bail!("`{}` has `..` in it; write it without", path.display());
-    }
+/// The file's own path, which rules are matched against, of an executable.
+fn executable(path: &Path) -> Result<Vec<u8>, ObjectError> {
+    let path = own_path(path.as_os_str().as_bytes())?;
+    Ok(resolved(Path::new(OsStr::from_bytes(&path)), Follow::Last))
+}
+
+/// Symbolic links resolved as far as the path exists.
+fn resolved(path: &Path, follow: Follow) -> Vec<u8> {
     let resolved = match follow {
         Follow::Last => path.canonicalize().ok(),
         Follow::Parents => None,
@@ -263,7 +278,7 @@ fn own_path(path: &Path, follow: Follow) -> anyhow::Result<Vec<u8>> {
             Some(parent.canonicalize().ok()?.join(rest))
         })
     });
-    Ok(resolved.as_deref().unwrap_or(path).as_os_str().as_bytes().to_vec())
+    resolved.as_deref().unwrap_or(path).as_os_str().as_bytes().to_vec()
 }
 
 #[cfg(test)]
@@ -281,6 +296,7 @@ rules:
   - {id: cloud, kind: connect, to: [169.254.169.254], reason: cloud}
   - {id: aws, kind: file, paths: [/nonexistent/aws], reason: aws, only: [{descendant_of: {executable: /nonexistent/npm}}], except: [{descendant_of: {executable: /nonexistent/terraform}}]}
   - {id: others, kind: broker, brokers: [ptrace], reason: others}
+  - {id: past, kind: file, paths: [/nonexistent/past], reason: past, expires: 1999-12-31}
 ";
 
     #[derive(Debug, Parser)]
@@ -326,7 +342,21 @@ rules:
         check(&["--connect", "169.254.169.254:80"], Ok((ExitCode::FAILURE, "deny by `cloud`")));
         check(&["--connect", "[::1]:80"], Ok((ExitCode::SUCCESS, "no address block matches")));
         check(&["--unix", "/nonexistent/s", "--json"], Ok((ExitCode::SUCCESS, "\"verdict\": \"allow\"")));
-        check(&["--trace"], Ok((ExitCode::FAILURE, "deny by `others/ptrace`")));
+        check(&["--read", "/nonexistent/past"], Ok((ExitCode::SUCCESS, "\n  past  has expired\n")));
+        check(
+            &["--read", "/nonexistent/past", "--json"],
+            Ok((ExitCode::SUCCESS, "\"expired\": [\n    \"past\"")),
+        );
+        check(&["--trace"], Ok((ExitCode::FAILURE, "trace by any executable\ndeny by `others/ptrace`")));
+        check(
+            &["--do", "read /nonexistent//secret/key"],
+            Ok((ExitCode::FAILURE, "read /nonexistent/secret/key by")),
+        );
+        check(&["--do", "unix @x"], Ok((ExitCode::SUCCESS, "unix @x by any executable\nallow")));
+        check(
+            &["--do", "exec /nonexistent/x", "--sha256", &"1".repeat(64)],
+            Ok((ExitCode::SUCCESS, "audit by `seen`")),
+        );
         let content = ["--exec", "/nonexistent/x", "--sha256", &"1".repeat(64)];
         check(&content, Ok((ExitCode::SUCCESS, "audit by `seen`")));
     }
@@ -357,6 +387,9 @@ rules:
         check(&["--read", "/x/../y"], Err("`..`"));
         check(&["--connect", "example.com:80"], Err("not an address and a port"));
         check(&["--exec", "/x", "--sha256", "12"], Err("64 hexadecimal digits"));
+        check(&["--read", "/x", "--sha256", &"1".repeat(64)], Err("nothing is executed"));
+        check(&["--do", "raed /x"], Err("did you mean `read`?"));
+        check(&["--do", "read /x", "--trace"], Err("cannot be used with"));
     }
 
     #[test]
@@ -365,7 +398,7 @@ rules:
         let base = dir.path().canonicalize().expect("its own path");
         std::fs::create_dir(base.join("real")).expect("a directory");
         std::os::unix::fs::symlink(base.join("real"), base.join("link")).expect("a link");
-        let own = |path: PathBuf, follow| own_path(&path, follow).expect("a path");
+        let own = |path: PathBuf, follow| resolved(&path, follow);
         let bytes = |path: PathBuf| path.into_os_string().into_encoded_bytes();
         assert_eq!(own(base.join("link"), Follow::Last), bytes(base.join("real")));
         assert_eq!(own(base.join("link"), Follow::Parents), bytes(base.join("link")));

@@ -1,0 +1,142 @@
+//! The names of findings, for scripts and for looking them up.
+
+use serde::Serialize;
+
+/// Makes the enum and its list from one table, so that no variant can be left out of the list.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident $name:literal,)*) => {
+        /// What kind of finding it is. The name of one stays when its message gets other words.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        pub enum Code {
+            $($(#[$doc])* #[serde(rename = $name)] $variant,)*
+        }
+
+        impl Code {
+            /// Each of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its name: lower-case words, separated by `-`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// An address or a block that is none, or that means another one.
+    BadAddress "bad-address",
+    /// A date that is none.
+    BadDate "bad-date",
+    /// A SHA-256 that is none.
+    BadHash "bad-hash",
+    /// An id with characters that an id cannot have.
+    BadId "bad-id",
+    /// A path of a file that is not below the directory of the one that includes it.
+    BadInclude "bad-include",
+    /// A link that is no https address.
+    BadLink "bad-link",
+    /// A pattern that cannot be matched.
+    BadPattern "bad-pattern",
+    /// A port or a range that is none.
+    BadPort "bad-port",
+    /// Work of a broker that cannot be proven to be a session's.
+    CannotAdopt "cannot-adopt",
+    /// A file that cannot be read.
+    CannotInclude "cannot-include",
+    /// Two keys of which one excludes the other.
+    ConflictingKeys "conflicting-keys",
+    /// A character that would act on a terminal.
+    ControlCharacter "control-character",
+    /// A content in two rules.
+    DuplicateContent "duplicate-content",
+    /// An id of two rules.
+    DuplicateId "duplicate-id",
+    /// A file that is included twice.
+    DuplicateInclude "duplicate-include",
+    /// An item that is in its list already.
+    DuplicateItem "duplicate-item",
+    /// A key that is in its mapping already.
+    DuplicateKey "duplicate-key",
+    /// A name of two lists.
+    DuplicateList "duplicate-list",
+    /// A list or a text without anything in it.
+    Empty "empty",
+    /// A file without a policy in it.
+    EmptyPolicy "empty-policy",
+    /// A rule that is no longer in force.
+    Expired "expired",
+    /// An item of `except` or `only` that everybody falls under.
+    ForEverybody "for-everybody",
+    /// A host name, where only addresses can be matched.
+    HostName "host-name",
+    /// A key that says nothing without another one.
+    IdleKey "idle-key",
+    /// A file that includes itself, directly or through others.
+    IncludeCycle "include-cycle",
+    /// A file that is included through more files than can be overseen.
+    IncludeTooDeep "include-too-deep",
+    /// A list that is a part of itself.
+    ListCycle "list-cycle",
+    /// A key that has to be there.
+    MissingKey "missing-key",
+    /// Nesting that no policy has.
+    NestedTooDeeply "nested-too-deeply",
+    /// A pattern on no filesystem of the machine.
+    NoFilesystem "no-filesystem",
+    /// More than the kernel's tables hold.
+    NoRoom "no-room",
+    /// A text that is no YAML, or more than one document.
+    NotYaml "not-yaml",
+    /// A directory that can be renamed out of a rule's reach, for want of room.
+    OpenWay "open-way",
+    /// A pattern with more components than can be matched.
+    TooDeep "too-deep",
+    /// A text that is longer than its bound.
+    TooLong "too-long",
+    /// More files than a policy can have.
+    TooManyFiles "too-many-files",
+    /// More lists than a policy can have.
+    TooManyLists "too-many-lists",
+    /// More rules than a policy can have.
+    TooManyRules "too-many-rules",
+    /// A key that the language does not have there.
+    UnknownKey "unknown-key",
+    /// A list that is not defined.
+    UnknownList "unknown-list",
+    /// A version of the language that is not known.
+    UnknownVersion "unknown-version",
+    /// A word that is none of those that can stand there.
+    UnknownWord "unknown-word",
+    /// What the language has and this program does not do yet.
+    Unsupported "unsupported",
+    /// A list that no rule has.
+    UnusedList "unused-list",
+    /// An exception that is likely for more than is meant.
+    WideException "wide-exception",
+    /// A list where its items cannot stand.
+    WrongList "wrong-list",
+    /// A value of another type than the key has.
+    WrongType "wrong-type",
+    /// A part of YAML that the language does not have.
+    YamlFeature "yaml-feature",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_words_in_order() {
+        for name in Code::ALL.iter().map(|code| code.name()) {
+            assert!(
+                name.split('-').all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase())),
+                "{name}"
+            );
+        }
+        assert!(Code::ALL.is_sorted_by(|left, right| left.name() < right.name()), "sorted, and each once");
+    }
+}

@@ -1,0 +1,80 @@
+//! The rules of all files of a policy.
+
+use std::collections::BTreeMap;
+
+use treeline_abi::paths;
+
+use super::{
+    lists::Lists,
+    rule::{self, Written},
+};
+use crate::{
+    code::Code,
+    diagnostic::{Diagnostic, Diagnostics},
+    policy::{Mode, Rule},
+    source::Span,
+    yaml::{Node, Value},
+};
+
+/// Rules of a policy. The sensor's own need room, too.
+const RULES_MAX: usize = paths::RULES_MAX as usize - treeline_event::OWN_RULES.len();
+
+/// What has been read.
+pub(super) struct Rules {
+    mode: Mode,
+    /// Items of lists of rules, good or not.
+    items: usize,
+    written: BTreeMap<String, Span>,
+    rules: BTreeMap<String, Rule>,
+}
+
+impl Rules {
+    /// None yet; `mode` is that of rules that do not say.
+    pub(super) fn new(mode: Mode) -> Self {
+        Self { mode, items: 0, written: BTreeMap::new(), rules: BTreeMap::new() }
+    }
+
+    /// Adds those of one file.
+    pub(super) fn add(&mut self, node: &Node, lists: &mut Lists, out: &mut Diagnostics) {
+        let Value::Sequence(items) = &node.value else {
+            let help = Some("write `rules:` and below it `- id: ...`".into());
+            let message = format!("`rules` has to be a list, not {}", node.describe());
+            out.error(Code::WrongType, node.span, message, help);
+            return;
+        };
+        self.items += items.len();
+        if self.items > RULES_MAX {
+            let message = format!("{} rules; a policy has at most {RULES_MAX}", self.items);
+            out.error(
+                Code::TooManyRules,
+                node.span.head(),
+                message,
+                Some("merge rules that share a reason".into()),
+            );
+            return;
+        }
+        for item in items {
+            let Some(Written { id, span, rules: parts }) = rule::read(item, self.mode, lists, out) else {
+                continue;
+            };
+            if let Some(first) = self.written.get(&id) {
+                let twice =
+                    Diagnostic::error(Code::DuplicateId, span, format!("`{id}` is the id of two rules"));
+                out.push(twice.help("ids are unique").label(*first, "the first one is here"));
+                continue;
+            }
+            self.written.insert(id, span);
+            self.rules.extend(parts.into_iter().map(|rule| (rule.id.clone(), rule)));
+        }
+        if self.rules.len() > RULES_MAX {
+            let message = format!("{} rules with the parts of those about brokers", self.rules.len());
+            let help = Some(format!("a policy has at most {RULES_MAX}: name each broker once"));
+            out.error(Code::TooManyRules, node.span.head(), message, help);
+        }
+    }
+
+    /// All of them, in the order of their ids.
+    pub(super) fn into_vec(self) -> Vec<Rule> {
+        self.rules.into_values().collect()
+    }
+}

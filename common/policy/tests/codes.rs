@@ -1,0 +1,138 @@
+//! Every code is that of some policy.
+
+use std::collections::BTreeSet;
+
+use treeline_policy::{
+    Code, Home, Host, Loader, Moment, MountTable, NotLoaded, Target, compile, parse_with,
+    source::{Source, TEXT_LEN_MAX},
+};
+
+/// 2001-09-09.
+const NOW: Moment = Moment(1_000_000_000);
+
+/// The codes of what is found in a text, and in the policy that it is when it is compiled for a machine with one home.
+fn codes(text: &str, mounts: &MountTable) -> BTreeSet<Code> {
+    let host = Host { homes: vec![Home { uid: 0, path: b"/root".to_vec() }] };
+    let target = Target { seed: 1, generation: 1, slot: 0 };
+    let found = parse_with(&Files, Source::new("p", text), Some(NOW)).and_then(|policy| {
+        compile(&policy, &host, mounts, target)?;
+        Ok(policy.warnings)
+    });
+    let found = found.unwrap_or_else(|found| found);
+    found.items().iter().map(|item| item.code).collect()
+}
+
+/// Files that include nothing, the one without a number behind it, or the one with the next number.
+struct Files;
+
+impl Loader for Files {
+    fn load(&self, path: &str) -> Result<Source, NotLoaded> {
+        let text = match path.strip_prefix("deep-").and_then(|number| number.parse::<u32>().ok()) {
+            Some(number) => format!("version: 1\ninclude: [deep-{}]\n", number + 1),
+            None if path == "missing" => {
+                return Err(NotLoaded { why: "it is missing".to_owned(), help: None });
+            }
+            None if path == "second" => "version: 1\ninclude: [first]\n".to_owned(),
+            None => "version: 1\n".to_owned(),
+        };
+        Ok(Source::new(path, &text))
+    }
+}
+
+fn including(paths: &str) -> String {
+    format!("version: 1\nname: t\ninclude: [{paths}]\n")
+}
+
+fn rules(rules: &str) -> String {
+    format!("version: 1\nname: t\nrules: [{rules}]\n")
+}
+
+fn rule(more: &str) -> String {
+    rules(&format!("{{id: a, reason: r, {more}}}"))
+}
+
+/// A policy for each code, but for [`Code::NoFilesystem`], which is one of the machine, and those of the sensor: `treeline
+/// policy check` makes [`Code::OpenWay`] of what the compiler left out, and the daemon says [`Code::Unsupported`].
+fn examples() -> Vec<(Code, String)> {
+    let hash = "1".repeat(64);
+    vec![
+        (Code::BadAddress, rule("kind: connect, to: [1.2.3.4/33]")),
+        (Code::BadDate, rule("kind: file, paths: [/x], expires: 2027-02-30")),
+        (Code::BadHash, rule("kind: exec, sha256: [12]")),
+        (Code::BadId, rules("{id: A, kind: file, paths: [/x], reason: r}")),
+        (Code::BadInclude, including("../x")),
+        (Code::BadLink, rule("kind: file, paths: [/x], link: \"http://example.com\"")),
+        (Code::BadPattern, rule("kind: file, paths: [x]")),
+        (Code::BadPort, rule("kind: connect, to: [1.2.3.4], ports: [70000]")),
+        (Code::CannotAdopt, rule("kind: broker, brokers: [cron], action: adopt")),
+        (Code::CannotInclude, including("missing")),
+        (Code::ConflictingKeys, rule("kind: broker, brokers: [cron], action: deny, mode: enforce")),
+        (Code::ControlCharacter, "version: 1\nname: \"a\\x1b\"\nrules: []\n".to_owned()),
+        (
+            Code::DuplicateContent,
+            rules(&format!(
+                "{{id: a, kind: exec, sha256: [\"{hash}\"], reason: r}}, {{id: b, kind: exec, sha256: [\"{hash}\"], reason: r}}"
+            )),
+        ),
+        (
+            Code::DuplicateId,
+            rules("{id: a, kind: file, paths: [/x], reason: r}, {id: a, kind: file, paths: [/y], reason: r}"),
+        ),
+        (Code::DuplicateInclude, including("first, second")),
+        (Code::DuplicateItem, rule("kind: file, paths: [/x, /x]")),
+        (Code::DuplicateKey, "version: 1\nname: t\nname: u\nrules: []\n".to_owned()),
+        (Code::Empty, rule("kind: file, paths: []")),
+        (Code::DuplicateList, lists("paths: {a: [/x]}, hashes: {a: [$a]}")),
+        (Code::EmptyPolicy, "# nothing\n".to_owned()),
+        (Code::Expired, rule("kind: file, paths: [/x], expires: 1999-12-31")),
+        (Code::ForEverybody, rule("kind: file, paths: [/x], except: [{}]")),
+        (Code::HostName, rule("kind: connect, hosts: [example.com]")),
+        (Code::IdleKey, rule("kind: connect, unix: [/x], ports: [1]")),
+        (Code::IncludeCycle, including("p")),
+        (Code::IncludeTooDeep, including("deep-0")),
+        (Code::ListCycle, lists("paths: {a: [$a]}")),
+        (Code::MissingKey, rule("kind: file")),
+        (Code::NestedTooDeeply, "[".repeat(40)),
+        (Code::NoRoom, rule(&format!("kind: file, paths: [{}]", names(4097)))),
+        (Code::NotYaml, "a: [1\nb: 2\n".to_owned()),
+        (Code::TooDeep, rule(&format!("kind: file, paths: [\"~{}\"]", "/a".repeat(63)))),
+        (Code::TooLong, " ".repeat(TEXT_LEN_MAX + 1)),
+        (Code::TooManyFiles, including(&(0..64).map(|number| format!("f{number},")).collect::<String>())),
+        (
+            Code::TooManyLists,
+            lists(&format!("paths: {{{}}}", (0..257).map(|n| format!("l{n}: [/x],")).collect::<String>())),
+        ),
+        (Code::TooManyRules, rules(&"1,".repeat(1025))),
+        (Code::UnknownKey, rule("kind: file, paths: [/x], zzz: 1")),
+        (Code::UnknownList, rule("kind: file, paths: [$x]")),
+        (Code::UnknownVersion, "version: 2\nname: t\nrules: []\n".to_owned()),
+        (Code::UnknownWord, rule("kind: fiel")),
+        (Code::UnusedList, lists("paths: {a: [/x]}")),
+        (Code::WideException, rule("kind: file, paths: [/x], except: [{executable: /bin/sh}]")),
+        (Code::WrongList, lists("paths: {a: [/x], b: [$c]}, hashes: {c: [$a]}")),
+        (Code::WrongType, rules("1")),
+        (Code::YamlFeature, "a: &x 1\n".to_owned()),
+    ]
+}
+
+fn lists(lists: &str) -> String {
+    format!("version: 1\nname: t\nlists: {{{lists}}}\nrules: []\n")
+}
+
+fn names(count: usize) -> String {
+    (0..count).map(|number| format!("\"**/n{number}\",")).collect()
+}
+
+#[test]
+fn every_code_is_that_of_some_policy() {
+    let mounts = MountTable::single(1);
+    let mut left: BTreeSet<Code> = Code::ALL.iter().copied().collect();
+    for (code, text) in examples() {
+        let found = codes(&text, &mounts);
+        assert!(found.contains(&code), "{code:?}: {found:?}");
+        left.remove(&code);
+    }
+    let nowhere = codes(&rule("kind: file, paths: [/x]"), &MountTable::default());
+    assert_eq!(nowhere, BTreeSet::from([Code::NoFilesystem]));
+    assert_eq!(left, BTreeSet::from([Code::NoFilesystem, Code::OpenWay, Code::Unsupported]));
+}
