@@ -142,7 +142,8 @@ pub(crate) fn bestow(task: *mut task_struct, label: &Label) -> bool {
 #[inline(always)]
 pub(crate) fn waits(task: *mut task_struct) -> bool {
     // SAFETY: nothing is read of the value.
-    WAITING_COUNT.get(0).is_some_and(|count| *count != 0) && unsafe { WAITING.get(&key(task as u64)) }.is_some()
+    WAITING_COUNT.get(0).is_some_and(|count| *count != 0)
+        && unsafe { WAITING.get(&key(task as u64)) }.is_some()
 }
 
 /// Whether a process that the current task makes now would find room for its label. Where labels are on tasks that is a
