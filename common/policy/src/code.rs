@@ -111,8 +111,6 @@ codes! {
     UnknownVersion "unknown-version",
     /// A word that is none of those that can stand there.
     UnknownWord "unknown-word",
-    /// What the language has and this program does not do yet.
-    Unsupported "unsupported",
     /// A list that no rule has.
     UnusedList "unused-list",
     /// An exception that is likely for more than is meant.

@@ -51,8 +51,8 @@ fn rule(more: &str) -> String {
     rules(&format!("{{id: a, reason: r, {more}}}"))
 }
 
-/// A policy for each code, but for [`Code::NoFilesystem`], which is one of the machine, and those of the sensor: `treeline
-/// policy check` makes [`Code::OpenWay`] of what the compiler left out, and the daemon says [`Code::Unsupported`].
+/// A policy for each code, but for [`Code::NoFilesystem`], which is one of the machine, and [`Code::OpenWay`], which
+/// `treeline policy check` makes of what the compiler left out.
 fn examples() -> Vec<(Code, String)> {
     let hash = "1".repeat(64);
     vec![
@@ -134,5 +134,5 @@ fn every_code_is_that_of_some_policy() {
     }
     let nowhere = codes(&rule("kind: file, paths: [/x]"), &MountTable::default());
     assert_eq!(nowhere, BTreeSet::from([Code::NoFilesystem]));
-    assert_eq!(left, BTreeSet::from([Code::NoFilesystem, Code::OpenWay, Code::Unsupported]));
+    assert_eq!(left, BTreeSet::from([Code::NoFilesystem, Code::OpenWay]));
 }

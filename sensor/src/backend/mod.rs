@@ -6,6 +6,7 @@ pub mod replay;
 
 use std::{path::PathBuf, time::Duration};
 
+use sha2::{Digest as _, Sha256};
 use treeline_event::{AttachMode, FileId, HookStatus, PathBytes, ProcessKey, RuleStatus, SessionId};
 
 pub use observation::{ExecSeen, FileSeen, Observation, Seen};
@@ -159,14 +160,28 @@ pub enum BackendError {
 /// A policy ready to be put in force, with what is needed to compile it for this machine.
 #[derive(Clone, Debug)]
 pub struct Installable {
-    /// The checked policy.
+    /// The checked policy, with the rules that are in force.
     pub policy: treeline_policy::Policy,
+    /// The digest of its texts, lower-case hexadecimal.
+    pub sha256: String,
     /// Its generation, from 1.
     pub generation: u64,
     /// Homes that `~` stands for.
     pub homes: Vec<(u32, PathBuf)>,
     /// Whether an `enforce` rule that cannot be enforced here at all is tolerated as observed.
     pub allow_unenforceable: bool,
+}
+
+/// What the kernel's tables have of a policy: a digest of its texts' digest and of the rules that were in force.
+#[must_use]
+pub fn policy_mark(sha256: &str, policy: &treeline_policy::Policy) -> u64 {
+    let mut digest = Sha256::new();
+    digest.update(sha256);
+    for rule in &policy.rules {
+        digest.update("\n");
+        digest.update(&rule.id);
+    }
+    digest.finalize().first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 /// How much of what the kernel recorded has been handed over.

@@ -1,24 +1,27 @@
 //! `treeline policy`: check a policy and explain its decisions. Needs no daemon and no privilege.
 
 mod explain;
-mod files;
 
 use std::{
     io::{self, IsTerminal as _, Write},
     path::PathBuf,
     process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
 use serde::Serialize;
 use treeline_policy::{
-    Code, Diagnostics, Home, Host, Moment, MountTable, Policy, Tables, Target, compile, compile::Usage,
+    Code, Diagnostics, Home, Host, MountTable, Policy, Tables, Target, compile, compile::Usage,
     diagnostic::Report, parse_with, policy::Mode,
 };
 
-use self::files::{Below, read};
-use crate::daemon::homes::Homes;
+use crate::daemon::{
+    homes::Homes,
+    policy::{
+        files::{Below, read},
+        now,
+    },
+};
 
 /// Arguments of `treeline policy`.
 #[derive(Debug, clap::Args)]
@@ -166,12 +169,6 @@ fn print_diagnostics(diagnostics: &Diagnostics) {
     let colour =
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     eprint!("{}", diagnostics.render(colour));
-}
-
-/// The time of the machine's clock.
-fn now() -> Moment {
-    // A clock before 1970 is wrong; by it nothing has expired.
-    Moment(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
 /// The homes that `~/` stands for: of root and of people, as /etc/passwd lists them, and of who asks.

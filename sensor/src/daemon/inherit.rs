@@ -1,11 +1,15 @@
 //! What a sensor that ended left in force, and what is made of it: its sessions go on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use treeline_event::{ProcessKey, SessionId};
+use treeline_policy::Moment;
 
 use super::{policy::LoadedPolicy, status::SessionStatus};
-use crate::{backend::Inherited, enrich::procfs::ProcFs};
+use crate::{
+    backend::{Inherited, policy_mark},
+    enrich::procfs::ProcFs,
+};
 
 /// Where a session that another sensor began comes from, as far as this one knows; the log has its first entry.
 const ORIGIN: &str = "resumed";
@@ -41,19 +45,20 @@ pub fn sessions(members: &[(SessionId, ProcessKey)], proc: &ProcFs) -> Vec<Resum
     by_session.into_iter().filter_map(resumed).collect()
 }
 
-/// The policy of the rules that are in force, if the copy that is kept is that policy.
-pub fn policy<'a>(inherited: &Inherited, kept: Option<&'a LoadedPolicy>) -> Option<&'a LoadedPolicy> {
-    kept.filter(|kept| mark(&kept.sha256) == Some(inherited.policy))
-}
-
-/// What the kernel's tables have of a policy, by the SHA-256 of its text in hexadecimal.
-#[must_use]
-pub fn mark(sha256: &str) -> Option<u64> {
-    u64::from_str_radix(sha256.get(..16)?, 16).ok()
+/// The policy of the rules that are in force, if the copy that is kept is that policy. Rules may have ended since, whose
+/// places the kernel's records still count.
+pub fn policy(inherited: &Inherited, kept: Option<&LoadedPolicy>) -> Option<LoadedPolicy> {
+    let kept = kept?;
+    let ends = kept.policy.rules.iter().filter_map(|rule| Some(rule.expires.as_ref()?.value));
+    let ends: BTreeSet<Moment> = ends.chain([Moment(0)]).collect();
+    let in_force = ends.into_iter().map(|moment| kept.at(moment));
+    in_force.into_iter().find(|kept| policy_mark(&kept.sha256, &kept.policy) == inherited.policy)
 }
 
 #[cfg(test)]
 mod tests {
+    use treeline_policy::Alone;
+
     use super::*;
 
     #[test]
@@ -74,15 +79,22 @@ mod tests {
 
     #[test]
     fn a_copy_of_another_policy_does_not_count() {
-        let text = "version: 1\nname: n\nmode: monitor\nrules: []\n";
-        let kept = super::super::policy::parse(std::path::Path::new("p"), text).expect("a good policy");
-        let check = |policy, expect| {
+        let rule =
+            |id: &str, more: &str| format!("  - {{id: {id}, kind: file, paths: [/x], reason: r{more}}}\n");
+        let rules = [rule("a", ", expires: 2027-03-01"), rule("b", ""), rule("c", ", expires: 2027-04-01")];
+        let text = format!("version: 1\nname: n\nrules:\n{}", rules.concat());
+        let kept =
+            super::super::policy::check(std::path::Path::new("p"), &text, Alone).expect("a good policy");
+        let check = |policy, expect: Option<usize>| {
             let inherited = Inherited { generation: 1, policy, members: Vec::new() };
-            assert_eq!(super::policy(&inherited, Some(&kept)).is_some(), expect, "{policy:x}");
+            let found = super::policy(&inherited, Some(&kept)).map(|found| found.policy.rules.len());
+            assert_eq!(found, expect, "{policy:x}");
         };
-        check(mark(&kept.sha256).expect("hexadecimal"), true);
-        check(0, false);
-        assert_eq!(mark("00000000000000ffab"), Some(0xff));
-        assert_eq!(mark("short"), None);
+        let at = |text: &str| policy_mark(&kept.sha256, &kept.at(text.parse().expect("a moment")).policy);
+        check(at("2027-02-01"), Some(3));
+        check(at("2027-03-01"), Some(2));
+        check(at("2027-05-01"), Some(1));
+        check(policy_mark("another", &kept.policy), None);
+        check(0, None);
     }
 }

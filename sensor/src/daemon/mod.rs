@@ -9,6 +9,7 @@
 
 pub mod adapters;
 pub mod detach;
+mod expiry;
 pub mod homes;
 pub mod inherit;
 pub mod itself;

@@ -1,23 +1,51 @@
-//! Reading a policy file.
+//! Reading a policy with what it includes.
+
+pub mod bundle;
+pub mod files;
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use sha2::{Digest as _, Sha256};
 use treeline_policy::{
-    Code, Diagnostics, Loader, NotLoaded, Policy, parse_with,
+    Diagnostics, Loader, Moment, Policy, parse_with,
     source::{Source, TEXT_LEN_MAX},
 };
+
+use self::{
+    bundle::{Bundle, Recorder},
+    files::Below,
+};
+
+/// Bytes of a kept copy that are read: what JSON makes of the longest texts.
+const KEPT_LEN_MAX: u64 = 8 * TEXT_LEN_MAX as u64;
 
 /// A checked policy and what it was read from.
 #[derive(Clone, Debug)]
 pub struct LoadedPolicy {
-    /// The policy.
+    /// The policy. Which of its rules are in force depends on the time: [`Self::at`].
     pub policy: Policy,
-    /// SHA-256 of its text, lower-case hexadecimal.
+    /// Its texts.
+    pub bundle: Bundle,
+    /// Their digest, see [`Bundle::sha256`].
     pub sha256: String,
+}
+
+impl LoadedPolicy {
+    /// The same with the rules that have not expired.
+    #[must_use]
+    pub fn at(&self, now: Moment) -> Self {
+        Self { policy: self.policy.clone().at(now), bundle: self.bundle.clone(), sha256: self.sha256.clone() }
+    }
+}
+
+/// The time of day.
+#[must_use]
+pub fn now() -> Moment {
+    // A clock before 1970 is wrong; by it nothing has expired.
+    Moment(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
 /// Why a policy was not loaded.
@@ -40,12 +68,12 @@ pub enum LoadError {
         /// Its bytes.
         len: u64,
     },
-    /// The text is wrong.
+    /// A text is wrong, or a file that is included cannot be read.
     #[error("the policy `{}` is refused:\n{diagnostics}", path.display())]
     Refused {
         /// Which.
         path: PathBuf,
-        /// SHA-256 of the text.
+        /// Digest of the texts that could be read.
         sha256: String,
         /// What is wrong, with line and column.
         diagnostics: String,
@@ -53,7 +81,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    /// SHA-256 of the text, empty when there was none.
+    /// Digest of the texts, empty when there was none.
     #[must_use]
     pub fn sha256(&self) -> String {
         match self {
@@ -63,7 +91,7 @@ impl LoadError {
     }
 }
 
-/// Reads and checks a policy.
+/// Reads and checks a policy and what it includes.
 ///
 /// # Errors
 /// [`LoadError`].
@@ -73,48 +101,54 @@ pub fn load(path: &Path) -> Result<LoadedPolicy, LoadError> {
     if len > TEXT_LEN_MAX as u64 {
         return Err(LoadError::TooLong { path: path.to_owned(), len });
     }
-    parse(path, &fs::read_to_string(path).map_err(failed)?)
+    let text = files::text(path).map_err(failed)?;
+    check(path, &text, Below::directory_of(path))
 }
 
-/// Checks a text; `path` is what messages call it.
+/// Checks a text; `path` is what messages call it, and `loader` has what it includes.
 ///
 /// # Errors
 /// [`LoadError::Refused`].
-pub fn parse(path: &Path, text: &str) -> Result<LoadedPolicy, LoadError> {
-    let sha256 = hex::encode(Sha256::digest(text));
+pub fn check(path: &Path, text: &str, loader: impl Loader) -> Result<LoadedPolicy, LoadError> {
+    let recorder = Recorder::new(loader);
     let source = Source::new(&path.display().to_string(), text);
-    match parse_with(&OneFile, source, None).and_then(supported) {
-        Ok(policy) => Ok(LoadedPolicy { policy, sha256 }),
-        Err(diagnostics) => {
-            let diagnostics = diagnostics.render(false).trim_end().to_owned();
-            Err(LoadError::Refused { path: path.to_owned(), sha256, diagnostics })
-        }
-    }
+    let parsed = parse_with(&recorder, source, None);
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let bundle = Bundle { name, text: text.to_owned(), included: recorder.included() };
+    let sha256 = bundle.sha256();
+    let refused = |diagnostics: Diagnostics| LoadError::Refused {
+        path: path.to_owned(),
+        sha256: sha256.clone(),
+        diagnostics: diagnostics.render(false).trim_end().to_owned(),
+    };
+    let policy = parsed.map_err(refused)?;
+    Ok(LoadedPolicy { policy, bundle, sha256 })
 }
 
-/// The last good policy, the mark by which a daemon knows its predecessor's, and the hash in the log are of one file.
-struct OneFile;
-
-impl Loader for OneFile {
-    fn load(&self, _: &str) -> Result<Source, NotLoaded> {
-        let help =
-            "write what it holds into the policy's own file; `treeline policy check` reads several already";
-        Err(NotLoaded { why: "the daemon reads only one file yet".to_owned(), help: Some(help.to_owned()) })
-    }
+/// Reads the copy of a policy that [`keep`] made.
+///
+/// # Errors
+/// There is none, or it is none.
+pub fn kept(path: &Path) -> anyhow::Result<LoadedPolicy> {
+    use io::Read as _;
+    let mut text = String::new();
+    fs::File::open(path)?.take(KEPT_LEN_MAX).read_to_string(&mut text)?;
+    let bundle: Bundle = serde_json::from_str(&text)?;
+    Ok(check(Path::new(&bundle.name), &bundle.text, bundle.clone())?)
 }
 
-/// Refuses what the daemon would not do: nothing here looks at the time once a policy is in force, so a rule that has
-/// expired would go on.
-fn supported(policy: Policy) -> Result<Policy, Diagnostics> {
-    let mut found = policy.warnings.clone();
-    for expires in policy.rules.iter().filter_map(|rule| rule.expires.as_ref()) {
-        if !found.items().iter().any(|item| item.span == expires.span) {
-            let help = "remove the key, and the rule itself when its time has come";
-            let message = "the daemon does not end rules by themselves yet";
-            found.error(Code::Unsupported, expires.span, message, Some(help.to_owned()));
-        }
-    }
-    if found.has_errors() { Err(found) } else { Ok(policy) }
+/// Replaces the copy of a policy atomically.
+///
+/// # Errors
+/// It cannot be written; the one before is still there.
+pub fn keep(path: &Path, bundle: &Bundle) -> io::Result<()> {
+    use io::Write as _;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    file.write_all(&serde_json::to_vec(bundle)?)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    fs::File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
@@ -122,21 +156,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_daemon_does_not_do_is_refused() {
-        let check = |head: &str, more: &str, expect: &[&str]| {
-            let rule = format!("{{id: a, kind: broker, reason: r, brokers: [ssh]{more}}}");
-            let text = format!("version: 1\nname: t\n{head}rules:\n  - {rule}\n");
-            let error = parse(Path::new("p"), &text).err().map(|error| error.to_string()).unwrap_or_default();
-            assert!(expect.iter().all(|words| error.matches(words).count() == 1), "{error}");
-            assert_eq!(error.is_empty(), expect.is_empty(), "{error}");
-        };
-        check("", "", &[]);
-        check("", ", expires: 2027-03-01", &["error[unsupported]", "p:4:63", "remove the key"]);
-        let only_one = "`x.yaml` cannot be included: the daemon reads only one file yet";
-        check(
-            "include: [x.yaml]\n",
-            "",
-            &["error[cannot-include]", only_one, "p:3:11", "write what it holds into"],
-        );
+    fn a_policy_is_kept_with_what_it_includes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("p.yaml"), "version: 1\nname: p\ninclude: [more.yaml]\n").expect("a file");
+        let more =
+            "version: 1\nrules:\n  - {id: a, kind: file, paths: [/x], reason: r, expires: 2027-03-01}\n";
+        fs::write(at("more.yaml"), more).expect("a file");
+        let loaded = load(&at("p.yaml")).expect("a good policy");
+        keep(&at("copy"), &loaded.bundle).expect("a copy");
+        fs::remove_file(at("more.yaml")).expect("it was there");
+        let copy = kept(&at("copy")).expect("the copy");
+        assert_eq!((&copy.sha256, &copy.bundle), (&loaded.sha256, &loaded.bundle));
+        assert_eq!(copy.policy.rules.len(), 1);
+        let rules = |text: &str| copy.at(text.parse().expect("a moment")).policy.rules.len();
+        assert_eq!((rules("2027-02-28T23:59:59Z"), rules("2027-03-01")), (1, 0));
+        let error = load(&at("p.yaml")).expect_err("a file is missing");
+        assert!(error.to_string().contains("`more.yaml` cannot be included"), "{error}");
+        assert_ne!(error.sha256(), loaded.sha256);
+        fs::write(at("copy"), "{}").expect("a file");
+        assert!(kept(&at("copy")).is_err());
     }
 }

@@ -226,7 +226,7 @@ impl Sensor {
         let mut control = self.control();
         control.generation = inherited.generation;
         if let Some(loaded) = inherit::policy(inherited, kept) {
-            let policy = Box::new(loaded.policy.clone());
+            let policy = Box::new(loaded.policy);
             self.ask(|reply| PipelineCommand::PolicyKnown(inherited.generation, policy, reply))?;
         }
         for Resumed { status, members } in inherit::sessions(&inherited.members, &ProcFs::new("/proc")) {
@@ -291,6 +291,7 @@ impl Sensor {
         self.ask(|reply| PipelineCommand::PolicyKnown(generation, Box::new(loaded.policy.clone()), reply))?;
         let installable = Box::new(Installable {
             policy: loaded.policy.clone(),
+            sha256: loaded.sha256.clone(),
             generation,
             homes: control.homes.list(),
             allow_unenforceable: self.allow_unenforceable,

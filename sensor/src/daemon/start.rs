@@ -1,21 +1,30 @@
 //! From settings to a running sensor.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use anyhow::Context as _;
 
+use treeline_policy::Moment;
+
 use super::{
     adapters,
+    expiry::Expiry,
     itself::OwnFiles,
     lock::{self, Lock},
-    policy::{self, LoadError, LoadedPolicy},
+    policy::{self, LoadError, LoadedPolicy, now},
     sensor::{Parts, Sensor, SensorError},
 };
 use crate::{backend::Backend, config::Unenforceable, log::LOCK as LOG_LOCK};
 
 /// The policy that was in force last, in the state directory: what a restart falls back to when the policy file was
 /// broken meanwhile.
-const LAST_GOOD: &str = "policy.last-good.yaml";
+const LAST_GOOD: &str = "policy.last-good.json";
+
+/// Seconds until it is tried again to end a rule.
+const EXPIRY_RETRY_S: u64 = 60;
 
 /// What a sensor is started with.
 #[derive(Clone, Debug)]
@@ -35,11 +44,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Everything that tracked processes are kept from changing.
-    fn own_files(&self) -> OwnFiles {
+    /// Everything that tracked processes are kept from changing, with the files of a policy.
+    fn own_files(&self, loaded: &LoadedPolicy) -> OwnFiles {
         let mut own = self.own.clone();
         own.directories.extend([self.state_dir.clone(), self.log_dir.clone()]);
-        own.files.push(self.policy.clone());
+        let included = loaded.bundle.included.keys().map(|path| self.policy.with_file_name(path));
+        for file in included.chain([self.policy.clone()]) {
+            // What is read through a symbolic link is another file, and both have to stay.
+            own.files.extend(file.canonicalize().ok().filter(|target| *target != file));
+            own.files.push(file);
+        }
         own.locks.extend([lock::of_dir(&self.state_dir), self.log_dir.join(LOG_LOCK)]);
         own
     }
@@ -49,8 +63,10 @@ impl Settings {
 #[derive(Debug)]
 pub struct Running {
     /// The sensor.
-    pub sensor: Sensor,
-    settings: Settings,
+    pub sensor: Arc<Sensor>,
+    policies: Arc<Policies>,
+    /// Ends rules whose time has come, as long as this lives.
+    _expiry: Expiry,
     _lock: Lock,
 }
 
@@ -69,8 +85,8 @@ impl Running {
         let (log, recovery) = adapters::log(&settings.log_dir)
             .with_context(|| format!("cannot open the log `{}`", settings.log_dir.display()))?;
         let enricher = adapters::enricher(&settings.state_dir)?;
-        let kept = policy::load(&settings.state_dir.join(LAST_GOOD)).ok().map(|mut kept| {
-            settings.own_files().protect(&mut kept.policy);
+        let kept = last_good(&settings).map(|mut kept| {
+            settings.own_files(&kept).protect(&mut kept.policy);
             kept
         });
         let sensor = Sensor::start(Parts {
@@ -82,27 +98,18 @@ impl Running {
             allow_unenforceable: settings.unenforceable == Unenforceable::Observe,
             kept,
         })?;
-        let this = Self { sensor, settings, _lock: lock };
-        let applied = this.apply_first(first);
-        if let Err(error) = applied {
-            drop(this.sensor.stop("the policy cannot be put in force"));
-            return Err(error);
-        }
-        Ok(this)
-    }
-
-    fn apply_first(&self, first: FirstPolicy) -> anyhow::Result<()> {
-        match first {
-            FirstPolicy::None => {
-                tracing::warn!(path = %self.settings.policy.display(), "there is no policy: nothing is refused");
-                Ok(())
-            }
-            FirstPolicy::Good(loaded) => Ok(self.apply(*loaded)?),
-            FirstPolicy::LastGood(mut loaded, error) => {
-                self.settings.own_files().protect(&mut loaded.policy);
-                tracing::error!("{error}; the last good policy is in force instead");
-                self.sensor.refuse_policy(error.sha256(), error.to_string())?;
-                Ok(self.sensor.apply_policy(*loaded)?)
+        let sensor = Arc::new(sensor);
+        let policies = Arc::new(Policies { sensor: Arc::clone(&sensor), settings, whole: Mutex::default() });
+        let applied = policies.apply_first(first);
+        let expiry = applied.and_then(|()| {
+            let policies = Arc::clone(&policies);
+            Expiry::start(move || policies.end_rules()).context("cannot start a thread")
+        });
+        match expiry {
+            Ok(expiry) => Ok(Self { sensor, policies, _expiry: expiry, _lock: lock }),
+            Err(error) => {
+                drop(sensor.stop("the policy cannot be put in force"));
+                Err(error)
             }
         }
     }
@@ -112,6 +119,36 @@ impl Running {
     /// # Errors
     /// Why it is refused.
     pub fn reload(&self) -> anyhow::Result<()> {
+        self.policies.reload()
+    }
+}
+
+/// Which policy is in force, and how it comes to be.
+#[derive(Debug)]
+struct Policies {
+    sensor: Arc<Sensor>,
+    settings: Settings,
+    /// The policy in force with rules that have yet to end, and when the next one does.
+    whole: Mutex<Option<(LoadedPolicy, Option<Moment>)>>,
+}
+
+impl Policies {
+    fn apply_first(&self, first: FirstPolicy) -> anyhow::Result<()> {
+        match first {
+            FirstPolicy::None => {
+                tracing::warn!(path = %self.settings.policy.display(), "there is no policy: nothing is refused");
+                Ok(())
+            }
+            FirstPolicy::Good(loaded) => Ok(self.apply(*loaded)?),
+            FirstPolicy::LastGood(loaded, error) => {
+                tracing::error!("{error}; the last good policy is in force instead");
+                self.sensor.refuse_policy(error.sha256(), error.to_string())?;
+                Ok(self.put_in_force(*loaded)?)
+            }
+        }
+    }
+
+    fn reload(&self) -> anyhow::Result<()> {
         match policy::load(&self.settings.policy) {
             Ok(loaded) => Ok(self.apply(loaded)?),
             Err(error) => {
@@ -121,15 +158,47 @@ impl Running {
         }
     }
 
-    fn apply(&self, mut loaded: LoadedPolicy) -> Result<(), SensorError> {
-        self.settings.own_files().protect(&mut loaded.policy);
-        let text = loaded.policy.sources.first().text().to_owned();
-        self.sensor.apply_policy(loaded)?;
+    fn apply(&self, loaded: LoadedPolicy) -> Result<(), SensorError> {
+        let bundle = loaded.bundle.clone();
+        self.put_in_force(loaded)?;
         // Only a fall-back: without it the policy is in force all the same.
-        if let Err(error) = keep(&self.settings.state_dir, &text) {
+        if let Err(error) = policy::keep(&self.settings.state_dir.join(LAST_GOOD), &bundle) {
             tracing::warn!("cannot keep a copy of the policy: {error}");
         }
         Ok(())
+    }
+
+    fn put_in_force(&self, loaded: LoadedPolicy) -> Result<(), SensorError> {
+        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.put_in_force_now(&loaded)?;
+        *whole = Some((loaded, next));
+        Ok(())
+    }
+
+    /// Puts in force what of a policy is so now; the moment from which on it is less.
+    fn put_in_force_now(&self, loaded: &LoadedPolicy) -> Result<Option<Moment>, SensorError> {
+        let mut in_force = loaded.at(now());
+        let next = in_force.policy.next_expiry();
+        self.settings.own_files(loaded).protect(&mut in_force.policy);
+        self.sensor.apply_policy(in_force)?;
+        Ok(next)
+    }
+
+    /// Puts the policy in force without the rules whose time has come, if there are any.
+    fn end_rules(&self) {
+        let now = now();
+        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((loaded, next @ Some(_))) = &mut *whole else { return };
+        if next.is_some_and(|next| next > now) {
+            return;
+        }
+        *next = self.put_in_force_now(loaded).unwrap_or_else(|error| {
+            tracing::error!(
+                "a rule that has expired stays in force, for {EXPIRY_RETRY_S} s at least: {}",
+                super::sensor::chain(&error)
+            );
+            Some(Moment(now.0 + EXPIRY_RETRY_S))
+        });
     }
 }
 
@@ -146,26 +215,21 @@ fn first_policy(settings: &Settings) -> anyhow::Result<FirstPolicy> {
             if source.kind() == std::io::ErrorKind::NotFound && !settings.policy_required =>
         {
             // Without a file there was never one, unless somebody removed it: that must not switch the guard off.
-            let last = policy::load(&settings.state_dir.join(LAST_GOOD)).ok();
+            let last = last_good(settings);
             let path = settings.policy.clone();
             Ok(last.map_or(FirstPolicy::None, |loaded| {
                 FirstPolicy::LastGood(Box::new(loaded), LoadError::Read { path, source })
             }))
         }
         Err(error) if settings.policy_required => Err(error.into()),
-        Err(error) => match policy::load(&settings.state_dir.join(LAST_GOOD)) {
-            Ok(loaded) => Ok(FirstPolicy::LastGood(Box::new(loaded), error)),
-            Err(_) => Err(error.into()),
+        Err(error) => match last_good(settings) {
+            Some(loaded) => Ok(FirstPolicy::LastGood(Box::new(loaded), error)),
+            None => Err(error.into()),
         },
     }
 }
 
-/// Replaces the copy atomically.
-fn keep(state_dir: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write as _;
-    let mut file = tempfile::NamedTempFile::new_in(state_dir)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(state_dir.join(LAST_GOOD))?;
-    std::fs::File::open(state_dir)?.sync_all()
+/// The copy of the policy that was in force last, if there is one.
+fn last_good(settings: &Settings) -> Option<LoadedPolicy> {
+    policy::kept(&settings.state_dir.join(LAST_GOOD)).ok()
 }

@@ -11,6 +11,7 @@ mod descendants;
 mod detach;
 mod doctor;
 mod events;
+mod files_of_policy;
 mod hashes;
 mod lineage;
 mod loss;

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sha2::{Digest as _, Sha256};
 use treeline_abi::subject::Subjects;
 use treeline_event::{AttachMode, Mode, RuleStatus};
 use treeline_policy::{Before, Home, Host, Policy, Tables, Target, compile_after, policy::Rule};
@@ -18,7 +17,7 @@ use super::{
     rings::boot_ns,
     sys,
 };
-use crate::backend::{BackendError, Installable};
+use crate::backend::{BackendError, Installable, policy_mark};
 
 /// When files with several names were last searched for, and how long that took.
 pub(super) struct LinksSearch {
@@ -58,7 +57,7 @@ impl LinuxBackend {
         };
         let shared = Arc::new(policy.policy.clone());
         refuse_unenforceable(policy, self.mode, &self.statuses(&shared, None))?;
-        let tables = self.compile(&shared, &host, policy.generation)?;
+        let tables = self.compile(&shared, &policy.sha256, &host, policy.generation)?;
         let enforced = self.prepare(&shared, &host, tables).and_then(|prepared| {
             self.enforce(&shared, policy.generation, &prepared)?;
             Ok(prepared)
@@ -103,6 +102,7 @@ impl LinuxBackend {
     fn compile(
         &mut self,
         policy: &Arc<Policy>,
+        sha256: &str,
         host: &Host,
         generation: u64,
     ) -> Result<Tables, BackendError> {
@@ -114,7 +114,7 @@ impl LinuxBackend {
         let mut tables = self
             .while_collecting(|| compile_after(policy, host, &mounts, target, before))
             .map_err(|diagnostics| BackendError::Policy(diagnostics.render(false)))?;
-        tables.table.policy = mark(policy.sources.first().text());
+        tables.table.policy = policy_mark(sha256, policy);
         Ok(tables)
     }
 
@@ -196,12 +196,6 @@ impl LinuxBackend {
 
 /// What a rule lacks of whose ways some had no room.
 const WAYS_LEFT_OUT: &str = "the policy fills the matcher: a directory that one of the rule's patterns names by `*` can be renamed out of its reach";
-
-/// What the tables have of the policy that they are made of, for a sensor that takes over.
-fn mark(text: &str) -> u64 {
-    let digest = Sha256::digest(text);
-    digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
-}
 
 /// What the guard has to know of a compiled policy.
 fn orders(policy: &Arc<Policy>, tables: &Tables, generation: u64) -> Orders {

@@ -18,10 +18,7 @@ use treeline_policy::{
     policy::FileOperation,
 };
 
-use super::{
-    files::{Below, read},
-    homes, now, print_diagnostics,
-};
+use super::{Below, homes, now, print_diagnostics, read};
 
 /// Arguments of `treeline policy explain`.
 #[derive(Debug, clap::Args)]

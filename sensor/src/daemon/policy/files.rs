@@ -1,8 +1,8 @@
-//! The files of a policy, as `treeline policy` reads them.
+//! The files of a policy.
 
 use std::{
     fs::File,
-    io::Read as _,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -19,33 +19,40 @@ const POLICY_LEN_MAX: u64 = TEXT_LEN_MAX as u64 + 1;
 ///
 /// # Errors
 /// It cannot be read, or is no UTF-8.
-pub(super) fn read(file: &Path) -> anyhow::Result<Source> {
-    let attempt = || format!("cannot read `{}`", file.display());
+pub fn read(file: &Path) -> anyhow::Result<Source> {
+    let text = text(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    Ok(Source::new(&file.display().to_string(), &text))
+}
+
+/// The text of a file, or so much of it that it is known to be too long.
+///
+/// # Errors
+/// It cannot be read, or is no UTF-8.
+pub(super) fn text(file: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
-    File::open(file)
-        .with_context(attempt)?
-        .take(POLICY_LEN_MAX)
-        .read_to_end(&mut bytes)
-        .with_context(attempt)?;
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
+    File::open(file)?.take(POLICY_LEN_MAX).read_to_end(&mut bytes)?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
         // Cut within a character, it is too long in any case.
-        Err(error) if error.as_bytes().len() as u64 == POLICY_LEN_MAX => " ".repeat(error.as_bytes().len()),
+        Err(error) if error.as_bytes().len() as u64 == POLICY_LEN_MAX => {
+            Ok(" ".repeat(error.as_bytes().len()))
+        }
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
-            anyhow::bail!("`{}` is not UTF-8: byte {at} is not part of a character", file.display())
+            let why = format!("it is not UTF-8: byte {at} is not part of a character");
+            Err(io::Error::new(io::ErrorKind::InvalidData, why))
         }
-    };
-    Ok(Source::new(&file.display().to_string(), &text))
+    }
 }
 
 /// The files below the directory of a policy's own file.
 #[derive(Debug)]
-pub(super) struct Below(PathBuf);
+pub struct Below(PathBuf);
 
 impl Below {
     /// Those that `policy` can include.
-    pub(super) fn directory_of(policy: &Path) -> Self {
+    #[must_use]
+    pub fn directory_of(policy: &Path) -> Self {
         Self(policy.parent().unwrap_or(Path::new("")).to_owned())
     }
 
