@@ -288,7 +288,7 @@ mod tests {
             check(&[PathBuf::from("/nonexistent/p.yaml")], false, &mut Vec::new()).expect_err("no such file");
         assert!(error.to_string().contains("`/nonexistent/p.yaml`"), "{error}");
         let error = check_text(b"name: \xff", false).expect_err("not UTF-8");
-        assert!(error.to_string().contains("byte 6"), "{error}");
+        assert!(format!("{error:#}").contains("byte 6"), "{error:#}");
     }
 
     #[test]
