@@ -152,6 +152,8 @@ pub fn entries() -> Vec<Vec<u8>> {
         mode: Mode::Enforce,
         policy: "baseline".into(),
         generation: 3,
+        remedy: Some("Use the agent's own key.".into()),
+        link: Some("https://wiki.example/keys".into()),
     };
     let mut bodies = Vec::new();
     for verdict in [Verdict::Allow, Verdict::Audit, Verdict::Deny] {

@@ -268,7 +268,7 @@ pub fn with_verdict(entries: &[Entry], wanted: Verdict) -> Vec<(&Action, &RuleHi
         EntryBody::Notice(_) => false,
     };
     let parts = entries.iter().filter(|entry| matching(entry)).map(|entry| match &entry.body {
-        EntryBody::Act { action, rule: Some(rule), .. } => (action, rule),
+        EntryBody::Act { action, rule: Some(rule), .. } => (action, &**rule),
         other => panic!("a verdict without its rule: {other:?}"),
     });
     parts.collect()

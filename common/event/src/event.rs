@@ -54,6 +54,12 @@ pub struct RuleHit {
     pub policy: String,
     /// The policy's generation.
     pub generation: u64,
+    /// What the rule says to do instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// Where the rule says that there is more about it: an https address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
 }
 
 /// One event: an action of a tracked process, or a statement of the sensor.

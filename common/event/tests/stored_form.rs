@@ -219,8 +219,9 @@ fn notice() -> impl Strategy<Value = Notice> {
 }
 
 fn rule() -> impl Strategy<Value = Arc<RuleHit>> {
-    (".{0,6}", ".{0,6}", ".{0,6}", any::<u64>()).prop_map(|(rule, reason, policy, generation)| {
-        Arc::new(RuleHit { rule, reason, mode: Mode::Enforce, policy, generation })
+    let texts = (".{0,6}", ".{0,6}", ".{0,6}", option::of(".{0,6}"), option::of(".{0,6}"));
+    (texts, any::<u64>()).prop_map(|((rule, reason, policy, remedy, link), generation)| {
+        Arc::new(RuleHit { rule, reason, mode: Mode::Enforce, policy, generation, remedy, link })
     })
 }
 
@@ -314,8 +315,10 @@ fn huge(length: usize, steps: usize) -> (Subject, FileRef, Arc<RuleHit>) {
         rule: text.clone(),
         reason: text.clone(),
         mode: Mode::Enforce,
-        policy: text,
+        policy: text.clone(),
         generation: 1,
+        remedy: Some(text.clone()),
+        link: Some(text),
     };
     let file = FileRef { path, ..FileRef::default() };
     (Subject { ancestry: vec![Arc::clone(&process); steps], process }, file, Arc::new(rule))

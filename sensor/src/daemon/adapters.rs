@@ -241,6 +241,8 @@ impl Enrich for Enrichment {
                 mode: rule.mode,
                 policy: policy.name.clone(),
                 generation,
+                remedy: rule.about.remedy.clone(),
+                link: rule.about.link.clone(),
             })
         };
         self.enricher.policy_applied(generation, policy.rules.iter().map(hit).collect());

@@ -233,6 +233,8 @@ impl Enricher {
                 },
                 policy: String::new(),
                 generation: observation.generation,
+                remedy: None,
+                link: None,
             }));
         }
         let index = observation.rule?;
@@ -249,6 +251,8 @@ impl Enricher {
                 },
                 policy: String::new(),
                 generation: observation.generation,
+                remedy: None,
+                link: None,
             })
         }))
     }

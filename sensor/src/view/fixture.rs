@@ -59,14 +59,16 @@ pub(crate) fn act(
 }
 
 /// A rule that refuses.
-pub(crate) fn hit(rule: &str) -> RuleHit {
-    RuleHit {
+pub(crate) fn hit(rule: &str) -> Arc<RuleHit> {
+    Arc::new(RuleHit {
         rule: rule.to_owned(),
         reason: "Because.".to_owned(),
         mode: Mode::Enforce,
         policy: "p".to_owned(),
         generation: 1,
-    }
+        remedy: None,
+        link: None,
+    })
 }
 
 pub(crate) fn notice(notice: Notice) -> Entry {

@@ -3,8 +3,8 @@
 use std::{fmt::Write as _, io};
 
 use treeline_event::{
-    Action, Destination, Entry, EntryBody, FileRef, HookState, Image, Notice, Outcome, Process, RuleState,
-    RuleStatus, Verdict,
+    Action, Destination, Entry, EntryBody, FileRef, HookState, Image, Notice, Outcome, Process, RuleHit,
+    RuleState, RuleStatus, Verdict,
 };
 
 use super::{
@@ -29,8 +29,7 @@ pub fn line(entry: &Entry, colour: bool) -> String {
     let (pid, verdict, what) = match &entry.body {
         EntryBody::Notice(notice) => (String::new(), "-", statement(notice)),
         EntryBody::Act { process, action, verdict, rule, .. } => {
-            let rule =
-                rule.as_ref().map(|hit| format!("  [{}: {}]", safe(&hit.rule), safe(hit.reason.trim_end())));
+            let rule = rule.as_deref().map(words);
             let name = name(process);
             let what = format!("{name}  {}{}", object(process, action), rule.unwrap_or_default());
             (process.key.pid.to_string(), verdict_name(*verdict), what)
@@ -49,6 +48,14 @@ pub fn line(entry: &Entry, colour: bool) -> String {
         entry.body.kind()
     );
     line.trim_end().to_owned()
+}
+
+/// A rule, why it is there, what to do instead, and where there is more about it.
+fn words(hit: &RuleHit) -> String {
+    let more = [Some(&hit.reason), hit.remedy.as_ref(), hit.link.as_ref()];
+    let more: Vec<String> =
+        more.into_iter().flatten().map(|text| safe(text.trim_end()).to_string()).collect();
+    format!("  [{}: {}]", safe(&hit.rule), more.join(" "))
 }
 
 /// File name of what a process runs.
@@ -208,6 +215,8 @@ fn coverage(rules: &[RuleStatus]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use treeline_event::{AttachMode, Digest, HookStatus, OpenFlags, ProcessKey, SessionId};
 
     use super::*;
@@ -349,6 +358,19 @@ mod tests {
         }
         let (plain, coloured) = (line(&entry, false), line(&entry, true));
         assert!(plain.contains("deny") && plain.ends_with("[keys: Because.]"), "{plain}");
+        if let EntryBody::Act { rule, .. } = &mut entry.body {
+            let remedy = Some("Use\u{1b} yours.\n".to_owned());
+            *rule = Some(Arc::new(RuleHit {
+                remedy,
+                link: Some("https://x".to_owned()),
+                ..RuleHit::clone(&hit("keys"))
+            }));
+        }
+        assert!(
+            line(&entry, false).ends_with("[keys: Because. Use\\u{1b} yours. https://x]"),
+            "{}",
+            line(&entry, false)
+        );
         assert_eq!(coloured.replace(RED, "").replace(PLAIN, ""), plain);
         assert!(coloured.contains("\u{1b}[1;31mdeny"), "{coloured:?}");
     }

@@ -219,7 +219,7 @@ impl Found {
             self.program = Some((program.image.path.clone(), program.argv.clone(), program.cwd.clone()));
         }
         if *verdict == Verdict::Deny {
-            self.refuse(entry, process, action, rule.as_ref());
+            self.refuse(entry, process, action, rule.as_deref());
         }
     }
 

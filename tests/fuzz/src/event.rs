@@ -60,7 +60,7 @@ fn body(entry: &Entry) -> Body {
                 subject: Subject { process: Arc::clone(process), ancestry },
                 action: action.clone(),
                 verdict: *verdict,
-                rule: rule.clone().map(Arc::new),
+                rule: rule.clone(),
             }
         }
     }

@@ -54,6 +54,9 @@ impl Cut {
                     self.text(&mut rule.rule);
                     self.text(&mut rule.reason);
                     self.text(&mut rule.policy);
+                    for text in [&mut rule.remedy, &mut rule.link].into_iter().flatten() {
+                        self.text(text);
+                    }
                 }
             }
         }

@@ -71,7 +71,7 @@ fn body(extension: Extension<'_>) -> Result<EntryBody, DecodeError> {
                 (None, Some(links)) => Ancestry::Links(links),
                 _ => return Err(DecodeError::Contradiction("not exactly one of `ancestry` and `links`")),
             };
-            Ok(EntryBody::Act { process, ancestry, action, verdict, rule })
+            Ok(EntryBody::Act { process, ancestry, action, verdict, rule: rule.map(Arc::new) })
         }
         _ => Err(DecodeError::Contradiction("not exactly one of `action` and `notice`")),
     }

@@ -110,7 +110,7 @@ pub enum EntryBody {
         /// What was decided.
         verdict: Verdict,
         /// By which rule.
-        rule: Option<RuleHit>,
+        rule: Option<Arc<RuleHit>>,
     },
     /// The sensor said something.
     Notice(Notice),
@@ -142,7 +142,7 @@ impl Entry {
                 },
                 action: action.clone(),
                 verdict: *verdict,
-                rule: rule.as_deref().cloned(),
+                rule: rule.clone(),
             },
         };
         Self {
