@@ -93,7 +93,7 @@ pub(super) const GROUP: Group = Group {
         Ok(())
     },
     needs_sensor: true,
-    timeout_s: 900,
+    timeout_s: 1800,
 };
 
 /// A cell that does not work without the sensor says nothing about it, so that has to be known of the kernel.
