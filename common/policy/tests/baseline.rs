@@ -1,6 +1,6 @@
 //! What the shipped policies decide, by the oracle and by the compiled tables.
 
-use treeline_abi::paths::{Operation, WORDS};
+use treeline_abi::paths::WORDS;
 use treeline_event::Verdict::{self, Allow, Audit, Deny};
 use treeline_policy::{
     Home, Host, Located, Matcher, Mount, MountTable, Object, Policy, Request, Resolver, Subject, Tables,
@@ -58,22 +58,8 @@ fn object(text: &str) -> Object {
 }
 
 fn by_tables(tables: &Tables, request: &Request) -> Verdict {
-    let matcher = Matcher::new(tables);
     let resolver = machine().1;
-    let at = |path: &[u8]| resolver.locate(path).remove(0);
-    let sets = matcher.sets_of(&request.subject, &at);
-    let decision = match &request.object {
-        Object::File { path, operation } => matcher.decide_path(sets, &at(path), *operation as u32, None),
-        Object::Exec { path, sha256 } => {
-            matcher.decide_path(sets, &at(path), Operation::EXEC, sha256.as_ref())
-        }
-        Object::ConnectUnix { path } => matcher.decide_path(sets, &at(path), Operation::CONNECT, None),
-        Object::ConnectAbstract { name } => matcher.decide_abstract(sets, name),
-        Object::RawSocket => matcher.decide_raw(sets),
-        Object::Trace => matcher.decide_trace(sets),
-        Object::Connect { address, port } => matcher.decide_connect(sets, *address, *port),
-    };
-    decision.verdict
+    Matcher::new(tables).decide(request, &|path| resolver.locate(path).remove(0)).verdict
 }
 
 #[test]
