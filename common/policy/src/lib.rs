@@ -25,6 +25,7 @@ pub mod request;
 pub mod roots;
 pub mod source;
 mod suggest;
+pub mod testing;
 mod yaml;
 
 pub use code::Code;
@@ -36,7 +37,7 @@ pub use host::{Home, Host, Located, Mount, MountTable, Resolver};
 pub use loader::{Alone, Loader, NotLoaded};
 pub use matcher::{Image, Matcher};
 pub use moment::Moment;
-pub use parse::{parse, parse_with};
+pub use parse::{parse, parse_tests, parse_with};
 pub use policy::Policy;
 pub use request::{Decision, Executed, Holds, Lineage, Object, Request, Subject};
 pub use roots::{LiteralRoot, Shape, literal_roots};
