@@ -1,8 +1,9 @@
-//! `treeline policy`: check a policy and explain its decisions. Needs no daemon and no privilege.
+//! `treeline policy`: check a policy, explain its decisions and test them. Needs no daemon and no privilege.
 
 mod check;
 mod explain;
 mod files;
+mod test;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -40,17 +41,23 @@ enum Verb {
     ///
     /// Exit status: 0 for allow and audit, 1 for deny, 2 when the question or the policy is not valid.
     Explain(Box<explain::Args>),
+    /// Run the tests of policies: what they are to decide, one operation at a time
+    ///
+    /// With `-v` each test is printed, and which rules and exceptions none shows. Exit status: 0 when all pass, 1 when one fails
+    /// or cannot be run, 2 when a file cannot be read or there is none.
+    Test(test::Args),
 }
 
-/// Runs `treeline policy`.
+/// Runs `treeline policy`; `verbose` says more on standard output.
 ///
 /// # Errors
 /// A file that cannot be read, a question that makes no sense, an output that cannot be written: exit status 2.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     let code = match args.verb {
         Verb::Check { files, json } => check::run(&files, json, &mut out)?,
         Verb::Explain(args) => explain::run(&args, &mut out)?,
+        Verb::Test(args) => test::run(&args, verbose, &mut out)?,
     };
     out.flush().context("cannot write to standard output")?;
     Ok(code)
