@@ -113,6 +113,8 @@ codes! {
     TooManyLists "too-many-lists",
     /// More rules than a policy can have.
     TooManyRules "too-many-rules",
+    /// A rule that is to refuse and that an attach mode cannot enforce.
+    Unenforceable "unenforceable",
     /// A key that the language does not have there.
     UnknownKey "unknown-key",
     /// A list that is not defined.

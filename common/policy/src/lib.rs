@@ -7,6 +7,7 @@
 
 pub mod abstract_name;
 pub mod brokers;
+pub mod class;
 pub mod code;
 pub mod compile;
 pub mod diagnostic;
@@ -28,6 +29,7 @@ mod suggest;
 pub mod testing;
 mod yaml;
 
+pub use class::{Class, Classed};
 pub use code::Code;
 pub use compile::{Before, Tables, Target, compile, compile_after};
 pub use diagnostic::Diagnostics;

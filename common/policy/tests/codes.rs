@@ -53,7 +53,8 @@ fn rule(more: &str) -> String {
 }
 
 /// A policy for each code, but for [`Code::NoFilesystem`], which is one of the machine, and those of the sensor: `treeline
-/// policy check` makes [`Code::OpenWay`] of what the compiler left out, and the daemon says [`Code::Unsupported`].
+/// policy check` makes [`Code::OpenWay`] of what the compiler left out and knows [`Code::Unenforceable`], and the daemon says
+/// [`Code::Unsupported`].
 fn examples() -> Vec<(Code, String)> {
     let hash = "1".repeat(64);
     vec![
@@ -141,7 +142,8 @@ fn every_code_is_that_of_some_policy() {
         left.remove(&code);
     }
     // That tables decide otherwise than the policy would be an error of the compiler.
-    let others = [Code::NoFilesystem, Code::OpenWay, Code::TablesDiffer, Code::Unsupported];
+    let others =
+        [Code::NoFilesystem, Code::OpenWay, Code::TablesDiffer, Code::Unenforceable, Code::Unsupported];
     assert_eq!(left, BTreeSet::from(others));
 }
 

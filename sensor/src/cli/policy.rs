@@ -28,15 +28,8 @@ pub struct Args {
 enum Verb {
     /// Check policies: syntax, meaning, and whether the kernel's tables can hold them
     ///
-    /// What a policy includes is read, too. Exit status: 0 when all are valid, 1 when one is not, 2 when one cannot be read.
-    Check {
-        /// Policies
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    /// What a policy includes is read, too. With `-v` it says of each rule where it is decided. Exit status: 0 when all are valid, 1 when one is not, 2 when one cannot be read.
+    Check(check::Args),
     /// Say what a policy decides for one operation, and how each rule came into it
     ///
     /// Exit status: 0 for allow and audit, 1 for deny, 2 when the question or the policy is not valid.
@@ -55,7 +48,7 @@ enum Verb {
 pub fn run(args: Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     let code = match args.verb {
-        Verb::Check { files, json } => check::run(&files, json, &mut out)?,
+        Verb::Check(args) => check::run(&args, verbose, &mut out)?,
         Verb::Explain(args) => explain::run(&args, &mut out)?,
         Verb::Test(args) => test::run(&args, verbose, &mut out)?,
     };

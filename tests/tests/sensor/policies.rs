@@ -71,6 +71,26 @@ fn tests_of_policies() {
 }
 
 #[test]
+fn what_an_attach_mode_can_enforce() {
+    let scene = Scene::new();
+    let policy = scene.path("p.yaml");
+    fs::write(&policy, POLICY.replace("/keys/**", "\"**/keys\"")).expect("a file");
+    let name = policy.display().to_string();
+    let check = |mode, code, words: &[&str]| {
+        check(Path::new("/"), &["check", "-v", "--mode", mode, &name], code, words)
+    };
+    check("lsm", 0, &["  keys  enforce  kernel  [enforced]\n"]);
+    check("fmod_ret", 0, &["  keys  enforce  kernel  [enforced]\n"]);
+    let refused = [
+        "error[unenforceable]: attach mode fallback cannot enforce `keys`",
+        "p.yaml:4:10",
+        "holds everywhere",
+    ];
+    check("fallback", 1, &refused);
+    check("replay", 2, &["replay"]);
+}
+
+#[test]
 fn questions_in_words() {
     let scene = Scene::new();
     let policy = scene.path("p.yaml");
