@@ -1,6 +1,7 @@
 //! `treeline policy`: check a policy, explain its decisions and test them. Needs no daemon and no privilege.
 
 mod check;
+mod compile;
 mod explain;
 mod files;
 mod test;
@@ -34,6 +35,10 @@ enum Verb {
     ///
     /// Exit status: 0 for allow and audit, 1 for deny, 2 when the question or the policy is not valid.
     Explain(Box<explain::Args>),
+    /// Say what the tables of a policy take in the kernel, and guess what an operation costs
+    ///
+    /// Exit status: 0 when it fits, 1 when it is not valid or does not fit, 2 when it cannot be read.
+    Compile(compile::Args),
     /// Run the tests of policies: what they are to decide, one operation at a time
     ///
     /// With `-v` each test is printed, and which rules and exceptions none shows. Exit status: 0 when all pass, 1 when one fails
@@ -50,6 +55,7 @@ pub fn run(args: Args, verbose: bool) -> anyhow::Result<ExitCode> {
     let code = match args.verb {
         Verb::Check(args) => check::run(&args, verbose, &mut out)?,
         Verb::Explain(args) => explain::run(&args, &mut out)?,
+        Verb::Compile(args) => compile::run(&args, &mut out)?,
         Verb::Test(args) => test::run(&args, verbose, &mut out)?,
     };
     out.flush().context("cannot write to standard output")?;

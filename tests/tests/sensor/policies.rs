@@ -91,6 +91,18 @@ fn what_an_attach_mode_can_enforce() {
 }
 
 #[test]
+fn what_a_policy_takes() {
+    let words = ["policy `baseline`, ", " 5 homes, ", "\nNAMES ", "\nRULES ", "\npath ", "a guess"];
+    check(policies(), &["compile", "baseline.yaml", "--homes", "5"], 0, &words);
+    let output = run(policies(), &["compile", "--json", "--mode", "lsm", "baseline.yaml"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["compiled"]["estimate"]["costs"].as_array().map(Vec::len), Some(4), "{json}");
+    let refused = ["compile", "--mode", "fallback", "baseline.yaml"];
+    check(policies(), &refused, 1, &["error[unenforceable]", "container-sockets"]);
+    check(policies(), &["compile", "gone.yaml"], 2, &["gone.yaml"]);
+}
+
+#[test]
 fn questions_in_words() {
     let scene = Scene::new();
     let policy = scene.path("p.yaml");

@@ -142,7 +142,7 @@ fn rules(policy: &Policy, mode: Option<AttachMode>) -> Result<Vec<OfRule>, Diagn
 }
 
 /// As the daemon does, with the places. The parts of a rule about brokers are one finding.
-fn refuse_unenforceable(
+pub(super) fn refuse_unenforceable(
     policy: &Policy,
     mode: AttachMode,
     statuses: &[RuleStatus],
