@@ -1,5 +1,6 @@
 //! `treeline policy`: check a policy, explain its decisions and test them. Needs no daemon and no privilege.
 
+mod bench;
 mod check;
 mod compile;
 mod explain;
@@ -39,6 +40,9 @@ enum Verb {
     ///
     /// Exit status: 0 when it fits, 1 when it is not valid or does not fit, 2 when it cannot be read.
     Compile(compile::Args),
+    /// Measure how long a policy of 1 000 rules takes to be read and compiled
+    #[command(hide = true)]
+    Bench(bench::Args),
     /// Run the tests of policies: what they are to decide, one operation at a time
     ///
     /// With `-v` each test is printed, and which rules and exceptions none shows. Exit status: 0 when all pass, 1 when one fails
@@ -56,6 +60,7 @@ pub fn run(args: Args, verbose: bool) -> anyhow::Result<ExitCode> {
         Verb::Check(args) => check::run(&args, verbose, &mut out)?,
         Verb::Explain(args) => explain::run(&args, &mut out)?,
         Verb::Compile(args) => compile::run(&args, &mut out)?,
+        Verb::Bench(args) => bench::run(&args, &mut out)?,
         Verb::Test(args) => test::run(&args, verbose, &mut out)?,
     };
     out.flush().context("cannot write to standard output")?;

@@ -103,6 +103,14 @@ fn what_a_policy_takes() {
 }
 
 #[test]
+fn a_benchmark() {
+    let output = run(Path::new("/"), &["bench", "--json", "--runs", "1"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["rules"], 1000);
+    assert!(json["total_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{json}");
+}
+
+#[test]
 fn questions_in_words() {
     let scene = Scene::new();
     let policy = scene.path("p.yaml");
