@@ -31,6 +31,8 @@ codes! {
     BadAddress "bad-address",
     /// A date that is none.
     BadDate "bad-date",
+    /// An answer that no policy gives.
+    BadExpectation "bad-expectation",
     /// A SHA-256 that is none.
     BadHash "bad-hash",
     /// An id with characters that an id cannot have.
@@ -39,6 +41,10 @@ codes! {
     BadInclude "bad-include",
     /// A link that is no https address.
     BadLink "bad-link",
+    /// Words that do not say what is done.
+    BadObject "bad-object",
+    /// A path that is none of a file.
+    BadPath "bad-path",
     /// A pattern that cannot be matched.
     BadPattern "bad-pattern",
     /// A port or a range that is none.
@@ -93,6 +99,10 @@ codes! {
     NotYaml "not-yaml",
     /// A directory that can be renamed out of a rule's reach, for want of room.
     OpenWay "open-way",
+    /// Tables that decide other than the policy means.
+    TablesDiffer "tables-differ",
+    /// A test that is not passed.
+    TestFailed "test-failed",
     /// A pattern with more components than can be matched.
     TooDeep "too-deep",
     /// A text that is longer than its bound.
@@ -103,10 +113,14 @@ codes! {
     TooManyLists "too-many-lists",
     /// More rules than a policy can have.
     TooManyRules "too-many-rules",
+    /// A rule that is to refuse and that an attach mode cannot enforce.
+    Unenforceable "unenforceable",
     /// A key that the language does not have there.
     UnknownKey "unknown-key",
     /// A list that is not defined.
     UnknownList "unknown-list",
+    /// A rule that the policy does not have.
+    UnknownRule "unknown-rule",
     /// A version of the language that is not known.
     UnknownVersion "unknown-version",
     /// A word that is none of those that can stand there.

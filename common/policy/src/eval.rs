@@ -73,8 +73,12 @@ pub(crate) fn meant(to: &[Spanned<IpNet>], ports: &[PortRange], address: IpAddr,
 /// environment puts other code.
 #[must_use]
 pub fn lifted_by<'a>(rule: &'a Rule, host: &Host, subject: &Subject) -> Option<&'a SubjectItem> {
-    let mut items = rule.exceptions.iter().filter(|_| !subject.loads_code);
-    items.find(|item| item_holds(item, host, subject) == Holds::Yes)
+    rule.exceptions.iter().find(|item| lifts(item, host, subject))
+}
+
+/// Whether one exception lifts its rule for a subject.
+pub(crate) fn lifts(item: &SubjectItem, host: &Host, subject: &Subject) -> bool {
+    !subject.loads_code && item_holds(item, host, subject) == Holds::Yes
 }
 
 /// The subject does not fall under a rule's `only`.

@@ -91,7 +91,8 @@ pub fn explain(policy: &Policy, host: &Host, request: &Request) -> Explanation {
     }
 }
 
-fn consider(rule: &Rule, host: &Host, request: &Request) -> Considered {
+/// What came of a rule.
+pub(crate) fn consider(rule: &Rule, host: &Host, request: &Request) -> Considered {
     let outcome = match match_by(rule, host, &request.object) {
         Err(why) => Outcome::Differs { why },
         Ok(by) => match (asked_for(rule, host, &request.subject), lifted_by(rule, host, &request.subject)) {
@@ -189,7 +190,8 @@ fn asked_by((item, holds): (&SubjectItem, Holds)) -> String {
     format!("{}{unknown}", describe(item))
 }
 
-fn describe(item: &SubjectItem) -> String {
+/// Whom an item of `except` or `only` is for.
+pub(crate) fn describe(item: &SubjectItem) -> String {
     let own = Some(executable(&item.own)).filter(|own| !own.is_empty());
     let lineage = item.descendant_of.as_ref();
     let lineage = lineage.map(|ancestor| format!("descendant of {}", executable(ancestor)));
@@ -236,21 +238,24 @@ impl fmt::Display for Explanation {
                 (Mode::Monitor, None) => "monitor",
                 (Mode::Enforce, None) => "enforce",
             };
-            write!(f, "  {rule:width$}  {mode}  ")?;
-            match outcome {
-                Outcome::Matches { by, only: None } => writeln!(f, "matches `{by}`")?,
-                Outcome::Matches { by, only: Some(only) } => writeln!(f, "matches `{by}`, for `{only}`")?,
-                Outcome::Lifted { by, exception, exception_reason } => {
-                    write!(f, "matches `{by}`, lifted for `{exception}`")?;
-                    match exception_reason {
-                        Some(reason) => writeln!(f, " ({reason})")?,
-                        None => writeln!(f)?,
-                    }
-                }
-                Outcome::Differs { why } => writeln!(f, "- {why}")?,
-            }
+            let differs = if matches!(outcome, Outcome::Differs { .. }) { "- " } else { "" };
+            writeln!(f, "  {rule:width$}  {mode}  {differs}{outcome}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Matches { by, only: None } => write!(f, "matches `{by}`"),
+            Self::Matches { by, only: Some(only) } => write!(f, "matches `{by}`, for `{only}`"),
+            Self::Lifted { by, exception, exception_reason } => {
+                write!(f, "matches `{by}`, lifted for `{exception}`")?;
+                exception_reason.as_ref().map_or(Ok(()), |reason| write!(f, " ({reason})"))
+            }
+            Self::Differs { why } => f.write_str(why),
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod abstract_name;
 pub mod brokers;
+pub mod class;
 pub mod code;
 pub mod compile;
 pub mod diagnostic;
@@ -25,8 +26,10 @@ pub mod request;
 pub mod roots;
 pub mod source;
 mod suggest;
+pub mod testing;
 mod yaml;
 
+pub use class::{Class, Classed};
 pub use code::Code;
 pub use compile::{Before, Tables, Target, compile, compile_after};
 pub use diagnostic::Diagnostics;
@@ -36,7 +39,7 @@ pub use host::{Home, Host, Located, Mount, MountTable, Resolver};
 pub use loader::{Alone, Loader, NotLoaded};
 pub use matcher::{Image, Matcher};
 pub use moment::Moment;
-pub use parse::{parse, parse_with};
+pub use parse::{parse, parse_tests, parse_with};
 pub use policy::Policy;
 pub use request::{Decision, Executed, Holds, Lineage, Object, Request, Subject};
 pub use roots::{LiteralRoot, Shape, literal_roots};

@@ -20,7 +20,7 @@ use crate::{
     eval::destinations,
     glob::split,
     host::Located,
-    request::{Decision, Executed, Lineage, Subject},
+    request::{Decision, Executed, Lineage, Object, Request, Subject},
 };
 
 /// Tables with the lookups that the kernel's maps have.
@@ -240,6 +240,25 @@ impl<'t> Matcher<'t> {
         (path, content.unwrap_or_default())
     }
 
+    /// Decides a request of a subject whose label was there from the session's root on. `locate` says where files are.
+    #[must_use]
+    pub fn decide(&self, request: &Request, locate: &dyn Fn(&[u8]) -> Located) -> Decision {
+        let sets = self.sets_of(&request.subject, locate);
+        match &request.object {
+            Object::File { path, operation } => {
+                self.decide_path(sets, &locate(path), *operation as u32, None)
+            }
+            Object::Exec { path, sha256 } => {
+                self.decide_path(sets, &locate(path), Operation::EXEC, sha256.as_ref())
+            }
+            Object::ConnectUnix { path } => self.decide_path(sets, &locate(path), Operation::CONNECT, None),
+            Object::ConnectAbstract { name } => self.decide_abstract(sets, name),
+            Object::RawSocket => self.decide_raw(sets),
+            Object::Trace => self.decide_trace(sets),
+            Object::Connect { address, port } => self.decide_connect(sets, *address, *port),
+        }
+    }
+
     /// Decides an operation on a file, execution (with the content, if known) or a connect to a unix socket.
     #[must_use]
     pub fn decide_path(
@@ -260,7 +279,7 @@ impl<'t> Matcher<'t> {
         {
             rules.extend(self.tables.image_rules(digest, None).exec_rule.checked_sub(1));
         }
-        self.decide(sets, rules)
+        self.severest(sets, rules)
     }
 
     /// Decides a connect to an address.
@@ -285,7 +304,7 @@ impl<'t> Matcher<'t> {
         let hits = rules.flat_map(|rules| rules.rules.iter().take(rules.count as usize));
         let hits =
             hits.filter(|rule| (rule.port_first..=rule.port_last).contains(&port)).map(|rule| rule.rule);
-        self.decide(sets, hits)
+        self.severest(sets, hits)
     }
 
     /// Decides a connect to a unix socket by abstract name, given without `@`.
@@ -300,7 +319,7 @@ impl<'t> Matcher<'t> {
                 && !differs(&head, &entry.prefix_mask, &entry.prefix)
                 && !differs(&tail, &entry.suffix_mask, &entry.suffix)
         };
-        self.decide(sets, self.tables.abstracts.iter().filter(matches).map(|entry| entry.rule - 1))
+        self.severest(sets, self.tables.abstracts.iter().filter(matches).map(|entry| entry.rule - 1))
     }
 
     /// Decides the making of a raw socket.
@@ -318,10 +337,10 @@ impl<'t> Matcher<'t> {
     /// Decides what every rule with this bit matches.
     fn decide_by(&self, sets: Facts, bit: u32) -> Decision {
         let rules = self.tables.rules.iter().zip(0u32..);
-        self.decide(sets, rules.filter(|(rule, _)| rule.operations & bit != 0).map(|(_, index)| index))
+        self.severest(sets, rules.filter(|(rule, _)| rule.operations & bit != 0).map(|(_, index)| index))
     }
 
-    fn decide(&self, sets: Facts, rules: impl IntoIterator<Item = u32>) -> Decision {
+    fn severest(&self, sets: Facts, rules: impl IntoIterator<Item = u32>) -> Decision {
         let mut hits = Hits::default();
         for index in rules {
             let Some(rule) = self.tables.rules.get(index as usize) else { continue };

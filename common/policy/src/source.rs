@@ -37,12 +37,22 @@ impl Span {
         Self { start: clamp(start), end: clamp(end), ..self }
     }
 
+    /// The same place, where its text was added to others.
+    #[must_use]
+    pub fn moved(self, by: Moved) -> Self {
+        Self { file: FileId(self.file.0.saturating_add(by.0)), ..self }
+    }
+
     /// Its beginning, for what is said of all that comes behind.
     #[must_use]
     pub fn head(self) -> Self {
         Self { end: self.start, ..self }
     }
 }
+
+/// By how much the ids of texts change that are added to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved(u16);
 
 /// A value and where it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +173,20 @@ impl Sources {
         Ok(id)
     }
 
+    /// Adds all texts of others.
+    ///
+    /// # Errors
+    /// As [`Sources::add`], for all of them together.
+    pub fn extend(&mut self, others: &Self) -> Result<Moved, Full> {
+        let moved = Moved(self.0.len() as u16);
+        let mut all = self.clone();
+        for source in &others.0 {
+            all.add(source.clone())?;
+        }
+        *self = all;
+        Ok(moved)
+    }
+
     /// The text that names the others.
     #[must_use]
     pub fn first(&self) -> &Source {
@@ -210,6 +234,20 @@ mod tests {
         }
         assert_eq!(sources.add(Source::new("one more", "")), Err(Full::Files));
         assert_eq!((sources.files().len(), sources.file(FileId(1)).name()), (FILES_MAX, "b"));
+    }
+
+    #[test]
+    fn places_in_added_texts() {
+        let source = |name: &str| Source::new(name, "x\ny");
+        let mut sources = Sources(vec![source("a"), source("b")]);
+        let others = Sources(vec![source("c"), source("d")]);
+        let span = Span { file: FileId(1), start: 2, end: 3 };
+        let moved = sources.extend(&others).expect("room");
+        assert_eq!(sources.file(span.moved(moved).file).name(), "d");
+        assert_eq!(sources.position(span.moved(moved)), Position { line: 2, column: 1 });
+        let mut full = Sources(vec![source("e"); FILES_MAX - 1]);
+        assert_eq!(full.extend(&others), Err(Full::Files));
+        assert_eq!(full.files().len(), FILES_MAX - 1, "none was added");
     }
 
     #[test]

@@ -73,8 +73,8 @@ pub(crate) fn parse(file: FileId, diagnostics: &mut Diagnostics) -> Option<Node>
         }
     }
     if reader.root.is_none() {
-        let help = Some("begin with `version: 1`; `docs/policy.md` has examples".into());
-        diagnostics.error(Code::EmptyPolicy, Span { file, ..Span::default() }, "the policy is empty", help);
+        let help = Some("`docs/policy.md` has examples".into());
+        diagnostics.error(Code::EmptyPolicy, Span { file, ..Span::default() }, "the file is empty", help);
         return None;
     }
     reader.root
@@ -125,7 +125,7 @@ impl Reader<'_> {
                         Code::NotYaml,
                         span,
                         "more than one YAML document",
-                        "write one policy per file",
+                        "write each into a file of its own",
                     );
                 }
                 Ok(())

@@ -1,10 +1,11 @@
-//! Every code is that of some policy.
+//! Every code is that of some policy or of some tests.
 
 use std::collections::BTreeSet;
 
 use treeline_policy::{
-    Code, Home, Host, Loader, Moment, MountTable, NotLoaded, Target, compile, parse_with,
+    Code, Home, Host, Loader, Moment, MountTable, NotLoaded, Target, compile, parse_tests, parse_with,
     source::{Source, TEXT_LEN_MAX},
+    testing,
 };
 
 /// 2001-09-09.
@@ -51,8 +52,8 @@ fn rule(more: &str) -> String {
     rules(&format!("{{id: a, reason: r, {more}}}"))
 }
 
-/// A policy for each code, but for [`Code::NoFilesystem`], which is one of the machine, and [`Code::OpenWay`], which
-/// `treeline policy check` makes of what the compiler left out.
+/// A policy for each code, but for [`Code::NoFilesystem`], which is one of the machine, and those of `treeline policy check`,
+/// which makes [`Code::OpenWay`] of what the compiler left out and knows [`Code::Unenforceable`].
 fn examples() -> Vec<(Code, String)> {
     let hash = "1".repeat(64);
     vec![
@@ -134,5 +135,32 @@ fn every_code_is_that_of_some_policy() {
     }
     let nowhere = codes(&rule("kind: file, paths: [/x]"), &MountTable::default());
     assert_eq!(nowhere, BTreeSet::from([Code::NoFilesystem]));
-    assert_eq!(left, BTreeSet::from([Code::NoFilesystem, Code::OpenWay]));
+    for (code, tests) in examples_of_tests() {
+        let found = codes_of_tests(&tests);
+        assert!(found.contains(&code), "{code:?}: {found:?}");
+        left.remove(&code);
+    }
+    // That tables decide otherwise than the policy would be an error of the compiler.
+    let others = [Code::NoFilesystem, Code::OpenWay, Code::TablesDiffer, Code::Unenforceable];
+    assert_eq!(left, BTreeSet::from(others));
+}
+
+/// The codes of what is found in the tests of a policy.
+fn codes_of_tests(test: &str) -> BTreeSet<Code> {
+    let text = format!("policy: p\ntests: [{{{test}}}]\n");
+    let policy = parse_with(&Files, Source::new("p", &rule("kind: file, paths: [/x]")), None);
+    let found = parse_tests(Source::new("t", &text))
+        .and_then(|file| testing::run(&file, &policy.expect("a valid policy"), None))
+        .map_or_else(|found| found, |results| results.failures());
+    found.items().iter().map(|item| item.code).collect()
+}
+
+fn examples_of_tests() -> [(Code, String); 5] {
+    [
+        (Code::BadExpectation, "do: read /x, expect: deny".to_owned()),
+        (Code::BadObject, "do: raed /x, expect: allow".to_owned()),
+        (Code::BadPath, "do: read /x, by: x, expect: allow".to_owned()),
+        (Code::TestFailed, "do: read /x, expect: allow".to_owned()),
+        (Code::UnknownRule, "do: read /x, expect: deny b".to_owned()),
+    ]
 }

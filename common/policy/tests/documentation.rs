@@ -1,6 +1,10 @@
 //! The examples of `docs/policy.md` are valid, its messages are those that are printed, and it lists every code.
 
-use treeline_policy::{Code, Loader, NotLoaded, parse, parse_with, source::Source};
+use treeline_policy::{
+    Code, Loader, NotLoaded, parse, parse_tests, parse_with,
+    source::Source,
+    testing::{self, Results, TestFile, Untested},
+};
 
 const TEXT: &str = include_str!("../../../docs/policy.md");
 
@@ -48,6 +52,37 @@ fn messages_are_as_shown() {
     check(
         "version: 1\nname: example\nrules:\n  - id: ssh-keys\n    kind: file\n    paths: [~/.ssh/**]\n    reason: keys\n  - id: ssh-keys\n    kind: file\n    paths: [/etc/ssh/**]\n    reason: keys\n",
     );
+}
+
+#[test]
+fn examples_of_tests_pass() {
+    let examples: Vec<String> =
+        blocks("yaml").into_iter().filter(|block| block.contains("\ntests:\n")).collect();
+    assert!(!examples.is_empty(), "the examples have been found");
+    for example in examples {
+        let file =
+            parse_tests(Source::new("docs/policy.md", &example)).unwrap_or_else(|found| panic!("{found}"));
+        let results = tested(&file);
+        assert_eq!(results.failed(), 0, "{}", results.failures());
+        assert_eq!(results.untested, Untested::default());
+    }
+}
+
+/// What comes of tests of a policy of the documentation.
+fn tested(file: &TestFile) -> Results {
+    let text = Examples.load(&file.policy.value).unwrap_or_else(|error| panic!("{error}"));
+    let policy = parse(&file.policy.value, text.text()).unwrap_or_else(|found| panic!("{found}"));
+    testing::run(file, &policy, None).unwrap_or_else(|found| panic!("{found}"))
+}
+
+#[test]
+fn a_failure_is_as_shown() {
+    let homes = "machine: {homes: {ada: /home/ada}}";
+    let test = "tests: [{do: read /home/ada/.ssh/id, by: /usr/bin/ssh, expect: deny ssh-keys}]";
+    let text = format!("policy: ssh.yaml\n{homes}\n{test}\n");
+    let file = parse_tests(Source::new("ssh.test.yaml", &text)).expect("valid tests");
+    let failures = tested(&file).failures();
+    assert!(blocks("text").contains(&format!("{failures}\n")), "{failures}");
 }
 
 #[test]

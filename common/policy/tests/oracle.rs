@@ -287,21 +287,7 @@ fn located(path: &[u8]) -> Located {
 
 /// What the kernel would do.
 fn decide(tables: &Tables, request: &Request) -> Decision {
-    let matcher = Matcher::new(tables);
-    let sets = matcher.sets_of(&request.subject, &located);
-    match &request.object {
-        Object::File { path, operation } => {
-            matcher.decide_path(sets, &located(path), *operation as u32, None)
-        }
-        Object::Exec { path, sha256 } => {
-            matcher.decide_path(sets, &located(path), Operation::EXEC, sha256.as_ref())
-        }
-        Object::ConnectUnix { path } => matcher.decide_path(sets, &located(path), Operation::CONNECT, None),
-        Object::ConnectAbstract { name } => matcher.decide_abstract(sets, name),
-        Object::RawSocket => matcher.decide_raw(sets),
-        Object::Trace => matcher.decide_trace(sets),
-        Object::Connect { address, port } => matcher.decide_connect(sets, *address, *port),
-    }
+    Matcher::new(tables).decide(request, &located)
 }
 
 /// The rules in `enforce` that a file falls under, whoever asks. Of those that let files be renamed nothing is promised.

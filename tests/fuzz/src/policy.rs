@@ -115,19 +115,16 @@ fn decide(matcher: &Matcher<'_>, request: &Request) -> Option<Decision> {
             matcher.accepted(&located(&image.path), Operation::SUBJECT).ok()?;
         }
     }
-    let sets = matcher.sets_of(&request.subject, &located);
-    let (path, operation, content) = match &request.object {
-        Object::Connect { address, port } => return Some(matcher.decide_connect(sets, *address, *port)),
-        Object::File { path, operation } => (path, *operation as u32, None),
-        Object::Exec { path, sha256 } => (path, Operation::EXEC, sha256.as_ref()),
-        Object::ConnectAbstract { name } => return Some(matcher.decide_abstract(sets, name)),
-        Object::RawSocket => return Some(matcher.decide_raw(sets)),
-        Object::Trace => return Some(matcher.decide_trace(sets)),
-        Object::ConnectUnix { path } => (path, Operation::CONNECT, None),
+    let walked = match &request.object {
+        Object::File { path, operation } => Some((path, *operation as u32)),
+        Object::Exec { path, .. } => Some((path, Operation::EXEC)),
+        Object::ConnectUnix { path } => Some((path, Operation::CONNECT)),
+        Object::Connect { .. } | Object::ConnectAbstract { .. } | Object::RawSocket | Object::Trace => None,
     };
-    let file = located(path);
-    matcher.accepted(&file, operation).ok()?;
-    Some(matcher.decide_path(sets, &file, operation, content))
+    if let Some((path, operation)) = walked {
+        matcher.accepted(&located(path), operation).ok()?;
+    }
+    Some(matcher.decide(request, &located))
 }
 
 /// What a rule names, in every way in which somebody may ask for it.

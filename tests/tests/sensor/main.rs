@@ -16,4 +16,5 @@ mod hashes;
 mod lineage;
 mod loss;
 mod network;
+mod policies;
 mod terminal;

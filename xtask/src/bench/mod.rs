@@ -9,6 +9,7 @@ mod live;
 mod load;
 mod log_rates;
 mod plan;
+mod policy_rate;
 mod report;
 mod rounds;
 mod scene;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::{
-    hooks, launch, live, log_rates,
+    hooks, launch, live, log_rates, policy_rate,
     report::{Machine, Report},
     rounds,
     scene::Scene,
@@ -36,7 +36,10 @@ pub(super) fn measure(plan: &Plan) -> Result<Report> {
     eprintln!("log");
     let log = log_rates::measure_log(plan, &scene)?;
     let paced = log_rates::measure_paced(plan, &scene)?;
+    eprintln!("policy");
+    let policy = policy_rate::measure(plan)?;
     eprintln!("memory");
     let live = live::measure(plan, &scene)?;
-    Ok(Report { load_before: before.load, machine: Machine::now(), rounds, hooks, launch, log, paced, live })
+    let load_before = before.load;
+    Ok(Report { load_before, machine: Machine::now(), rounds, hooks, launch, log, paced, policy, live })
 }

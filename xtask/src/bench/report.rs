@@ -12,6 +12,7 @@ use super::{
     launch::Launch,
     live::Live,
     log_rates::{LogRates, Paced},
+    policy_rate::PolicyRate,
     rounds::{Rounds, Three},
     sensor::{Memory, Recorded},
     spread::Spread,
@@ -28,6 +29,7 @@ pub(super) struct Report {
     pub(super) launch: Launch,
     pub(super) log: LogRates,
     pub(super) paced: Vec<Paced>,
+    pub(super) policy: PolicyRate,
     pub(super) live: Live,
 }
 
@@ -91,6 +93,7 @@ impl Display for Report {
         for paced in &self.paced {
             paced.fmt(f)?;
         }
+        self.policy.fmt(f)?;
         self.live.fmt(f)?;
         for (round, recorded) in self.rounds.recorded.iter().enumerate() {
             writeln!(f, "round {}: {recorded}", round + 1)?;
@@ -135,6 +138,16 @@ impl Display for Paced {
             f,
             "opens at {}/s, {what}: {:.0}/s done, sensor busy for {:.1} s after the last; {}",
             self.asked_per_s, self.done_per_s, self.backlog_s, self.recorded
+        )
+    }
+}
+
+impl Display for PolicyRate {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { rules, homes, parse_ms, compile_ms, total_ms, total_ms_min, total_ms_max } = self;
+        writeln!(
+            f,
+            "policy of {rules} rules for {homes} homes: {total_ms:.1} [{total_ms_min:.1} .. {total_ms_max:.1}] ms, parse {parse_ms:.1}, compile {compile_ms:.1}"
         )
     }
 }

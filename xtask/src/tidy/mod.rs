@@ -7,6 +7,7 @@ mod functions;
 mod layers;
 mod links;
 mod manifests;
+mod policies;
 mod source;
 mod unsafety;
 mod words;
@@ -34,6 +35,7 @@ pub(crate) fn run(checkout: &Checkout) -> Result<Outcome> {
     findings.extend(rust.iter().flat_map(source_findings));
     findings.extend(unsafety::one_file_only(&rust));
     findings.extend(links::check(&files));
+    findings.extend(policies::check(&files));
     findings.extend(layers::check(&layers::Metadata::of(checkout)?));
     findings.sort();
     for finding in &findings {

@@ -2,9 +2,11 @@
 
 mod ancestors;
 mod connect;
+pub mod cost;
 mod hold;
 mod layout;
 mod lists;
+mod maps;
 mod pattern;
 pub(crate) mod place;
 mod subjects;
@@ -20,6 +22,7 @@ use treeline_abi::{
 };
 use treeline_event::Mode;
 
+pub use self::maps::MapUse;
 pub use self::tables::{HashRules, LineageReader, RuleInfo, Tables, Usage};
 use self::{
     layout::{Full, Layout, Owner, WORD_BITS},

@@ -136,7 +136,7 @@ fn full(full: Full) -> Refused {
 }
 
 /// A path relative to the file that it is in.
-fn path(node: &Node, out: &mut Diagnostics) -> Option<String> {
+pub(super) fn path(node: &Node, out: &mut Diagnostics) -> Option<String> {
     let path = scalar::text(node, "a path", PATH_CHARS_MAX, false, out)?;
     let below = path.split('/').all(|name| !matches!(name, "" | "." | "..")) && !path.starts_with('~');
     if below {

@@ -7,7 +7,9 @@ mod lists;
 mod rule;
 mod rules;
 mod scalar;
+mod test_file;
 
+pub use self::test_file::parse_tests;
 use self::{
     fields::{Fields, peek},
     lists::Lists,

@@ -149,7 +149,7 @@ pub(super) fn twice(what: &str, first: Span, second: Span, out: &mut Diagnostics
 }
 
 /// The text of a scalar that is not a word of prose: numbers count as what they are written as.
-fn raw<'n>(node: &'n Node, what: &str, out: &mut Diagnostics) -> Option<&'n str> {
+pub(super) fn raw<'n>(node: &'n Node, what: &str, out: &mut Diagnostics) -> Option<&'n str> {
     match &node.value {
         Value::Scalar { text, .. } if text.starts_with('$') => {
             let message = format!("`{}` is a list, which cannot stand here for {what}", clip(text));

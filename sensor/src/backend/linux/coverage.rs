@@ -15,6 +15,19 @@ pub fn coverage_of(policy: &Policy, mode: AttachMode, hooks: &[HookStatus]) -> V
     policy.rules.iter().map(|rule| status(rule, mode, hooks, &[])).collect()
 }
 
+/// What each rule of a policy amounts to where a mode has all of its hooks, whatever this machine offers.
+#[must_use]
+pub fn full_coverage_of(policy: &Policy, mode: AttachMode) -> Vec<RuleStatus> {
+    coverage_of(policy, mode, &hooks::full(mode))
+}
+
+/// Whether a policy with this rule is refused unless it is allowed to be observed only: it is to refuse, or to adopt, and
+/// cannot.
+#[must_use]
+pub fn is_refused(rule: &Rule, status: &RuleStatus) -> bool {
+    (rule.mode == Mode::Enforce || rule.adopts.is_some()) && is_hopeless(status)
+}
+
 /// What the mode can do with each thing that a rule names.
 struct Reach {
     enforced: Vec<String>,

@@ -1,7 +1,7 @@
 //! Which hooks each attach mode uses, and what they are for.
 
 use treeline_abi::Settings;
-use treeline_event::AttachMode;
+use treeline_event::{AttachMode, HookState, HookStatus};
 use treeline_policy::policy::Adoption;
 
 use super::{fmod_ret, offsets::Kernel, release};
@@ -278,6 +278,17 @@ fn compat(kernel: &Kernel) -> Option<Hook> {
 
 /// Refuses processes for whose labels there is no room.
 const ROOM: Hook = Hook::new(HookKind::Lsm, "task_alloc", "task_alloc", false);
+
+/// Every hook of a mode that does not depend on the kernel, as if it were attached.
+pub(super) fn full(mode: AttachMode) -> Vec<HookStatus> {
+    let hooks: Vec<Hook> = match mode {
+        AttachMode::Lsm => LIFECYCLE.into_iter().chain(LSM).chain(SELF).collect(),
+        AttachMode::FmodRet => LIFECYCLE.into_iter().chain(LSM).chain(SELF).map(Hook::on_function).collect(),
+        AttachMode::Fallback => LIFECYCLE.into_iter().chain(FALLBACK).collect(),
+        AttachMode::Replay => Vec::new(),
+    };
+    hooks.iter().map(|hook| HookStatus { hook: hook.name(), state: HookState::Attached }).collect()
+}
 
 /// The hooks of a mode, in the order in which they are attached.
 pub(super) fn of(mode: AttachMode, kernel: &Kernel) -> Vec<Hook> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use treeline_abi::subject::Subjects;
-use treeline_event::{AttachMode, Mode, RuleStatus};
+use treeline_event::{AttachMode, RuleStatus};
 use treeline_policy::{Before, Home, Host, Policy, Tables, Target, compile_after, policy::Rule};
 
 use super::{
@@ -215,13 +215,10 @@ fn refuse_unenforceable(
     mode: AttachMode,
     statuses: &[RuleStatus],
 ) -> Result<(), BackendError> {
-    let hopeless = |(status, rule): &(&RuleStatus, &Rule)| {
-        (rule.mode == Mode::Enforce || rule.adopts.is_some()) && coverage::is_hopeless(status)
-    };
     let hopeless: Vec<&str> = statuses
         .iter()
         .zip(&policy.policy.rules)
-        .filter(hopeless)
+        .filter(|(status, rule)| coverage::is_refused(rule, status))
         .map(|(status, _)| status.rule.as_str())
         .collect();
     if hopeless.is_empty() || policy.allow_unenforceable {

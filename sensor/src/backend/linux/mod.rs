@@ -50,7 +50,7 @@ use treeline_policy::{Policy, Tables};
 
 pub(crate) use self::sys::pass_on_broken_pipes;
 pub use self::{
-    coverage::{coverage_of, is_hopeless},
+    coverage::{coverage_of, full_coverage_of, is_hopeless, is_refused},
     doctor::{Check, CheckState, checks},
     parity::parity,
 };

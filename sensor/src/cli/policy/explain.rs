@@ -18,7 +18,10 @@ use treeline_policy::{
     policy::FileOperation,
 };
 
-use super::{Below, homes, now, print_diagnostics, read};
+use super::{
+    files::{Below, read},
+    homes, now, print_diagnostics,
+};
 
 /// Arguments of `treeline policy explain`.
 #[derive(Debug, clap::Args)]

@@ -1,0 +1,434 @@
+//! `treeline policy check`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use serde::Serialize;
+use treeline_event::{AttachMode, RuleState, RuleStatus};
+use treeline_policy::{
+    Classed, Code, Diagnostics, Host, MountTable, Policy, Tables, Target, compile,
+    compile::Usage,
+    diagnostic::{Diagnostic, Report},
+    parse_with,
+    policy::{Adoption, Mode, Rule},
+    source::Span,
+};
+
+use super::{
+    files::{Below, read},
+    homes, now, print_diagnostics,
+};
+use crate::{backend::linux, config::ModeChoice};
+
+/// Arguments of `treeline policy check`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Policies
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Check for an attach mode, whatever this machine offers: a rule in `enforce` that the mode cannot enforce is an error
+    #[arg(long, value_enum, value_name = "MODE")]
+    mode: Option<ModeChoice>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `check --json` says of one file.
+#[derive(Debug, Serialize)]
+struct Checked {
+    file: String,
+    valid: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rules: Vec<OfRule>,
+    diagnostics: Vec<Report>,
+}
+
+/// What is said of one rule.
+#[derive(Debug, Serialize)]
+struct OfRule {
+    rule: String,
+    mode: Mode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adopts: Option<Adoption>,
+    #[serde(flatten)]
+    classed: Classed,
+    /// What it amounts to in the attach mode that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coverage: Option<RuleStatus>,
+}
+
+/// A policy that is in order, and what is said of it.
+struct Sound {
+    policy: Policy,
+    usage: Usage,
+    rules: Vec<OfRule>,
+}
+
+/// Checks policies; with `verbose` it says of each rule where it is decided.
+pub(super) fn run(args: &Args, verbose: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let Args { files, mode, json } = args;
+    let mode = mode.map(AttachMode::from);
+    let host = Host { homes: homes() };
+    let mut checked = Vec::with_capacity(files.len());
+    for file in files {
+        let name = file.display().to_string();
+        let now = now();
+        let result = parse_with(&Below::directory_of(file), read(file)?, Some(now)).and_then(|policy| {
+            let mut policy = policy.at(now);
+            // Where things are mounted changes little; who has a home changes how much room the patterns take.
+            let target = Target { seed: 0, generation: 1, slot: 0 };
+            let tables = compile(&policy, &host, &MountTable::single(1), target)?;
+            warn_of_ways(&mut policy, &tables);
+            let rules = rules(&policy, mode)?;
+            Ok(Sound { policy, usage: tables.usage(), rules })
+        });
+        if !json {
+            report(&name, &result, host.homes.len(), verbose, out)?;
+        }
+        checked.push(match result {
+            Ok(Sound { policy, usage, rules }) => Checked {
+                file: name,
+                valid: true,
+                diagnostics: policy.warnings.reports().collect(),
+                policy: Some(policy.name),
+                usage: Some(usage),
+                rules,
+            },
+            Err(diagnostics) => Checked {
+                file: name,
+                valid: false,
+                policy: None,
+                usage: None,
+                rules: Vec::new(),
+                diagnostics: diagnostics.reports().collect(),
+            },
+        });
+    }
+    if *json {
+        serde_json::to_writer_pretty(&mut *out, &checked).context("cannot write to standard output")?;
+        writeln!(out)?;
+    }
+    Ok(if checked.iter().all(|one| one.valid) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is said of each rule, in the attach mode that was asked for.
+///
+/// # Errors
+/// The mode cannot enforce what is in `enforce`.
+fn rules(policy: &Policy, mode: Option<AttachMode>) -> Result<Vec<OfRule>, Diagnostics> {
+    let statuses = mode.map(|mode| linux::full_coverage_of(policy, mode));
+    if let (Some(mode), Some(statuses)) = (mode, &statuses) {
+        refuse_unenforceable(policy, mode, statuses)?;
+    }
+    let mut statuses = statuses.map(Vec::into_iter);
+    let of_rule = |rule: &Rule| OfRule {
+        rule: rule.id.clone(),
+        mode: rule.mode,
+        adopts: rule.adopts,
+        classed: rule.class(mode.unwrap_or(AttachMode::Lsm)),
+        coverage: statuses.as_mut().and_then(Iterator::next),
+    };
+    Ok(policy.rules.iter().map(of_rule).collect())
+}
+
+/// As the daemon does, with the places. The parts of a rule about brokers are one finding.
+pub(super) fn refuse_unenforceable(
+    policy: &Policy,
+    mode: AttachMode,
+    statuses: &[RuleStatus],
+) -> Result<(), Diagnostics> {
+    let mut refused: BTreeMap<Span, (Diagnostic, Vec<&str>, BTreeSet<&str>)> = BTreeMap::new();
+    for (rule, status) in
+        policy.rules.iter().zip(statuses).filter(|(rule, status)| linux::is_refused(rule, status))
+    {
+        let new = || (Diagnostic::error(Code::Unenforceable, rule.span, ""), Vec::new(), BTreeSet::new());
+        let (found, ids, reasons) = refused.entry(rule.span).or_insert_with(new);
+        ids.push(&rule.id);
+        reasons.extend(status.reason.as_deref());
+        let everywhere = rule.kind.globs().iter().filter(|glob| glob.value.is_everywhere());
+        for glob in everywhere.filter(|_| mode == AttachMode::Fallback && !rule.id.contains('/')) {
+            *found = found.clone().label(glob.span, "this pattern holds everywhere");
+        }
+    }
+    let mut out = Diagnostics::new(policy.sources.clone());
+    for (found, ids, reasons) in refused.into_values() {
+        let ids: Vec<String> = ids.iter().map(|id| format!("`{id}`")).collect();
+        let reasons: Vec<&str> = reasons.into_iter().collect();
+        let message = format!("attach mode {mode} cannot enforce {}: {}", ids.join(", "), reasons.join("; "));
+        let help = "set it to `mode: monitor` (`action: record`), or have it observed only by `--unenforceable observe`";
+        out.push(Diagnostic { message, ..found }.help(help));
+    }
+    if out.is_empty() { Ok(()) } else { Err(out) }
+}
+
+/// Names the rules whose directories can be renamed out of their reach for want of room.
+fn warn_of_ways(policy: &mut Policy, tables: &Tables) {
+    for index in &tables.ways_left_out {
+        let rule = &policy.rules[*index as usize];
+        let message = format!(
+            "the policy fills the matcher: a directory that a pattern of `{}` names by `*` can be renamed out of its reach",
+            rule.id
+        );
+        let help =
+            "fewer patterns that differ before a `*`, or rules that have theirs in common, leave room for it";
+        policy.warnings.warning(Code::OpenWay, rule.span, message, Some(help.to_owned()));
+    }
+}
+
+/// One line for a valid policy; diagnostics go to standard error.
+fn report(
+    name: &str,
+    result: &Result<Sound, Diagnostics>,
+    homes: usize,
+    verbose: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    match result {
+        Ok(Sound { policy, usage, rules }) => {
+            print_diagnostics(&policy.warnings);
+            let adopt = policy.rules.iter().filter(|rule| rule.adopts.is_some()).count();
+            let adopt = if adopt == 0 { String::new() } else { format!(", {adopt} of them adopt") };
+            let enforce = policy.rules.iter().filter(|rule| rule.mode == Mode::Enforce).count();
+            writeln!(
+                out,
+                "{name}: valid; policy `{}`, {} rules ({enforce} enforce, {} monitor{adopt}), {} of {} words, {} of {} tree entries, {} of {} names for {homes} homes",
+                policy.name,
+                policy.rules.len(),
+                policy.rules.len() - enforce,
+                usage.words,
+                treeline_abi::paths::WORDS,
+                usage.edges,
+                treeline_abi::paths::EDGES_MAX,
+                usage.names,
+                treeline_abi::paths::NAMES_MAX,
+            )?;
+            if verbose {
+                print_rules(rules, out)?;
+            }
+        }
+        Err(diagnostics) => {
+            print_diagnostics(diagnostics);
+            writeln!(out, "{name}: not valid")?;
+        }
+    }
+    Ok(())
+}
+
+/// A line for each rule: where it is decided, and what it amounts to in the mode that was asked for.
+fn print_rules(rules: &[OfRule], out: &mut dyn Write) -> anyhow::Result<()> {
+    let width = rules.iter().map(|rule| rule.rule.len()).max().unwrap_or(0);
+    for OfRule { rule, mode, adopts, classed, coverage } in rules {
+        let mode = match (mode, adopts) {
+            (_, Some(_)) => "adopt  ",
+            (Mode::Monitor, None) => "monitor",
+            (Mode::Enforce, None) => "enforce",
+        };
+        write!(out, "  {rule:width$}  {mode}  {}", classed.class)?;
+        if !classed.why.is_empty() {
+            write!(out, ": {}", classed.why.join("; "))?;
+        }
+        if let Some(RuleStatus { state, reason, .. }) = coverage {
+            write!(out, "  [{}", state_name(*state))?;
+            reason.as_ref().map_or(Ok(()), |reason| write!(out, ": {reason}"))?;
+            write!(out, "]")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn state_name(state: RuleState) -> &'static str {
+    match state {
+        RuleState::Enforced => "enforced",
+        RuleState::Partly => "partly enforced",
+        RuleState::Observed => "observed",
+        RuleState::Impossible => "impossible",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const VALID: &str =
+        "version: 1\nname: t\nrules:\n  - {id: keys, kind: file, paths: [~/.ssh/**], reason: keys}\n";
+
+    fn args(file: &Path, json: bool) -> Args {
+        Args { files: vec![file.to_owned()], mode: None, json }
+    }
+
+    #[test]
+    fn what_a_mode_cannot_enforce_is_an_error_with_its_place() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("p.yaml");
+        let rules = "  - {id: env, kind: file, operations: [read], paths: [\"**/.env\", /x], reason: r}
+  - {id: others, kind: broker, brokers: [ptrace, tmux], reason: r}
+  - {id: web, kind: connect, to: [10.0.0.1], reason: r}
+";
+        std::fs::write(&file, format!("version: 1\nname: t\nrules:\n{rules}")).expect("a file");
+        let check = |mode: ModeChoice| {
+            let mut out = Vec::new();
+            let args = Args { mode: Some(mode), ..args(&file, true) };
+            let code = run(&args, false, &mut out).expect("a readable file");
+            (code, serde_json::from_slice::<serde_json::Value>(&out).expect("JSON")[0].clone())
+        };
+        for mode in [ModeChoice::Lsm, ModeChoice::FmodRet] {
+            let (code, json) = check(mode);
+            assert_eq!(code, ExitCode::SUCCESS, "{json}");
+            assert_eq!(json["rules"][0]["class"], "kernel");
+            assert_eq!(json["rules"][0]["coverage"]["state"], "enforced");
+        }
+        let (code, json) = check(ModeChoice::Fallback);
+        assert_eq!(code, ExitCode::FAILURE);
+        let found: Vec<_> = json["diagnostics"].as_array().expect("a list").iter().collect();
+        let [env, others] = found.as_slice() else { panic!("{json}") };
+        assert_eq!((&env["code"], &env["line"]), (&"unenforceable".into(), &4.into()));
+        assert_eq!(env["related"].as_array().map(Vec::len), Some(1), "{env}");
+        assert_eq!(env["related"][0]["message"], "this pattern holds everywhere");
+        assert_eq!(others["line"], 5);
+        let message = others["message"].as_str().expect("words");
+        assert!(message.contains("cannot enforce `others/ptrace`, `others/tmux`: "), "{message}");
+    }
+
+    #[test]
+    fn rules_and_where_they_are_decided() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("p.yaml");
+        std::fs::write(&file, VALID).expect("a file");
+        let check = |mode: Option<ModeChoice>, expect: &str| {
+            let mut out = Vec::new();
+            run(&Args { mode, ..args(&file, false) }, true, &mut out).expect("a readable file");
+            let out = String::from_utf8(out).expect("text");
+            assert!(out.ends_with(expect), "{out}");
+        };
+        check(None, "\n  keys  enforce  kernel\n");
+        check(Some(ModeChoice::Lsm), "\n  keys  enforce  kernel  [enforced]\n");
+        check(
+            Some(ModeChoice::Fallback),
+            "names are seen when the system call returns; permission events come with opens only]\n",
+        );
+    }
+
+    fn check_text(text: &[u8], json: bool) -> anyhow::Result<(ExitCode, String)> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), text)?;
+        let mut out = Vec::new();
+        let code = run(&args(file.path(), json), false, &mut out)?;
+        let out = String::from_utf8(out)?;
+        Ok((code, out.replace(&file.path().display().to_string(), "FILE")))
+    }
+
+    #[test]
+    fn a_valid_policy() {
+        let (code, out) = check_text(VALID.as_bytes(), false).expect("a readable file");
+        assert_eq!(code, ExitCode::SUCCESS);
+        assert!(
+            out.starts_with("FILE: valid; policy `t`, 1 rules (1 enforce, 0 monitor), 0 of 16 words, "),
+            "{out}"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_included_file_is_said_of_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (policy, part) = (dir.path().join("p.yaml"), dir.path().join("part.yaml"));
+        let rules = VALID.split_once("rules:").expect("rules").1;
+        std::fs::write(&policy, format!("version: 1\nname: t\ninclude: [part.yaml]\nrules:{rules}"))
+            .expect("a file");
+        let check_part = |text: &str| {
+            std::fs::write(&part, text).expect("a file");
+            let mut out = Vec::new();
+            let code = run(&args(&policy, true), false, &mut out).expect("a readable file");
+            let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+            (code, json[0]["diagnostics"][0].clone())
+        };
+        assert_eq!(check_part("version: 1\n"), (ExitCode::SUCCESS, serde_json::Value::Null));
+        let (code, found) = check_part(&format!("version: 1\nrules:{rules}"));
+        assert_eq!((code, &found["code"]), (ExitCode::FAILURE, &"duplicate-id".into()));
+        assert_eq!((&found["file"], &found["line"]), (&part.display().to_string().into(), &3.into()));
+        let first = &found["related"][0];
+        assert_eq!((&first["file"], &first["line"]), (&policy.display().to_string().into(), &5.into()));
+        assert_eq!(first["message"], "the first one is here");
+    }
+
+    #[test]
+    fn what_has_expired_is_not_compiled() {
+        let rule = |id, more: &str| {
+            format!("  - {{id: {id}, kind: exec, sha256: [\"{}\"], reason: r{more}}}\n", "1".repeat(64))
+        };
+        let check = |more: &str, expect: ExitCode, part: &str| {
+            let text = format!("version: 1\nname: t\nrules:\n{}{}", rule("new", ""), rule("old", more));
+            let (code, out) = check_text(text.as_bytes(), true).expect("a readable file");
+            assert_eq!(code, expect, "{out}");
+            assert!(out.contains(part), "{out}");
+        };
+        check("", ExitCode::FAILURE, "\"code\": \"duplicate-content\"");
+        check(", expires: 1999-12-31", ExitCode::SUCCESS, "\"code\": \"expired\"");
+    }
+
+    #[test]
+    fn a_rule_whose_directories_have_no_room_is_named() {
+        let rule = |index| {
+            format!("  - {{id: r-{index:03}, kind: file, paths: [\"/a-{index}/*/b/**\"], reason: r}}\n")
+        };
+        let check = |rules: usize, expect: &[&str]| {
+            let rules: String = (0..rules).map(rule).collect();
+            let text = format!("version: 1\nname: t\nrules:\n{rules}");
+            let (code, out) = check_text(text.as_bytes(), true).expect("a readable file");
+            assert_eq!(code, ExitCode::SUCCESS);
+            let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+            let found = json[0]["diagnostics"].as_array().expect("diagnostics");
+            let named = |one: &&serde_json::Value, id: &str| {
+                one["message"].as_str().is_some_and(|text| text.contains(&format!("`{id}` names by `*`")))
+            };
+            assert_eq!(found.len(), expect.len(), "{out}");
+            assert!(expect.iter().all(|id| found.iter().any(|one| named(&one, id))), "{out}");
+            assert!(found.iter().all(|one| one["code"] == "open-way"), "{out}");
+        };
+        check(336, &[]);
+        check(338, &["r-336", "r-337"]);
+    }
+
+    #[test]
+    fn an_invalid_policy_as_json() {
+        let text = VALID.replace("paths:", "pathes:");
+        let (code, out) = check_text(text.as_bytes(), true).expect("a readable file");
+        assert_eq!(code, ExitCode::FAILURE);
+        let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(json[0]["valid"], false);
+        let diagnostic = json[0]["diagnostics"].as_array().and_then(|all| {
+            all.iter().find(|one| one["message"].as_str().is_some_and(|text| text.contains("`pathes`")))
+        });
+        let diagnostic = diagnostic.expect("a diagnostic for the key");
+        assert_eq!((&diagnostic["line"], &diagnostic["column"]), (&4.into(), &28.into()));
+        assert_eq!(diagnostic["help"], "did you mean `paths`?");
+        assert_eq!((&diagnostic["level"], &diagnostic["code"]), (&"error".into(), &"unknown-key".into()));
+    }
+
+    #[test]
+    fn what_cannot_be_read_names_the_file() {
+        let error = run(&args(Path::new("/nonexistent/p.yaml"), false), false, &mut Vec::new())
+            .expect_err("no such file");
+        assert!(error.to_string().contains("`/nonexistent/p.yaml`"), "{error}");
+        let error = check_text(b"name: \xff", false).expect_err("not UTF-8");
+        assert!(format!("{error:#}").contains("byte 6"), "{error:#}");
+    }
+
+    #[test]
+    fn a_policy_that_is_too_long_is_invalid() {
+        let (code, _) = check_text("ä".repeat(1 << 20).as_bytes(), false).expect("a readable file");
+        assert_eq!(code, ExitCode::FAILURE);
+    }
+}

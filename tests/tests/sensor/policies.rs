@@ -1,0 +1,124 @@
+//! What `treeline policy` answers, as a process: output, and exit status.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use treeline_tests::sensor::{Scene, binary};
+
+const POLICY: &str = "\
+version: 1
+name: t
+rules:
+  - {id: keys, kind: file, paths: [/keys/**], reason: Keys., except: [{executable: /usr/bin/ssh}]}
+";
+
+fn policies() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../policies"))
+}
+
+fn run(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(binary())
+        .current_dir(directory)
+        .arg("policy")
+        .args(arguments)
+        .output()
+        .expect("the binary runs")
+}
+
+/// Runs `treeline policy` and checks its exit status and what it prints on both outputs.
+#[track_caller]
+fn check(directory: &Path, arguments: &[&str], code: i32, words: &[&str]) {
+    let output = run(directory, arguments);
+    let text =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "`{word}` in: {text}");
+    }
+}
+
+#[test]
+fn shipped_policies_pass_their_tests_and_leave_nothing_out() {
+    check(policies(), &["test"], 0, &["baseline.test.yaml: policy `baseline`, ", " 0 failed\n"]);
+    let output = run(policies(), &["test", "--json", "baseline.yaml"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json[0]["untested"], serde_json::json!({"rules": [], "exceptions": []}));
+}
+
+#[test]
+fn tests_of_policies() {
+    let scene = Scene::new();
+    let directory = scene.path("p");
+    fs::create_dir(&directory).expect("a directory");
+    check(&directory, &["test"], 2, &["`.` has no tests"]);
+    fs::write(directory.join("p.yaml"), POLICY).expect("a file");
+    check(&directory, &["test", "p.yaml"], 2, &["`p.yaml` has no tests: there is no `p.test.yaml`"]);
+    let tests = |test: &str| {
+        let text = format!("policy: p.yaml\ntests: [{{do: read /keys/id, {test}}}]\n");
+        fs::write(directory.join("p.test.yaml"), text).expect("a file");
+    };
+    tests("by: /usr/bin/ssh, expect: allow");
+    check(&directory, &["test", "-v"], 0, &["passed  read /keys/id by /usr/bin/ssh: allow", "rule `keys`"]);
+    tests("by: /usr/bin/ssh, expect: deny keys");
+    let shown =
+        ["error[test-failed]", "p.test.yaml:2:55", "p.yaml:4:10", "lifted for `/usr/bin/ssh`", "1 failed"];
+    check(&directory, &["test"], 1, &shown);
+    tests("expect: deny");
+    check(&directory, &["test"], 1, &["error[bad-expectation]", "p.test.yaml: not valid"]);
+}
+
+#[test]
+fn what_an_attach_mode_can_enforce() {
+    let scene = Scene::new();
+    let policy = scene.path("p.yaml");
+    fs::write(&policy, POLICY.replace("/keys/**", "\"**/keys\"")).expect("a file");
+    let name = policy.display().to_string();
+    let check = |mode, code, words: &[&str]| {
+        check(Path::new("/"), &["check", "-v", "--mode", mode, &name], code, words)
+    };
+    check("lsm", 0, &["  keys  enforce  kernel  [enforced]\n"]);
+    check("fmod_ret", 0, &["  keys  enforce  kernel  [enforced]\n"]);
+    let refused = [
+        "error[unenforceable]: attach mode fallback cannot enforce `keys`",
+        "p.yaml:4:10",
+        "holds everywhere",
+    ];
+    check("fallback", 1, &refused);
+    check("replay", 2, &["replay"]);
+}
+
+#[test]
+fn what_a_policy_takes() {
+    let words = ["policy `baseline`, ", " 5 homes, ", "\nNAMES ", "\nRULES ", "\npath ", "a guess"];
+    check(policies(), &["compile", "baseline.yaml", "--homes", "5"], 0, &words);
+    let output = run(policies(), &["compile", "--json", "--mode", "lsm", "baseline.yaml"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["compiled"]["estimate"]["costs"].as_array().map(Vec::len), Some(4), "{json}");
+    let refused = ["compile", "--mode", "fallback", "baseline.yaml"];
+    check(policies(), &refused, 1, &["error[unenforceable]", "container-sockets"]);
+    check(policies(), &["compile", "gone.yaml"], 2, &["gone.yaml"]);
+}
+
+#[test]
+fn a_benchmark() {
+    let output = run(Path::new("/"), &["bench", "--json", "--runs", "1"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["rules"], 1000);
+    assert!(json["total_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{json}");
+}
+
+#[test]
+fn questions_in_words() {
+    let scene = Scene::new();
+    let policy = scene.path("p.yaml");
+    fs::write(&policy, POLICY).expect("a file");
+    let ask = |words: &str, code, expect: &str| {
+        check(Path::new("/"), &["explain", &policy.display().to_string(), "--do", words], code, &[expect]);
+    };
+    ask("read /keys/id", 1, "read /keys/id by any executable\ndeny by `keys`");
+    ask("unix @bus", 0, "unix @bus by any executable\nallow");
+    ask("raed /keys/id", 2, "did you mean `read`?");
+}
