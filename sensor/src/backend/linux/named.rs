@@ -6,7 +6,9 @@
 use std::{fs, os::unix::ffi::OsStringExt};
 
 use treeline_event::{Action, FileRef, Outcome, PathBytes, ProcessKey, Verdict};
-use treeline_policy::{Host, Lineage, Object, Policy, Request, Subject, eval, policy::FileOperation};
+use treeline_policy::{
+    Host, Lineage, Object, Policy, Request, Subject, eval, host::normal, policy::FileOperation,
+};
 
 use super::{guard::start_ticks, hold::Contents};
 use crate::backend::{ExecSeen, Observation, Seen};
@@ -91,27 +93,6 @@ fn executable(key: ProcessKey) -> Vec<u8> {
     let Ok(link) = fs::read_link(format!("/proc/{}/exe", key.pid)) else { return Vec::new() };
     let same = start_ticks(key.pid as i32).is_ok_and(|ticks| ticks == key.start_ticks);
     if same { link.into_os_string().into_vec() } else { Vec::new() }
-}
-
-/// The path without `.`, `..` and doubled slashes, by its text alone.
-fn normal(path: &[u8]) -> Vec<u8> {
-    let mut names: Vec<&[u8]> = Vec::new();
-    for name in path.split(|byte| *byte == b'/') {
-        match name {
-            b"" | b"." => {}
-            b".." => drop(names.pop()),
-            name => names.push(name),
-        }
-    }
-    let mut out = Vec::with_capacity(path.len());
-    for name in &names {
-        out.push(b'/');
-        out.extend_from_slice(name);
-    }
-    if out.is_empty() {
-        out.push(b'/');
-    }
-    out
 }
 
 #[cfg(test)]
