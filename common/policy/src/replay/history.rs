@@ -59,6 +59,10 @@ impl History {
         past.requests(&self.contents)
     }
 
+    pub(super) fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
     fn notice(&mut self, notice: &Notice) -> Step {
         match notice {
             Notice::Started { mode, .. } => self.attached = Some(*mode),
