@@ -1,11 +1,12 @@
-//! `treeline policy`: check a policy and explain its decisions. Needs no daemon and no privilege.
+//! `treeline policy`: check a policy, explain its decisions, and replay it over what was recorded.
 
 mod explain;
 mod files;
+mod replay;
 
 use std::{
     io::{self, IsTerminal as _, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -18,6 +19,7 @@ use treeline_policy::{
 };
 
 use self::files::{Below, read};
+use super::{Globals, entries::Asked};
 use crate::daemon::homes::Homes;
 
 /// Arguments of `treeline policy`.
@@ -44,20 +46,40 @@ enum Verb {
     ///
     /// Exit status: 0 for allow and audit, 1 for deny, 2 when the question or the policy is not valid.
     Explain(Box<explain::Args>),
+    /// Say what a policy would have decided in recorded sessions, by rule, and what of that the log cannot tell
+    ///
+    /// Reads what the daemon has, as far as you may see it, or a log directory. Exit status: 0 when nothing would be denied,
+    /// 1 when something would, 2 when the policy is not valid or the entries cannot be read.
+    Replay(Asked<replay::Args>),
 }
 
 /// Runs `treeline policy`.
 ///
 /// # Errors
 /// A file that cannot be read, a question that makes no sense, an output that cannot be written: exit status 2.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     let code = match args.verb {
         Verb::Check { files, json } => check(&files, json, &mut out)?,
         Verb::Explain(args) => explain::run(&args, &mut out)?,
+        Verb::Replay(asked) => {
+            drop(out);
+            return asked.run(globals, |_| false, |args, source, out| replay::run(args, source, out));
+        }
     };
     out.flush().context("cannot write to standard output")?;
     Ok(code)
+}
+
+/// A policy that is valid, with those of its rules that have expired. What is wrong with another one is printed.
+///
+/// # Errors
+/// It cannot be read, or is not valid.
+fn valid(file: &Path) -> anyhow::Result<Policy> {
+    parse_with(&Below::directory_of(file), read(file)?, None).map_err(|diagnostics| {
+        print_diagnostics(&diagnostics);
+        anyhow::anyhow!("`{}` is not a valid policy; `treeline policy check` says why", file.display())
+    })
 }
 
 /// What `check --json` says of one file.

@@ -12,14 +12,10 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use treeline_event::{PathBytes, Verdict};
 use treeline_policy::{
-    Executed, Explanation, Host, Lineage, Object, Request, Subject, explain, parse_with,
-    policy::FileOperation,
+    Executed, Explanation, Host, Lineage, Object, Request, Subject, explain, policy::FileOperation,
 };
 
-use super::{
-    files::{Below, read},
-    homes, now, print_diagnostics,
-};
+use super::{homes, now, valid};
 
 /// Arguments of `treeline policy explain`.
 #[derive(Debug, clap::Args)]
@@ -127,13 +123,7 @@ struct Answer<'a> {
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let request = Request { subject: subject(args)?, object: object(args)? };
-    let policy = match parse_with(&Below::directory_of(&args.file), read(&args.file)?, None) {
-        Ok(policy) => policy,
-        Err(diagnostics) => {
-            print_diagnostics(&diagnostics);
-            bail!("`{}` is not a valid policy", args.file.display());
-        }
-    };
+    let policy = valid(&args.file)?;
     let now = now();
     let expired = policy.rules.iter().filter(|rule| rule.has_expired(now)).map(|rule| rule.id.clone());
     let expired: Vec<String> = expired.collect();
