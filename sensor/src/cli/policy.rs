@@ -44,8 +44,9 @@ enum Verb {
     },
     /// Say what a policy decides for one operation, and how each rule came into it
     ///
-    /// Exit status: 0 for allow and audit, 1 for deny, 2 when the question or the policy is not valid.
-    Explain(Box<explain::Args>),
+    /// Or for an event, as the daemon or a log directory has it. Exit status: 0 for allow and audit, 1 for deny, 2 when the
+    /// question or the policy is not valid.
+    Explain(Box<Asked<explain::Args>>),
     /// Say what a policy would have decided in recorded sessions, by rule, and what of that the log cannot tell
     ///
     /// Reads what the daemon has, as far as you may see it, or a log directory. Exit status: 0 when nothing would be denied,
@@ -61,7 +62,11 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     let code = match args.verb {
         Verb::Check { files, json } => check(&files, json, &mut out)?,
-        Verb::Explain(args) => explain::run(&args, &mut out)?,
+        Verb::Explain(asked) if asked.args().event.is_some() => {
+            drop(out);
+            return asked.run(globals, |_| false, |args, source, out| explain::run_event(args, source, out));
+        }
+        Verb::Explain(asked) => explain::run(asked.args(), &mut out)?,
         Verb::Replay(asked) => {
             drop(out);
             return asked.run(globals, |_| false, |args, source, out| replay::run(args, source, out));

@@ -97,7 +97,30 @@ pub struct Past {
     pub failed: bool,
 }
 
+impl Asked {
+    /// Takes what the file turned out to hold.
+    fn learn(&mut self, digest: Digest) {
+        self.pending = None;
+        if let (Object::Exec { sha256, .. }, Digest::Sha256(found)) = (&mut self.object, digest) {
+            *sha256 = Some(found);
+            self.doubts.retain(|doubt| *doubt != Doubt::Content);
+        }
+    }
+}
+
 impl Past {
+    /// The file whose content a later entry may say.
+    #[must_use]
+    pub fn pending(&self) -> Option<FileId> {
+        self.asked.iter().find_map(|asked| asked.pending)
+    }
+
+    /// Takes what a file turned out to hold, or that nobody can say.
+    pub fn learn(&mut self, image: &Image) {
+        let of_file = self.asked.iter_mut().filter(|asked| asked.pending == Some(image.file));
+        of_file.for_each(|asked| asked.learn(image.digest));
+    }
+
     /// The questions. `contents` is what is known now.
     pub(super) fn requests(&self, contents: &Contents) -> Vec<Request> {
         let subject = self.who.subject(contents);

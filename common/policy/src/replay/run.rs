@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use treeline_abi::paths::Operation;
-use treeline_event::{Digest, Entry, EntryBody, FileId, Image, Mode, Notice, SessionId, Verdict};
+use treeline_event::{Entry, EntryBody, FileId, Image, Mode, Notice, SessionId, Verdict};
 
 use super::{
-    Asked, Certainty, Doubt, History, Lost, Past, Report, RuleReport, Step, Sum, Vanished,
+    Certainty, Doubt, History, Lost, Past, Report, RuleReport, Step, Sum, Vanished,
     judge::{Judge, Judged},
     tally::{Named, Span, Tally},
 };
@@ -131,7 +131,7 @@ impl<'p> Replay<'p> {
             self.sums.failed.add(past.times);
             return;
         }
-        let pending = past.asked.iter().find_map(|asked| asked.pending).filter(|_| self.asks_for_content);
+        let pending = past.pending().filter(|_| self.asks_for_content);
         if let Some(file) = pending
             && self.waiting_count < WAITING_MAX
         {
@@ -146,8 +146,7 @@ impl<'p> Replay<'p> {
     fn content(&mut self, image: &Image) {
         for mut past in self.waiting.remove(&image.file).unwrap_or_default() {
             self.waiting_count -= 1;
-            let of_file = past.asked.iter_mut().filter(|asked| asked.pending == Some(image.file));
-            of_file.for_each(|asked| asked.learn(image.digest));
+            past.learn(image);
             // What runs a script may have to be waited for, too.
             self.act(past);
         }
@@ -225,9 +224,10 @@ impl<'p> Replay<'p> {
         let Sums { entries, first_ms, last_ms, asked, lineage_unseen, failed, own, .. } = self.sums;
         let Sums { would_deny, would_record, new_denials, records_to_denials, .. } = self.sums;
         let Sums { vanished_denials, untold_denials, .. } = self.sums;
-        let mut doubts = BTreeMap::new();
+        let mut doubts: BTreeMap<Doubt, u64> = BTreeMap::new();
         for ((doubt, _), count) in &self.doubted {
-            *doubts.entry(*doubt).or_default() += count;
+            let sum = doubts.entry(*doubt).or_default();
+            *sum = sum.saturating_add(*count);
         }
         let lost = self.lost.into_iter().map(|((kind, site), count)| Lost { kind, site, count });
         let rules = self.policy.rules.iter().zip(self.tallies);
@@ -259,17 +259,6 @@ impl<'p> Replay<'p> {
     }
 }
 
-impl Asked {
-    /// Takes what the file turned out to hold.
-    fn learn(&mut self, digest: Digest) {
-        self.pending = None;
-        if let (Object::Exec { sha256, .. }, Digest::Sha256(found)) = (&mut self.object, digest) {
-            *sha256 = Some(found);
-            self.doubts.retain(|doubt| *doubt != Doubt::Content);
-        }
-    }
-}
-
 impl Gone {
     fn report(self, rule: String, verdict: Verdict, is_there: bool) -> Vanished {
         let Self { allowed, recorded, untold, span } = self;
@@ -296,7 +285,7 @@ fn report(rule: &Rule, tally: Tally, doubted: &BTreeMap<(Doubt, u32), u64>) -> R
     let Tally { sum, then, span, doubted: counted, by_unknown, .. } = tally;
     let untold = Doubt::ALL.into_iter().filter_map(|doubt| {
         let all = doubted.iter().filter(|((of, bit), _)| *of == doubt && concerns(rule, doubt) & bit != 0);
-        let all: u64 = all.map(|(_, count)| count).sum();
+        let all = all.fold(0, |sum: u64, (_, count)| sum.saturating_add(*count));
         let rest = all.saturating_sub(counted.get(&doubt).copied().unwrap_or(0));
         (rest > 0).then_some((doubt, rest))
     });

@@ -18,6 +18,7 @@ use treeline_policy::{
     replay::{Replay, Report},
 };
 
+pub(super) use self::text::words as doubt_words;
 use super::{homes, now, valid};
 use crate::{
     cli::events::point_in_time,
@@ -170,7 +171,7 @@ impl Progress {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use clap::Parser;
     use treeline_event::{
         Action, AttachMode, Body, Event, FileRef, Image, Meta, Mode, Notice, OpenFlags, Origin, Outcome,
@@ -220,7 +221,7 @@ mod tests {
     }
 
     /// The log of two sessions that read keys.
-    fn log() -> MemorySource {
+    pub(in crate::cli::policy) fn log() -> MemorySource {
         let (hooks, recovery, version) = (vec![], None, String::new());
         let mode = AttachMode::Lsm;
         let started = |session| {

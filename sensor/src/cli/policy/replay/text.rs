@@ -6,7 +6,7 @@ use std::{
 };
 
 use treeline_event::{Mode, Verdict};
-use treeline_policy::replay::{Ancestry, Certainty, Doubt, Report, RuleReport, Vanished};
+use treeline_policy::replay::{Ancestry, Certainty, Doubt, Report, RuleReport, Sum, Vanished};
 
 use super::Answer;
 use crate::view::{text::safe, time::utc};
@@ -36,9 +36,9 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         "policy `{}` over {} entries, {} sessions{period}",
         report.policy, report.entries, report.sessions
     )?;
-    let then = report.rules.iter().filter(|rule| rule.mode == Mode::Enforce).map(|rule| rule.then);
-    let (denied, not_refused) =
-        then.fold((0, 0), |sum, then| (sum.0 + then.denied.times, sum.1 + then.not_refused.times));
+    let enforced = || report.rules.iter().filter(|rule| rule.mode == Mode::Enforce).map(|rule| rule.then);
+    let denied = sum(enforced().map(|then| then.denied));
+    let not_refused = sum(enforced().map(|then| then.not_refused));
     let parts = [
         (report.new_denials.times, "that no rule matched then"),
         (report.records_to_denials.times, "that were recorded then"),
@@ -56,6 +56,11 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         "would record {} with a rule; {} that were refused then would go on; of {} more refusals it cannot be told",
         report.would_record.times, report.vanished_denials.times, report.untold_denials.times
     )
+}
+
+/// The actions of several sums.
+fn sum(sums: impl IntoIterator<Item = Sum>) -> u64 {
+    sums.into_iter().fold(0, |all, sum| all.saturating_add(sum.times))
 }
 
 fn rules(rules: &[&RuleReport], out: &mut dyn Write) -> io::Result<()> {
@@ -77,7 +82,7 @@ fn rules(rules: &[&RuleReport], out: &mut dyn Write) -> io::Result<()> {
             rule.rule,
             rule.sum.times,
             then.allowed.times,
-            then.recorded.times + then.not_refused.times,
+            sum([then.recorded, then.not_refused]),
             then.denied.times,
             rule.sessions.len() + rule.sessions_more,
             utc(rule.first_ms.unwrap_or(0)),
@@ -113,7 +118,8 @@ fn doubted(certainty: &Certainty, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-fn words(doubt: Doubt) -> &'static str {
+/// What is not certain.
+pub(in crate::cli::policy) fn words(doubt: Doubt) -> &'static str {
     match doubt {
         Doubt::AsNamed => "the path is the one that the caller gave, and a link may lead elsewhere",
         Doubt::Unresolved => "the path could not be resolved; modes `lsm` and `fmod_ret` refuse that",
@@ -127,7 +133,8 @@ fn words(doubt: Doubt) -> &'static str {
 fn vanished(vanished: &[Vanished], out: &mut dyn Write) -> io::Result<()> {
     for (verdict, what) in [(Verdict::Deny, "refused"), (Verdict::Audit, "recorded")] {
         let of_kind = vanished.iter().filter(|gone| gone.verdict == verdict);
-        let gone: Vec<_> = of_kind.filter(|gone| gone.allowed.times + gone.recorded.times > 0).collect();
+        let gone: Vec<_> =
+            of_kind.filter(|gone| !gone.allowed.is_none() || !gone.recorded.is_none()).collect();
         if gone.is_empty() {
             continue;
         }
@@ -140,12 +147,7 @@ fn vanished(vanished: &[Vanished], out: &mut dyn Write) -> io::Result<()> {
                 0 => String::new(),
                 times => format!(", {times} of them recorded"),
             };
-            writeln!(
-                out,
-                "  {}: {}{recorded}, and {there}",
-                safe(rule),
-                allowed.times + gone.recorded.times
-            )?;
+            writeln!(out, "  {}: {}{recorded}, and {there}", safe(rule), sum([*allowed, gone.recorded]))?;
             for place in &gone.objects {
                 writeln!(out, "    {:>7}  {}  {}", place.times, place.operation, safe(&place.object))?;
             }
@@ -213,8 +215,8 @@ fn notes(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
     if *own > 0 {
         writeln!(out, "{own} entries are of the sensor's own protection, which no policy changes")?;
     }
-    let refused: u64 = answer.report.rules.iter().map(|rule| rule.then.denied.times).sum();
-    if refused + vanished_denials.times + untold_denials.times > 0 {
+    let refused = answer.report.rules.iter().map(|rule| rule.then.denied);
+    if sum(refused.chain([*vanished_denials, *untold_denials])) > 0 {
         writeln!(
             out,
             "after what was refused then, the program went another way: what it would have done is not in the log"
