@@ -78,17 +78,19 @@ impl Tally {
         self.then.of(&past.then).add(times);
         self.span.add(past, past.asked.get(judged.object).map(|asked| &asked.object));
         for doubt in &judged.doubts {
-            *self.doubted.entry(*doubt).or_default() += times;
+            let count = self.doubted.entry(*doubt).or_default();
+            *count = count.saturating_add(times);
         }
         if judged.by_unknown {
-            self.by_unknown += times;
+            self.by_unknown = self.by_unknown.saturating_add(times);
         }
         let mut latest: Vec<PathBytes> = past.who.paths().rev().take(EXECUTABLES_MAX).cloned().collect();
         latest.reverse();
         let begins_before = !past.who.has_whole_lineage() || past.who.paths().count() > latest.len();
         let key = (begins_before, latest);
         if self.ancestries.len() < ANCESTRIES_MAX || self.ancestries.contains_key(&key) {
-            *self.ancestries.entry(key).or_default() += times;
+            let count = self.ancestries.entry(key).or_default();
+            *count = count.saturating_add(times);
         }
     }
 
