@@ -105,6 +105,14 @@ pub fn asked_for<'a>(
     }
 }
 
+/// Whether a rule that is asked and not lifted might not be, were more known of the subject.
+#[must_use]
+pub fn rests_on_unknown(rule: &Rule, host: &Host, subject: &Subject) -> bool {
+    let only_unknown = matches!(asked_for(rule, host, subject), Ok(Some((_, Holds::Unknown))));
+    let mut lifts = rule.exceptions.iter().filter(|_| !subject.loads_code);
+    only_unknown || lifts.any(|item| item_holds(item, host, subject) == Holds::Unknown)
+}
+
 /// Whether all that an item asks for holds of a subject.
 fn item_holds(item: &SubjectItem, host: &Host, subject: &Subject) -> Holds {
     let own = executable_holds(&item.own, host, &subject.executable, subject.sha256);

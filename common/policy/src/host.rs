@@ -101,6 +101,20 @@ impl Resolver for MountTable {
     }
 }
 
+/// The path without `.`, `..` and doubled slashes, by its text alone.
+#[must_use]
+pub fn normal(path: &[u8]) -> Vec<u8> {
+    let mut names: Vec<&[u8]> = Vec::new();
+    for name in split(path) {
+        match name {
+            b"." => {}
+            b".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    join(names)
+}
+
 /// An absolute path of these names.
 pub(crate) fn join<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut path = Vec::new();
@@ -146,6 +160,16 @@ mod tests {
         check("/home/u/.ssh", 3, "/@u/.ssh");
         check("/homes", 1, "/homes");
         assert_eq!(MountTable::default().locate(b"/"), []);
+    }
+
+    #[test]
+    fn normal_paths() {
+        let check =
+            |path: &str, expect: &str| assert_eq!(normal(path.as_bytes()), expect.as_bytes(), "{path}");
+        check("/a/x/../b//./c", "/a/b/c");
+        check("/../a/", "/a");
+        check("/", "/");
+        check("", "/");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! [`parse`] reads a text into a [`Policy`]. [`eval`](eval::eval) is what a policy means, written down plainly;
 //! [`compile`](compile::compile) turns it into the tables that the kernel programs decide by, and
-//! [`Matcher`] walks those tables as the kernel does, so that the two can be tested against each other.
+//! [`Matcher`] walks those tables as the kernel does, so that the two can be tested against each other. [`replay`] asks
+//! it about what was recorded.
 #![forbid(unsafe_code)]
 
 pub mod abstract_name;
@@ -22,6 +23,7 @@ pub mod object;
 pub mod parse;
 pub mod policy;
 mod render;
+pub mod replay;
 pub mod request;
 pub mod roots;
 pub mod source;

@@ -65,7 +65,7 @@ pub enum Holds {
 }
 
 /// What is acted on, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Object {
     /// A file.
     File {

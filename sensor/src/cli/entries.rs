@@ -41,6 +41,12 @@ pub struct Asked<A: clap::Args> {
 }
 
 impl<A: clap::Args> Asked<A> {
+    /// The verb's own arguments, for what can be answered without entries.
+    #[must_use]
+    pub fn args(&self) -> &A {
+        &self.args
+    }
+
     /// Runs the verb over the entries. The daemon hands out only what the asking user may see.
     ///
     /// # Errors

@@ -84,7 +84,8 @@ fn path_filter(text: &str) -> Result<PathFilter, String> {
     })
 }
 
-fn point_in_time(text: &str) -> Result<u64, String> {
+/// A point in time, as it is typed.
+pub(super) fn point_in_time(text: &str) -> Result<u64, String> {
     time::parse(text, time::now_ms())
 }
 

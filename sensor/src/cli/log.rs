@@ -74,6 +74,9 @@ enum Verb {
         entries: u64,
         #[arg(long, default_value_t = 600)]
         entry_bytes: usize,
+        /// Entries of recorded sessions, for what reads them, instead of bytes
+        #[arg(long, conflicts_with = "entry_bytes")]
+        recorded: bool,
     },
 }
 
@@ -95,7 +98,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Verb::Prove { index } => prove(&log, index, json),
         Verb::Key => key(&log, json),
-        Verb::Bench { dir, entries, entry_bytes } => bench(&dir, entries, entry_bytes, json),
+        Verb::Bench { dir, entries, recorded: true, .. } => {
+            bench(&dir, entries, &mut log::bench::Recorded, json)
+        }
+        Verb::Bench { dir, entries, entry_bytes, .. } => {
+            bench(&dir, entries, &mut log::bench::Bytes(entry_bytes), json)
+        }
     }
 }
 
@@ -253,8 +261,13 @@ fn key(dir: &Path, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn bench(dir: &Path, entries: u64, entry_bytes: usize, json: bool) -> anyhow::Result<ExitCode> {
-    let rates = log::bench::measure(dir, entries, entry_bytes)?;
+fn bench(
+    dir: &Path,
+    entries: u64,
+    made: &mut dyn log::bench::Entries,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let rates = log::bench::measure(dir, entries, made)?;
     let mut out = io::stdout().lock();
     match json {
         true => writeln!(out, "{}", serde_json::to_string(&rates)?)?,

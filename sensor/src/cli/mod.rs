@@ -82,7 +82,7 @@ enum Verb {
     Ancestry(Asked<ancestry::Args>),
     /// Verify, print and prove the evidence log
     Log(log::Args),
-    /// Check, explain and test policies
+    /// Check, explain and test policies, and replay them over what was recorded
     Policy(policy::Args),
     /// Run the sensor (root)
     Daemon(daemon::Args),
@@ -137,7 +137,7 @@ fn dispatch(Cli { globals, verb }: Cli) -> Result<ExitCode> {
             asked.run(&globals, |_| false, |args, source, out| ancestry::run(args, source, out))
         }
         Verb::Log(args) => log::run(args),
-        Verb::Policy(args) => policy::run(args, globals.verbose > 0),
+        Verb::Policy(args) => policy::run(args, &globals),
         Verb::Daemon(args) => daemon::run(args, &globals),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),

@@ -1,20 +1,23 @@
-//! `treeline policy`: check a policy, explain its decisions and test them. Needs no daemon and no privilege.
+//! `treeline policy`: check a policy, explain and test its decisions, and replay it over what was recorded.
 
 mod bench;
 mod check;
 mod compile;
 mod explain;
+mod replay;
 mod test;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::Context as _;
-use treeline_policy::{Diagnostics, Home};
+use treeline_policy::{Diagnostics, Home, Policy, parse_with};
 
+use self::files::{Below, read};
+use super::{Globals, entries::Asked};
 use crate::daemon::{
     homes::Homes,
     policy::{files, now},
@@ -35,8 +38,14 @@ enum Verb {
     Check(check::Args),
     /// Say what a policy decides for one operation, and how each rule came into it
     ///
-    /// Exit status: 0 for allow and audit, 1 for deny, 2 when the question or the policy is not valid.
-    Explain(Box<explain::Args>),
+    /// Or for an event, as the daemon or a log directory has it. Exit status: 0 for allow and audit, 1 for deny, 2 when the
+    /// question or the policy is not valid.
+    Explain(Box<Asked<explain::Args>>),
+    /// Say what a policy would have decided in recorded sessions, by rule, and what of that the log cannot tell
+    ///
+    /// Reads what the daemon has, as far as you may see it, or a log directory. Exit status: 0 when nothing would be denied,
+    /// 1 when something would, 2 when the policy is not valid or the entries cannot be read.
+    Replay(Asked<replay::Args>),
     /// Say what the tables of a policy take in the kernel, and guess what an operation costs
     ///
     /// Exit status: 0 when it fits, 1 when it is not valid or does not fit, 2 when it cannot be read.
@@ -51,21 +60,41 @@ enum Verb {
     Test(test::Args),
 }
 
-/// Runs `treeline policy`; `verbose` says more on standard output.
+/// Runs `treeline policy`.
 ///
 /// # Errors
 /// A file that cannot be read, a question that makes no sense, an output that cannot be written: exit status 2.
-pub fn run(args: Args, verbose: bool) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
+    let verbose = globals.verbose > 0;
     let mut out = io::stdout().lock();
     let code = match args.verb {
         Verb::Check(args) => check::run(&args, verbose, &mut out)?,
-        Verb::Explain(args) => explain::run(&args, &mut out)?,
+        Verb::Explain(asked) if asked.args().event.is_some() => {
+            drop(out);
+            return asked.run(globals, |_| false, |args, source, out| explain::run_event(args, source, out));
+        }
+        Verb::Explain(asked) => explain::run(asked.args(), &mut out)?,
+        Verb::Replay(asked) => {
+            drop(out);
+            return asked.run(globals, |_| false, |args, source, out| replay::run(args, source, out));
+        }
         Verb::Compile(args) => compile::run(&args, &mut out)?,
         Verb::Bench(args) => bench::run(&args, &mut out)?,
         Verb::Test(args) => test::run(&args, verbose, &mut out)?,
     };
     out.flush().context("cannot write to standard output")?;
     Ok(code)
+}
+
+/// A policy that is valid, with those of its rules that have expired. What is wrong with another one is printed.
+///
+/// # Errors
+/// It cannot be read, or is not valid.
+fn valid(file: &Path) -> anyhow::Result<Policy> {
+    parse_with(&Below::directory_of(file), read(file)?, None).map_err(|diagnostics| {
+        print_diagnostics(&diagnostics);
+        anyhow::anyhow!("`{}` is not a valid policy; `treeline policy check` says why", file.display())
+    })
 }
 
 fn print_diagnostics(diagnostics: &Diagnostics) {

@@ -1,5 +1,7 @@
 //! How fast the log is on this machine: entries appended with a checkpoint a second, and entries verified.
 
+mod session;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -7,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
+pub use self::session::Recorded;
 use super::{LogWriter, Options, SoftwareKey, SystemClock, verify};
 
 /// What was measured.
@@ -14,7 +17,7 @@ use super::{LogWriter, Options, SoftwareKey, SystemClock, verify};
 pub struct Rates {
     /// Entries of each measurement.
     pub entries: u64,
-    /// Bytes of each entry.
+    /// Bytes of each entry, the mean of them where they differ.
     pub entry_bytes: usize,
     /// Checkpoints signed while appending, the last one at the end.
     pub checkpoints: u64,
@@ -28,23 +31,40 @@ pub struct Rates {
     pub verify_per_cpu_s: f64,
 }
 
+/// Makes the entry of an index.
+pub trait Entries {
+    /// Puts it in the place of what is there.
+    fn make(&mut self, index: u64, entry: &mut Vec<u8>);
+}
+
+/// Entries of so many bytes, each another one, as events are.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes(pub usize);
+
+impl Entries for Bytes {
+    fn make(&mut self, index: u64, entry: &mut Vec<u8>) {
+        entry.resize(self.0.max(8), b'.');
+        entry[..8].copy_from_slice(&index.to_le_bytes());
+    }
+}
+
 /// Appends to a new log in an empty directory and verifies it.
 ///
 /// # Errors
 /// If the directory holds anything, or the log does not work.
-pub fn measure(dir: &Path, entries: u64, entry_bytes: usize) -> anyhow::Result<Rates> {
+pub fn measure(dir: &Path, entries: u64, made: &mut dyn Entries) -> anyhow::Result<Rates> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
     let is_empty = std::fs::read_dir(dir)?.next().is_none();
     ensure!(is_empty, "`{}` is not empty; name a directory that the benchmark may fill", dir.display());
     let key = SoftwareKey::ephemeral("bench.invalid/log")?;
     let public = key.public().clone();
     let (mut writer, _) = LogWriter::open(dir, Box::new(key), Box::new(SystemClock::new()))?;
-    let mut entry = vec![b'.'; entry_bytes.max(8)];
+    let (mut entry, mut bytes) = (Vec::new(), 0);
 
     let begun = Stopwatch::start();
     for i in 0..entries {
-        // Every entry is another one, as events are.
-        entry[..8].copy_from_slice(&i.to_le_bytes());
+        made.make(i, &mut entry);
+        bytes += entry.len();
         writer.append(&entry)?;
         // A batch of events from the ring.
         if i % 1024 == 1023 {
@@ -67,7 +87,7 @@ pub fn measure(dir: &Path, entries: u64, entry_bytes: usize) -> anyhow::Result<R
     let per_s = |time: Duration| entries as f64 / time.as_secs_f64();
     Ok(Rates {
         entries,
-        entry_bytes: entry.len(),
+        entry_bytes: bytes / usize::try_from(entries.max(1))?,
         checkpoints,
         append_per_s: per_s(append.wall),
         append_per_cpu_s: per_s(append.cpu),

@@ -97,8 +97,10 @@ fn checkpoints_come_when_entries_wait_and_as_heartbeats() {
 #[test]
 fn a_measurement_measures() {
     let dir = tempfile::tempdir().expect("a directory");
-    let rates = super::bench::measure(&dir.path().join("log"), 3000, 100).expect("works");
+    let rates =
+        super::bench::measure(&dir.path().join("log"), 3000, &mut super::bench::Bytes(100)).expect("works");
     assert!(rates.append_per_s > 0.0 && rates.verify_per_s > 0.0);
-    let error = super::bench::measure(&dir.path().join("log"), 3000, 100).expect_err("it is not empty");
+    let error = super::bench::measure(&dir.path().join("log"), 3000, &mut super::bench::Bytes(100))
+        .expect_err("it is not empty");
     assert!(error.to_string().contains("is not empty"), "{error}");
 }

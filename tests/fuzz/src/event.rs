@@ -1,17 +1,34 @@
 //! Entries of the log: JSON that may come from another machine, or from whoever tampered with it.
 
-use std::{mem::discriminant, sync::Arc};
+use std::{
+    mem::discriminant,
+    sync::{Arc, LazyLock},
+};
 
 use treeline_event::{
     Ancestry, Body, Entry, EntryBody, Event, Link, Meta, Origin, Process, Program, Subject, decode, encode,
 };
+use treeline_policy::{Host, Policy, replay::Replay};
 
 /// Longest text of an [`Origin`]; with longer ones an entry need not fit.
 const ORIGIN_TEXT_LEN_MAX: usize = 255;
 
-/// What is accepted is written and read again as the same.
+/// A rule of each kind that matches whatever it can.
+static POLICY: LazyLock<Policy> = LazyLock::new(|| {
+    let rules = [
+        "{id: files, kind: file, paths: [/**], reason: r, only: [{descendant_of: {executable: /x}}]}",
+        "{id: programs, kind: exec, mode: monitor, paths: [/**], sha256: [$hash], reason: r}",
+        "{id: places, kind: connect, to: [0.0.0.0/0, \"::/0\"], unix: [/**, \"@*\"], reason: r}",
+        "{id: others, kind: broker, brokers: [ptrace], reason: r}",
+    ];
+    let rules = rules.join(", ").replace("$hash", &"1".repeat(64));
+    treeline_policy::parse("fuzz", &format!("version: 1\nname: fuzz\nrules: [{rules}]\n")).expect("valid")
+});
+
+/// What is accepted is written and read again as the same, and a policy can be asked about it.
 pub fn run(bytes: &[u8]) -> bool {
     let Ok(entry) = decode(bytes) else { return false };
+    replayed(&entry);
     if !is_bounded(&entry.origin) {
         return true;
     }
@@ -30,6 +47,18 @@ pub fn run(bytes: &[u8]) -> bool {
         assert_eq!(again, Entry { cut: None, ..entry });
     }
     true
+}
+
+/// What would be denied or recorded is counted by exactly one rule.
+fn replayed(entry: &Entry) {
+    let host = Host::default();
+    let mut replay = Replay::new(&POLICY, &host);
+    // Twice: what it says of processes holds for what comes after it.
+    replay.take(entry);
+    replay.take(entry);
+    let report = replay.finish();
+    let decided: u64 = report.rules.iter().map(|rule| rule.sum.entries).sum();
+    assert_eq!(decided, report.would_deny.entries + report.would_record.entries);
 }
 
 fn is_bounded(origin: &Origin) -> bool {

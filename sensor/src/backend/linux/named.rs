@@ -6,7 +6,9 @@
 use std::{fs, os::unix::ffi::OsStringExt};
 
 use treeline_event::{Action, FileRef, Outcome, PathBytes, ProcessKey, Verdict};
-use treeline_policy::{Host, Lineage, Object, Policy, Request, Subject, eval, policy::FileOperation};
+use treeline_policy::{
+    Host, Lineage, Object, Policy, Request, Subject, eval, host::normal, policy::FileOperation, replay,
+};
 
 use super::{guard::start_ticks, hold::Contents};
 use crate::backend::{ExecSeen, Observation, Seen};
@@ -74,16 +76,16 @@ fn script(exec: &ExecSeen) -> Option<Vec<u8>> {
 
 /// The names of an operation that succeeded, and which operation it is.
 fn names(action: &Action) -> Option<(Vec<&FileRef>, FileOperation)> {
-    let (files, operation, outcome) = match action {
-        Action::Create { file, outcome, .. } => (vec![file], FileOperation::Create, outcome),
-        Action::Delete { file, outcome } => (vec![file], FileOperation::Delete, outcome),
-        Action::Modify { file, outcome } => (vec![file], FileOperation::Write, outcome),
-        Action::Rename { from, to, outcome } => (vec![from, to], FileOperation::Rename, outcome),
-        Action::Link { from, to, outcome } => (vec![from, to], FileOperation::Link, outcome),
-        _ => return None,
+    let succeeded = match action {
+        Action::Create { outcome, .. }
+        | Action::Delete { outcome, .. }
+        | Action::Modify { outcome, .. }
+        | Action::Rename { outcome, .. }
+        | Action::Link { outcome, .. } => *outcome == Outcome::Ok,
+        _ => false,
     };
-    let named = files.iter().all(|file| file.as_named);
-    (named && *outcome == Outcome::Ok).then_some((files, operation))
+    let (files, operation) = replay::names(action).filter(|_| succeeded)?;
+    files.iter().all(|file| file.as_named).then_some((files, operation))
 }
 
 /// The executable of a process that may still live; empty when it does not.
@@ -91,27 +93,6 @@ fn executable(key: ProcessKey) -> Vec<u8> {
     let Ok(link) = fs::read_link(format!("/proc/{}/exe", key.pid)) else { return Vec::new() };
     let same = start_ticks(key.pid as i32).is_ok_and(|ticks| ticks == key.start_ticks);
     if same { link.into_os_string().into_vec() } else { Vec::new() }
-}
-
-/// The path without `.`, `..` and doubled slashes, by its text alone.
-fn normal(path: &[u8]) -> Vec<u8> {
-    let mut names: Vec<&[u8]> = Vec::new();
-    for name in path.split(|byte| *byte == b'/') {
-        match name {
-            b"" | b"." => {}
-            b".." => drop(names.pop()),
-            name => names.push(name),
-        }
-    }
-    let mut out = Vec::with_capacity(path.len());
-    for name in &names {
-        out.push(b'/');
-        out.extend_from_slice(name);
-    }
-    if out.is_empty() {
-        out.push(b'/');
-    }
-    out
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `treeline policy explain`.
 
+mod event;
+
 use std::{
     ffi::{OsStr, OsString},
     io::Write,
@@ -12,16 +14,13 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use treeline_event::{PathBytes, Verdict};
 use treeline_policy::{
-    Executed, Explanation, Host, Lineage, Object, Request, Subject, explain,
+    Executed, Explanation, Host, Lineage, Object, Policy, Request, Subject, explain,
     object::{ObjectError, own_path},
-    parse_with,
     policy::FileOperation,
 };
 
-use super::{
-    files::{Below, read},
-    homes, now, print_diagnostics,
-};
+use super::{homes, now, valid};
+use crate::view::EntrySource;
 
 /// Arguments of `treeline policy explain`.
 #[derive(Debug, clap::Args)]
@@ -33,6 +32,14 @@ pub(super) struct Args {
     /// What is done, in the words of test files: `read /etc/shadow`, `connect 10.0.0.1:443`, `unix @bus`, `trace`...
     #[arg(long = "do", value_name = "WORDS", group = "object")]
     words: Option<Object>,
+    /// What an event recorded, by its index in `treeline events`: who did what then
+    #[arg(
+        long,
+        value_name = "INDEX",
+        group = "object",
+        conflicts_with_all = ["executable", "loads_code", "ancestor", "root", "uid"]
+    )]
+    pub(super) event: Option<u64>,
     /// Open for reading, or list a directory
     #[arg(long, value_name = "PATH", group = "object")]
     read: Option<PathBuf>,
@@ -130,19 +137,31 @@ struct Answer<'a> {
     explanation: &'a Explanation,
 }
 
+/// The policy as it is in force now, and the rules of it that are not any more.
+fn in_force(args: &Args) -> anyhow::Result<(Policy, Vec<String>)> {
+    let (policy, now) = (valid(&args.file)?, now());
+    let expired = policy.rules.iter().filter(|rule| rule.has_expired(now)).map(|rule| rule.id.clone());
+    let expired = expired.collect();
+    Ok((policy.at(now), expired))
+}
+
+/// Explains the event that is asked for.
+///
+/// # Errors
+/// As [`event::run`].
+pub(super) fn run_event(
+    args: &Args,
+    source: &mut dyn EntrySource,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
+    let Some(index) = args.event else { bail!("name an event, as `--event INDEX`") };
+    let (policy, expired) = in_force(args)?;
+    event::run(args, index, (&policy, expired), source, out)
+}
+
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let request = Request { subject: subject(args)?, object: object(args)? };
-    let policy = match parse_with(&Below::directory_of(&args.file), read(&args.file)?, None) {
-        Ok(policy) => policy,
-        Err(diagnostics) => {
-            print_diagnostics(&diagnostics);
-            bail!("`{}` is not a valid policy", args.file.display());
-        }
-    };
-    let now = now();
-    let expired = policy.rules.iter().filter(|rule| rule.has_expired(now)).map(|rule| rule.id.clone());
-    let expired: Vec<String> = expired.collect();
-    let policy = policy.at(now);
+    let (policy, expired) = in_force(args)?;
     let explanation = explain(&policy, &Host { homes: homes() }, &request);
     let executable =
         args.executable.is_some().then(|| PathBytes::from(request.subject.executable.as_slice()));
