@@ -77,7 +77,7 @@ fn what_an_attach_mode_can_enforce() {
     fs::write(&policy, POLICY.replace("/keys/**", "\"**/keys\"")).expect("a file");
     let name = policy.display().to_string();
     let check = |mode, code, words: &[&str]| {
-        check(Path::new("/"), &["check", "-v", "--mode", mode, &name], code, words)
+        check(Path::new("/"), &["check", "-v", "--mode", mode, &name], code, words);
     };
     check("lsm", 0, &["  keys  enforce  kernel  [enforced]\n"]);
     check("fmod_ret", 0, &["  keys  enforce  kernel  [enforced]\n"]);

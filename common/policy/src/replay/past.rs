@@ -355,7 +355,7 @@ mod tests {
         let target = ProcessKey::default();
         check(
             Action::Trace { target, mode: 2, outcome: OK },
-            &[("trace a process outside of the session", &[])],
+            &[("trace", &[])],
         );
         check(Action::Exit { code: Some(0), signal: None }, &[]);
         check(Action::Fork { creator: target }, &[]);
@@ -366,11 +366,11 @@ mod tests {
         let connect = |to| Action::Connect { to, outcome: Outcome::Errno(111) };
         check(connect(Destination::V4([10, 0, 0, 1].into(), 443)), &[("connect 10.0.0.1:443", &[])]);
         check(connect(Destination::V6([0; 16].into(), 1)), &[("connect [::]:1", &[])]);
-        check(connect(Destination::Unix("/run/s".into())), &[("connect unix /run/s", &[])]);
+        check(connect(Destination::Unix("/run/s".into())), &[("unix /run/s", &[])]);
         check(connect(Destination::Unix(PathBytes::default())), &[]);
-        check(connect(Destination::Abstract("x".into())), &[("connect unix @x", &[])]);
+        check(connect(Destination::Abstract("x".into())), &[("unix @x", &[])]);
         let kind = SocketKind { family: 17, kind: 3, protocol: 768 };
-        check(connect(Destination::Socket(kind)), &[("open a raw socket", &[])]);
+        check(connect(Destination::Socket(kind)), &[("raw-socket", &[])]);
     }
 
     #[test]

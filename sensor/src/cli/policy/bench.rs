@@ -97,7 +97,7 @@ fn measure(runs: u32) -> anyhow::Result<Measured> {
 /// every fourth.
 fn text() -> String {
     let rule = |number: usize| {
-        let except = if number % 8 == 0 { ", except: [{executable: /usr/bin/ssh}]" } else { "" };
+        let except = if number.is_multiple_of(8) { ", except: [{executable: /usr/bin/ssh}]" } else { "" };
         let file = format!(
             "  - {{id: r-{number}, kind: file, reason: Not for agents., paths: [\"~/.tool-{number}/**\", \"~/work/*/secret-{number}/**\", \"**/.env-{number}\"]{except}}}\n"
         );
