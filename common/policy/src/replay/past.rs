@@ -353,10 +353,7 @@ mod tests {
         check(Action::ExecDenied { file: file("/a") }, &[("exec /a", &[Doubt::Content])]);
         check(Action::Map { file: file("/a"), outcome: OK }, &[("exec /a", &[Doubt::Content])]);
         let target = ProcessKey::default();
-        check(
-            Action::Trace { target, mode: 2, outcome: OK },
-            &[("trace", &[])],
-        );
+        check(Action::Trace { target, mode: 2, outcome: OK }, &[("trace", &[])]);
         check(Action::Exit { code: Some(0), signal: None }, &[]);
         check(Action::Fork { creator: target }, &[]);
     }
