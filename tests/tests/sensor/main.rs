@@ -15,4 +15,5 @@ mod hashes;
 mod lineage;
 mod loss;
 mod network;
+mod replay;
 mod terminal;
