@@ -17,4 +17,5 @@ mod lineage;
 mod loss;
 mod network;
 mod policies;
+mod replay;
 mod terminal;

@@ -27,11 +27,14 @@ pub enum DecodeError {
 /// # Errors
 /// Says what is wrong with the bytes; nothing of them was used.
 pub fn decode(bytes: &[u8]) -> Result<Entry, DecodeError> {
-    let version = serde_json::from_slice::<Probe>(bytes).map_err(DecodeError::Json)?.unmapped.treeline.v;
-    if version != VERSION {
-        return Err(DecodeError::Version(version));
+    // Once in the usual case: of what cannot be read, another version may be the reason.
+    let wire: Wire<'_> = serde_json::from_slice(bytes).map_err(|error| match version(bytes) {
+        Some(version) if version != VERSION => DecodeError::Version(version),
+        _ => DecodeError::Json(error),
+    })?;
+    if wire.unmapped.treeline.v != VERSION {
+        return Err(DecodeError::Version(wire.unmapped.treeline.v));
     }
-    let wire: Wire<'_> = serde_json::from_slice(bytes).map_err(DecodeError::Json)?;
     let Wire { time, metadata, device, unmapped: Unmapped { treeline } } = wire;
     let uid = format!("{}:{}:{}", device.uid, treeline.epoch, metadata.sequence);
     if uid != metadata.uid {
@@ -56,6 +59,11 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, DecodeError> {
         version: metadata.product.version.into_owned(),
     };
     Ok(Entry { origin, index: metadata.sequence, generation, time, session, body, cut })
+}
+
+/// The version of something that has one.
+fn version(bytes: &[u8]) -> Option<u32> {
+    serde_json::from_slice::<Probe>(bytes).ok().map(|probe| probe.unmapped.treeline.v)
 }
 
 fn body(extension: Extension<'_>) -> Result<EntryBody, DecodeError> {
@@ -148,6 +156,7 @@ struct Unmapped<'a> {
 
 #[derive(Deserialize)]
 struct Extension<'a> {
+    v: u32,
     #[serde(borrow)]
     kind: Cow<'a, str>,
     epoch: u64,

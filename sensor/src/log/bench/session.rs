@@ -53,11 +53,12 @@ fn body(index: u64, session: SessionId) -> Body {
     }
     let pid = (index / PER_PROCESS % 1_000_000) as u32 + 1000;
     let program = index / PER_PROCESS % PROGRAMS;
-    let (path, action) = match index % PER_PROCESS {
-        1 => ("/usr/bin/bash".to_owned(), Action::Fork { creator: key(ROOT) }),
-        2 => (format!("/usr/bin/tool-{program}"), Action::Exec),
-        63 => (format!("/usr/bin/tool-{program}"), Action::Exit { code: Some(0), signal: None }),
-        step => (format!("/usr/bin/tool-{program}"), act(index, step)),
+    let (pid, path, action) = match index % PER_PROCESS {
+        0 => (ROOT, "/usr/bin/bash".to_owned(), act(index, 0)),
+        1 => (pid, "/usr/bin/bash".to_owned(), Action::Fork { creator: key(ROOT) }),
+        2 => (pid, format!("/usr/bin/tool-{program}"), Action::Exec),
+        63 => (pid, format!("/usr/bin/tool-{program}"), Action::Exit { code: Some(0), signal: None }),
+        step => (pid, format!("/usr/bin/tool-{program}"), act(index, step)),
     };
     let ancestry = (0..STEPS).map(|step| process(ROOT - step, "/usr/bin/bash")).collect();
     let subject = Subject { process: process(pid, &path), ancestry };
