@@ -70,7 +70,7 @@ fn rules(rules: &[&RuleReport], out: &mut dyn Write) -> io::Result<()> {
     let width = rules.iter().map(|rule| rule.rule.len()).chain([4]).max().unwrap_or(4);
     writeln!(
         out,
-        "\n{:<width$}  {:<7}  {:>7}  {:>7}  {:>8}  {:>7}  {:>8}  FIRST",
+        "\n{:<width$}  {:<7}  {:>7}  {:>7}  {:>8}  {:>7}  {:>8}  WHEN",
         "RULE", "MODE", "ACTIONS", "NEW", "RECORDED", "REFUSED", "SESSIONS"
     )?;
     for rule in rules {
