@@ -147,7 +147,8 @@ fn policy_file(named: Option<&Path>, config: &Config) -> (Check, Option<Policy>)
     let path = named.unwrap_or(&config.policy);
     let words = path.display();
     let error = match policy::load(path) {
-        Ok(policy::LoadedPolicy { policy, .. }) => {
+        Ok(loaded) => {
+            let policy = loaded.policy.at(policy::now());
             let found = format!("`{words}`: {} with {} rules", policy.name, policy.rules.len());
             return (check("policy", CheckState::Ok, found, None), Some(policy));
         }

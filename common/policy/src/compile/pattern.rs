@@ -78,13 +78,25 @@ pub(super) fn merge(places: BTreeSet<Placed>) -> Vec<Pattern> {
     merged.collect()
 }
 
-/// Merges until no position has anything left to merge; each round makes the set smaller, so it ends.
-fn merge_rows(mut rows: BTreeSet<Vec<Token>>) -> BTreeSet<Vec<Token>> {
+/// Merges until no position has anything left to merge. Only rows of one length can be equal but for one position.
+fn merge_rows(rows: BTreeSet<Vec<Token>>) -> BTreeSet<Vec<Token>> {
+    let mut by_len: BTreeMap<usize, BTreeSet<Vec<Token>>> = BTreeMap::new();
+    for row in rows {
+        by_len.entry(row.len()).or_default().insert(row);
+    }
+    by_len.into_iter().flat_map(|(len, rows)| merge_rows_of(len, rows)).collect()
+}
+
+/// Each round makes the set smaller, so it ends. Where all rows have the same there is nothing to merge: they differ
+/// elsewhere.
+fn merge_rows_of(len: usize, mut rows: BTreeSet<Vec<Token>>) -> BTreeSet<Vec<Token>> {
     loop {
         let before = rows.len();
-        let width = rows.iter().map(Vec::len).max().unwrap_or(0);
-        for position in 0..width {
-            rows = merge_at(rows, position);
+        for position in 0..len {
+            let first = rows.first().and_then(|row| row.get(position));
+            if rows.iter().any(|row| row.get(position) != first) {
+                rows = merge_at(rows, position);
+            }
         }
         if rows.len() == before {
             return rows;
