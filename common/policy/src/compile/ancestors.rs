@@ -14,21 +14,19 @@ use treeline_event::Mode;
 
 use super::{
     Target,
-    place::{Placed, Where, place},
+    place::{Placed, Places, Where},
 };
 use crate::{
     code::Code,
     diagnostic::Diagnostics,
     glob::Component,
-    host::{Host, Resolver},
     policy::{Kind, Policy, Rule},
 };
 
 /// The table; reports when there are too many. Of several rules the first in `enforce` is kept, else the first.
 pub(super) fn ancestors(
     policy: &Policy,
-    host: &Host,
-    resolver: &dyn Resolver,
+    places: &Places,
     target: Target,
     out: &mut Diagnostics,
 ) -> Vec<(AncestorKey, u32)> {
@@ -37,12 +35,9 @@ pub(super) fn ancestors(
     for mode in [Mode::Enforce, Mode::Monitor] {
         let files = |(_, rule): &(usize, &Rule)| rule.mode == mode && matches!(rule.kind, Kind::File { .. });
         for (index, rule) in policy.rules.iter().enumerate().filter(files) {
-            for glob in rule.kind.globs() {
-                let keys =
-                    place(&glob.value, host, resolver).into_iter().flat_map(|placed| above(&placed, target));
-                for key in keys {
-                    table.entry(key).or_insert(index as u32 + 1);
-                }
+            let placed = places.of_rule(index).iter().flatten();
+            for key in placed.flat_map(|placed| above(placed, target)) {
+                table.entry(key).or_insert(index as u32 + 1);
             }
             if table.len() > ANCESTORS_MAX as usize {
                 let message = format!(
@@ -84,7 +79,7 @@ fn above(placed: &Placed, target: Target) -> BTreeSet<AncestorKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::MountTable;
+    use crate::host::{Host, MountTable};
 
     const TARGET: Target = Target { seed: 7, generation: 1, slot: 1 };
 
@@ -106,7 +101,8 @@ mod tests {
         let text = format!("version: 1\nname: t\nmode: enforce\nrules:\n{rules}");
         let policy = crate::parse("t", &text).expect("a valid policy");
         let mut out = Diagnostics::new(policy.sources.clone());
-        let found = ancestors(&policy, &Host::default(), &MountTable::single(5), TARGET, &mut out);
+        let places = Places::of(&policy, &Host::default(), &MountTable::single(5));
+        let found = ancestors(&policy, &places, TARGET, &mut out);
         let mut expect: Vec<_> = expect.iter().map(|(path, rule)| (key(path), *rule)).collect();
         expect.sort_unstable();
         assert_eq!(found, expect, "{rules}");

@@ -27,7 +27,7 @@ pub use self::tables::{HashRules, LineageReader, RuleInfo, Tables, Usage};
 use self::{
     layout::{Full, Layout, Owner, WORD_BITS},
     pattern::Pattern,
-    place::place,
+    place::{Placed, Places, place},
     subjects::SubjectSets,
 };
 use crate::{
@@ -88,13 +88,14 @@ pub fn compile_after(
 ) -> Result<Tables, Diagnostics> {
     let mut out = Diagnostics::new(policy.sources.clone());
     let sets = SubjectSets::of(policy, before.subjects, &mut out);
-    let patterns = patterns(policy, &sets, host, resolver, &mut out);
-    let ancestors = ancestors::ancestors(policy, host, resolver, target, &mut out);
+    let places = Places::of(policy, host, resolver);
+    let patterns = patterns(policy, &sets, &places, (host, resolver), &mut out);
+    let ancestors = ancestors::ancestors(policy, &places, target, &mut out);
     let prefixes = connect::prefixes(policy, target.slot, &mut out);
     let abstracts = connect::abstracts(policy, &mut out);
     let hashes = hashes(policy, &sets, &mut out);
     let sizes = sizes(&patterns, policy);
-    let ways = ways::ways(policy, host, resolver);
+    let ways = ways::ways(policy, &places);
     let layout = layout::lay_out(patterns, &ways, target.seed, target.slot);
     let layout = match layout {
         Ok(layout) if !out.has_errors() => layout,
@@ -174,15 +175,14 @@ fn rule_info(rule: &Rule) -> RuleInfo {
 fn patterns(
     policy: &Policy,
     sets: &SubjectSets,
-    host: &Host,
-    resolver: &dyn Resolver,
+    places: &Places,
+    (host, resolver): (&Host, &dyn Resolver),
     out: &mut Diagnostics,
 ) -> Vec<(Owner, Pattern)> {
     let mut patterns = Vec::new();
-    let mut add = |owner: Owner, id: &str, globs: Vec<(&Glob, Span)>| {
+    let mut add = |owner: Owner, id: &str, globs: Vec<(&Glob, Span, BTreeSet<Placed>)>| {
         let mut places = BTreeSet::new();
-        for (glob, span) in globs {
-            let found = place(glob, host, resolver);
+        for (glob, span, found) in globs {
             if found.is_empty() && !(glob.anchor == crate::glob::Anchor::Home && host.homes.is_empty()) {
                 let help = Some("the mount table has no filesystem for it; is `/` mounted?".into());
                 out.error(
@@ -207,11 +207,13 @@ fn patterns(
     };
     for (index, rule) in policy.rules.iter().enumerate() {
         let owner = Owner { operations: rule.kind.operations(), index: index as u32 };
-        add(owner, &rule.id, rule.kind.globs().iter().map(|glob| (&glob.value, glob.span)).collect());
+        let globs = rule.kind.globs().iter().zip(places.of_rule(index));
+        add(owner, &rule.id, globs.map(|(glob, found)| (&glob.value, glob.span, found.clone())).collect());
     }
     for (owner, index, globs) in sets.patterns() {
         let rule = &policy.rules[index];
-        add(owner, &rule.id, globs.into_iter().map(|glob| (glob, rule.span)).collect());
+        let found = |glob| (glob, rule.span, place(glob, host, resolver));
+        add(owner, &rule.id, globs.into_iter().map(found).collect());
     }
     patterns
 }

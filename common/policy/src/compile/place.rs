@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::{
     glob::{Anchor, Component, Glob, split},
     host::{Host, Resolver, join},
+    policy::{Policy, Rule},
 };
 
 /// The filesystems that a pattern holds on.
@@ -31,6 +32,22 @@ pub(crate) fn expand(glob: &Glob, host: &Host) -> BTreeSet<Vec<Component>> {
             .home_paths()
             .map(|home| literals(home).chain(glob.components.iter().cloned()).collect())
             .collect(),
+    }
+}
+
+/// Where each glob of each rule holds, by the indices of both. Looking it up is much of the work of a large policy.
+pub(crate) struct Places(Vec<Vec<BTreeSet<Placed>>>);
+
+impl Places {
+    pub(crate) fn of(policy: &Policy, host: &Host, resolver: &dyn Resolver) -> Self {
+        let of_rule =
+            |rule: &Rule| rule.kind.globs().iter().map(|glob| place(&glob.value, host, resolver)).collect();
+        Self(policy.rules.iter().map(of_rule).collect())
+    }
+
+    /// Those of a rule's globs.
+    pub(crate) fn of_rule(&self, index: usize) -> &[BTreeSet<Placed>] {
+        self.0.get(index).map_or(&[], Vec::as_slice)
     }
 }
 

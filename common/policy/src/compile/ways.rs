@@ -12,11 +12,10 @@ use treeline_event::Mode;
 use super::{
     layout::WORD_BITS,
     pattern::{self, Pattern},
-    place::{Placed, place},
+    place::{Placed, Places},
 };
 use crate::{
     glob::Component,
-    host::{Host, Resolver},
     policy::{FileOperation, Kind, Policy},
 };
 
@@ -34,21 +33,21 @@ type Rests = BTreeSet<(u32, Vec<Component>)>;
 
 /// The ways of every file rule, those that refuse first and the shorter before the longer. What is in `monitor` has ways of
 /// its own: it makes no rule refuse more.
-pub(super) fn ways(policy: &Policy, host: &Host, resolver: &dyn Resolver) -> Vec<Way> {
-    let of_mode = |mode| of_mode(policy, mode, host, resolver);
+pub(super) fn ways(policy: &Policy, places: &Places) -> Vec<Way> {
+    let of_mode = |mode| of_mode(policy, mode, places);
     [Mode::Enforce, Mode::Monitor].into_iter().flat_map(of_mode).collect()
 }
 
-fn of_mode(policy: &Policy, mode: Mode, host: &Host, resolver: &dyn Resolver) -> Vec<Way> {
+fn of_mode(policy: &Policy, mode: Mode, places: &Places) -> Vec<Way> {
     let mut found: BTreeMap<Placed, Rests> = BTreeMap::new();
     for (index, rule) in policy.rules.iter().enumerate().filter(|(_, rule)| rule.mode == mode) {
-        let Kind::File { paths, operations } = &rule.kind else { continue };
+        let Kind::File { operations, .. } = &rule.kind else { continue };
         // For everybody: what one moves, all others find elsewhere.
         let judges_renames = rule.exceptions.is_empty()
             && rule.only.is_empty()
             && operations.iter().any(|operation| operation == FileOperation::Rename);
-        for placed in paths.iter().flat_map(|glob| place(&glob.value, host, resolver)) {
-            for (way, rest) in beginnings(&placed, judges_renames) {
+        for placed in places.of_rule(index).iter().flatten() {
+            for (way, rest) in beginnings(placed, judges_renames) {
                 found.entry(way).or_default().insert((index as u32, rest));
             }
         }
@@ -94,7 +93,7 @@ mod tests {
     use super::*;
     use crate::{
         compile::{Target, compile},
-        host::{Home, MountTable},
+        host::{Home, Host, MountTable},
         policy::Policy,
     };
 
@@ -112,12 +111,16 @@ mod tests {
         Host { homes: vec![home("a"), home("b")] }
     }
 
+    fn found(policy: &Policy) -> Vec<Way> {
+        ways(policy, &Places::of(policy, &host(), &MountTable::single(5)))
+    }
+
     #[test]
     fn whoever_refuses_comes_first() {
         let text = rule("a", "/a/*/c/x", ", mode: monitor")
             + &rule("b", "/a/*/c/x", "")
             + &rule("c", "/b/*/c", ", mode: monitor");
-        let found = ways(&policy(&text), &host(), &MountTable::single(5));
+        let found = found(&policy(&text));
         let found: Vec<_> =
             found.into_iter().map(|way| (way.mode, way.rules.into_iter().collect())).collect();
         let expect: [(Mode, Vec<u32>); 5] = [
@@ -134,7 +137,7 @@ mod tests {
     fn check(rules: &[(&str, &str)], expect: usize) {
         let text: String =
             rules.iter().enumerate().map(|(at, (glob, more))| rule(&format!("r{at}"), glob, more)).collect();
-        let found = ways(&policy(&text), &host(), &MountTable::single(5));
+        let found = found(&policy(&text));
         assert_eq!(found.len(), expect, "{rules:?}: {found:?}");
     }
 
