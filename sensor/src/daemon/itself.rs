@@ -1,6 +1,9 @@
 //! The rules by which the sensor's own files are protected, whatever the policy says: they are added to every policy.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use treeline_event::{LOCKS_RULE, SELF_RULE};
 use treeline_policy::{
@@ -19,6 +22,9 @@ const OPERATIONS: [FileOperation; 5] = [
     FileOperation::Link,
 ];
 
+/// As many as the kernel follows (`MAXSYMLINKS`).
+const LINKS_MAX: usize = 40;
+
 /// The sensor's files.
 #[derive(Clone, Debug, Default)]
 pub struct OwnFiles {
@@ -36,7 +42,11 @@ impl OwnFiles {
     pub fn protect(&self, policy: &mut Policy) {
         let directories = self.directories.iter().filter_map(|path| glob(path, true));
         let files = self.files.iter().chain(&self.locks).filter_map(|path| glob(path, false));
-        add(policy, SELF_RULE, directories.chain(files).collect(), &OPERATIONS);
+        let all = self.directories.iter().chain(&self.files).chain(&self.locks);
+        // Who puts another link in the place of one has the sensor read what it likes.
+        let links: BTreeSet<PathBuf> = all.flat_map(|path| links(path)).collect();
+        let links = links.iter().filter_map(|path| literal(path, false));
+        add(policy, SELF_RULE, directories.chain(files).chain(links).collect(), &OPERATIONS);
         let locks = self.locks.iter().filter_map(|path| glob(path, false));
         add(policy, LOCKS_RULE, locks.collect(), &[FileOperation::Read]);
     }
@@ -68,12 +78,16 @@ fn add(policy: &mut Policy, id: &str, paths: Vec<Spanned<Glob>>, operations: &[F
 
 /// A file's own path as a pattern, without meaning to its characters; nothing for the root.
 fn glob(path: &Path, with_content: bool) -> Option<Spanned<Glob>> {
-    use std::os::unix::ffi::OsStrExt as _;
     // Links are followed: rules are about files' own paths. What will be made later stands below a directory that is there.
     let there = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
     let (above, own) = there?;
-    let own = own.join(path.strip_prefix(above).ok()?);
-    let names = own.components().filter_map(|part| match part {
+    literal(&own.join(path.strip_prefix(above).ok()?), with_content)
+}
+
+/// A path as a pattern, as it is written.
+fn literal(path: &Path, with_content: bool) -> Option<Spanned<Glob>> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let names = path.components().filter_map(|part| match part {
         std::path::Component::Normal(name) => Some(Component::Literal(name.as_bytes().to_vec())),
         _ => None,
     });
@@ -87,9 +101,62 @@ fn glob(path: &Path, with_content: bool) -> Option<Spanned<Glob>> {
     Some(Spanned { value: Glob { anchor: Anchor::Root, components }, span: Span::default() })
 }
 
+/// The symbolic links that a path leads through, by their own paths.
+fn links(path: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut next = std::path::absolute(path).ok();
+    while let Some(path) = next.take()
+        && found.len() < LINKS_MAX
+    {
+        let mut at = PathBuf::from("/");
+        let mut parts = path.components();
+        while let Some(part) = parts.next() {
+            match part {
+                std::path::Component::ParentDir => _ = at.pop(),
+                std::path::Component::Normal(name) => at.push(name),
+                _ => {}
+            }
+            if let Ok(target) = std::fs::read_link(&at) {
+                next = at.parent().map(|parent| parent.join(target).join(parts.as_path()));
+                found.push(at);
+                break;
+            }
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_on_the_way_are_its_own_too() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().canonicalize().expect("it is there");
+        let at = |path: &str| root.join(path);
+        std::fs::create_dir(at("v2")).expect("a directory");
+        std::fs::write(at("v2/p.yaml"), "").expect("a file");
+        let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, at(name)).expect("a link");
+        link("v2", "current");
+        link("current/p.yaml", "policy.yaml");
+        link("round", "round");
+        let check = |path: &str, expect: &[&str]| {
+            let expect: Vec<PathBuf> = expect.iter().map(|path| at(path)).collect();
+            assert_eq!(links(&at(path)), expect, "{path}");
+        };
+        check("v2/p.yaml", &[]);
+        check("current/p.yaml", &["current"]);
+        check("v2/../policy.yaml", &["policy.yaml", "current"]);
+        check("missing/p.yaml", &[]);
+        assert_eq!(links(&at("round")).len(), LINKS_MAX);
+        let mut policy = treeline_policy::parse("test", TEXT).expect("a good policy");
+        OwnFiles { files: vec![at("policy.yaml")], ..OwnFiles::default() }.protect(&mut policy);
+        let rule = policy.rule(SELF_RULE).expect("found by its id");
+        let globs: BTreeSet<String> = rule.kind.globs().iter().map(|glob| glob.value.to_string()).collect();
+        let expect = ["policy.yaml", "current", "v2/p.yaml"].map(|path| at(path).display().to_string());
+        assert_eq!(globs, BTreeSet::from(expect));
+    }
 
     const TEXT: &str = "\
 version: 1
