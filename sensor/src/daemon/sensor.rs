@@ -267,6 +267,16 @@ impl Sensor {
     /// # Errors
     /// [`BackendError::Policy`] in [`SensorError::Backend`], or [`SensorError::Stopping`].
     pub fn apply_policy(&self, loaded: LoadedPolicy) -> Result<(), SensorError> {
+        self.reapply_policy(loaded)?;
+        self.board.update(|status| status.policy_refused = None);
+        Ok(())
+    }
+
+    /// The same for a policy that is not what the author wrote last: that this was refused stays to be seen.
+    ///
+    /// # Errors
+    /// As [`Self::apply_policy`].
+    pub fn reapply_policy(&self, loaded: LoadedPolicy) -> Result<(), SensorError> {
         let mut control = self.control();
         let sha256 = loaded.sha256.clone();
         let result = self.install(&mut control, loaded);
@@ -303,10 +313,7 @@ impl Sensor {
         let status =
             PolicyStatus { generation, name: name.clone(), sha256: sha256.clone(), rules: rules.clone() };
         control.policy = Some(loaded);
-        self.board.update(|board| {
-            board.policy = Some(status);
-            board.policy_refused = None;
-        });
+        self.board.update(|board| board.policy = Some(status));
         self.note(Notice::PolicyApplied { generation, name, sha256, rules })
     }
 

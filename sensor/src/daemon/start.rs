@@ -1,6 +1,7 @@
 //! From settings to a running sensor.
 
 use std::{
+    io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -49,11 +50,7 @@ impl Settings {
         let mut own = self.own.clone();
         own.directories.extend([self.state_dir.clone(), self.log_dir.clone()]);
         let included = loaded.bundle.included.keys().map(|path| self.policy.with_file_name(path));
-        for file in included.chain([self.policy.clone()]) {
-            // What is read through a symbolic link is another file, and both have to stay.
-            own.files.extend(file.canonicalize().ok().filter(|target| *target != file));
-            own.files.push(file);
-        }
+        own.files.extend(included.chain([self.policy.clone()]));
         own.locks.extend([lock::of_dir(&self.state_dir), self.log_dir.join(LOG_LOCK)]);
         own
     }
@@ -85,7 +82,7 @@ impl Running {
         let (log, recovery) = adapters::log(&settings.log_dir)
             .with_context(|| format!("cannot open the log `{}`", settings.log_dir.display()))?;
         let enricher = adapters::enricher(&settings.state_dir)?;
-        let kept = last_good(&settings).map(|mut kept| {
+        let kept = last_good_or_none(&settings).map(|mut kept| {
             settings.own_files(&kept).protect(&mut kept.policy);
             kept
         });
@@ -99,7 +96,12 @@ impl Running {
             kept,
         })?;
         let sensor = Arc::new(sensor);
-        let policies = Arc::new(Policies { sensor: Arc::clone(&sensor), settings, whole: Mutex::default() });
+        let policies = Arc::new(Policies {
+            sensor: Arc::clone(&sensor),
+            settings,
+            whole: Mutex::default(),
+            reloading: Mutex::default(),
+        });
         let applied = policies.apply_first(first);
         let expiry = applied.and_then(|()| {
             let policies = Arc::clone(&policies);
@@ -123,6 +125,9 @@ impl Running {
     }
 }
 
+/// How a policy comes to the sensor.
+type Apply = fn(&Sensor, LoadedPolicy) -> Result<(), SensorError>;
+
 /// Which policy is in force, and how it comes to be.
 #[derive(Debug)]
 struct Policies {
@@ -130,6 +135,8 @@ struct Policies {
     settings: Settings,
     /// The policy in force with rules that have yet to end, and when the next one does.
     whole: Mutex<Option<(LoadedPolicy, Option<Moment>)>>,
+    /// Held from before the files are read until the copy of them is kept.
+    reloading: Mutex<()>,
 }
 
 impl Policies {
@@ -141,14 +148,18 @@ impl Policies {
             }
             FirstPolicy::Good(loaded) => Ok(self.apply(*loaded)?),
             FirstPolicy::LastGood(loaded, error) => {
-                tracing::error!("{error}; the last good policy is in force instead");
-                self.sensor.refuse_policy(error.sha256(), error.to_string())?;
-                Ok(self.put_in_force(*loaded)?)
+                let why = super::sensor::chain(&error);
+                tracing::error!("{why}; the last good policy is in force instead");
+                self.put_in_force(*loaded, Sensor::reapply_policy)?;
+                // Behind it, so that who reads the log knows, too, that it is not the file.
+                Ok(self.sensor.refuse_policy(error.sha256(), why)?)
             }
         }
     }
 
     fn reload(&self) -> anyhow::Result<()> {
+        // What was read first is not put in force last.
+        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         match policy::load(&self.settings.policy) {
             Ok(loaded) => Ok(self.apply(loaded)?),
             Err(error) => {
@@ -160,7 +171,7 @@ impl Policies {
 
     fn apply(&self, loaded: LoadedPolicy) -> Result<(), SensorError> {
         let bundle = loaded.bundle.clone();
-        self.put_in_force(loaded)?;
+        self.put_in_force(loaded, Sensor::apply_policy)?;
         // Only a fall-back: without it the policy is in force all the same.
         if let Err(error) = policy::keep(&self.settings.state_dir.join(LAST_GOOD), &bundle) {
             tracing::warn!("cannot keep a copy of the policy: {error}");
@@ -168,19 +179,19 @@ impl Policies {
         Ok(())
     }
 
-    fn put_in_force(&self, loaded: LoadedPolicy) -> Result<(), SensorError> {
+    fn put_in_force(&self, loaded: LoadedPolicy, apply: Apply) -> Result<(), SensorError> {
         let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = self.put_in_force_now(&loaded)?;
+        let next = self.put_in_force_now(&loaded, apply)?;
         *whole = Some((loaded, next));
         Ok(())
     }
 
     /// Puts in force what of a policy is so now; the moment from which on it is less.
-    fn put_in_force_now(&self, loaded: &LoadedPolicy) -> Result<Option<Moment>, SensorError> {
+    fn put_in_force_now(&self, loaded: &LoadedPolicy, apply: Apply) -> Result<Option<Moment>, SensorError> {
         let mut in_force = loaded.at(now());
         let next = in_force.policy.next_expiry();
         self.settings.own_files(loaded).protect(&mut in_force.policy);
-        self.sensor.apply_policy(in_force)?;
+        apply(&self.sensor, in_force)?;
         Ok(next)
     }
 
@@ -192,7 +203,10 @@ impl Policies {
         if next.is_some_and(|next| next > now) {
             return;
         }
-        *next = self.put_in_force_now(loaded).unwrap_or_else(|error| {
+        *next = self.put_in_force_now(loaded, Sensor::reapply_policy).unwrap_or_else(|error| {
+            if matches!(error, SensorError::Stopping) {
+                return None;
+            }
             tracing::error!(
                 "a rule that has expired stays in force, for {EXPIRY_RETRY_S} s at least: {}",
                 super::sensor::chain(&error)
@@ -212,17 +226,17 @@ fn first_policy(settings: &Settings) -> anyhow::Result<FirstPolicy> {
     match policy::load(&settings.policy) {
         Ok(loaded) => Ok(FirstPolicy::Good(Box::new(loaded))),
         Err(LoadError::Read { source, .. })
-            if source.kind() == std::io::ErrorKind::NotFound && !settings.policy_required =>
+            if source.kind() == io::ErrorKind::NotFound && !settings.policy_required =>
         {
             // Without a file there was never one, unless somebody removed it: that must not switch the guard off.
-            let last = last_good(settings);
+            let last = last_good(settings)?;
             let path = settings.policy.clone();
             Ok(last.map_or(FirstPolicy::None, |loaded| {
                 FirstPolicy::LastGood(Box::new(loaded), LoadError::Read { path, source })
             }))
         }
         Err(error) if settings.policy_required => Err(error.into()),
-        Err(error) => match last_good(settings) {
+        Err(error) => match last_good_or_none(settings) {
             Some(loaded) => Ok(FirstPolicy::LastGood(Box::new(loaded), error)),
             None => Err(error.into()),
         },
@@ -230,6 +244,29 @@ fn first_policy(settings: &Settings) -> anyhow::Result<FirstPolicy> {
 }
 
 /// The copy of the policy that was in force last, if there is one.
-fn last_good(settings: &Settings) -> Option<LoadedPolicy> {
-    policy::kept(&settings.state_dir.join(LAST_GOOD)).ok()
+fn last_good(settings: &Settings) -> anyhow::Result<Option<LoadedPolicy>> {
+    let path = settings.state_dir.join(LAST_GOOD);
+    match policy::kept(&path) {
+        Ok(kept) => Ok(Some(kept)),
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::NotFound) => {
+            Ok(None)
+        }
+        Err(error) => Err(error.context(format!(
+            "there is no policy `{}`, and the copy of the last good one, `{}`, cannot be used; write a policy, or remove the copy",
+            settings.policy.display(),
+            path.display()
+        ))),
+    }
+}
+
+/// The same where something else says what is wrong.
+fn last_good_or_none(settings: &Settings) -> Option<LoadedPolicy> {
+    last_good(settings).unwrap_or_else(|error| {
+        let cause = error.root_cause();
+        tracing::warn!(
+            "the copy of the last good policy in `{}` is of no use: {cause}",
+            settings.state_dir.display()
+        );
+        None
+    })
 }

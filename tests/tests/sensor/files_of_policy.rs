@@ -60,6 +60,13 @@ fn a_policy_in_several_files_is_replaced_whole_or_not_at_all() {
     fs::remove_file(&file).expect("it was there");
     let daemon = scene.daemon("");
     assert!(!reads(&daemon, &scene), "the copy has all files");
+    let status = daemon.ask(&["status"]);
+    let words = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert_eq!(status.status.code(), Some(1), "{words}");
+    assert!(words.contains("common/keys.yaml"), "it is not what the files say, and why: {words}");
+    include(&scene, ".ssh");
+    assert!(daemon.ask(&["reload"]).status.success());
+    assert!(daemon.ask(&["status"]).status.success(), "the files are in force");
 }
 
 #[test]
