@@ -26,6 +26,20 @@ pub fn binary() -> PathBuf {
     newest.expect("there is no `treeline` binary: make one with `cargo xtask build`")
 }
 
+/// Checks an exit status, and what is printed on both outputs together.
+///
+/// # Panics
+/// When it is another, or a part is missing.
+#[track_caller]
+pub fn expect(output: Output, code: i32, words: &[&str]) {
+    let text =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "`{word}` in: {text}");
+    }
+}
+
 /// Whether tests that load kernel programs can run; says so by name when they cannot.
 #[must_use]
 pub fn is_permitted(test: &str) -> bool {

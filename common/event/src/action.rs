@@ -287,6 +287,28 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// How it ended; what has no outcome of its own took place.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Fork { .. } | Self::Exec | Self::Exit { .. } | Self::Adopt { .. } => Outcome::Ok,
+            Self::ExecDenied { .. } | Self::Tamper { .. } => Outcome::Unknown,
+            Self::Map { outcome, .. }
+            | Self::Open { outcome, .. }
+            | Self::Create { outcome, .. }
+            | Self::Delete { outcome, .. }
+            | Self::Rename { outcome, .. }
+            | Self::Link { outcome, .. }
+            | Self::Modify { outcome, .. }
+            | Self::Mount { outcome, .. }
+            | Self::Receive { outcome, .. }
+            | Self::Connect { outcome, .. }
+            | Self::Trace { outcome, .. } => *outcome,
+        }
+    }
+}
+
 /// How it is known that a process does a session's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

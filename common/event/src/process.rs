@@ -96,7 +96,7 @@ impl From<SessionId> for String {
 }
 
 /// A process at one moment: who it is and what it runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Identity.
     pub key: ProcessKey,

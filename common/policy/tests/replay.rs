@@ -39,17 +39,7 @@ fn image(path: &str) -> Image {
 
 fn process(pid: u32, path: &str) -> Arc<Process> {
     let program = Program { image: image(path), ..Program::default() };
-    Arc::new(Process {
-        key: key(pid),
-        parent: None,
-        uid: 1000,
-        euid: 1000,
-        gid: 1000,
-        user: None,
-        tty: None,
-        program: Arc::new(program),
-        started_ns: 0,
-    })
+    Arc::new(Process { key: key(pid), uid: 1000, program: Arc::new(program), ..Process::default() })
 }
 
 fn file(path: &str) -> FileRef {

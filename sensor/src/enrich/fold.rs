@@ -135,23 +135,13 @@ mod tests {
     use std::sync::Arc;
 
     use proptest::prelude::*;
-    use treeline_event::{Process, Program, Subject, Timestamp, Verdict};
+    use treeline_event::{Process, Subject, Timestamp, Verdict};
 
     use super::*;
 
     fn open(pid: u32, path: &str, time_ns: u64) -> Event {
         let key = ProcessKey { pid, start_ticks: 1 };
-        let process = Process {
-            key,
-            parent: None,
-            uid: 0,
-            euid: 0,
-            gid: 0,
-            user: None,
-            tty: None,
-            program: Arc::new(Program::default()),
-            started_ns: 0,
-        };
+        let process = Process { key, ..Process::default() };
         let file = FileRef { path: path.into(), ..FileRef::default() };
         Event {
             time: Timestamp { boot_ns: time_ns, wall_ms: 0 },

@@ -101,17 +101,7 @@ fn step(link: &Link) -> Process {
     program.image.digest = link.sha256;
     program.script =
         link.script.map(|script| treeline_event::Image { digest: script.0, ..Default::default() });
-    Process {
-        key: link.key,
-        parent: None,
-        uid: 0,
-        euid: 0,
-        gid: 0,
-        user: None,
-        tty: None,
-        program: Arc::new(program),
-        started_ns: 0,
-    }
+    Process { key: link.key, program: Arc::new(program), ..Process::default() }
 }
 
 /// An entry of every kind.

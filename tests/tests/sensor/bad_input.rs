@@ -4,18 +4,13 @@ use std::{fs, process::Command};
 
 use treeline_tests::{
     namespace,
-    sensor::{Scene, binary, is_permitted},
+    sensor::{Scene, binary, expect, is_permitted},
 };
 
 #[track_caller]
 fn check(arguments: &[&str], code: i32, words: &[&str]) {
     let output = Command::new(binary()).args(arguments).output().expect("the binary runs");
-    let text =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for word in words {
-        assert!(text.contains(word), "`{word}` in: {text}");
-    }
+    expect(output, code, words);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use treeline_tests::sensor::{Scene, binary};
+use treeline_tests::sensor::{Scene, binary, expect};
 
 const POLICY: &str = "\
 version: 1
@@ -32,12 +32,7 @@ fn run(directory: &Path, arguments: &[&str]) -> Output {
 #[track_caller]
 fn check(directory: &Path, arguments: &[&str], code: i32, words: &[&str]) {
     let output = run(directory, arguments);
-    let text =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for word in words {
-        assert!(text.contains(word), "`{word}` in: {text}");
-    }
+    expect(output, code, words);
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl Class {
             Verdict::Audit => LOW,
             Verdict::Deny => MEDIUM,
         };
-        let status = if verdict == Verdict::Deny { FAILURE } else { Status::of(outcome(action)) };
+        let status = if verdict == Verdict::Deny { FAILURE } else { Status::of(action.outcome()) };
         Self { class_uid, activity_id, activity_name, severity_id, status }
     }
 
@@ -109,24 +109,5 @@ impl Status {
             Outcome::Errno(errno) => Self { status_id: 2, errno: Some(errno) },
             Outcome::Unknown => Self { status_id: 0, errno: None },
         }
-    }
-}
-
-/// How the action ended; what has no outcome of its own took place.
-fn outcome(action: &Action) -> Outcome {
-    match action {
-        Action::Fork { .. } | Action::Exec | Action::Exit { .. } | Action::Adopt { .. } => Outcome::Ok,
-        Action::ExecDenied { .. } | Action::Tamper { .. } => Outcome::Unknown,
-        Action::Map { outcome, .. }
-        | Action::Open { outcome, .. }
-        | Action::Create { outcome, .. }
-        | Action::Delete { outcome, .. }
-        | Action::Rename { outcome, .. }
-        | Action::Link { outcome, .. }
-        | Action::Modify { outcome, .. }
-        | Action::Mount { outcome, .. }
-        | Action::Receive { outcome, .. }
-        | Action::Connect { outcome, .. }
-        | Action::Trace { outcome, .. } => *outcome,
     }
 }

@@ -201,20 +201,11 @@ fn is_above(action: &Action) -> bool {
 }
 
 /// Whether an action failed of itself. What a rule refused did not; connects and accesses to other processes are
-/// judged before it is known how they end.
+/// judged before it is known how they end, and so are mappings.
 pub(super) fn has_failed(action: &Action, verdict: Verdict) -> bool {
-    let outcome = match action {
-        Action::Open { outcome, .. }
-        | Action::Create { outcome, .. }
-        | Action::Delete { outcome, .. }
-        | Action::Rename { outcome, .. }
-        | Action::Link { outcome, .. }
-        | Action::Modify { outcome, .. }
-        | Action::Mount { outcome, .. }
-        | Action::Receive { outcome, .. } => *outcome,
-        _ => return false,
-    };
-    verdict == Verdict::Allow && matches!(outcome, Outcome::Errno(_))
+    let is_judged_before =
+        matches!(action, Action::Connect { .. } | Action::Trace { .. } | Action::Map { .. });
+    verdict == Verdict::Allow && !is_judged_before && matches!(action.outcome(), Outcome::Errno(_))
 }
 
 impl Asking<'_> {
@@ -259,7 +250,7 @@ impl Asking<'_> {
             // A socket without a name, of a pair, is nobody's.
             Destination::Unix(path) if path.is_empty() => {}
             Destination::Unix(path) => {
-                let as_named = !matches!(attached, Some(AttachMode::Lsm | AttachMode::FmodRet));
+                let as_named = !attached.is_some_and(AttachMode::judges_in_kernel);
                 let (path, doubts) = own_path(path, as_named, false);
                 self.push(Object::ConnectUnix { path }, doubts);
             }
@@ -299,17 +290,7 @@ mod tests {
             ..Image::default()
         };
         let program = Program { image: image("/bin/sh"), script: script.map(image), ..Program::default() };
-        Process {
-            key: ProcessKey::default(),
-            parent: None,
-            uid: 0,
-            euid: 0,
-            gid: 0,
-            user: None,
-            tty: None,
-            program: Arc::new(program),
-            started_ns: 0,
-        }
+        Process { program: Arc::new(program), ..Process::default() }
     }
 
     /// The objects in words, each with its doubts.

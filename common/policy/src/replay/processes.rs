@@ -160,10 +160,7 @@ impl Processes {
     /// Who it is that acts and executes nothing else by it.
     pub(super) fn see(&mut self, process: &Process) -> Who {
         let mut unseen = Known::default();
-        let known = match self.has_room(process.key) {
-            true => self.known.entry(process.key).or_default(),
-            false => &mut unseen,
-        };
+        let known = self.known_or(process.key, &mut unseen);
         known.who.see(process);
         known.who.clone()
     }
@@ -171,10 +168,7 @@ impl Processes {
     /// Who it was that executed what this process executes now, and which files have entries of their own by it.
     pub(super) fn exec(&mut self, process: &Process) -> (Who, Vec<PathBytes>) {
         let mut unseen = Known::default();
-        let known = match self.has_room(process.key) {
-            true => self.known.entry(process.key).or_default(),
-            false => &mut unseen,
-        };
+        let known = self.known_or(process.key, &mut unseen);
         let before = Who { uid: process.uid, ..known.who.clone() };
         known.who.uid = process.uid;
         known.who.execute(process);
@@ -207,6 +201,11 @@ impl Processes {
         }
     }
 
+    /// What is known of a process, with room for more; without room for it, what is given.
+    fn known_or<'k>(&'k mut self, process: ProcessKey, unseen: &'k mut Known) -> &'k mut Known {
+        if self.has_room(process) { self.known.entry(process).or_default() } else { unseen }
+    }
+
     fn has_room(&self, process: ProcessKey) -> bool {
         self.known.len() < PROCESSES_MAX || self.known.contains_key(&process)
     }
@@ -222,14 +221,9 @@ mod tests {
         let image = Image { path: path.into(), ..Image::default() };
         Process {
             key: key(pid),
-            parent: None,
             uid: 1,
-            euid: 1,
-            gid: 1,
-            user: None,
-            tty: None,
             program: Arc::new(Program { image, ..Program::default() }),
-            started_ns: 0,
+            ..Process::default()
         }
     }
 

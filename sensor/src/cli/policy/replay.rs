@@ -192,17 +192,7 @@ pub(super) mod tests {
     fn read_of(path: &str, denied_by: Option<&str>) -> Body {
         let image = Image { path: "/usr/bin/cat".into(), ..Image::default() };
         let program = Program { image, ..Program::default() };
-        let process = Process {
-            key: ROOT,
-            parent: None,
-            uid: 1000,
-            euid: 1000,
-            gid: 1000,
-            user: None,
-            tty: None,
-            program: program.into(),
-            started_ns: 0,
-        };
+        let process = Process { key: ROOT, uid: 1000, program: program.into(), ..Process::default() };
         let file = FileRef { path: path.into(), ..FileRef::default() };
         let action = Action::Open { file, flags: OpenFlags(0), outcome: Outcome::Ok, count: 2 };
         let rule = denied_by.map(|rule| RuleHit {
@@ -249,18 +239,16 @@ pub(super) mod tests {
         MemorySource(stored.collect())
     }
 
-    /// Runs and checks the exit status and parts of the output, or of the error.
+    /// An exit status and parts of the output, or a part of the error.
+    pub(in crate::cli::policy) type Expected<'e> = Result<(ExitCode, &'e [&'e str]), &'e str>;
+
+    /// What a verb came to, and what it printed.
     #[track_caller]
-    fn check(rules: &str, arguments: &[&str], expect: Result<(ExitCode, &[&str]), &str>) {
-        let dir = tempfile::tempdir().expect("a directory");
-        let file = dir.path().join("p.yaml");
-        std::fs::write(&file, format!("version: 1\nname: t\nrules: [{rules}]\n")).expect("a file");
-        let all = ["replay".as_ref(), file.as_os_str(), "--home".as_ref(), "/h".as_ref()];
-        let all = all.into_iter().chain(arguments.iter().map(AsRef::as_ref));
-        let mut out = Vec::new();
-        let result = Cli::try_parse_from(all)
-            .map_err(anyhow::Error::from)
-            .and_then(|cli| run(&cli.args, &mut log(), &mut out));
+    pub(in crate::cli::policy) fn compare(
+        result: anyhow::Result<ExitCode>,
+        out: Vec<u8>,
+        expect: Expected<'_>,
+    ) {
         let out = String::from_utf8(out).expect("text");
         match (result, expect) {
             (Ok(code), Ok((expect, parts))) => {
@@ -272,6 +260,21 @@ pub(super) mod tests {
             (Err(error), Err(part)) => assert!(format!("{error:#}").contains(part), "{error:#}"),
             (result, expect) => panic!("{result:?}, expected {expect:?}\n{out}"),
         }
+    }
+
+    /// Runs and checks the exit status and parts of the output, or of the error.
+    #[track_caller]
+    fn check(rules: &str, arguments: &[&str], expect: Expected<'_>) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("p.yaml");
+        std::fs::write(&file, format!("version: 1\nname: t\nrules: [{rules}]\n")).expect("a file");
+        let all = ["replay".as_ref(), file.as_os_str(), "--home".as_ref(), "/h".as_ref()];
+        let all = all.into_iter().chain(arguments.iter().map(AsRef::as_ref));
+        let mut out = Vec::new();
+        let result = Cli::try_parse_from(all)
+            .map_err(anyhow::Error::from)
+            .and_then(|cli| run(&cli.args, &mut log(), &mut out));
+        compare(result, out, expect);
     }
 
     const SSH: &str = "{id: ssh, kind: file, paths: [~/.ssh/**], reason: r}";

@@ -198,7 +198,10 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::policy::{explain::run_event, replay::tests::log};
+    use crate::cli::policy::{
+        explain::run_event,
+        replay::tests::{Expected, compare, log},
+    };
 
     #[derive(Debug, Parser)]
     struct Cli {
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(arguments: &[&str], expect: Result<(ExitCode, &[&str]), &str>) {
+    fn check(arguments: &[&str], expect: Expected<'_>) {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("p.yaml");
         let text = "version: 1\nname: t\nrules: [{id: ssh, kind: file, paths: [/h/.ssh/**], reason: keys}]\n";
@@ -218,17 +221,7 @@ mod tests {
         let result = Cli::try_parse_from(all)
             .map_err(anyhow::Error::from)
             .and_then(|cli| run_event(&cli.args, &mut log(), &mut out));
-        let out = String::from_utf8(out).expect("text");
-        match (result, expect) {
-            (Ok(code), Ok((expect, parts))) => {
-                assert_eq!(code, expect, "{out}");
-                for part in parts {
-                    assert!(out.contains(part), "{part}\n{out}");
-                }
-            }
-            (Err(error), Err(part)) => assert!(format!("{error:#}").contains(part), "{error:#}"),
-            (result, expect) => panic!("{result:?}, expected {expect:?}\n{out}"),
-        }
+        compare(result, out, expect);
     }
 
     #[test]
