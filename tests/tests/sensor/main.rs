@@ -6,6 +6,7 @@ mod answers;
 mod bad_input;
 mod baseline;
 mod daemon;
+mod decisions;
 mod denies;
 mod descendants;
 mod detach;

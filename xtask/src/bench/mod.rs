@@ -3,6 +3,7 @@
 //! Each workload is timed (a) without a sensor, (b) outside every session while a sensor runs, (c) inside a session, in
 //! rounds, so that whatever else the machine does meets all three. Nothing here fails because of a time.
 
+mod decision;
 mod hooks;
 mod launch;
 mod live;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::{
-    hooks, launch, live, log_rates, policy_rate,
+    decision, hooks, launch, live, log_rates, policy_rate,
     report::{Machine, Report},
     rounds,
     scene::Scene,
@@ -38,8 +38,20 @@ pub(super) fn measure(plan: &Plan) -> Result<Report> {
     let paced = log_rates::measure_paced(plan, &scene)?;
     eprintln!("policy");
     let policy = policy_rate::measure(plan)?;
+    let decisions = decision::measure(plan)?;
     eprintln!("memory");
     let live = live::measure(plan, &scene)?;
     let load_before = before.load;
-    Ok(Report { load_before, machine: Machine::now(), rounds, hooks, launch, log, paced, policy, live })
+    Ok(Report {
+        load_before,
+        machine: Machine::now(),
+        rounds,
+        hooks,
+        launch,
+        log,
+        paced,
+        policy,
+        decisions,
+        live,
+    })
 }

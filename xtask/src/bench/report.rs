@@ -8,6 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    decision::Decision,
     hooks::{HookCost, Mean},
     launch::Launch,
     live::Live,
@@ -30,6 +31,7 @@ pub(super) struct Report {
     pub(super) log: LogRates,
     pub(super) paced: Vec<Paced>,
     pub(super) policy: PolicyRate,
+    pub(super) decisions: Vec<Decision>,
     pub(super) live: Live,
 }
 
@@ -94,6 +96,7 @@ impl Display for Report {
             paced.fmt(f)?;
         }
         self.policy.fmt(f)?;
+        self.decisions.iter().try_for_each(|decision| decision.fmt(f))?;
         self.live.fmt(f)?;
         for (round, recorded) in self.rounds.recorded.iter().enumerate() {
             writeln!(f, "round {}: {recorded}", round + 1)?;
@@ -149,6 +152,14 @@ impl Display for PolicyRate {
             f,
             "policy of {rules} rules for {homes} homes: {total_ms:.1} [{total_ms_min:.1} .. {total_ms_max:.1}] ms, parse {parse_ms:.1}, compile {compile_ms:.1}"
         )
+    }
+}
+
+impl Display for Decision {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { paths, rules, is_denied, runs, ns } = self;
+        let verdict = if *is_denied { "denied" } else { "allowed" };
+        writeln!(f, "decision in the kernel, {rules:>3} rules, {paths}, {verdict}: {ns:.0} ns ({runs} runs)")
     }
 }
 

@@ -14,6 +14,7 @@ const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const BPF_BTF_LOAD: libc::c_long = 18;
+const BPF_ENABLE_STATS: libc::c_long = 32;
 
 /// `BPF_PROG_TYPE_TRACING` (Linux 5.5).
 pub(super) const TRACING: u32 = 26;
@@ -275,6 +276,24 @@ pub(super) fn attach(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let attr = AttachAttr { name: 0, prog_fd: program.as_raw_fd() as u32, pad: 0 };
     // SAFETY: `attr` is what the command reads and has no address.
     unsafe { descriptor(BPF_RAW_TRACEPOINT_OPEN, &attr) }
+}
+
+/// The part that `BPF_ENABLE_STATS` reads (Linux 5.8).
+#[repr(C, align(8))]
+struct StatsAttr {
+    kind: u32,
+    pad: u32,
+}
+
+/// Has the kernel count and time the runs of all programs ([`Info::runs`]) as long as the descriptor lives.
+///
+/// # Errors
+/// The kernel's; `EINVAL` before Linux 5.8.
+pub(super) fn time_runs() -> io::Result<OwnedFd> {
+    const RUN_TIME: u32 = 0;
+    let attr = StatsAttr { kind: RUN_TIME, pad: 0 };
+    // SAFETY: `attr` is what the command reads and has no address.
+    unsafe { descriptor(BPF_ENABLE_STATS, &attr) }
 }
 
 /// The part that `BPF_OBJ_PIN` and `BPF_OBJ_GET` read (Linux 4.4).

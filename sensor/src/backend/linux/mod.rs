@@ -48,7 +48,6 @@ use treeline_abi::paths::FileKey;
 use treeline_event::{AttachMode, FileId, HookState, HookStatus, PathBytes, ProcessKey, RuleStatus};
 use treeline_policy::{Policy, Tables};
 
-pub(crate) use self::sys::pass_on_broken_pipes;
 pub use self::{
     coverage::{coverage_of, full_coverage_of, is_hopeless, is_refused},
     doctor::{Check, CheckState, checks},
@@ -71,6 +70,10 @@ use self::{
     rings::Rings,
     tables::KernelTables,
     track::Beginning,
+};
+pub(crate) use self::{
+    parity::{DecisionRate, decision_rate},
+    sys::pass_on_broken_pipes,
 };
 use super::{
     Backend, BackendError, Capabilities, Delivery, Inherited, Installable, KindCount, Mark, ProgramRuns,

@@ -2,8 +2,9 @@
 //! random cases are then decided there and by `treeline_policy::eval`, which shares no step with them.
 
 mod random;
+mod rate;
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::{Ebpf, maps::Array, programs::RawTracePoint};
 use treeline_abi::{
@@ -16,6 +17,8 @@ use treeline_policy::{
     compile, eval, parse,
 };
 use zerocopy::{FromZeros, IntoBytes};
+
+pub(crate) use self::rate::{DecisionRate, decision_rate};
 
 use self::random::Random;
 use super::{hooks, labels, load, object, offsets, suited, sys, tables::KernelTables};
@@ -32,16 +35,7 @@ type CaseBytes = [u8; size_of::<Case>()];
 /// # Errors
 /// The first case that differs, with its policy, or that the kernel refuses.
 pub fn parity(seed: u64, cases: u64) -> Result<u64, BackendError> {
-    let unsupported = |error: &dyn std::error::Error| BackendError::Unsupported(load::chain(error));
-    let object = object::required().map_err(|error| unsupported(&error))?;
-    let kernel = offsets::Kernel::read(offsets::BTF_PATH).map_err(|error| unsupported(&error))?;
-    let found = kernel.offsets().map_err(|error| unsupported(&error))?;
-    let settings = hooks::settings(&kernel);
-    let suited = suited::suited(object, &settings).map_err(|error| unsupported(&error))?;
-    let (_, unused) = labels::names(&settings);
-    let mut ebpf = load::load(suited.bytes(), &load::globals(&found, &settings), unused, &[])?;
-    drop(kernel);
-    load_program(&mut ebpf).map_err(|error| unsupported(&error))?;
+    let mut ebpf = loaded()?;
     let mut kernel_tables = KernelTables::default();
     let policies = cases.div_ceil(CASES_PER_POLICY);
     for number in 0..policies {
@@ -73,6 +67,20 @@ pub fn parity(seed: u64, cases: u64) -> Result<u64, BackendError> {
     Ok(policies)
 }
 
+/// The maps, and of the programs the one that is only run from here.
+fn loaded() -> Result<Ebpf, BackendError> {
+    let unsupported = |error: &dyn std::error::Error| BackendError::Unsupported(load::chain(error));
+    let object = object::required().map_err(|error| unsupported(&error))?;
+    let kernel = offsets::Kernel::read(offsets::BTF_PATH).map_err(|error| unsupported(&error))?;
+    let found = kernel.offsets().map_err(|error| unsupported(&error))?;
+    let settings = hooks::settings(&kernel);
+    let suited = suited::suited(object, &settings).map_err(|error| unsupported(&error))?;
+    let (_, unused) = labels::names(&settings);
+    let mut ebpf = load::load(suited.bytes(), &load::globals(&found, &settings), unused, &[])?;
+    load_program(&mut ebpf).map_err(|error| unsupported(&error))?;
+    Ok(ebpf)
+}
+
 fn load_program(ebpf: &mut Ebpf) -> Result<(), aya::programs::ProgramError> {
     let program = ebpf.program_mut("parity").ok_or(aya::programs::ProgramError::NotLoaded)?;
     let program: &mut RawTracePoint = program.try_into()?;
@@ -98,12 +106,8 @@ impl Part<'_> {
             map.set(0, bytes, 0).map_err(|error| wrong(&error.to_string()))?;
         }
         {
-            let program = ebpf.program("parity").ok_or_else(|| wrong("no program `parity`"))?;
-            let program: &RawTracePoint =
-                program.try_into().map_err(|_| wrong("`parity` is no raw tracepoint"))?;
-            let fd = program.fd().map_err(|_| wrong("`parity` is not loaded"))?;
             let status =
-                sys::run_program(fd.as_fd()).map_err(|error| io("run the program `parity`", error))?;
+                sys::run_program(program(ebpf)?).map_err(|error| io("run the program `parity`", error))?;
             if status != 0 {
                 return Err(wrong(&format!("the program `parity` ended with {status}")));
             }
@@ -182,6 +186,12 @@ impl Part<'_> {
             smallest = shorter;
         }
     }
+}
+
+fn program(ebpf: &Ebpf) -> Result<BorrowedFd<'_>, BackendError> {
+    let program = ebpf.program("parity").ok_or_else(|| wrong("no program `parity`"))?;
+    let program: &RawTracePoint = program.try_into().map_err(|_| wrong("`parity` is no raw tracepoint"))?;
+    Ok(program.fd().map_err(|_| wrong("`parity` is not loaded"))?.as_fd())
 }
 
 fn names(located: &Located) -> Path {
