@@ -9,8 +9,9 @@ mod payload;
 pub(super) use disk::{Disk, obstacle};
 pub(super) use payload::archive;
 
-/// Modules beyond a cloud kernel's built-in code: of the disk, of systemd's automounts, and of podman's images.
-pub(super) const MODULES: &[&str] = &["virtio_blk", "autofs4", "overlay"];
+/// Modules beyond a cloud kernel's built-in code: of the disk and the bus that it is on (built in since Debian's 6.12), of
+/// systemd's automounts, and of podman's images.
+pub(super) const MODULES: &[&str] = &["virtio_pci", "virtio_blk", "autofs4", "overlay"];
 
 /// Containers and two managers of systemd beside the sensor.
 pub(super) const MEMORY_MB: u32 = 1536;
