@@ -10,6 +10,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use treeline_event::AttachMode;
+use treeline_tlog::VerifierKey;
+
+use crate::daemon::policy::signature::Trust;
 
 /// Where the configuration is looked for unless the command line names another.
 pub const DEFAULT_PATH: &str = "/etc/treeline/treeline.toml";
@@ -68,6 +71,20 @@ const DEFAULT_STATE: &str = "/var/lib/treeline";
 /// Where the machine's daemon pins.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf/treeline";
 
+/// A public key, as its line of text.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PolicyKey(pub VerifierKey);
+
+impl TryFrom<String> for PolicyKey {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let key = text.parse().map_err(|error| format!("`{text}` is no public key of a policy: {error}"))?;
+        Ok(Self(key))
+    }
+}
+
 /// The settings, every one with its default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -86,6 +103,8 @@ pub struct Config {
     pub pin_dir: Option<PathBuf>,
     /// The policy.
     pub policy: PathBuf,
+    /// Who may sign policies. With a key here no other policy is put in force, and none that is older than one that was.
+    pub policy_keys: Vec<PolicyKey>,
     /// What `treeline run` does when there is no daemon.
     pub when_unavailable: WhenUnavailable,
     /// What becomes of `enforce` rules that this machine cannot enforce.
@@ -105,6 +124,7 @@ impl Default for Config {
             state_dir: DEFAULT_STATE.into(),
             pin_dir: None,
             policy: "/etc/treeline/policy.yaml".into(),
+            policy_keys: Vec::new(),
             when_unavailable: WhenUnavailable::default(),
             unenforceable: Unenforceable::default(),
             mode: None,
@@ -208,6 +228,13 @@ impl Config {
         Ok(config)
     }
 
+    /// Whose policies are put in force.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        let keys: Vec<_> = self.policy_keys.iter().map(|key| key.0.clone()).collect();
+        Trust::new(&keys)
+    }
+
     /// Where a daemon with this state directory pins, if it does.
     #[must_use]
     pub fn pins(&self, state_dir: &Path) -> Option<PathBuf> {
@@ -295,6 +322,10 @@ mod tests {
         check("# é\n  policy = \"policy.yaml\"\n", Err("t.toml:2:3: `policy` must be an absolute path"));
         check("socket = \"/a\"\nsocket = \"/b\"\n", Err("t.toml:2:1: duplicate key"));
         check("socket = \"/a\n", Err("t.toml:1:"));
+        check(
+            "\npolicy_keys = [\"acme+00000000+AAAA\"]\n",
+            Err("t.toml:2:15: `acme+00000000+AAAA` is no public key of a policy: "),
+        );
         check("[section]\n", Err("t.toml:1:2: unknown field `section`"));
     }
 
@@ -312,7 +343,11 @@ mod tests {
             Config::parse(Path::new("t.toml"), &uncommented).expect("the shipped settings are valid");
         assert_eq!(config.mode, Some(ModeChoice::Fallback));
         assert_eq!(config.pin_dir.as_deref(), Some(Path::new(DEFAULT_PINS)));
-        assert_eq!(Config { mode: None, claude_path: None, pin_dir: None, ..config }, Config::default());
+        assert!(config.trust().asks_for_signatures());
+        assert_eq!(
+            Config { mode: None, claude_path: None, pin_dir: None, policy_keys: vec![], ..config },
+            Config::default()
+        );
     }
 
     #[test]

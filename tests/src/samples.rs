@@ -123,7 +123,14 @@ pub fn notices() -> Vec<Notice> {
             recovery: None,
         },
         Notice::Stopped { reason: text() },
-        Notice::PolicyApplied { generation: 1, name: text(), sha256: "ab".repeat(32), rules: vec![rule] },
+        Notice::PolicyApplied {
+            generation: 1,
+            name: text(),
+            sha256: "ab".repeat(32),
+            revision: Some(7),
+            signed_by: Some(text()),
+            rules: vec![rule],
+        },
         Notice::PolicyRejected { sha256: "ab".repeat(32), error: text() },
         Notice::Lost { kind: text(), site: text(), count: 5, first_ns: 1, last_ns: 2 },
         Notice::SessionStarted {

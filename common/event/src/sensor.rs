@@ -128,6 +128,12 @@ pub enum Notice {
         name: String,
         /// SHA-256 of its text, lower-case hexadecimal.
         sha256: String,
+        /// The revision that its author gave it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<u64>,
+        /// The key that signed it, as `NAME+ID`, where signatures are asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signed_by: Option<String>,
         /// What each rule amounts to here.
         rules: Vec<RuleStatus>,
     },

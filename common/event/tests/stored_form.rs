@@ -200,9 +200,17 @@ fn notice() -> impl Strategy<Value = Notice> {
             }
         ),
         text().prop_map(|reason| Notice::Stopped { reason }),
-        (any::<u64>(), text(), text(), vec(rule_status(), 0..3)).prop_map(
-            |(generation, name, sha256, rules)| { Notice::PolicyApplied { generation, name, sha256, rules } }
-        ),
+        (
+            any::<u64>(),
+            text(),
+            text(),
+            option::of(any::<u64>()),
+            option::of(text()),
+            vec(rule_status(), 0..3)
+        )
+            .prop_map(|(generation, name, sha256, revision, signed_by, rules)| {
+                Notice::PolicyApplied { generation, name, sha256, revision, signed_by, rules }
+            }),
         (text(), text()).prop_map(|(sha256, error)| Notice::PolicyRejected { sha256, error }),
         (text(), text(), any::<(u64, u64, u64)>()).prop_map(|(kind, site, (count, first_ns, last_ns))| {
             Notice::Lost { kind, site, count, first_ns, last_ns }
@@ -373,6 +381,8 @@ fn the_largest_notices_fit() {
             generation: 1,
             name: text.clone(),
             sha256: text.clone(),
+            revision: Some(1),
+            signed_by: Some(text.clone()),
             rules: vec![rule; 20],
         },
         Notice::PolicyRejected { sha256: text.clone(), error: text.clone() },

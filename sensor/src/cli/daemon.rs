@@ -82,10 +82,12 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
     if args.detach_all {
         return detach_all(&state_dir, &args.log.unwrap_or(config.log_dir), pins.as_deref());
     }
+    let trust = config.trust();
     let socket =
         SocketSettings { group: group_id(&config.socket_group), path: args.socket.unwrap_or(config.socket) };
     let settings = Settings {
         policy_required: args.policy.is_some(),
+        trust,
         policy: args.policy.unwrap_or(config.policy),
         log_dir: args.log.unwrap_or(config.log_dir),
         state_dir,

@@ -146,7 +146,7 @@ fn socket(config: &Config, daemon: &Result<Status, ClientError>) -> Check {
 fn policy_file(named: Option<&Path>, config: &Config) -> (Check, Option<Policy>) {
     let path = named.unwrap_or(&config.policy);
     let words = path.display();
-    let error = match policy::load(path) {
+    let error = match policy::load(path, &config.trust()) {
         Ok(loaded) => {
             let policy = loaded.policy.at(policy::now());
             let found = format!("`{words}`: {} with {} rules", policy.name, policy.rules.len());

@@ -5,6 +5,7 @@ mod check;
 mod compile;
 mod explain;
 mod replay;
+mod sign;
 mod test;
 
 use std::{
@@ -50,6 +51,19 @@ enum Verb {
     ///
     /// Exit status: 0 when it fits, 1 when it is not valid or does not fit, 2 when it cannot be read.
     Compile(compile::Args),
+    /// Make a key to sign policies with
+    ///
+    /// Prints the public key, as the configuration of the machines that are to trust it has it (`policy_keys`).
+    Key(sign::KeyArgs),
+    /// Sign a policy with what it includes, in a note beside it
+    ///
+    /// It needs a `revision`. The daemon reads the note where its configuration has `policy_keys`. What others signed of
+    /// the same texts stays in the note. Exit status: 0, or 2 when it is not valid or cannot be signed.
+    Sign(sign::SignArgs),
+    /// Say whether a trusted key signed a policy as it is
+    ///
+    /// Exit status: 0 when one did, 1 when none did, 2 when the policy is not valid or cannot be read.
+    Verify(sign::VerifyArgs),
     /// Measure how long a policy of 1 000 rules takes to be read and compiled
     #[command(hide = true)]
     Bench(bench::Args),
@@ -80,6 +94,9 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         }
         Verb::Compile(args) => compile::run(&args, &mut out)?,
         Verb::Bench(args) => bench::run(&args, &mut out)?,
+        Verb::Key(args) => sign::make_key(&args, &mut out)?,
+        Verb::Sign(args) => sign::sign(&args, &mut out)?,
+        Verb::Verify(args) => sign::verify(&args, globals.config.as_deref(), &mut out)?,
         Verb::Test(args) => test::run(&args, verbose, &mut out)?,
     };
     out.flush().context("cannot write to standard output")?;

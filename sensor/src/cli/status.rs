@@ -108,9 +108,12 @@ fn render_policy(status: &Status, out: &mut String) {
             let _ = writeln!(out, "policy: none, nothing is refused");
         }
         Some(policy) => {
+            let revision = policy.revision.map_or_else(String::new, |number| format!(", revision {number}"));
+            let signed =
+                policy.signed_by.as_ref().map_or_else(String::new, |key| format!(", signed by {key}"));
             let _ = writeln!(
                 out,
-                "policy {}, generation {}, sha256 {}",
+                "policy {}{revision}, generation {}, sha256 {}{signed}",
                 policy.name, policy.generation, policy.sha256
             );
             for rule in &policy.rules {

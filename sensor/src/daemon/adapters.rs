@@ -162,10 +162,12 @@ pub fn status_of_log(dir: &Path) -> Result<Option<Status>, ReadError> {
 
 fn apply(board: &Board, notice: Notice) {
     match notice {
-        Notice::PolicyApplied { generation, name, sha256, rules } => board.update(|status| {
-            status.policy = Some(PolicyStatus { generation, name, sha256, rules });
-            status.policy_refused = None;
-        }),
+        Notice::PolicyApplied { generation, name, sha256, revision, signed_by, rules } => {
+            board.update(|status| {
+                status.policy = Some(PolicyStatus { generation, name, sha256, revision, signed_by, rules });
+                status.policy_refused = None;
+            })
+        }
         Notice::PolicyRejected { error, .. } => board.update(|status| status.policy_refused = Some(error)),
         Notice::Lost { kind, site, count, .. } => board.count_loss(&site, &kind, count),
         Notice::SessionStarted { session, root, uid, origin, command } => board.update(|status| {

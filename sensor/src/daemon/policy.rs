@@ -2,6 +2,8 @@
 
 pub mod bundle;
 pub mod files;
+pub mod signature;
+pub mod statement;
 
 use std::{
     fs, io,
@@ -17,6 +19,7 @@ use treeline_policy::{
 use self::{
     bundle::{Bundle, Recorder},
     files::Below,
+    signature::{OnlySigned, SignatureError, Signed, Trust},
 };
 
 /// Bytes of a kept copy that are read: what JSON makes of the longest texts.
@@ -31,13 +34,15 @@ pub struct LoadedPolicy {
     pub bundle: Bundle,
     /// Their digest, see [`Bundle::sha256`].
     pub sha256: String,
+    /// Who signed it, where signatures are asked for.
+    pub signed: Option<Signed>,
 }
 
 impl LoadedPolicy {
     /// The same with the rules that have not expired.
     #[must_use]
     pub fn at(&self, now: Moment) -> Self {
-        Self { policy: self.policy.clone().at(now), bundle: self.bundle.clone(), sha256: self.sha256.clone() }
+        Self { policy: self.policy.clone().at(now), ..self.clone() }
     }
 }
 
@@ -78,6 +83,16 @@ pub enum LoadError {
         /// What is wrong, with line and column.
         diagnostics: String,
     },
+    /// Only signed policies are put in force here, and it is none of these or an older one.
+    #[error("the policy `{}` is refused", path.display())]
+    Signature {
+        /// Which.
+        path: PathBuf,
+        /// Digest of the texts that were read.
+        sha256: String,
+        /// The cause.
+        source: Box<SignatureError>,
+    },
 }
 
 impl LoadError {
@@ -85,36 +100,62 @@ impl LoadError {
     #[must_use]
     pub fn sha256(&self) -> String {
         match self {
-            Self::Refused { sha256, .. } => sha256.clone(),
+            Self::Refused { sha256, .. } | Self::Signature { sha256, .. } => sha256.clone(),
             Self::Read { .. } | Self::TooLong { .. } => String::new(),
         }
     }
 }
 
-/// Reads and checks a policy and what it includes.
+/// Reads and checks a policy and what it includes, and who signed it, if that is asked for.
 ///
 /// # Errors
 /// [`LoadError`].
-pub fn load(path: &Path) -> Result<LoadedPolicy, LoadError> {
+pub fn load(path: &Path, trust: &Trust) -> Result<LoadedPolicy, LoadError> {
     let failed = |source| LoadError::Read { path: path.to_owned(), source };
     let len = fs::metadata(path).map_err(failed)?.len();
     if len > TEXT_LEN_MAX as u64 {
         return Err(LoadError::TooLong { path: path.to_owned(), len });
     }
     let text = files::text(path).map_err(failed)?;
-    check(path, &text, Below::directory_of(path))
+    let note = trust.asks_for_signatures().then(|| signature::read_note(path));
+    read(path, &text, Below::directory_of(path), note, trust)
 }
 
-/// Checks a text; `path` is what messages call it, and `loader` has what it includes.
+/// Checks a text that nobody needs to have signed; `path` is what messages call it, and `loader` has what it includes.
 ///
 /// # Errors
 /// [`LoadError::Refused`].
 pub fn check(path: &Path, text: &str, loader: impl Loader) -> Result<LoadedPolicy, LoadError> {
-    let recorder = Recorder::new(loader);
-    let source = Source::new(&path.display().to_string(), text);
-    let parsed = parse_with(&recorder, source, None);
+    read(path, text, loader, None, &Trust::default())
+}
+
+/// The signature is looked at first: nothing is made of a text that nobody answers for.
+fn read(
+    path: &Path,
+    text: &str,
+    loader: impl Loader,
+    note: Option<Result<String, SignatureError>>,
+    trust: &Trust,
+) -> Result<LoadedPolicy, LoadError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let bundle = Bundle { name, text: text.to_owned(), included: recorder.included() };
+    let mut bundle = Bundle { name, text: text.to_owned(), ..Bundle::default() };
+    let unsigned = |bundle: &Bundle, source: SignatureError| LoadError::Signature {
+        path: path.to_owned(),
+        sha256: bundle.sha256(),
+        source: Box::new(source),
+    };
+    let mut signed = None;
+    if let Some(note) = note {
+        let note = note.map_err(|error| unsigned(&bundle, error))?;
+        let found = trust.statement(&note).map_err(|error| unsigned(&bundle, error))?;
+        found.0.covers(text).map_err(|error| unsigned(&bundle, error))?;
+        bundle.note = Some(note);
+        signed = Some(found);
+    }
+    let statement = signed.as_ref().map(|(statement, _)| statement);
+    let recorder = Recorder::new(OnlySigned { from: loader, statement });
+    let parsed = parse_with(&recorder, Source::new(&path.display().to_string(), text), None);
+    bundle.included = recorder.included();
     let sha256 = bundle.sha256();
     let refused = |diagnostics: Diagnostics| LoadError::Refused {
         path: path.to_owned(),
@@ -122,19 +163,27 @@ pub fn check(path: &Path, text: &str, loader: impl Loader) -> Result<LoadedPolic
         diagnostics: diagnostics.render(false).trim_end().to_owned(),
     };
     let policy = parsed.map_err(refused)?;
-    Ok(LoadedPolicy { policy, bundle, sha256 })
+    if let Some(statement) = statement {
+        statement.is_about(&policy, &bundle).map_err(|error| unsigned(&bundle, error))?;
+    }
+    Ok(LoadedPolicy { policy, bundle, sha256, signed: signed.map(|(_, signed)| signed) })
 }
 
-/// Reads the copy of a policy that [`keep`] made.
+/// Reads the copy of a policy that [`keep`] made, with its signature, if one is asked for.
 ///
 /// # Errors
 /// There is none, or it is none.
-pub fn kept(path: &Path) -> anyhow::Result<LoadedPolicy> {
+pub fn kept(path: &Path, trust: &Trust) -> anyhow::Result<LoadedPolicy> {
     use io::Read as _;
     let mut text = String::new();
     fs::File::open(path)?.take(KEPT_LEN_MAX).read_to_string(&mut text)?;
     let bundle: Bundle = serde_json::from_str(&text)?;
-    Ok(check(Path::new(&bundle.name), &bundle.text, bundle.clone())?)
+    let own = Path::new(&bundle.name);
+    let note = trust.asks_for_signatures().then(|| {
+        let none = || SignatureError::NoNote { policy: own.to_owned(), note: signature::note_of(own) };
+        bundle.note.clone().ok_or_else(none)
+    });
+    Ok(read(own, &bundle.text, bundle.clone(), note, trust)?)
 }
 
 /// Replaces the copy of a policy atomically.
@@ -163,18 +212,18 @@ mod tests {
         let more =
             "version: 1\nrules:\n  - {id: a, kind: file, paths: [/x], reason: r, expires: 2027-03-01}\n";
         fs::write(at("more.yaml"), more).expect("a file");
-        let loaded = load(&at("p.yaml")).expect("a good policy");
+        let loaded = load(&at("p.yaml"), &Trust::default()).expect("a good policy");
         keep(&at("copy"), &loaded.bundle).expect("a copy");
         fs::remove_file(at("more.yaml")).expect("it was there");
-        let copy = kept(&at("copy")).expect("the copy");
+        let copy = kept(&at("copy"), &Trust::default()).expect("the copy");
         assert_eq!((&copy.sha256, &copy.bundle), (&loaded.sha256, &loaded.bundle));
         assert_eq!(copy.policy.rules.len(), 1);
         let rules = |text: &str| copy.at(text.parse().expect("a moment")).policy.rules.len();
         assert_eq!((rules("2027-02-28T23:59:59Z"), rules("2027-03-01")), (1, 0));
-        let error = load(&at("p.yaml")).expect_err("a file is missing");
+        let error = load(&at("p.yaml"), &Trust::default()).expect_err("a file is missing");
         assert!(error.to_string().contains("`more.yaml` cannot be included"), "{error}");
         assert_ne!(error.sha256(), loaded.sha256);
         fs::write(at("copy"), "{}").expect("a file");
-        assert!(kept(&at("copy")).is_err());
+        assert!(kept(&at("copy"), &Trust::default()).is_err());
     }
 }

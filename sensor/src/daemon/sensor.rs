@@ -309,12 +309,17 @@ impl Sensor {
         // A refused generation is not used again: the pipeline knows its number already.
         control.generation = generation;
         let rules = self.ask_source(|reply| SourceCommand::Install(installable, reply))??;
-        let (name, sha256) = (loaded.policy.name.clone(), loaded.sha256.clone());
-        let status =
-            PolicyStatus { generation, name: name.clone(), sha256: sha256.clone(), rules: rules.clone() };
+        let status = PolicyStatus {
+            generation,
+            name: loaded.policy.name.clone(),
+            sha256: loaded.sha256.clone(),
+            revision: loaded.policy.revision,
+            signed_by: loaded.signed.as_ref().map(|signed| signed.key.clone()),
+            rules,
+        };
         control.policy = Some(loaded);
-        self.board.update(|board| board.policy = Some(status));
-        self.note(Notice::PolicyApplied { generation, name, sha256, rules })
+        self.board.update(|board| board.policy = Some(status.clone()));
+        self.note(status.applied())
     }
 
     /// Begins a session.

@@ -15,7 +15,10 @@ use super::{
     expiry::Expiry,
     itself::OwnFiles,
     lock::{self, Lock},
-    policy::{self, LoadError, LoadedPolicy, now},
+    policy::{
+        self, LoadError, LoadedPolicy, now,
+        signature::{Floor, Trust, note_of},
+    },
     sensor::{Parts, Sensor, SensorError},
 };
 use crate::{backend::Backend, config::Unenforceable, log::LOCK as LOG_LOCK};
@@ -38,6 +41,8 @@ pub struct Settings {
     pub policy: PathBuf,
     /// The file was named on the command line, so it has to be there.
     pub policy_required: bool,
+    /// Whose policies are put in force.
+    pub trust: Trust,
     /// What becomes of rules that cannot be enforced here.
     pub unenforceable: Unenforceable,
     /// What else is the sensor's own: its socket, its binary, its configuration.
@@ -50,7 +55,7 @@ impl Settings {
         let mut own = self.own.clone();
         own.directories.extend([self.state_dir.clone(), self.log_dir.clone()]);
         let included = loaded.bundle.included.keys().map(|path| self.policy.with_file_name(path));
-        own.files.extend(included.chain([self.policy.clone()]));
+        own.files.extend(included.chain([self.policy.clone(), note_of(&self.policy)]));
         own.locks.extend([lock::of_dir(&self.state_dir), self.log_dir.join(LOG_LOCK)]);
         own
     }
@@ -78,11 +83,12 @@ impl Running {
     ) -> anyhow::Result<Self> {
         let lock = Lock::of_state_dir(&settings.state_dir)?;
         // A policy that cannot be used is found before anything is attached.
-        let first = first_policy(&settings)?;
+        let (first, floor) = first_policy(&settings)?;
         let (log, recovery) = adapters::log(&settings.log_dir)
             .with_context(|| format!("cannot open the log `{}`", settings.log_dir.display()))?;
         let enricher = adapters::enricher(&settings.state_dir)?;
-        let kept = last_good_or_none(&settings).map(|mut kept| {
+        // Whoever signed it: this is only about the rules that are in force already.
+        let kept = last_good_or_none(&settings, &Trust::default()).map(|mut kept| {
             settings.own_files(&kept).protect(&mut kept.policy);
             kept
         });
@@ -100,7 +106,7 @@ impl Running {
             sensor: Arc::clone(&sensor),
             settings,
             whole: Mutex::default(),
-            reloading: Mutex::default(),
+            floor: Mutex::new(floor),
         });
         let applied = policies.apply_first(first);
         let expiry = applied.and_then(|()| {
@@ -135,8 +141,8 @@ struct Policies {
     settings: Settings,
     /// The policy in force with rules that have yet to end, and when the next one does.
     whole: Mutex<Option<(LoadedPolicy, Option<Moment>)>>,
-    /// Held from before the files are read until the copy of them is kept.
-    reloading: Mutex<()>,
+    /// The highest revision that was in force. Held from before the files are read until the copy of them is kept.
+    floor: Mutex<Floor>,
 }
 
 impl Policies {
@@ -146,7 +152,10 @@ impl Policies {
                 tracing::warn!(path = %self.settings.policy.display(), "there is no policy: nothing is refused");
                 Ok(())
             }
-            FirstPolicy::Good(loaded) => Ok(self.apply(*loaded)?),
+            FirstPolicy::Good(loaded) => {
+                let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(self.apply(*loaded, &mut floor)?)
+            }
             FirstPolicy::LastGood(loaded, error) => {
                 let why = super::sensor::chain(&error);
                 tracing::error!("{why}; the last good policy is in force instead");
@@ -159,9 +168,9 @@ impl Policies {
 
     fn reload(&self) -> anyhow::Result<()> {
         // What was read first is not put in force last.
-        let _one = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        match policy::load(&self.settings.policy) {
-            Ok(loaded) => Ok(self.apply(loaded)?),
+        let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
+        match load(&self.settings, &floor) {
+            Ok(loaded) => Ok(self.apply(loaded, &mut floor)?),
             Err(error) => {
                 self.sensor.refuse_policy(error.sha256(), super::sensor::chain(&error))?;
                 Err(error.into())
@@ -169,12 +178,15 @@ impl Policies {
         }
     }
 
-    fn apply(&self, loaded: LoadedPolicy) -> Result<(), SensorError> {
-        let bundle = loaded.bundle.clone();
+    fn apply(&self, loaded: LoadedPolicy, floor: &mut Floor) -> Result<(), SensorError> {
+        let whole = loaded.clone();
         self.put_in_force(loaded, Sensor::apply_policy)?;
+        floor.raise(&whole);
         // Only a fall-back: without it the policy is in force all the same.
-        if let Err(error) = policy::keep(&self.settings.state_dir.join(LAST_GOOD), &bundle) {
-            tracing::warn!("cannot keep a copy of the policy: {error}");
+        if let Err(error) = policy::keep(&self.settings.state_dir.join(LAST_GOOD), &whole.bundle) {
+            tracing::warn!(
+                "cannot keep a copy of the policy, from which the next start would know the revision: {error}"
+            );
         }
         Ok(())
     }
@@ -222,31 +234,53 @@ enum FirstPolicy {
     LastGood(Box<LoadedPolicy>, LoadError),
 }
 
-fn first_policy(settings: &Settings) -> anyhow::Result<FirstPolicy> {
-    match policy::load(&settings.policy) {
-        Ok(loaded) => Ok(FirstPolicy::Good(Box::new(loaded))),
+/// The first policy, and what it must not be older than.
+fn first_policy(settings: &Settings) -> anyhow::Result<(FirstPolicy, Floor)> {
+    let mut floor = Floor::default();
+    let known = if settings.trust.asks_for_signatures() {
+        last_good_or_none(settings, &settings.trust)
+    } else {
+        None
+    };
+    known.iter().for_each(|known| floor.raise(known));
+    let first = match load(settings, &floor) {
+        Ok(loaded) => FirstPolicy::Good(Box::new(loaded)),
         Err(LoadError::Read { source, .. })
             if source.kind() == io::ErrorKind::NotFound && !settings.policy_required =>
         {
             // Without a file there was never one, unless somebody removed it: that must not switch the guard off.
-            let last = last_good(settings)?;
+            let last = last_good(settings, &settings.trust)?;
             let path = settings.policy.clone();
-            Ok(last.map_or(FirstPolicy::None, |loaded| {
+            last.map_or(FirstPolicy::None, |loaded| {
                 FirstPolicy::LastGood(Box::new(loaded), LoadError::Read { path, source })
-            }))
+            })
         }
-        Err(error) if settings.policy_required => Err(error.into()),
-        Err(error) => match last_good_or_none(settings) {
-            Some(loaded) => Ok(FirstPolicy::LastGood(Box::new(loaded), error)),
-            None => Err(error.into()),
+        Err(error) if settings.policy_required => return Err(error.into()),
+        Err(error) => match last_good_or_none(settings, &settings.trust) {
+            Some(loaded) => FirstPolicy::LastGood(Box::new(loaded), error),
+            None => return Err(error.into()),
         },
+    };
+    Ok((first, floor))
+}
+
+/// The policy of the file, if it may come after what was in force.
+fn load(settings: &Settings, floor: &Floor) -> Result<LoadedPolicy, LoadError> {
+    let loaded = policy::load(&settings.policy, &settings.trust)?;
+    match floor.admits(&loaded) {
+        Ok(()) => Ok(loaded),
+        Err(error) => Err(LoadError::Signature {
+            path: settings.policy.clone(),
+            sha256: loaded.sha256,
+            source: Box::new(error),
+        }),
     }
 }
 
 /// The copy of the policy that was in force last, if there is one.
-fn last_good(settings: &Settings) -> anyhow::Result<Option<LoadedPolicy>> {
+fn last_good(settings: &Settings, trust: &Trust) -> anyhow::Result<Option<LoadedPolicy>> {
     let path = settings.state_dir.join(LAST_GOOD);
-    match policy::kept(&path) {
+    match policy::kept(&path, trust) {
         Ok(kept) => Ok(Some(kept)),
         Err(error) if error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::NotFound) => {
             Ok(None)
@@ -260,8 +294,8 @@ fn last_good(settings: &Settings) -> anyhow::Result<Option<LoadedPolicy>> {
 }
 
 /// The same where something else says what is wrong.
-fn last_good_or_none(settings: &Settings) -> Option<LoadedPolicy> {
-    last_good(settings).unwrap_or_else(|error| {
+fn last_good_or_none(settings: &Settings, trust: &Trust) -> Option<LoadedPolicy> {
+    last_good(settings, trust).unwrap_or_else(|error| {
         let cause = error.root_cause();
         tracing::warn!(
             "the copy of the last good policy in `{}` is of no use: {cause}",

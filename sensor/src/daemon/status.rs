@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use treeline_event::{AttachMode, HookStatus, ProcessKey, RuleStatus, SessionId};
+use treeline_event::{AttachMode, HookStatus, Notice, ProcessKey, RuleStatus, SessionId};
 
 use crate::backend::{KindCount, ProgramRuns};
 
@@ -55,8 +55,23 @@ pub struct PolicyStatus {
     pub name: String,
     /// SHA-256 of its text.
     pub sha256: String,
+    /// The revision that its author gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// The key that signed it, as `NAME+ID`, where signatures are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
     /// What each rule amounts to here.
     pub rules: Vec<RuleStatus>,
+}
+
+impl PolicyStatus {
+    /// What the log says when it is put in force.
+    #[must_use]
+    pub fn applied(self) -> Notice {
+        let Self { generation, name, sha256, revision, signed_by, rules } = self;
+        Notice::PolicyApplied { generation, name, sha256, revision, signed_by, rules }
+    }
 }
 
 /// A session with live processes.

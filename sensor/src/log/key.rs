@@ -9,7 +9,9 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use ring::{digest, hmac};
 use thiserror::Error;
-use treeline_tlog::{Algorithm, SignError, Signer, Verifier, VerifierKey, VerifierKeyError};
+use treeline_tlog::{
+    Algorithm, SignError, Signer, Verifier, VerifierKey, VerifierKeyError, note::valid_key_name,
+};
 
 /// The private key, PKCS#8, below the log directory.
 const PRIVATE_KEY: &str = "key/ed25519.p8";
@@ -41,7 +43,7 @@ pub enum KeyError {
     },
     /// Others may read or replace the private key.
     #[error(
-        "the private key `{}` has mode {mode:04o}, so others may have read it; it has to be 0600: `chmod 600 {}`, or begin a new log if that machine has other users",
+        "the private key `{}` has mode {mode:04o}, so others may have read it; it has to be 0600: `chmod 600 {}`, or make a new one (for a log: begin a new log) if that machine has other users",
         path.display(), path.display()
     )]
     LooseMode {
@@ -61,7 +63,7 @@ pub enum KeyError {
         expected: u32,
     },
     /// The file is not a key.
-    #[error("`{}` is not an Ed25519 key in PKCS#8 ({reason}); put the key back, or move the log directory away to begin a new log", path.display())]
+    #[error("`{}` is not an Ed25519 key in PKCS#8 ({reason}); put the key back, or, if it is a log's, move the log directory away to begin a new log", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -78,10 +80,16 @@ pub enum KeyError {
         source: VerifierKeyError,
     },
     /// The two files are not a pair.
-    #[error("`{}` is not the public key of this log's private key; put the right one back, or remove it to have it written again", path.display())]
+    #[error("`{}` is not the public key of the private key; put the right one back, or remove it, if it is a log's, to have it written again", path.display())]
     NotAPair {
         /// The file with the public key.
         path: PathBuf,
+    },
+    /// The name may not stand in a note.
+    #[error("a key's name has no space and no `+` in it and is not empty, unlike `{name}`")]
+    Name {
+        /// The name.
+        name: String,
     },
     /// The system has no random bytes.
     #[error("the system gave no random bytes for a new key")]
@@ -132,6 +140,49 @@ impl SoftwareKey {
             }
             Err(source) => return Err(KeyError::Io { what: "read", path: public_path, source }),
         };
+        if public.public_key() != pair.public_key().as_ref() {
+            return Err(KeyError::NotAPair { path: public_path });
+        }
+        Ok(Self { pair, public })
+    }
+
+    /// Makes a key of this name: the private one at `path`, which nothing may have yet, and the public one beside it.
+    ///
+    /// # Errors
+    /// [`KeyError::Io`], [`KeyError::Random`], [`KeyError::Name`].
+    pub fn create(path: &Path, name: &str) -> Result<Self, KeyError> {
+        if !valid_key_name(name) {
+            return Err(KeyError::Name { name: name.to_owned() });
+        }
+        let path = &std::path::absolute(path).map_err(|source| KeyError::Io {
+            what: "write",
+            path: path.to_owned(),
+            source,
+        })?;
+        let public_path = public_beside(path);
+        let taken = |source| KeyError::Io { what: "write", path: public_path.clone(), source };
+        if fs::symlink_metadata(&public_path).is_ok() {
+            return Err(taken(io::ErrorKind::AlreadyExists.into()));
+        }
+        let pair = generate(path)?;
+        let public = VerifierKey::new(name, Algorithm::Ed25519, pair.public_key().as_ref())
+            .expect("the name was looked at, and ring's keys are well-formed");
+        write_public(&public_path, &public).map_err(taken)?;
+        Ok(Self { pair, public })
+    }
+
+    /// Reads a key that [`Self::create`] made.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn read(path: &Path) -> Result<Self, KeyError> {
+        let pair = load(path)?;
+        let public_path = public_beside(path);
+        let failed = |source| KeyError::Io { what: "read", path: public_path.clone(), source };
+        let public: VerifierKey = fs::read_to_string(&public_path)
+            .map_err(failed)?
+            .parse()
+            .map_err(|source| KeyError::PublicKey { path: public_path.clone(), source })?;
         if public.public_key() != pair.public_key().as_ref() {
             return Err(KeyError::NotAPair { path: public_path });
         }
@@ -216,6 +267,13 @@ impl Verifier for PublicKey {
             }
         }
     }
+}
+
+/// Where the public key of a private one is.
+fn public_beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".pub");
+    name.into()
 }
 
 fn load(path: &Path) -> Result<Ed25519KeyPair, KeyError> {

@@ -68,8 +68,14 @@ fn entries() -> Vec<Entry> {
         (FileRef { path: "/home/u/.ssh/id".into(), ..FileRef::default() }, OpenFlags(0o2_000_000));
     let open = Action::Open { file, flags, outcome: Outcome::Errno(1), count: 1 };
     let ended = Action::Exit { code: Some(1), signal: None };
-    let policy =
-        Notice::PolicyApplied { generation: 1, name: "p".into(), sha256: "cd".repeat(32), rules: vec![] };
+    let policy = Notice::PolicyApplied {
+        generation: 1,
+        name: "p".into(),
+        sha256: "cd".repeat(32),
+        revision: None,
+        signed_by: None,
+        rules: vec![],
+    };
     let (kind, site) = ("open".to_owned(), "ring".to_owned());
     let lost = Notice::Lost { kind, site, count: 3, first_ns: 0, last_ns: 0 };
     let mut entries = vec![

@@ -111,6 +111,8 @@ pub(crate) fn status() -> Status {
             generation: 3,
             name: "p".to_owned(),
             sha256: "ab".to_owned(),
+            revision: None,
+            signed_by: None,
             rules: vec![RuleStatus {
                 rule: "keys".to_owned(),
                 state: RuleState::Partly,

@@ -162,12 +162,22 @@ fn statement(notice: &Notice) -> String {
             text
         }
         Notice::Stopped { reason } => safe(reason),
-        Notice::PolicyApplied { generation, name, sha256, rules } => format!(
-            "{}, generation {generation}, {}, sha256 {:.HASH_LEN$}",
-            safe(name),
-            coverage(rules),
-            safe(sha256)
-        ),
+        Notice::PolicyApplied { generation, name, sha256, revision, signed_by, rules } => {
+            let mut text = safe(name);
+            if let Some(revision) = revision {
+                let _ = write!(text, ", revision {revision}");
+            }
+            let _ = write!(
+                text,
+                ", generation {generation}, {}, sha256 {:.HASH_LEN$}",
+                coverage(rules),
+                safe(sha256)
+            );
+            if let Some(key) = signed_by {
+                let _ = write!(text, ", signed by {}", safe(key));
+            }
+            text
+        }
         Notice::PolicyRejected { sha256, error } => format!(
             "sha256 {:.HASH_LEN$}: {}; the policy before it stays in force",
             safe(sha256),
@@ -259,9 +269,22 @@ mod tests {
                     generation: 3,
                     name: "base".into(),
                     sha256: "ab".repeat(32),
+                    revision: None,
+                    signed_by: None,
                     rules: vec![rule(RuleState::Enforced), rule(RuleState::Impossible)],
                 },
                 "base, generation 3, 2 rules: 1 enforced, 1 impossible here, sha256 abababababab",
+            ),
+            (
+                Notice::PolicyApplied {
+                    generation: 3,
+                    name: "base".into(),
+                    sha256: "ab".repeat(32),
+                    revision: Some(42),
+                    signed_by: Some("acme+1234\u{1b}".into()),
+                    rules: vec![],
+                },
+                "base, revision 42, generation 3, 0 rules, sha256 abababababab, signed by acme+1234\\u{1b}",
             ),
             (
                 Notice::PolicyRejected { sha256: "cd".repeat(32), error: "1:2: no\nmore".into() },

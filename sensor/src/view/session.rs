@@ -321,7 +321,14 @@ mod tests {
 
     fn policy(generation: u64) -> Entry {
         let (name, sha256) = ("p".to_owned(), "ab".to_owned());
-        notice(Notice::PolicyApplied { generation, name, sha256, rules: vec![] })
+        notice(Notice::PolicyApplied {
+            generation,
+            name,
+            sha256,
+            revision: None,
+            signed_by: None,
+            rules: vec![],
+        })
     }
 
     fn denied(session: SessionId) -> Entry {

@@ -19,4 +19,5 @@ mod loss;
 mod network;
 mod policies;
 mod replay;
+mod signed_policies;
 mod terminal;

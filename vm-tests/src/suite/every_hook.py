@@ -37,6 +37,10 @@ def call(number, *arguments):
     return checked(libc.syscall(ctypes.c_long(number), *arguments))
 
 
+# RLIMIT_MEMLOCK, infinite: before Linux 5.11 programs and maps count as locked memory.
+checked(libc.setrlimit(8, struct.pack("QQ", 2**64 - 1, 2**64 - 1)))
+
+
 def bpf(command, attributes):
     # The kernel wants what it does not know to be zero.
     attributes = attributes.ljust(128, b"\0")

@@ -186,9 +186,10 @@ impl Cut {
                 }
             }
             Notice::Stopped { reason } => self.text(reason),
-            Notice::PolicyApplied { name, sha256, rules, .. } => {
+            Notice::PolicyApplied { name, sha256, signed_by, rules, .. } => {
                 self.text(name);
                 self.text(sha256);
+                signed_by.iter_mut().for_each(|key| self.text(key));
                 rules.truncate(self.items);
                 rules.iter_mut().for_each(|rule| self.rule(rule));
             }

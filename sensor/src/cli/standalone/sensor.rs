@@ -24,6 +24,7 @@ use crate::{
         adapters,
         itself::OwnFiles,
         lock::LockError,
+        policy::signature::Trust,
         sensor::Registration,
         start::{Running, Settings},
     },
@@ -78,6 +79,8 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
     let words = exec::words(&args.command)?;
     let settings = Settings {
         policy_required: args.policy_required,
+        // Who starts it chooses the policy.
+        trust: Trust::default(),
         policy: args.policy,
         log_dir: args.log,
         state_dir: args.state,

@@ -16,6 +16,9 @@ pub struct Bundle {
     /// What it includes: texts by paths relative to its directory.
     #[serde(default)]
     pub included: BTreeMap<String, String>,
+    /// The signed note about it, where signatures are asked for. It is no part of the digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl Bundle {
@@ -86,8 +89,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let check = |included: &[(&str, &str)], command: &str| {
             let included = included.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
-            let bundle =
-                Bundle { name: "p.yaml".into(), text: "version: 1\n".into(), included: included.collect() };
+            let bundle = Bundle {
+                name: "p.yaml".into(),
+                text: "version: 1\n".into(),
+                included: included.collect(),
+                note: None,
+            };
             fs::write(dir.path().join(&bundle.name), &bundle.text).expect("a file");
             for (path, text) in &bundle.included {
                 let file = dir.path().join(path);

@@ -1,0 +1,406 @@
+//! Signed policies: a note beside the policy (`c2sp.org/signed-note`) says which texts somebody answers for, and as
+//! which revision. Where keys are configured, no other policy is put in force, and none that is older.
+
+use std::{
+    cmp::Ordering,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use treeline_policy::{Loader, NotLoaded, source::Source};
+use treeline_tlog::{Note, NoteError, Verifier as _, VerifierKey, note::NOTE_LEN_MAX};
+
+use super::{
+    LoadedPolicy,
+    statement::{Statement, digest},
+};
+use crate::log::PublicKey;
+
+/// Where the note of a policy is.
+#[must_use]
+pub fn note_of(policy: &Path) -> PathBuf {
+    let mut name = policy.as_os_str().to_owned();
+    name.push(".note");
+    name.into()
+}
+
+/// Reads the note beside a policy.
+///
+/// # Errors
+/// [`SignatureError::NoNote`], [`SignatureError::Unreadable`].
+pub fn read_note(policy: &Path) -> Result<String, SignatureError> {
+    use io::Read as _;
+    let path = note_of(policy);
+    let mut note = String::new();
+    let read =
+        fs::File::open(&path).and_then(|file| file.take(NOTE_LEN_MAX as u64 + 1).read_to_string(&mut note));
+    match read {
+        Ok(_) => Ok(note),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(SignatureError::NoNote { policy: policy.to_owned(), note: path })
+        }
+        Err(source) => Err(SignatureError::Unreadable { note: path, source }),
+    }
+}
+
+/// Why a policy is not put in force where signed ones are asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum SignatureError {
+    /// Nobody signed it.
+    #[error(
+        "it is not signed: there is no `{}`; `treeline policy sign --key FILE {}` makes it",
+        note.display(), policy.display()
+    )]
+    NoNote {
+        /// The policy.
+        policy: PathBuf,
+        /// Where its note would be.
+        note: PathBuf,
+    },
+    /// The note cannot be read.
+    #[error("cannot read `{}`", note.display())]
+    Unreadable {
+        /// The note.
+        note: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// It is no note, or a signature is wrong.
+    #[error("its note is not to be trusted: {0}")]
+    Note(#[from] NoteError),
+    /// Other keys signed it.
+    #[error("its note is signed by {found}, and by none of the keys that are trusted here: {trusted}")]
+    OtherKeys {
+        /// Names and ids of the keys that did.
+        found: String,
+        /// Those that are trusted.
+        trusted: String,
+    },
+    /// What was signed is no statement about a policy.
+    #[error("what its note says is not understood: {0}")]
+    Statement(&'static str),
+    /// The text is another one.
+    #[error(
+        "its text is not the one that was signed, of revision {revision}: sign it again, with a higher `revision`"
+    )]
+    Changed {
+        /// Of what was signed.
+        revision: u64,
+    },
+    /// The note says something else of the policy than the policy.
+    #[error("its note is about {0}")]
+    About(String),
+    /// It has no number.
+    #[error(
+        "it has no `revision`, and a signed policy needs one: add `revision: 1`, and a higher one with each change"
+    )]
+    NoRevision,
+    /// An older one than what was in force.
+    #[error(
+        "its revision {revision} is older than {in_force}, which was in force here: to go back to an older text, sign it with a revision above {in_force}"
+    )]
+    Older {
+        /// Of this policy.
+        revision: u64,
+        /// The highest that was in force.
+        in_force: u64,
+    },
+    /// The same number for two things.
+    #[error("another text was in force here as revision {revision}: sign this one with a higher revision")]
+    SameRevision {
+        /// Of both.
+        revision: u64,
+    },
+}
+
+/// Who signed a policy, and as which revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// The revision.
+    pub revision: u64,
+    /// The key, as `NAME+ID`.
+    pub key: String,
+}
+
+/// Whose policies are put in force.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    keys: Vec<PublicKey>,
+}
+
+impl Trust {
+    /// Those that one of these keys signed; everybody's without a key.
+    #[must_use]
+    pub fn new(keys: &[VerifierKey]) -> Self {
+        Self { keys: keys.iter().cloned().map(PublicKey).collect() }
+    }
+
+    /// Whether a policy has to be signed.
+    #[must_use]
+    pub fn asks_for_signatures(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// What a trusted key says in a note. One wrong signature of such a key is enough to refuse it.
+    ///
+    /// # Errors
+    /// [`SignatureError`].
+    pub fn statement(&self, note: &str) -> Result<(Statement, Signed), SignatureError> {
+        let note = Note::parse(note.as_bytes())?;
+        let mut by = None;
+        for key in &self.keys {
+            match note.verify(key) {
+                Ok(_) => by = by.or(Some(key)),
+                Err(NoteError::NotSigned { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let Some(by) = by else {
+            let found = note.signatures().iter().map(|signature| key(signature.name, signature.id));
+            let trusted = self.keys.iter().map(|trusted| key(trusted.name(), trusted.id()));
+            return Err(SignatureError::OtherKeys { found: words(found), trusted: words(trusted) });
+        };
+        let statement: Statement = note.unverified_text().parse().map_err(SignatureError::Statement)?;
+        let signed = Signed { revision: statement.revision, key: key(by.name(), by.id()) };
+        Ok((statement, signed))
+    }
+}
+
+fn key(name: &str, id: u32) -> String {
+    format!("{name}+{id:08x}")
+}
+
+fn words(all: impl Iterator<Item = String>) -> String {
+    all.map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// The policy of the highest revision that was in force here.
+#[derive(Debug, Default)]
+pub struct Floor(Option<(u64, String)>);
+
+impl Floor {
+    /// Takes a policy as one that was in force, if it was a signed one.
+    pub fn raise(&mut self, loaded: &LoadedPolicy) {
+        if let Some(signed) = &loaded.signed
+            && self.0.as_ref().is_none_or(|(revision, _)| *revision < signed.revision)
+        {
+            self.0 = Some((signed.revision, loaded.sha256.clone()));
+        }
+    }
+
+    /// Whether a policy may come after what was in force: nobody brings back what was replaced.
+    ///
+    /// # Errors
+    /// [`SignatureError::Older`], [`SignatureError::SameRevision`].
+    pub fn admits(&self, loaded: &LoadedPolicy) -> Result<(), SignatureError> {
+        let (Some(signed), Some((in_force, sha256))) = (&loaded.signed, &self.0) else { return Ok(()) };
+        let revision = signed.revision;
+        match revision.cmp(in_force) {
+            Ordering::Less => Err(SignatureError::Older { revision, in_force: *in_force }),
+            Ordering::Equal if loaded.sha256 != *sha256 => Err(SignatureError::SameRevision { revision }),
+            Ordering::Equal | Ordering::Greater => Ok(()),
+        }
+    }
+}
+
+/// Gives only what was signed.
+pub(super) struct OnlySigned<'a, L> {
+    pub(super) from: L,
+    /// `None` when nothing has to be.
+    pub(super) statement: Option<&'a Statement>,
+}
+
+impl<L: Loader> Loader for OnlySigned<'_, L> {
+    fn load(&self, path: &str) -> Result<Source, NotLoaded> {
+        let Some(statement) = self.statement else { return self.from.load(path) };
+        let refused = |why: &str| NotLoaded {
+            why: why.to_owned(),
+            help: Some("sign the policy again, with a higher `revision`".to_owned()),
+        };
+        let signed =
+            statement.included.get(path).ok_or_else(|| refused("it is not among what was signed"))?;
+        let source = self.from.load(path)?;
+        if digest(source.text()) == *signed {
+            Ok(source)
+        } else {
+            Err(refused("its text is not the one that was signed"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use treeline_tlog::note;
+
+    use super::*;
+    use crate::{
+        daemon::policy::{self, LoadError},
+        log::SoftwareKey,
+    };
+
+    struct Files(tempfile::TempDir);
+
+    impl Files {
+        fn at(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.at(name), text).expect("a file");
+        }
+
+        /// Signs what is there.
+        fn sign(&self, key: &SoftwareKey) {
+            let loaded = policy::load(&self.at("p.yaml"), &Trust::default()).expect("a policy");
+            let statement = Statement::of(&loaded.policy, &loaded.bundle).expect("a revision");
+            self.write("p.yaml.note", &note::sign(&statement.to_string(), key).expect("a note"));
+        }
+
+        fn load(&self, trust: &Trust) -> Result<LoadedPolicy, LoadError> {
+            policy::load(&self.at("p.yaml"), trust)
+        }
+
+        #[track_caller]
+        fn refused(&self, trust: &Trust, words: &str) {
+            let error = crate::daemon::sensor::chain(&self.load(trust).expect_err("it is not signed so"));
+            assert!(error.contains(words), "`{words}` is not in: {error}");
+        }
+    }
+
+    fn own(revision: u64) -> String {
+        format!("version: 1\nname: p\nrevision: {revision}\ninclude: [more.yaml]\n")
+    }
+
+    const MORE: &str = "version: 1\nrules: [{id: a, kind: file, paths: [/x], reason: r}]\n";
+
+    fn files() -> Files {
+        let files = Files(tempfile::tempdir().expect("a directory"));
+        files.write("p.yaml", &own(7));
+        files.write("more.yaml", MORE);
+        files
+    }
+
+    fn keys() -> (SoftwareKey, SoftwareKey, Trust) {
+        let key = |name| SoftwareKey::ephemeral(name).expect("a key");
+        let (key, other) = (key("acme"), key("other"));
+        let trust = Trust::new(&[key.public().clone()]);
+        (key, other, trust)
+    }
+
+    #[test]
+    fn only_what_a_trusted_key_signed_is_loaded() {
+        let (files, (key, other, trust)) = (files(), keys());
+        files.refused(&trust, "it is not signed: there is no `");
+        files.write("p.yaml.note", "nonsense");
+        files.refused(&trust, "its note is not to be trusted: not a signed note");
+        files.sign(&other);
+        files.refused(
+            &trust,
+            &format!("signed by `other+{:08x}`, and by none of the keys", other.public().id()),
+        );
+        files.sign(&key);
+        let loaded = files.load(&trust).expect("it is signed");
+        let signed = loaded.signed.expect("by the key");
+        assert_eq!(signed, Signed { revision: 7, key: format!("acme+{:08x}", key.public().id()) });
+        assert!(
+            loaded.bundle.note.is_some()
+                && files.load(&Trust::default()).is_ok_and(|all| all.signed.is_none())
+        );
+        files.write("p.yaml", &(own(7) + "# x\n"));
+        files.refused(&trust, "its text is not the one that was signed, of revision 7");
+        files.write("p.yaml", &own(7));
+        files.write("more.yaml", &(MORE.to_owned() + "# x\n"));
+        files.refused(&trust, "`more.yaml` cannot be included: its text is not the one that was signed");
+    }
+
+    #[test]
+    fn a_signature_that_does_not_fit_is_worse_than_none() {
+        let (files, (key, other, _)) = (files(), keys());
+        files.sign(&key);
+        let note = fs::read_to_string(files.at("p.yaml.note")).expect("a note");
+        let forged = note.replace("revision 7", "revision 8");
+        files.write("p.yaml.note", &forged);
+        files.write("p.yaml", &own(8));
+        let both = Trust::new(&[other.public().clone(), key.public().clone()]);
+        files.refused(&both, "the signature of `acme` does not fit the text");
+        // One key's good signature does not make up for it.
+        let text = forged.split_once("\n\n").expect("a note").0.to_owned() + "\n";
+        let good = note::sign(&text, &other).expect("a note");
+        let line = forged.lines().last().expect("a signature");
+        files.write("p.yaml.note", &format!("{good}{line}\n"));
+        files.refused(&both, "the signature of `acme` does not fit the text");
+    }
+
+    #[test]
+    fn a_note_of_something_else_does_not_count() {
+        let (files, (key, _, trust)) = (files(), keys());
+        let loaded = files.load(&Trust::default()).expect("a policy");
+        let statement = Statement::of(&loaded.policy, &loaded.bundle).expect("a revision");
+        let check = |statement: Statement, words: &str| {
+            files.write("p.yaml.note", &note::sign(&statement.to_string(), &key).expect("a note"));
+            files.refused(&trust, words);
+        };
+        check(Statement { revision: 9, ..statement.clone() }, "its note is about policy `p` of revision 9");
+        check(Statement { included: [].into(), ..statement.clone() }, "it is not among what was signed");
+        let mut more = statement.clone();
+        more.included.insert("z.yaml".to_owned(), "00".to_owned());
+        check(more, "about a policy that includes `z.yaml`, and this one does not");
+        files.write("p.yaml.note", &note::sign("a checkpoint\n", &key).expect("a note"));
+        files.refused(&trust, "it is about something else than a policy");
+        files.write("p.yaml", &own(7).replace("revision: 7\n", ""));
+        let loaded = files.load(&Trust::default()).expect("a policy");
+        let none = Statement::of(&loaded.policy, &loaded.bundle).expect_err("it has no revision");
+        assert!(none.to_string().contains("add `revision: 1`"), "{none}");
+    }
+
+    #[test]
+    fn nothing_older_comes_after_what_was_in_force() {
+        let (files, (key, _, trust)) = (files(), keys());
+        let signed = |text: &str| {
+            files.write("p.yaml", text);
+            files.sign(&key);
+            files.load(&trust).expect("it is signed")
+        };
+        let (six, seven, eight) = (signed(&own(6)), signed(&own(7)), signed(&own(8)));
+        let again = signed(&(own(7) + "# another text\n"));
+        let mut floor = Floor::default();
+        let check = |floor: &Floor, loaded: &LoadedPolicy, expect: Option<&str>| {
+            let found = floor.admits(loaded).err().map(|error| error.to_string());
+            assert_eq!(found.is_some(), expect.is_some(), "{found:?}");
+            assert!(found.zip(expect).is_none_or(|(found, words)| found.contains(words)));
+        };
+        check(&floor, &six, None);
+        floor.raise(&seven);
+        floor.raise(&six);
+        check(&floor, &six, Some("its revision 6 is older than 7"));
+        check(&floor, &seven, None);
+        check(&floor, &again, Some("another text was in force here as revision 7"));
+        check(&floor, &eight, None);
+        // What nobody signed says nothing of revisions.
+        let unsigned = files.load(&Trust::default()).expect("a policy");
+        check(&floor, &unsigned, None);
+        floor.raise(&LoadedPolicy { signed: None, ..eight.clone() });
+        check(&floor, &seven, None);
+    }
+
+    #[test]
+    fn the_copy_is_worth_what_its_signature_is() {
+        let (files, (key, other, trust)) = (files(), keys());
+        files.sign(&key);
+        let loaded = files.load(&trust).expect("it is signed");
+        policy::keep(&files.at("copy"), &loaded.bundle).expect("a copy");
+        let kept = policy::kept(&files.at("copy"), &trust).expect("the copy");
+        assert_eq!((kept.signed, &kept.bundle), (loaded.signed.clone(), &loaded.bundle));
+        let others = Trust::new(&[other.public().clone()]);
+        let error =
+            policy::kept(&files.at("copy"), &others).expect_err("another key").root_cause().to_string();
+        assert!(error.contains("by none of the keys"), "{error}");
+        let unsigned = files.load(&Trust::default()).expect("a policy");
+        policy::keep(&files.at("copy"), &unsigned.bundle).expect("a copy");
+        assert!(
+            policy::kept(&files.at("copy"), &trust).is_err()
+                && policy::kept(&files.at("copy"), &Trust::default()).is_ok()
+        );
+    }
+}
