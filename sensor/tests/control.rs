@@ -20,6 +20,7 @@ use treeline::{
     },
     daemon::{
         itself::OwnFiles,
+        policy::signature::Trust,
         sensor::{Registration, SensorError},
         start::{Running, Settings},
     },
@@ -39,6 +40,7 @@ struct Daemon {
 
 fn settings(dir: &Path) -> Settings {
     Settings {
+        trust: Trust::default(),
         log_dir: dir.join("log"),
         state_dir: dir.join("state"),
         policy: dir.join("policy.yaml"),

@@ -166,7 +166,7 @@ fn apply(board: &Board, notice: Notice) {
             board.update(|status| {
                 status.policy = Some(PolicyStatus { generation, name, sha256, revision, signed_by, rules });
                 status.policy_refused = None;
-            })
+            });
         }
         Notice::PolicyRejected { error, .. } => board.update(|status| status.policy_refused = Some(error)),
         Notice::Lost { kind, site, count, .. } => board.count_loss(&site, &kind, count),
