@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod compile;
+mod diff;
 mod explain;
 mod replay;
 mod sign;
@@ -47,6 +48,11 @@ enum Verb {
     /// Reads what the daemon has, as far as you may see it, or a log directory. Exit status: 0 when nothing would be denied,
     /// 1 when something would, 2 when the policy is not valid or the entries cannot be read.
     Replay(Asked<replay::Args>),
+    /// Say what another policy changes: which rules, and which decisions, for whom
+    ///
+    /// Asks both policies about everything that either names; what is told is shown with an example. Exit status: 0 when
+    /// nothing is loosened, 1 when something is (see `--fail-on`), 2 when a policy is not valid or cannot be read.
+    Diff(diff::Args),
     /// Say what the tables of a policy take in the kernel, and guess what an operation costs
     ///
     /// Exit status: 0 when it fits, 1 when it is not valid or does not fit, 2 when it cannot be read.
@@ -92,6 +98,7 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
             drop(out);
             return asked.run(globals, |_| false, |args, source, out| replay::run(args, source, out));
         }
+        Verb::Diff(args) => diff::run(&args, &mut out)?,
         Verb::Compile(args) => compile::run(&args, &mut out)?,
         Verb::Bench(args) => bench::run(&args, &mut out)?,
         Verb::Key(args) => sign::make_key(&args, &mut out)?,

@@ -3,8 +3,10 @@
 use treeline_abi::paths::Operation;
 use treeline_policy::{
     Decision, Diagnostics, Executed, Home, Host, Lineage, Loader, Located, Matcher, MountTable, NotLoaded,
-    Object, Policy, Request, Resolver, Subject, Tables, Target, compile, eval, explain,
-    glob::{Anchor, Component, Glob},
+    Object, Policy, Request, Resolver, Subject, Tables, Target, compile,
+    diff::path_of,
+    eval, explain,
+    glob::Glob,
     literal_roots, parse_with,
     policy::{Executable, FileOperation, Kind, Rule},
     source::Source,
@@ -171,18 +173,7 @@ fn located(path: &[u8]) -> Located {
 
 /// A path that the glob matches.
 fn witness(glob: &Glob) -> Vec<u8> {
-    let mut path = if glob.anchor == Anchor::Home { HOME.to_vec() } else { Vec::new() };
-    for component in &glob.components {
-        let name = match component {
-            Component::Literal(name) => name.clone(),
-            Component::Any => b"any".to_vec(),
-            Component::Wild(wild) => wild.example(),
-            Component::Globstar => continue,
-        };
-        path.push(b'/');
-        path.extend(name);
-    }
-    if path.is_empty() { b"/".to_vec() } else { path }
+    path_of(glob, HOME, 0)
 }
 
 const EVERY_RULE: &str = r#"version: 1

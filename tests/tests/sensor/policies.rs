@@ -44,6 +44,42 @@ fn shipped_policies_pass_their_tests_and_leave_nothing_out() {
 }
 
 #[test]
+fn what_another_policy_changes() {
+    let scene = Scene::new();
+    let directory = scene.path("p");
+    fs::create_dir(&directory).expect("a directory");
+    fs::write(directory.join("old.yaml"), POLICY).expect("a file");
+    let write = |text: String| fs::write(directory.join("new.yaml"), text).expect("a file");
+    write(POLICY.to_owned());
+    check(&directory, &["diff", "old.yaml", "new.yaml"], 0, &["nothing differs"]);
+    write(POLICY.replace("/usr/bin/ssh}", "/usr/bin/ssh}, {executable: /usr/bin/scp}"));
+    let told = [
+        "rule `keys` is changed",
+        "+ except: /usr/bin/scp",
+        "loosens     read, write",
+        "for `/usr/bin/scp`",
+        "such as ",
+    ];
+    check(&directory, &["diff", "old.yaml", "new.yaml"], 1, &told);
+    check(&directory, &["diff", "old.yaml", "new.yaml", "--fail-on", "never"], 0, &told);
+    check(&directory, &["diff", "new.yaml", "old.yaml"], 0, &["tightens", "0 loosen"]);
+    check(&directory, &["diff", "new.yaml", "old.yaml", "--fail-on", "any"], 1, &["tightens"]);
+    let output = run(&directory, &["diff", "old.yaml", "new.yaml", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["decisions"][0]["effect"], "loosens", "{json}");
+    assert_eq!(json["decisions"][0]["subjects"]["only"][0], "/usr/bin/scp", "{json}");
+    write(POLICY.replace("reason: Keys.", "reason: Keys., expires: 2999-03-01"));
+    let at = |time: &str, code: i32, words: &[&str]| {
+        check(&directory, &["diff", "old.yaml", "new.yaml", "--at", time], code, words);
+    };
+    at("2999-02-28", 0, &["+ expires: 2999-03-01", "no decision differs"]);
+    at("2999-03-01", 1, &["rule `keys` is removed", "loosens"]);
+    check(&directory, &["diff", "old.yaml", "missing.yaml"], 2, &["missing.yaml"]);
+    fs::write(directory.join("bad.yaml"), "version: 1\n").expect("a file");
+    check(&directory, &["diff", "old.yaml", "bad.yaml"], 2, &["has no `name`", "is not a valid policy"]);
+}
+
+#[test]
 fn tests_of_policies() {
     let scene = Scene::new();
     let directory = scene.path("p");

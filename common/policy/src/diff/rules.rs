@@ -1,0 +1,125 @@
+//! What rules say, as texts that can be compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use treeline_event::Mode;
+
+use crate::{
+    explain::describe,
+    policy::{AddressException, Kind, Policy, PortRange, Rule},
+};
+
+/// A rule that is not as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleChange {
+    /// Its id.
+    pub rule: String,
+    /// What is other than before; all of it for a rule that was added or removed.
+    pub keys: Vec<KeyChange>,
+    /// It was not there before.
+    pub is_added: bool,
+    /// It is no longer there.
+    pub is_removed: bool,
+}
+
+/// A key of a rule that says something else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyChange {
+    /// The key, as a policy has it.
+    pub key: &'static str,
+    /// What it no longer says.
+    pub removed: Vec<String>,
+    /// What it says now.
+    pub added: Vec<String>,
+}
+
+/// Rules that are not as they were, by id.
+pub(super) fn changes(before: &Policy, after: &Policy) -> Vec<RuleChange> {
+    let by_id = |policy: &Policy| -> BTreeMap<String, Says> {
+        policy.rules.iter().map(|rule| (rule.id.clone(), says(rule))).collect()
+    };
+    let (before, after) = (by_id(before), by_id(after));
+    let ids: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let nothing = Says::new();
+    let change = |id: &String| {
+        let (old, new) = (before.get(id), after.get(id));
+        let keys = differences(old.unwrap_or(&nothing), new.unwrap_or(&nothing));
+        let change =
+            RuleChange { rule: id.clone(), keys, is_added: old.is_none(), is_removed: new.is_none() };
+        (!change.keys.is_empty()).then_some(change)
+    };
+    ids.into_iter().filter_map(change).collect()
+}
+
+type Says = BTreeMap<&'static str, BTreeSet<String>>;
+
+fn differences(old: &Says, new: &Says) -> Vec<KeyChange> {
+    let nothing = BTreeSet::new();
+    let keys: BTreeSet<&'static str> = old.keys().chain(new.keys()).copied().collect();
+    let change = |key: &'static str| {
+        let (old, new) = (old.get(key).unwrap_or(&nothing), new.get(key).unwrap_or(&nothing));
+        let left = |from: &BTreeSet<String>, without: &BTreeSet<String>| {
+            from.difference(without).cloned().collect::<Vec<_>>()
+        };
+        let change = KeyChange { key, removed: left(old, new), added: left(new, old) };
+        (!change.removed.is_empty() || !change.added.is_empty()).then_some(change)
+    };
+    keys.into_iter().filter_map(change).collect()
+}
+
+/// What a rule says by its keys. The order of lists has no meaning.
+fn says(rule: &Rule) -> Says {
+    let mut says = Says::new();
+    let mut put = |key: &'static str, values: Vec<String>| {
+        if !values.is_empty() {
+            says.insert(key, values.into_iter().collect());
+        }
+    };
+    put("kind", vec![rule.kind.name().to_owned()]);
+    put("mode", vec![if rule.mode == Mode::Enforce { "enforce" } else { "monitor" }.to_owned()]);
+    put("adopts", rule.adopts.iter().map(|adoption| format!("{adoption:?}").to_lowercase()).collect());
+    put("severity", vec![rule.severity.name().to_owned()]);
+    put("reason", vec![rule.reason.clone()]);
+    put("remedy", rule.about.remedy.iter().cloned().collect());
+    put("link", rule.about.link.iter().cloned().collect());
+    put("controls", rule.about.controls.clone());
+    put("expires", rule.expires.iter().map(|expires| expires.value.to_string()).collect());
+    put("only", rule.only.iter().map(describe).collect());
+    put("except", rule.exceptions.iter().map(describe).collect());
+    match &rule.kind {
+        Kind::File { paths, operations } => {
+            put("paths", texts(paths));
+            put("operations", operations.iter().map(|operation| operation.name().to_owned()).collect());
+        }
+        Kind::Exec { paths, sha256 } => {
+            put("paths", texts(paths));
+            put("sha256", sha256.iter().map(|digest| hex(&digest.value)).collect());
+        }
+        Kind::Connect { to, ports: of, except_to, unix, abstracts } => {
+            put("to", texts(to));
+            // Without an address there is none that they are about.
+            put("ports", if to.is_empty() { Vec::new() } else { ports(of) });
+            put("except_to", except_to.iter().map(exception).collect());
+            put("unix", [texts(unix), texts(abstracts)].concat());
+        }
+        Kind::Trace => {}
+    }
+    says
+}
+
+fn texts<T: ToString>(values: &[crate::source::Spanned<T>]) -> Vec<String> {
+    values.iter().map(|value| value.value.to_string()).collect()
+}
+
+fn ports(ranges: &[PortRange]) -> Vec<String> {
+    ranges.iter().map(ToString::to_string).collect()
+}
+
+fn exception(except: &AddressException) -> String {
+    format!("{} ports {}", texts(&except.to).join(", "), ports(&except.ports).join(", "))
+}
+
+fn hex(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,244 @@
+//! What is told of two policies: tables, and that each change told is one by the definition of the language.
+
+use proptest::prelude::*;
+use treeline_event::Verdict;
+use treeline_policy::{
+    Diff, Executed, Home, Host, Lineage, Object, Policy, Request, Subject, diff,
+    diff::{Effect, Subjects},
+    eval, parse,
+};
+
+fn host() -> Host {
+    Host { homes: vec![Home { uid: 1000, path: b"/home/u".to_vec() }] }
+}
+
+fn policy(rules: &str) -> Policy {
+    let lines: String = rules.lines().map(|line| format!("  - {{{line}, reason: r}}\n")).collect();
+    let rules = if lines.is_empty() { "rules: []\n".to_owned() } else { format!("rules:\n{lines}") };
+    parse("t", &format!("version: 1\nname: t\n{rules}")).unwrap_or_else(|error| panic!("{rules}: {error}"))
+}
+
+fn between(before: &str, after: &str) -> Diff {
+    diff(&policy(before), &policy(after), &host())
+}
+
+/// Decisions that differ, and nothing of the examples.
+#[track_caller]
+fn check(before: &str, after: &str, expect: &[&str]) {
+    let found = between(before, after).to_string();
+    let lines: Vec<&str> = found
+        .lines()
+        .filter(|line| ["loosens", "tightens", "other rule"].iter().any(|word| line.starts_with(word)))
+        .collect();
+    assert_eq!(lines, expect, "{found}");
+}
+
+const KEYS: &str = "id: keys, kind: file, operations: [read], paths: [\"~/.ssh/**\"]";
+
+#[test]
+fn decisions_that_differ() {
+    check(KEYS, KEYS, &[]);
+    check("", KEYS, &["tightens    read ~/.ssh/**: allow -> deny by `keys`, for everybody"]);
+    check(KEYS, "", &["loosens     read ~/.ssh/**: deny by `keys` -> allow, for everybody"]);
+    check(
+        KEYS,
+        &format!("{KEYS}, mode: monitor"),
+        &["loosens     read ~/.ssh/**: deny by `keys` -> audit by `keys`, for everybody"],
+    );
+    // Narrower: what is still refused is not told.
+    check(
+        KEYS,
+        "id: keys, kind: file, operations: [read], paths: [\"~/.ssh/id_*\"]",
+        &["loosens     read ~/.ssh/**: deny by `keys` -> allow, for everybody"],
+    );
+    check(
+        KEYS,
+        "id: keys, kind: file, operations: [read, write], paths: [\"~/.ssh/**\"]",
+        &["tightens    write ~/.ssh/**: allow -> deny by `keys`, for everybody"],
+    );
+    check(
+        &KEYS.replace("keys", "a"),
+        &KEYS.replace("keys", "b"),
+        &["other rule  read ~/.ssh/**: deny by `a` -> deny by `b`, for everybody"],
+    );
+}
+
+#[test]
+fn programs_for_whom_it_differs() {
+    let except = format!("{KEYS}, except: [{{executable: /usr/bin/ssh}}]");
+    check(KEYS, &except, &["loosens     read ~/.ssh/**: deny by `keys` -> allow, for `/usr/bin/ssh`"]);
+    check(
+        "",
+        &except,
+        &["tightens    read ~/.ssh/**: allow -> deny by `keys`, for everybody but `/usr/bin/ssh`"],
+    );
+    let only = format!("{KEYS}, only: [{{descendant_of: {{executable: /usr/bin/npm}}}}]");
+    check(
+        KEYS,
+        &only,
+        &[
+            "loosens     read ~/.ssh/**: deny by `keys` -> allow, for everybody but `descendant of /usr/bin/npm`",
+        ],
+    );
+    // By another rule's exception, about the same file.
+    let other = format!(
+        "{KEYS}\nid: z, kind: file, operations: [read], paths: [\"~/**\"], except: [{{executable: /bin/z}}]"
+    );
+    check(&other, KEYS, &["loosens     read ~/**: deny by `z` -> allow, for everybody but `/bin/z`"]);
+}
+
+#[test]
+fn other_kinds() {
+    let web = "id: web, kind: connect, to: [10.0.0.0/8]";
+    check(
+        web,
+        &format!("{web}, ports: [443]"),
+        &["loosens     connect 10.0.0.0/8: deny by `web` -> allow, for everybody"],
+    );
+    check(
+        web,
+        &format!("{web}, except_to: [{{to: [10.1.0.0/16]}}]"),
+        &["loosens     connect 10.1.0.0/16: deny by `web` -> allow, for everybody"],
+    );
+    check(
+        "",
+        "id: web, kind: connect, unix: [\"/run/x.sock\", \"@a*\"]",
+        &[
+            "tightens    connect /run/x.sock: allow -> deny by `web`, for everybody",
+            "tightens    connect @a*: allow -> deny by `web`, for everybody",
+        ],
+    );
+    let digest = "ab".repeat(32);
+    check(
+        "",
+        &format!("id: x, kind: exec, paths: [/bin/x], sha256: [\"{digest}\"]"),
+        &[
+            "tightens    exec /bin/x: allow -> deny by `x`, for everybody",
+            &format!("tightens    exec SHA-256 {digest}: allow -> deny by `x`, for everybody"),
+        ],
+    );
+    check(
+        "",
+        web,
+        &[
+            "tightens    connect 10.0.0.0/8: allow -> deny by `web`, for everybody",
+            "tightens    make raw sockets: allow -> deny by `web`, for everybody",
+        ],
+    );
+    check(
+        "",
+        "id: p, kind: broker, brokers: [ptrace]",
+        &["tightens    trace processes outside of the session: allow -> deny by `p/ptrace`, for everybody"],
+    );
+}
+
+#[test]
+fn rules_that_say_something_else() {
+    let found = between(
+        &format!("{KEYS}\nid: gone, kind: file, paths: [/gone]"),
+        "id: keys, kind: file, operations: [read], severity: high, paths: [\"~/.ssh/**\", /new]",
+    );
+    let text = found.to_string();
+    let expect = "rule `gone` is removed\n  - kind: file\n  - mode: enforce\n  - operations: create\n  - operations: delete\n";
+    assert!(text.starts_with(expect), "{text}");
+    assert!(
+        text.contains("rule `keys` is changed\n  + paths: /new\n  - severity: medium\n  + severity: high\n"),
+        "{text}"
+    );
+    let order = between(
+        "id: k, kind: file, paths: [/a, /b], operations: [read, write]",
+        "id: k, kind: file, paths: [/b, /a], operations: [write, read]",
+    );
+    assert!(order.is_empty(), "the order of lists means nothing: {order}");
+}
+
+fn glob() -> impl Strategy<Value = String> {
+    let names = prop::sample::select(vec!["a", "b", "*", "**", "a*"]);
+    (prop::sample::select(vec!["/", "~/", "**/"]), prop::collection::vec(names, 1..4)).prop_filter_map(
+        "a pattern",
+        |(anchor, names)| {
+            let glob = format!("{anchor}{}", names.join("/"));
+            (!glob.contains("**/**")).then_some(glob)
+        },
+    )
+}
+
+fn rule() -> impl Strategy<Value = String> {
+    let program = || prop::sample::select(vec!["", "/bin/p", "/bin/q"]);
+    let modes = prop::sample::select(vec!["monitor", "enforce"]);
+    let operations = prop::sample::select(vec!["[read]", "[read, write]", "[write, create]"]);
+    (glob(), modes, operations, program(), program()).prop_map(|(glob, mode, operations, only, except)| {
+        let list = |key: &str, path: &str| {
+            if path.is_empty() { String::new() } else { format!(", {key}: [{{executable: {path}}}]") }
+        };
+        let (only, except) = (list("only", only), list("except", except));
+        format!("kind: file, paths: [\"{glob}\"], operations: {operations}, mode: {mode}{only}{except}")
+    })
+}
+
+fn rules() -> impl Strategy<Value = String> {
+    prop::collection::vec(rule(), 0..5).prop_map(|rules| {
+        let lines = rules.iter().enumerate().map(|(number, rule)| format!("id: r-{number}, {rule}"));
+        lines.collect::<Vec<_>>().join("\n")
+    })
+}
+
+/// Who executes this program.
+fn subject(path: &str) -> Subject {
+    let executable = path.as_bytes().to_vec();
+    let images = vec![Executed { path: executable.clone(), ..Executed::default() }];
+    Subject {
+        executable,
+        sha256: None,
+        uid: 0,
+        loads_code: false,
+        lineage: Lineage::Images { images, complete: true },
+    }
+}
+
+/// A verdict with the id of the rule.
+fn decide(policy: &Policy, subject: &Subject, object: &Object) -> (Verdict, Option<String>) {
+    let decision = eval(policy, &host(), &Request { subject: subject.clone(), object: object.clone() });
+    (decision.verdict, decision.rule.map(|rule| policy.rules[rule].id.clone()))
+}
+
+proptest! {
+    #[test]
+    fn what_is_told_is_so(before in rules(), after in rules()) {
+        let (before, after) = (policy(&before), policy(&after));
+        for change in diff(&before, &after, &host()).decisions {
+            let object: Object = change.example.parse().expect("what is done");
+            let told = [&change.before, &change.after].map(|decided| (decided.verdict, decided.rule.clone()));
+            let is_so = |program: &str| {
+                let subject = subject(program);
+                [&before, &after].map(|policy| decide(policy, &subject, &object)) == told
+            };
+            match &change.subjects {
+                Subjects::EverybodyBut(others) => {
+                    prop_assert!(is_so("/bin/other"), "{:?}", change);
+                    prop_assert!(!others.iter().any(|other| is_so(other)), "{:?}", change);
+                }
+                Subjects::Only(names) => prop_assert!(names.iter().all(|name| is_so(name)), "{:?}", change),
+            }
+        }
+    }
+
+    #[test]
+    fn the_other_way_round_it_is_the_reverse(before in rules(), after in rules()) {
+        let (before, after) = (policy(&before), policy(&after));
+        let (there, back) = (diff(&before, &after, &host()), diff(&after, &before, &host()));
+        prop_assert_eq!(there.count(Effect::Loosens), back.count(Effect::Tightens));
+        prop_assert_eq!(there.count(Effect::OtherRule), back.count(Effect::OtherRule));
+        prop_assert_eq!(there.rules.len(), back.rules.len());
+        prop_assert!(diff(&before, &before, &host()).is_empty());
+    }
+
+    /// A rule in `enforce` more never loosens anything, and what it refuses alone is told.
+    #[test]
+    fn another_deny_only_tightens(before in rules(), more in glob()) {
+        let after = format!("{before}\nid: zz, kind: file, operations: [read], paths: [\"{more}\"]");
+        let found = diff(&policy(&before), &policy(after.trim_start()), &host());
+        prop_assert_eq!(found.count(Effect::Loosens), 0);
+        prop_assert_eq!(found.rules.len(), 1);
+    }
+}
