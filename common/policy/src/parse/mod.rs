@@ -70,10 +70,8 @@ fn policy(loader: &dyn Loader, out: &mut Diagnostics) -> Option<Policy> {
     let owner = fields.text("owner", out);
     let revision = fields.get("revision").and_then(|node| about::revision(node, out));
     // With a mode that cannot be read, the rules are still checked.
-    let mode = fields
-        .get("mode")
-        .and_then(|node| scalar::word(node, "mode", &MODES, out))
-        .unwrap_or(Mode::Enforce);
+    let mode =
+        fields.get("mode").and_then(|node| scalar::word(node, "mode", &MODES, out)).unwrap_or(Mode::Enforce);
     if fields.get("include").is_none() && fields.get("rules").is_none() {
         let help = Some("add `rules:`".into());
         out.error(Code::MissingKey, fields.head(), "a policy has no `rules`", help);

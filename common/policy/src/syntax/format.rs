@@ -71,8 +71,7 @@ fn texts(remarks: &[Comment]) -> Vec<&str> {
 fn is_same(one: &Node, other: &Node, shape: Option<Shape>) -> bool {
     match (&one.value, &other.value) {
         (Value::Scalar { text: a, plain: a_plain }, Value::Scalar { text: b, plain: b_plain }) => {
-            let type_of =
-                |text: &str, plain: &bool| if *plain { Type::of_plain(text) } else { Type::Text };
+            let type_of = |text: &str, plain: &bool| if *plain { Type::of_plain(text) } else { Type::Text };
             let kinds = (type_of(a, a_plain), type_of(b, b_plain));
             let is_same_text = if is_prose(shape) { a.trim() == b.trim() } else { a == b };
             kinds == (Type::Nothing, Type::Nothing) || kinds.0 == kinds.1 && is_same_text

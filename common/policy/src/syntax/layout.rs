@@ -71,9 +71,8 @@ impl Laid {
 
     /// Whether a comment is in it.
     pub(super) fn has_comments(&self) -> bool {
-        let in_child = |child: &Child| {
-            !child.before.is_empty() || child.aside.is_some() || child.value.has_comments()
-        };
+        let in_child =
+            |child: &Child| !child.before.is_empty() || child.aside.is_some() || child.value.has_comments();
         !self.head.is_empty() || !self.tail.is_empty() || self.children().iter().any(in_child)
     }
 }
@@ -148,10 +147,7 @@ impl Text<'_> {
         let end = value.span.end;
         let mut inner: Vec<Comment> =
             std::iter::from_fn(|| rest.next_if(|comment| comment.start < end)).collect();
-        let same_line = |comment: &Comment| {
-            let between = self.0.get(end..comment.start).unwrap_or_default();
-            comment.start < limit && !between.contains(['\n', '\r'])
-        };
+        let same_line = |comment: &Comment| comment.start < limit && self.is_one_line(end, comment.start);
         let aside = rest.next_if(same_line);
         if !is_open(value) {
             return (inner, aside);
@@ -173,7 +169,8 @@ impl Text<'_> {
     ) -> Child {
         let has_children = !matches!(&value.value, Value::Scalar { .. }) && !is_empty(value);
         // Behind the key, which the value follows on a line of its own.
-        let behind_key = |comment: &Comment| !comment.is_alone && comment.start < value.span.start;
+        let behind_key =
+            |comment: &Comment| comment.start < value.span.start && self.is_one_line(own.end, comment.start);
         let (mut asides, mut inner): (Vec<Comment>, Vec<Comment>) = if has_children {
             let first = inner.iter().take_while(|comment| behind_key(comment)).take(1).count();
             let mut inner = inner;
@@ -220,6 +217,10 @@ impl Text<'_> {
         let above = head[..start].strip_suffix('\n').unwrap_or(&head[..start]);
         let above = above.strip_suffix('\r').unwrap_or(above);
         is_first && start > 0 && above[self.line_start(above.len())..].trim().is_empty()
+    }
+
+    fn is_one_line(&self, start: usize, end: usize) -> bool {
+        self.0.get(start..end).is_some_and(|between| !between.contains(['\n', '\r']))
     }
 
     fn is_dash(&self, at: usize) -> bool {

@@ -93,7 +93,11 @@ pub(crate) static RULE: Kinds = Kinds {
 };
 
 static HEAD: [Key; 4] = [
-    required("id", Shape::Text(&ID), "Its name, unique in the policy: lower-case letters and digits, separated by `-`."),
+    required(
+        "id",
+        Shape::Text(&ID),
+        "Its name, unique in the policy: lower-case letters and digits, separated by `-`.",
+    ),
     required("kind", Shape::Kind, "What it is about."),
     optional(
         "mode",
@@ -105,7 +109,11 @@ static HEAD: [Key; 4] = [
 
 static FILE: [Key; 2] = [
     required("paths", Shape::List(&LIST_OF_PATHS), "The files: patterns, or lists of them."),
-    optional("operations", Shape::List(&LIST_OF_OPERATIONS), "What is done with them; everything without it."),
+    optional(
+        "operations",
+        Shape::List(&LIST_OF_OPERATIONS),
+        "What is done with them; everything without it.",
+    ),
 ];
 
 static EXEC: [Key; 2] = [
@@ -200,6 +208,10 @@ pub(crate) static ANCESTOR: Record = Record {
 };
 
 static EXECUTABLE: [Key; 2] = [
-    optional("executable", Shape::Scalar(&GLOB), "The executable file that runs: a pattern for its own path."),
+    optional(
+        "executable",
+        Shape::Scalar(&GLOB),
+        "The executable file that runs: a pattern for its own path.",
+    ),
     optional("sha256", Shape::Scalar(&HASH), "The content of that file."),
 ];

@@ -37,9 +37,8 @@ pub(super) fn as_lines(text: &str) -> Option<(&'static str, Vec<&str>)> {
     };
     let lines: Vec<&str> = text.split('\n').collect();
     let ends = [lines.first()?, lines.last()?];
-    let is_line = |line: &&str| {
-        line.chars().all(is_shown) && !line.starts_with('\t') && !line.ends_with([' ', '\t'])
-    };
+    let is_line =
+        |line: &&str| line.chars().all(is_shown) && !line.starts_with('\t') && !line.ends_with([' ', '\t']);
     let comes_back =
         lines.iter().all(is_line) && ends.iter().all(|line| !line.is_empty()) && !lines[0].starts_with(' ');
     comes_back.then_some((header, lines))

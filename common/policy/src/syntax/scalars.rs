@@ -29,9 +29,7 @@ pub(crate) static USER: Text = Text { chars_max: 64, form: Form::Line };
 /// A path below the directory of the file that it is in: no name of it is empty, `.` or `..`.
 pub(crate) static BELOW: Text = Text {
     chars_max: 256,
-    form: Form::Exactly(
-        r"^([^/.~][^/]*|\.[^/.][^/]*|\.\.[^/]+)(/([^/.][^/]*|\.[^/.][^/]*|\.\.[^/]+))*$",
-    ),
+    form: Form::Exactly(r"^([^/.~][^/]*|\.[^/.][^/]*|\.\.[^/]+)(/([^/.][^/]*|\.[^/.][^/]*|\.\.[^/]+))*$"),
 };
 
 /// The version of the language.

@@ -157,8 +157,7 @@ fn closed(doc: &'static str, properties: Json, keys: &[&Key], demands: &[Demand]
     ]);
     let required = keys.iter().filter(|key| key.presence == Presence::Required).map(|key| key.name);
     let required: Vec<&str> = required.collect();
-    let schema =
-        if required.is_empty() { schema } else { schema.with("required", Json::texts(required)) };
+    let schema = if required.is_empty() { schema } else { schema.with("required", Json::texts(required)) };
     let needs = demands.iter().filter_map(|demand| match demand {
         Demand::Needs(key, other) => Some(((*key).into(), Json::texts([*other]))),
         _ => None,
@@ -211,12 +210,10 @@ fn line(part: &str) -> String {
 
 fn scalar(scalar: &Scalar) -> Json {
     let examples = scalar.examples.iter().map(|example| example_of(example)).collect();
-    let schema =
-        Json::object([("description", Json::text(scalar.doc)), ("examples", Json::List(examples))]);
+    let schema = Json::object([("description", Json::text(scalar.doc)), ("examples", Json::List(examples))]);
     let pattern = scalar.pattern.map(Json::text);
-    let number = |schema: Json, min, max| {
-        schema.with("minimum", Json::Number(min)).with("maximum", Json::Number(max))
-    };
+    let number =
+        |schema: Json, min, max| schema.with("minimum", Json::Number(min)).with("maximum", Json::Number(max));
     let typed = |types: &[&'static str]| match types {
         [one] => Json::text(*one),
         several => Json::texts(several.iter().copied()),

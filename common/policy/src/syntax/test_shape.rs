@@ -24,7 +24,8 @@ pub(crate) static TESTS: Record = Record {
     is_inline: false,
 };
 
-static LIST: List = List { item: Shape::Record(&TEST), may_be_empty: false, is_unique: false, items_max: None };
+static LIST: List =
+    List { item: Shape::Record(&TEST), may_be_empty: false, is_unique: false, items_max: None };
 
 /// The machine of tests.
 pub(crate) static MACHINE: Record = Record {
@@ -77,7 +78,11 @@ pub(crate) static EXECUTABLE: Record = Record {
     keys: &[&[
         required("executable", Shape::Scalar(&PATH), "Its own path."),
         optional("sha256", Shape::Scalar(&HASH), "Its content."),
-        optional("loads_code", Shape::Boolean, "Whether it was started with a variable that puts other code into it."),
+        optional(
+            "loads_code",
+            Shape::Boolean,
+            "Whether it was started with a variable that puts other code into it.",
+        ),
     ]],
     demands: &[],
     is_inline: true,

@@ -73,12 +73,10 @@ mod tests {
             "a: | # h\n  # text\n  more\n\n # c\nb: >-\n\n  x # y\n# d\n",
             &[("# h", false), ("# c", true), ("# d", true)],
         );
-        check("a: [x, # b\n  'it''s # x', # c\n # d\n] # e\r\n", &[
-            ("# b", false),
-            ("# c", false),
-            ("# d", true),
-            ("# e", false),
-        ]);
+        check(
+            "a: [x, # b\n  'it''s # x', # c\n # d\n] # e\r\n",
+            &[("# b", false), ("# c", false), ("# d", true), ("# e", false)],
+        );
         check("a: # b\n  # c\n  - # d\n    x: y\n", &[("# b", false), ("# c", true), ("# d", false)]);
         check("'k # k': {a: 1} # b\n---x: #\n", &[("# b", false), ("#", false)]);
     }

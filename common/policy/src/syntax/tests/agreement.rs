@@ -141,7 +141,11 @@ fn what_both_refuse_and_take() {
     rule(file(), json!({"id": "A"}), Some(Code::BadId));
     rule(file(), json!({"severity": "hihg"}), Some(Code::UnknownWord));
     rule(file(), json!({"link": "http://x"}), Some(Code::BadLink));
-    rule(file(), json!({"controls": (0..33).map(|n| format!("c{n}")).collect::<Vec<_>>()}), Some(Code::TooLong));
+    rule(
+        file(),
+        json!({"controls": (0..33).map(|n| format!("c{n}")).collect::<Vec<_>>()}),
+        Some(Code::TooLong),
+    );
     rule(file(), json!({"except": [{"reason": "r"}]}), Some(Code::ForEverybody));
     rule(file(), json!({"only": [{"descendant_of": {}}]}), Some(Code::ForEverybody));
     rule(connect(), json!({"to": null}), Some(Code::MissingKey));
@@ -157,7 +161,10 @@ fn what_both_refuse_and_take() {
     check(json!({"version": "1", "name": "t", "rules": []}), Some(Code::WrongType));
     check(json!({"version": 2, "name": "t", "rules": []}), Some(Code::UnknownVersion));
     check(json!({"version": 1, "name": "t", "rules": [], "revision": 0}), Some(Code::BadNumber));
-    check(json!({"version": 1, "name": "t", "rules": [], "lists": {"paths": {"A": ["/x"]}}}), Some(Code::BadId));
+    check(
+        json!({"version": 1, "name": "t", "rules": [], "lists": {"paths": {"A": ["/x"]}}}),
+        Some(Code::BadId),
+    );
     check(json!([]), Some(Code::WrongType));
 }
 

@@ -32,7 +32,8 @@ impl Evaluator<'_> {
             let holds = match keyword.as_str() {
                 "$schema" | "$comment" | "$defs" | "title" | "description" | "examples" | "then" => true,
                 "$ref" => {
-                    let name = wanted.as_str().and_then(|name| name.strip_prefix("#/$defs/")).expect("a name");
+                    let name =
+                        wanted.as_str().and_then(|name| name.strip_prefix("#/$defs/")).expect("a name");
                     let definition = self.root["$defs"].get(name).expect("it is defined");
                     self.check(definition, value, at, found);
                     true
@@ -170,7 +171,11 @@ fn the_evaluator_finds_what_is_wrong() {
     check(json!({"uniqueItems": true}), json!([1, "1"]), json!([1, 1]));
     check(json!({"items": {"type": "string"}}), json!(["a"]), json!([1]));
     check(json!({"properties": {"a": false}}), json!({"b": 1}), json!({"a": 1}));
-    check(json!({"properties": {"a": true}, "additionalProperties": false}), json!({"a": 1}), json!({"b": 1}));
+    check(
+        json!({"properties": {"a": true}, "additionalProperties": false}),
+        json!({"a": 1}),
+        json!({"b": 1}),
+    );
     check(json!({"propertyNames": {"pattern": "^a"}, "maxProperties": 1}), json!({"a": 1}), json!({"b": 1}));
     check(json!({"required": ["a"]}), json!({"a": 1}), json!({}));
     check(json!({"dependentRequired": {"a": ["b"]}}), json!({"b": 1}), json!({"a": 1}));

@@ -148,7 +148,10 @@ fn order_lines_and_quotes() {
         "description: \"a\\n\\nb\\n\\n\"\nname: >\n  folded\n  name\n",
         "name: folded name\ndescription: |\n  a\n\n  b\n",
     );
-    check("a: 'it''s: \"x\"'\r\nb: [~, 0x1F, \"0x1F\"]\r\n", "a: \"it's: \\\"x\\\"\"\nb: [~, 0x1F, \"0x1F\"]\n");
+    check(
+        "a: 'it''s: \"x\"'\r\nb: [~, 0x1F, \"0x1F\"]\r\n",
+        "a: \"it's: \\\"x\\\"\"\nb: [~, 0x1F, \"0x1F\"]\n",
+    );
     check("# only\nx # one\n# value\n", "# only\n# one\n# value\nx\n");
     check("---\nversion: 1 # c\n...\n# d\n", "version: 1  # c\n# d\n");
 }
@@ -172,7 +175,10 @@ fn comments_go_with_what_they_are_about() {
     check("include: # why\n  - a\n", "include: [a]  # why\n");
     check("include: # one\n  [a] # two\n", "# one\ninclude: [a]  # two\n");
     check("description: | # why\n  a\n  b\n", "description: |  # why\n  a\n  b\n");
-    check("rules:\n- # of a\n  id: a\n# of b\n- id: b\n", "rules:\n  # of a\n  - id: a\n  # of b\n  - id: b\n");
+    check(
+        "rules:\n- # of a\n  id: a\n# of b\n- id: b\n",
+        "rules:\n  # of a\n  - id: a\n  # of b\n  - id: b\n",
+    );
 }
 
 #[test]
