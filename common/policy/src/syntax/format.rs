@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     diagnostic::Diagnostics,
-    source::{FileId, Source},
+    source::{FileId, Source, Spanned, TEXT_LEN_MAX},
     yaml::{self, Comment, Node, Type, Value, comments},
 };
 
@@ -18,6 +18,9 @@ pub enum Unformatted {
     /// It is no YAML, or has what is no part of the language.
     #[error("{0}")]
     Unreadable(Box<Diagnostics>),
+    /// It would be longer than a policy can be.
+    #[error("in canonical form it would have {0} bytes; a policy has at most {TEXT_LEN_MAX}")]
+    TooLong(usize),
     /// What would be printed does not say the same, or not with the same comments. This is never to happen; then the file is
     /// better left alone.
     #[error("the printed text would not say the same; this is an error of Treeline")]
@@ -33,6 +36,9 @@ pub fn format(source: &Source) -> Result<String, Unformatted> {
     let (root, remarks) = read(source)?;
     let shape = Shape::Record(document(&root).record());
     let printed = print(lay_out(source.text(), &root, remarks.clone()), shape);
+    if printed.len() > TEXT_LEN_MAX {
+        return Err(Unformatted::TooLong(printed.len()));
+    }
     let (again, kept) = read(&Source::new(source.name(), &printed)).map_err(|_| Unformatted::Unsure)?;
     if is_same(&root, &again, Some(shape)) && texts(&remarks) == texts(&kept) {
         Ok(printed)
@@ -84,7 +90,7 @@ fn is_same(one: &Node, other: &Node, shape: Option<Shape>) -> bool {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b, item))
         }
         (Value::Mapping(a), Value::Mapping(b)) => {
-            let sorted = |entries: &'_ [(crate::source::Spanned<String>, Node)]| {
+            let sorted = |entries: &[(Spanned<String>, Node)]| {
                 let mut places: Vec<usize> = (0..entries.len()).collect();
                 places.sort_by_key(|at| &entries[*at].0.value);
                 places

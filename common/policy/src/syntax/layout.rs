@@ -79,7 +79,7 @@ impl Laid {
 
 /// Lays out what was read from a text.
 pub(super) fn lay_out(text: &str, root: &Node, comments: Vec<Comment>) -> Laid {
-    let text = Text(text);
+    let text = Text::of(text);
     let mut laid = text.lay(root, 0, comments.clone());
     if laid.children().is_empty() {
         laid.head = comments.iter().map(|comment| text.line(comment)).collect();
@@ -90,9 +90,34 @@ pub(super) fn lay_out(text: &str, root: &Node, comments: Vec<Comment>) -> Laid {
 /// The comments that are left, in order.
 type Rest = Peekable<vec::IntoIter<Comment>>;
 
-struct Text<'t>(&'t str);
+/// A text and its lines: what is one long line has as many places as any other.
+struct Text<'t> {
+    text: &'t str,
+    lines: Vec<Extent>,
+}
 
-impl Text<'_> {
+/// A line of a text.
+struct Extent {
+    /// Its first byte.
+    start: usize,
+    /// Behind spaces and dashes: what is the first thing on it begins here at the latest.
+    first: usize,
+    is_empty: bool,
+}
+
+impl<'t> Text<'t> {
+    fn of(text: &'t str) -> Self {
+        let mut start = 0;
+        let mut lines = Vec::new();
+        for line in text.split_inclusive('\n') {
+            let blank = line.len() - line.trim_start_matches([' ', '\t', '-', '?']).len();
+            lines.push(Extent { start, first: start + blank, is_empty: line.trim().is_empty() });
+            start += line.len();
+        }
+        lines.push(Extent { start, first: start, is_empty: true });
+        Self { text, lines }
+    }
+
     /// A value with the comments that are its own; those of a value without children are dropped, for who calls to keep.
     /// `outer` is the column of what it is the value of.
     fn lay(&self, node: &Node, outer: usize, comments: Vec<Comment>) -> Laid {
@@ -110,7 +135,7 @@ impl Text<'_> {
             _ => outer,
         };
         let mut rest = comments.into_iter().peekable();
-        let first = children.front().map_or(usize::MAX, |(span, ..)| span.start);
+        let first = children.front().map_or(self.text.len(), |(span, ..)| span.start);
         let head = self.lines_before(first, &mut rest);
         let gap = !head.is_empty() && self.has_gap(first);
         let starts: Vec<usize> = children.iter().map(|(span, ..)| span.start).skip(1).collect();
@@ -200,31 +225,29 @@ impl Text<'_> {
         Line { text: comment.text.clone(), gap: comment.is_alone && self.has_gap(comment.start) }
     }
 
-    /// Characters before a place on its line.
-    fn column(&self, at: usize) -> usize {
-        self.0[self.line_start(at)..at].chars().count()
+    /// The number of the line that a place is on.
+    fn line_of(&self, at: usize) -> usize {
+        self.lines.partition_point(|line| line.start <= at).saturating_sub(1)
     }
 
-    fn line_start(&self, at: usize) -> usize {
-        self.0[..at].rfind(['\n', '\r']).map_or(0, |newline| newline + 1)
+    /// Bytes before a place on its line. Of those that are compared, all are spaces.
+    fn column(&self, at: usize) -> usize {
+        at - self.lines[self.line_of(at)].start
     }
 
     /// Whether an empty line is above what is the first thing on its line.
     fn has_gap(&self, at: usize) -> bool {
-        let Some(head) = self.0.get(..at) else { return false };
-        let start = self.line_start(at);
-        let is_first = head[start..].trim_matches([' ', '\t', '-', '?']).is_empty();
-        let above = head[..start].strip_suffix('\n').unwrap_or(&head[..start]);
-        let above = above.strip_suffix('\r').unwrap_or(above);
-        is_first && start > 0 && above[self.line_start(above.len())..].trim().is_empty()
+        let line = self.line_of(at);
+        let above = line.checked_sub(1).and_then(|above| self.lines.get(above));
+        at <= self.lines[line].first && above.is_some_and(|above| above.is_empty)
     }
 
     fn is_one_line(&self, start: usize, end: usize) -> bool {
-        self.0.get(start..end).is_some_and(|between| !between.contains(['\n', '\r']))
+        self.line_of(start) == self.line_of(end)
     }
 
     fn is_dash(&self, at: usize) -> bool {
-        let mut chars = self.0[at..].chars();
+        let mut chars = self.text[at..].chars();
         chars.next() == Some('-') && chars.next().is_none_or(char::is_whitespace)
     }
 }

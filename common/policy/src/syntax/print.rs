@@ -68,10 +68,10 @@ impl Printer {
                 }
             }
             Body::Map(_) => {
-                for child in in_order(laid, shape) {
+                for (child, shape) in in_order(laid, shape) {
                     self.lines(&child.before, indent);
                     self.gap(child.gap);
-                    self.entry(child, key_shape(laid, shape, &child.key), indent, "");
+                    self.entry(child, shape, indent, "");
                 }
             }
         }
@@ -113,11 +113,11 @@ impl Printer {
 
     /// A mapping whose first key is behind a dash.
     fn mapping_in_list(&mut self, laid: &Laid, shape: Option<Shape>, indent: usize, gap: bool) {
-        for (number, child) in in_order(laid, shape).into_iter().enumerate() {
+        for (number, (child, shape)) in in_order(laid, shape).into_iter().enumerate() {
             let (at, lead) = if number == 0 { (indent, "- ") } else { (indent + LEVEL, "") };
             self.lines(&child.before, at);
             self.gap(if number == 0 { gap } else { child.gap });
-            self.entry(child, key_shape(laid, shape, &child.key), at, lead);
+            self.entry(child, shape, at, lead);
         }
         self.lines(&laid.tail, indent + LEVEL);
     }
@@ -174,8 +174,9 @@ impl Printer {
 
 /// Puts above the dash what is above the first key of a mapping in a list, where there is no room for it.
 fn hoist(laid: &mut Laid, shape: Option<Shape>) {
+    let known = keys(laid, shape);
     let shapes: Vec<Option<Shape>> = match &laid.body {
-        Body::Map(children) => children.iter().map(|child| key_shape(laid, shape, &child.key)).collect(),
+        Body::Map(children) => children.iter().map(|child| key_shape(&known, shape, &child.key)).collect(),
         _ => vec![item_shape(shape); laid.children().len()],
     };
     let is_list = matches!(laid.body, Body::List(_));
@@ -186,7 +187,7 @@ fn hoist(laid: &mut Laid, shape: Option<Shape>) {
         }
         child.before.append(&mut child.value.head);
         child.value.gap = false;
-        let first = in_order(&child.value, shape).first().map(|first| first.key.clone());
+        let first = in_order(&child.value, shape).first().map(|(first, _)| first.key.clone());
         let mut keys = child.value.children_mut().iter_mut();
         if let Some(first) = keys.find(|key| Some(&key.key) == first.as_ref()) {
             child.before.append(&mut first.before);
@@ -235,8 +236,8 @@ fn on_line(laid: &Laid, shape: Option<Shape>, place: Place) -> Option<String> {
             ('[', items.collect::<Option<Vec<String>>>()?, ']')
         }
         Body::Map(_) => {
-            let entry = |child: &Child| {
-                let value = on_line(&child.value, key_shape(laid, shape, &child.key), Place::InBrackets)?;
+            let entry = |(child, shape): (&Child, Option<Shape>)| {
+                let value = on_line(&child.value, shape, Place::InBrackets)?;
                 Some(format!("{}: {value}", on_one_line(&child.key, false, Place::InBrackets)))
             };
             let entries = in_order(laid, shape).into_iter().map(entry);
@@ -257,13 +258,13 @@ fn text_of(laid: &Laid, shape: Option<Shape>) -> String {
     if trimmed.contains('\n') && scalar::as_lines(&lines).is_some() { lines } else { trimmed.to_owned() }
 }
 
-/// The children of a mapping, as the description has them. What it does not know comes last.
-fn in_order(laid: &Laid, shape: Option<Shape>) -> Vec<&Child> {
+/// The children of a mapping, as the description has them, each with what can stand there. What it does not know comes last.
+fn in_order(laid: &Laid, shape: Option<Shape>) -> Vec<(&Child, Option<Shape>)> {
     let known = keys(laid, shape);
     let rank = |child: &&Child| known.iter().position(|key| key.name == child.key).unwrap_or(usize::MAX);
     let mut children: Vec<&Child> = laid.children().iter().collect();
     children.sort_by_key(rank);
-    children
+    children.into_iter().map(|child| (child, key_shape(&known, shape, &child.key))).collect()
 }
 
 /// The keys that a mapping can have.
@@ -286,12 +287,12 @@ fn keys(laid: &Laid, shape: Option<Shape>) -> Vec<&'static Key> {
     }
 }
 
-/// What can stand at a key.
-fn key_shape(laid: &Laid, shape: Option<Shape>, key: &str) -> Option<Shape> {
+/// What can stand at a key, of those that are known.
+fn key_shape(known: &[&'static Key], shape: Option<Shape>, key: &str) -> Option<Shape> {
     if let Some(Shape::Names(names)) = shape {
         return Some(names.value);
     }
-    keys(laid, shape).into_iter().find(|known| known.name == key).map(|known| known.shape)
+    known.iter().find(|known| known.name == key).map(|known| known.shape)
 }
 
 /// What can stand in a list.

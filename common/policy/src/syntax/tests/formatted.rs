@@ -191,3 +191,26 @@ fn what_is_not_printed() {
     check("# nothing\n", "empty");
     check("a: &x 1\n", "anchors");
 }
+
+#[test]
+fn a_line_as_long_as_a_policy_can_be_takes_no_longer_than_lines() {
+    let count = 16_000;
+    let check = |text: String, part: &str| {
+        let printed = format(&Source::new("p", &text)).unwrap_or_else(|error| panic!("{error:.200}"));
+        assert_eq!(printed.matches(part).count(), count);
+        printed
+    };
+    let printed = check(format!("zzz: [{}]\n", "{a: 1, b: [x, {c: d}]}, ".repeat(count)), "c: d");
+    assert!(printed.lines().count() > count);
+    check(format!("zzz: {{{}}}\n", (0..count).map(|n| format!("k{n}: {{}}, ")).collect::<String>()), ": {}");
+    check(format!("version: 1\nlists: {{paths: {{a: [{}]}}}}\n", "/a, # x\n  ".repeat(count)), "# x");
+    let rule = (0..count).map(|n| format!("k{n}: 1, ")).collect::<String>();
+    check(format!("rules: [{{kind: file, {rule}}}]\n"), ": 1");
+}
+
+#[test]
+fn what_would_be_too_long_is_not_printed() {
+    let text = format!("zzz: [{}]\n", "{a: {b: {c: d}}}, ".repeat(50_000));
+    let error = format(&Source::new("p", &text)).expect_err("too long");
+    assert!(error.to_string().contains("bytes; a policy has at most 1048576"), "{error:.200}");
+}
