@@ -1,5 +1,7 @@
 //! As much of JSON Schema as our schemas have, written for nothing but to be checked against the reader.
 
+use std::{cell::RefCell, collections::HashMap};
+
 use regex_automata::meta::Regex;
 use serde_json::Value;
 
@@ -102,7 +104,7 @@ fn assertion(keyword: &str, wanted: &Value, value: &Value) -> bool {
         },
         ("const", _) => equal(wanted, value),
         ("enum", _) => list(wanted).iter().any(|one| equal(one, value)),
-        ("pattern", Value::String(text)) => pattern(wanted).is_match(text),
+        ("pattern", Value::String(text)) => matches(wanted.as_str().expect("a pattern"), text),
         ("maxLength", Value::String(text)) => count(text.chars().count()) <= bound,
         ("minimum", Value::Number(number)) => number.as_f64().is_some_and(|number| number >= bound as f64),
         ("maximum", Value::Number(number)) => number.as_f64().is_some_and(|number| number <= bound as f64),
@@ -149,8 +151,15 @@ fn equal(one: &Value, other: &Value) -> bool {
     }
 }
 
-fn pattern(wanted: &Value) -> Regex {
-    Regex::new(wanted.as_str().expect("a pattern")).expect("a regular expression")
+/// Whether a text matches. Patterns are few, and take longer to be compiled than to be asked.
+fn matches(pattern: &str, text: &str) -> bool {
+    thread_local! {
+        static COMPILED: RefCell<HashMap<String, Regex>> = RefCell::default();
+    }
+    COMPILED.with_borrow_mut(|compiled| {
+        let compile = || Regex::new(pattern).expect("a regular expression");
+        compiled.entry(pattern.to_owned()).or_insert_with(compile).is_match(text)
+    })
 }
 
 #[test]
