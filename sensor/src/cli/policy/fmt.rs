@@ -70,7 +70,9 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
             (text, Some(place))
         };
         let formatted = one(&name, &text, place, args, out)?;
-        if !json && !(is_input(file) && !check) {
+        // Standard output has the text itself then.
+        let is_printed = is_input(file) && !check;
+        if !json && !is_printed {
             report(&formatted, *check, out)?;
         }
         all.push(formatted);
