@@ -9,3 +9,4 @@ pub mod namespace;
 pub mod samples;
 pub mod sensor;
 pub mod terminal;
+pub mod venv;

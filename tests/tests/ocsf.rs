@@ -2,21 +2,12 @@
 
 use std::{
     io::Write,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
 use treeline_event::{KINDS, decode};
-use treeline_tests::samples;
-
-/// The Python of the checkout's environment.
-fn python() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    let venv = std::env::var_os("TREELINE_VENV").map_or_else(|| root.join(".cache/venv"), PathBuf::from);
-    let python = venv.join("bin/python");
-    assert!(python.exists(), "no Python environment at `{}`: run `cargo xtask setup`", venv.display());
-    python
-}
+use treeline_tests::{samples, venv::python};
 
 /// The validator's findings, empty when there are none.
 fn findings(entries: &[Vec<u8>]) -> String {

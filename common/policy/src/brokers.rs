@@ -49,6 +49,17 @@ const BUSES: [&str; 6] = [
     "@/tmp/dbus-*",
 ];
 
+/// The words for them.
+pub(crate) static WORDS: [&str; BROKERS.len()] = {
+    let mut words = [""; BROKERS.len()];
+    let mut at = 0;
+    while at < BROKERS.len() {
+        words[at] = BROKERS[at].name;
+        at += 1;
+    }
+    words
+};
+
 /// Every broker that a policy can name, by name.
 pub const BROKERS: [Broker; 11] = [
     Broker {

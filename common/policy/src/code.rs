@@ -41,6 +41,8 @@ codes! {
     BadInclude "bad-include",
     /// A link that is no https address.
     BadLink "bad-link",
+    /// A number that cannot stand there.
+    BadNumber "bad-number",
     /// Words that do not say what is done.
     BadObject "bad-object",
     /// A path that is none of a file.

@@ -29,6 +29,7 @@ pub mod request;
 pub mod roots;
 pub mod source;
 mod suggest;
+pub mod syntax;
 pub mod testing;
 mod yaml;
 

@@ -147,7 +147,7 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 /// Characters that change the direction or the place of others, or have no width.
-fn is_deceiving(c: char) -> bool {
+pub(crate) fn is_deceiving(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')

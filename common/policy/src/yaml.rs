@@ -3,8 +3,15 @@
 //! Only what a policy needs: one document of mappings, sequences and scalars. Aliases, anchors and tags are
 //! refused: they hide from a reviewer what is said where, and aliases grow without bound.
 
+mod comments;
+mod core;
+
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
 
+pub(crate) use self::{
+    comments::{Comment, comments},
+    core::Type,
+};
 use crate::{
     code::Code,
     diagnostic::Diagnostics,
@@ -18,7 +25,10 @@ const DEPTH_MAX: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Node {
     pub(crate) value: Value,
+    /// From its first character to its last one; what is only between lines is no part of it.
     pub(crate) span: Span,
+    /// Whether it is a container in brackets.
+    pub(crate) in_brackets: bool,
 }
 
 /// What a node is.
@@ -40,11 +50,11 @@ impl Node {
             Value::Sequence(_) => "a list",
             Value::Mapping(_) => "a mapping",
             Value::Scalar { plain: false, .. } => "a string",
-            Value::Scalar { text, .. } => match text.as_str() {
-                "" | "~" | "null" | "Null" | "NULL" => "nothing",
-                "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => "a boolean",
-                number if number.parse::<f64>().is_ok() => "a number",
-                _ => "a string",
+            Value::Scalar { text, .. } => match Type::of_plain(text) {
+                Type::Nothing => "nothing",
+                Type::Boolean(_) => "a boolean",
+                Type::Number => "a number",
+                Type::Text => "a string",
             },
         }
     }
@@ -52,17 +62,31 @@ impl Node {
 
 /// A container that is being read.
 enum Open {
-    Sequence(usize, Vec<Node>),
+    Sequence(Begun, Vec<Node>),
     /// With the key whose value comes next.
-    Mapping(usize, Vec<(Spanned<String>, Node)>, Option<Spanned<String>>),
+    Mapping(Begun, Vec<(Spanned<String>, Node)>, Option<Spanned<String>>),
+}
+
+/// Where a container begins.
+#[derive(Clone, Copy)]
+struct Begun {
+    start: usize,
+    in_brackets: bool,
+}
+
+impl Begun {
+    /// What begins with a bracket, is told with its place; what has none, with none.
+    fn at(span: Span) -> Self {
+        Self { start: span.start, in_brackets: span.start < span.end }
+    }
 }
 
 /// Reads the one document of a text of `diagnostics`. Reports what it finds; `None` when there is nothing to go on with.
 pub(crate) fn parse(file: FileId, diagnostics: &mut Diagnostics) -> Option<Node> {
     let source = diagnostics.sources().file(file).clone();
     let text = source.text();
-    let mut reader =
-        Reader { file, offsets: offsets(text), open: Vec::new(), root: None, documents: 0, diagnostics };
+    let offsets = offsets(text);
+    let mut reader = Reader { file, text, offsets, open: Vec::new(), root: None, documents: 0, diagnostics };
     for event in Parser::new_from_str(text) {
         let step = match event {
             Ok((event, span)) => reader.event(event, span),
@@ -85,11 +109,27 @@ fn offsets(text: &str) -> Vec<u32> {
     text.char_indices().map(|(offset, _)| offset).chain([text.len()]).map(|offset| offset as u32).collect()
 }
 
+/// The length of a text in quotes, with both of them; `is_escape` is said to two characters that stand for one.
+fn closing(text: &str, is_escape: fn(&str) -> bool) -> usize {
+    let Some(quote) = text.chars().next() else { return 0 };
+    let mut at = quote.len_utf8();
+    while let Some(next) = text[at..].chars().next() {
+        at += next.len_utf8();
+        if is_escape(&text[at - next.len_utf8()..]) {
+            at += text[at..].chars().next().map_or(0, char::len_utf8);
+        } else if next == quote {
+            return at;
+        }
+    }
+    text.len()
+}
+
 /// An error after which the tree would make no sense; it has been reported.
 struct Stop;
 
 struct Reader<'a> {
     file: FileId,
+    text: &'a str,
     offsets: Vec<u32>,
     open: Vec<Open>,
     root: Option<Node>,
@@ -138,20 +178,21 @@ impl Reader<'_> {
             ),
             Event::Scalar(text, style, anchor, tag) => {
                 self.plain(span, anchor, tag.is_some())?;
-                let plain = style == ScalarStyle::Plain;
-                self.node(Node { value: Value::Scalar { text: text.into_owned(), plain }, span })
+                let span = Span { end: self.end_of(span, style), ..span };
+                let value = Value::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
+                self.node(Node { value, span, in_brackets: false })
             }
             Event::SequenceStart(anchor, tag) => {
                 self.plain(span, anchor, tag.is_some())?;
-                self.enter(Open::Sequence(span.start, Vec::new()), span)
+                self.enter(Open::Sequence(Begun::at(span), Vec::new()), span)
             }
             Event::MappingStart(anchor, tag) => {
                 self.plain(span, anchor, tag.is_some())?;
-                self.enter(Open::Mapping(span.start, Vec::new(), None), span)
+                self.enter(Open::Mapping(Begun::at(span), Vec::new(), None), span)
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open::Sequence(start, items)) => self.close(start, span, Value::Sequence(items)),
-                Some(Open::Mapping(start, entries, _)) => self.close(start, span, Value::Mapping(entries)),
+                Some(Open::Sequence(begun, items)) => self.close(begun, span, Value::Sequence(items)),
+                Some(Open::Mapping(begun, entries, _)) => self.close(begun, span, Value::Mapping(entries)),
                 None => Err(Stop),
             },
         }
@@ -199,16 +240,36 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn close(&mut self, start: usize, end: Span, value: Value) -> Result<(), Stop> {
-        self.node(Node { value, span: Span { start, end: end.end.max(start), ..end } })
+    fn close(&mut self, begun: Begun, end: Span, value: Value) -> Result<(), Stop> {
+        let Begun { start, in_brackets } = begun;
+        let last = match &value {
+            _ if in_brackets => end.start + 1,
+            Value::Sequence(items) => items.last().map_or(start, |item| item.span.end),
+            Value::Mapping(entries) => entries.last().map_or(start, |(_, value)| value.span.end),
+            Value::Scalar { .. } => end.end,
+        };
+        self.node(Node { value, span: Span { start, end: last.max(start), ..end }, in_brackets })
+    }
+
+    /// Where a scalar ends. The parser is beyond that when it knows: behind spaces, a comment, or empty lines.
+    fn end_of(&self, span: Span, style: ScalarStyle) -> usize {
+        let text = self.text.get(span.start..span.end).unwrap_or_default();
+        let len = match style {
+            ScalarStyle::Plain => text.len(),
+            ScalarStyle::Literal | ScalarStyle::Folded => text.trim_end().len(),
+            ScalarStyle::SingleQuoted => closing(text, |rest| rest.starts_with("''")),
+            ScalarStyle::DoubleQuoted => closing(text, |rest| rest.starts_with('\\')),
+        };
+        span.start + len
     }
 
     fn node(&mut self, node: Node) -> Result<(), Stop> {
+        let in_brackets = node.in_brackets;
         match self.open.last_mut() {
             None => self.root = Some(node),
             Some(Open::Sequence(_, items)) => items.push(node),
             Some(Open::Mapping(_, entries, key)) => match (key.take(), node.value) {
-                (Some(key), value) => entries.push((key, Node { value, span: node.span })),
+                (Some(key), value) => entries.push((key, Node { value, span: node.span, in_brackets })),
                 (None, Value::Scalar { text, .. }) => *key = Some(Spanned { value: text, span: node.span }),
                 (None, _) => {
                     return self.refuse(

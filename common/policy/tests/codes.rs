@@ -63,6 +63,7 @@ fn examples() -> Vec<(Code, String)> {
         (Code::BadId, rules("{id: A, kind: file, paths: [/x], reason: r}")),
         (Code::BadInclude, including("../x")),
         (Code::BadLink, rule("kind: file, paths: [/x], link: \"http://example.com\"")),
+        (Code::BadNumber, "version: 1\nname: t\nrevision: 0\nrules: []\n".to_owned()),
         (Code::BadPattern, rule("kind: file, paths: [x]")),
         (Code::BadPort, rule("kind: connect, to: [1.2.3.4], ports: [70000]")),
         (Code::CannotAdopt, rule("kind: broker, brokers: [cron], action: adopt")),

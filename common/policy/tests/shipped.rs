@@ -1,4 +1,5 @@
-//! The policies that are shipped: their tests pass, and leave nothing of them out.
+//! The policies that are shipped: their tests pass, and leave nothing of them out, and they are written as `fmt` writes them,
+//! beside schemas of the language as it is.
 
 use std::{fs, path::Path};
 
@@ -6,6 +7,7 @@ use treeline_abi::paths::WORDS;
 use treeline_policy::{
     MountTable, Policy, Target, compile, parse, parse_tests,
     source::Source,
+    syntax::{Document, format, schema},
     testing::{Untested, run},
 };
 
@@ -20,6 +22,12 @@ fn shipped() -> Vec<[(String, String); 2]> {
         (name, text)
     };
     tests.map(|stem| [text(format!("{stem}.yaml")), text(format!("{stem}.test.yaml"))]).collect()
+}
+
+/// The text of a file beside them.
+fn beside(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn policy((name, text): &(String, String)) -> Policy {
@@ -50,5 +58,26 @@ fn they_fit_and_have_no_warnings() {
             let usage = compile(&policy, &file.machine.host, mounts, target).expect("it fits").usage();
             assert!(usage.words <= WORDS * 3 / 4, "room is left for local rules: {usage:?}");
         }
+    }
+}
+
+#[test]
+fn they_are_in_canonical_form_and_name_their_schema() {
+    for (name, text) in shipped().iter().flatten() {
+        let printed = format(&Source::new(name, text)).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(&printed, text, "run `treeline policy fmt policies/{name}`");
+        let schema = if name.ends_with(".test.yaml") { "test" } else { "policy" };
+        let line = format!("# yaml-language-server: $schema={schema}.schema.json\n");
+        assert!(text.starts_with(&line), "{name} begins with `{line}`");
+    }
+}
+
+#[test]
+fn schemas_are_those_of_the_language() {
+    for (of, name) in Document::ALL.into_iter().zip(["policy", "part", "test"]) {
+        let made = serde_json::to_string_pretty(&schema(of)).expect("JSON");
+        let file = format!("{name}.schema.json");
+        let again = format!("run `treeline policy schema {name} > policies/{file}`");
+        assert_eq!(beside(&file), format!("{made}\n"), "{again}");
     }
 }

@@ -1,11 +1,13 @@
-//! `treeline policy`: check a policy, explain and test its decisions, and replay it over what was recorded.
+//! `treeline policy`: check and format a policy, explain and test its decisions, and replay it over what was recorded.
 
 mod bench;
 mod check;
 mod compile;
 mod diff;
 mod explain;
+mod fmt;
 mod replay;
+mod schema;
 mod sign;
 mod test;
 
@@ -70,6 +72,14 @@ enum Verb {
     ///
     /// Exit status: 0 when one did, 1 when none did, 2 when the policy is not valid or cannot be read.
     Verify(sign::VerifyArgs),
+    /// Print policies, their parts and their tests in one form, with all comments, into the files themselves
+    ///
+    /// Keys get an order, quotes and brackets are where they are needed, and long lists and texts take several lines. Comments
+    /// go with what they are about. Exit status: 0 when all are in that form or were brought into it, 1 when one is not valid
+    /// YAML or, with `--check`, would change, 2 when one cannot be read or written.
+    Fmt(fmt::Args),
+    /// Print the JSON Schema of policies, for editors
+    Schema(schema::Args),
     /// Measure how long a policy of 1 000 rules takes to be read and compiled
     #[command(hide = true)]
     Bench(bench::Args),
@@ -100,6 +110,8 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
         }
         Verb::Diff(args) => diff::run(&args, &mut out)?,
         Verb::Compile(args) => compile::run(&args, &mut out)?,
+        Verb::Fmt(args) => fmt::run(&args, &mut out)?,
+        Verb::Schema(args) => schema::run(&args, &mut out)?,
         Verb::Bench(args) => bench::run(&args, &mut out)?,
         Verb::Key(args) => sign::make_key(&args, &mut out)?,
         Verb::Sign(args) => sign::sign(&args, &mut out)?,

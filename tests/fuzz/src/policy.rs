@@ -10,6 +10,7 @@ use treeline_policy::{
     literal_roots, parse_with,
     policy::{Executable, FileOperation, Kind, Rule},
     source::Source,
+    syntax::format,
 };
 
 const HOME: &[u8] = b"/home/u";
@@ -20,7 +21,8 @@ const SUBJECTS_MAX: usize = 4;
 /// Ports of one rule that are asked for.
 const PORTS_MAX: usize = 6;
 
-/// Whatever is said of a text can be shown; an accepted policy compiles or says why not, and its tables decide as the oracle.
+/// Whatever is said of a text can be shown; an accepted policy is printed and read again, compiles or says why not, and its
+/// tables decide as the oracle.
 pub fn run(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     let files = Files::of(text);
@@ -33,6 +35,7 @@ pub fn run(bytes: &[u8]) -> bool {
         }
     };
     show(&policy.warnings);
+    reprint(&files, &policy);
     let host = Host { homes: vec![Home { uid: 1000, path: HOME.to_vec() }] };
     for rule in &policy.rules {
         assert!(literal_roots(rule, &host).iter().all(|root| root.directory.starts_with(b"/")));
@@ -71,6 +74,33 @@ fn show(found: &Diagnostics) {
     assert_eq!(text.is_empty(), found.is_empty());
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     assert_eq!(found.reports().count(), found.items().len());
+}
+
+/// Each text is printed, is then printed as it is, and all of them mean what they meant.
+fn reprint(files: &Files<'_>, policy: &Policy) {
+    let print = |text: &str| format(&Source::new("part", text)).ok();
+    // What is included is read; other parts may be anything.
+    let printed: Vec<Option<String>> = files.0.iter().map(|text| print(text)).collect();
+    let first = printed[0].as_deref().expect("what can be read can be printed");
+    for text in printed.iter().flatten() {
+        assert_eq!(print(text).as_ref(), Some(text));
+    }
+    let texts =
+        printed.iter().zip(&files.0).map(|(printed, text)| printed.as_deref().unwrap_or(text)).collect();
+    let again = parse_with(&Files(texts), Source::new("policy.yaml", first), None);
+    let again = again.unwrap_or_else(|found| panic!("{found}\n{first}"));
+    assert_eq!(again.rules.len(), policy.rules.len());
+    for (rule, same) in policy.rules.iter().zip(&again.rules) {
+        assert_eq!(without_places(rule), without_places(same), "{first}");
+    }
+}
+
+/// What a rule says, without its places.
+fn without_places(rule: &Rule) -> String {
+    let text = format!("{rule:?}");
+    let mut parts = text.split("Span {");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| all + part.split_once('}').map_or("", |(_, rest)| rest))
 }
 
 /// Asks what each pattern of each rule is about, for subjects in and out of exceptions.
@@ -181,8 +211,9 @@ name: every
 description: |
   Two
   lines.
-mode: monitor
+mode: monitor # all of them
 rules:
+  # The first one.
   - id: files
     kind: file
     paths: ["~/.ssh/**", "/etc/*.d/x", '**/.env']

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use treeline_tests::sensor::{Scene, binary, expect};
@@ -152,4 +153,63 @@ fn questions_in_words() {
     ask("read /keys/id", 1, "read /keys/id by any executable\ndeny by `keys`");
     ask("unix @bus", 0, "unix @bus by any executable\nallow");
     ask("raed /keys/id", 2, "did you mean `read`?");
+}
+
+#[test]
+fn one_form() {
+    let scene = Scene::new();
+    let directory = scene.path("p");
+    fs::create_dir(&directory).expect("a directory");
+    let file = directory.join("p.yaml");
+    fs::write(&file, POLICY).expect("a file");
+    std::os::unix::fs::symlink("p.yaml", directory.join("link.yaml")).expect("a link");
+    check(&directory, &["fmt", "--check", "link.yaml"], 1, &["link.yaml:4: would be formatted"]);
+    check(&directory, &["fmt", "link.yaml"], 0, &["link.yaml: formatted"]);
+    check(&directory, &["fmt", "--check", "p.yaml"], 0, &[]);
+    assert!(directory.join("link.yaml").is_symlink());
+    let text = fs::read_to_string(&file).expect("a file");
+    assert!(text.contains("  - id: keys\n    kind: file\n    paths: [/keys/**]\n"), "{text}");
+    check(&directory, &["test", "p.yaml"], 2, &["no tests"]);
+    check(&directory, &["fmt", "gone.yaml"], 2, &["cannot format `gone.yaml`", "No such file"]);
+    check(&directory, &["fmt", "--json", "-"], 2, &["standard output"]);
+    fs::write(&file, "a: [").expect("a file");
+    check(&directory, &["fmt", "p.yaml"], 1, &["error[not-yaml]", "p.yaml: not valid"]);
+    assert_eq!(fs::read_to_string(&file).expect("a file"), "a: [");
+}
+
+#[test]
+fn one_form_of_standard_input() {
+    let ask = |arguments: &[&str], input: &str| {
+        let mut child = Command::new(binary())
+            .args(["policy", "fmt", "-"])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
+        child.wait_with_output().expect("it ends")
+    };
+    let printed = ask(&[], POLICY);
+    let text = String::from_utf8(printed.stdout.clone()).expect("text");
+    assert!(text.starts_with("version: 1\nname: t\nrules:\n  - id: keys\n"), "{text}");
+    expect(printed, 0, &[]);
+    expect(ask(&["--check"], &text), 0, &[]);
+    expect(ask(&["--check"], POLICY), 1, &["<stdin>:4: would be formatted"]);
+    expect(ask(&[], "a: ["), 1, &["error[not-yaml]", "<stdin>"]);
+}
+
+#[test]
+fn schemas_for_editors() {
+    for (kind, title) in
+        [("policy", "Treeline: policy"), ("part", "Treeline: part"), ("test", "Treeline: tests")]
+    {
+        let output = run(Path::new("/"), &["schema", kind]);
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(json["title"], title);
+        let shipped = fs::read(policies().join(format!("{kind}.schema.json"))).expect("it is shipped");
+        assert_eq!(output.stdout, shipped);
+    }
+    check(Path::new("/"), &["schema"], 0, &["\"title\": \"Treeline: policy\""]);
 }

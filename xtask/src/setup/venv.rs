@@ -9,8 +9,9 @@ use anyhow::{Context, Result};
 
 use crate::{checkout::Checkout, step};
 
-/// What it holds: the published OCSF schemas and the validator that reads them, as the judge of our entries.
-pub(crate) const REQUIREMENTS: &[&str] = &["ocsf-json-schema==1.2.0", "jsonschema==4.26.0"];
+/// What it holds: the published OCSF schemas and the validator that reads them, as the judge of our entries; and a reader of
+/// YAML, with which the validator judges our policies by our own schemas.
+pub(crate) const REQUIREMENTS: &[&str] = &["ocsf-json-schema==1.2.0", "jsonschema==4.26.0", "PyYAML==6.0.3"];
 /// Written last, so that a half-made environment is made again.
 const MARKER: &str = "treeline-requirements";
 

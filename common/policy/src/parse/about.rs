@@ -1,37 +1,30 @@
 //! What a policy and its rules say for people and other systems: it changes no decision.
 
-use super::{fields::Fields, scalar};
+use super::{
+    fields::{Fields, clip},
+    scalar,
+};
 use crate::{
     code::Code,
     diagnostic::Diagnostics,
     policy::About,
+    syntax::{
+        rule_shape::CONTROLS_MAX,
+        scalars::{CONTROL, REVISION},
+        shape::Numbers,
+    },
     yaml::{Node, Value},
 };
 
-/// Keys of every rule that are read here.
-pub(super) const KEYS: [&str; 3] = ["remedy", "link", "controls"];
-/// Characters of a remedy: it is shown with the reason.
-const REMEDY_CHARS_MAX: usize = 1024;
-/// Characters of a link: what every browser takes.
-const LINK_CHARS_MAX: usize = 2000;
-/// Characters of the name of a control.
-const CONTROL_CHARS_MAX: usize = 64;
-/// Controls that one rule can be evidence for.
-const CONTROLS_MAX: usize = 32;
-/// The largest revision: what every reader of JSON keeps exactly.
-const REVISION_MAX: u64 = (1 << 53) - 1;
-
 /// What a rule says about itself.
 pub(super) fn read(fields: &Fields<'_>, out: &mut Diagnostics) -> About {
-    let remedy = fields.optional("remedy");
-    let remedy = remedy.and_then(|node| scalar::text(node, "`remedy`", REMEDY_CHARS_MAX, true, out));
-    let link = fields.optional("link").and_then(|node| link(node, out));
-    let controls = fields.optional("controls").map(|node| controls(node, out)).unwrap_or_default();
+    let remedy = fields.text("remedy", out);
+    let link = fields.text("link", out).and_then(|link| self::link(link, fields, out));
+    let controls = fields.get("controls").map(|node| controls(node, out)).unwrap_or_default();
     About { remedy, link, controls }
 }
 
-fn link(node: &Node, out: &mut Diagnostics) -> Option<String> {
-    let link = scalar::text(node, "`link`", LINK_CHARS_MAX, false, out)?;
+fn link(link: String, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<String> {
     let host = link.strip_prefix("https://").map(|rest| rest.split(['/', '?', '#']).next().unwrap_or(""));
     // Whoever reads it clicks on it: nothing in it may look like something else.
     if host.is_some_and(|host| !host.is_empty() && !host.contains('@'))
@@ -40,13 +33,13 @@ fn link(node: &Node, out: &mut Diagnostics) -> Option<String> {
         return Some(link);
     }
     let help = "write `https://`, a host and a path, in ASCII without spaces and without a user";
-    out.error(Code::BadLink, node.span, "`link` is not an https address", Some(help.into()));
+    let span = fields.get("link").map_or(fields.head(), |node| node.span);
+    out.error(Code::BadLink, span, "`link` is not an https address", Some(help.into()));
     None
 }
 
 fn controls(node: &Node, out: &mut Diagnostics) -> Vec<String> {
-    let read =
-        |item: &Node, out: &mut Diagnostics| scalar::text(item, "a control", CONTROL_CHARS_MAX, false, out);
+    let read = |item: &Node, out: &mut Diagnostics| scalar::text(item, "a control", &CONTROL, out);
     let controls = scalar::list(node, "`controls`", out, read);
     if controls.len() > CONTROLS_MAX {
         let message = format!("{} controls; a rule has at most {CONTROLS_MAX}", controls.len());
@@ -57,16 +50,22 @@ fn controls(node: &Node, out: &mut Diagnostics) -> Vec<String> {
 
 /// The number of a policy's revision.
 pub(super) fn revision(node: &Node, out: &mut Diagnostics) -> Option<u64> {
-    let number = match &node.value {
-        // `parse` would take a sign, too.
-        Value::Scalar { text, plain: true } if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
-        _ => None,
-    };
-    let number = number.filter(|number| (1..=REVISION_MAX).contains(number));
-    if number.is_none() {
-        let help =
-            format!("write a whole number from 1 to {REVISION_MAX}, and a larger one for each revision");
+    let Numbers::From(min, max) = REVISION.numbers else { return None };
+    let help = format!("write a whole number from {min} to {max}, and a larger one for each revision");
+    let Value::Scalar { text, plain: true } = &node.value else {
         out.error(Code::WrongType, node.span, "`revision` has to be a number", Some(help));
+        return None;
+    };
+    if node.describe() != "a number" {
+        out.error(Code::WrongType, node.span, "`revision` has to be a number", Some(help));
+        return None;
+    }
+    // `parse` would take a sign, too.
+    let number = if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None };
+    let number = number.filter(|number| (min..=max).contains(number));
+    if number.is_none() {
+        let message = format!("`{}` cannot be the number of a revision", clip(text));
+        out.error(Code::BadNumber, node.span, message, Some(help));
     }
     number
 }

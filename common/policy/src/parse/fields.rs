@@ -1,33 +1,51 @@
-//! The entries of one mapping: each key known, each at most once.
+//! The entries of one mapping, by its description: each key known, each at most once, none missing.
 
+use super::scalar;
 use crate::{
     code::Code,
     diagnostic::{Diagnostic, Diagnostics},
     source::{Span, Spanned},
     suggest,
+    syntax::shape::{Key, Kinds, Presence, Record, Shape},
     yaml::{Node, Value},
 };
 
-/// Keys that are known in order to be refused with a reason.
-const NEVER_OFFERED: [&str; 1] = ["hosts"];
-
 /// The entries of a mapping whose keys have been checked.
 pub(super) struct Fields<'n> {
-    /// What the mapping is, such as "a `file` rule".
-    what: String,
+    known: Vec<&'static Key>,
     span: Span,
     entries: Vec<(&'n Spanned<String>, &'n Node)>,
 }
 
 impl<'n> Fields<'n> {
-    /// Checks the keys of a mapping; of a key that is given twice the first counts.
-    pub(super) fn new(
+    /// Checks the keys of a mapping: each known, each at most once, none missing. Of a key that is given twice the first
+    /// counts.
+    pub(super) fn of(node: &'n Node, record: &Record, out: &mut Diagnostics) -> Option<Self> {
+        Self::new(node, record.what, record.keys().collect(), |_| true, out)
+    }
+
+    /// Checks the keys of a mapping of several kinds, with its kind if that is known. Without it, which keys belong is not
+    /// known: the keys of every kind are taken for known, and those are missing that every kind has to have.
+    pub(super) fn of_kind(
+        node: &'n Node,
+        kinds: &Kinds,
+        record: Option<&Record>,
+        out: &mut Diagnostics,
+    ) -> Option<Self> {
+        if let Some(record) = record {
+            return Self::of(node, record, out);
+        }
+        Self::new(node, kinds.what, kinds.keys(), |key| kinds.is_common(key), out)
+    }
+
+    fn new(
         node: &'n Node,
         what: &str,
-        known: &[&str],
+        known: Vec<&'static Key>,
+        is_asked_for: impl Fn(&Key) -> bool,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
-        let offered: Vec<&str> = known.iter().copied().filter(|key| !NEVER_OFFERED.contains(key)).collect();
+        let offered: Vec<&str> = known.iter().filter(|key| key.is_offered()).map(|key| key.name).collect();
         let Value::Mapping(pairs) = &node.value else {
             let help = Some(format!("its keys are {}", suggest::list(&offered).replace(" or ", " and ")));
             diagnostics.error(
@@ -41,7 +59,7 @@ impl<'n> Fields<'n> {
         let mut entries: Vec<(&Spanned<String>, &Node)> = Vec::new();
         for (key, value) in pairs {
             let word = key.value.as_str();
-            if !known.contains(&word) {
+            if !known.iter().any(|key| key.name == word) {
                 let help = suggest::nearest(word, offered.iter().copied()).map_or_else(
                     || format!("its keys are {}", suggest::list(&offered).replace(" or ", " and ")),
                     |near| format!("did you mean `{near}`?"),
@@ -60,26 +78,31 @@ impl<'n> Fields<'n> {
                 entries.push((key, value));
             }
         }
-        Some(Self { what: what.to_owned(), span: node.span, entries })
+        let fields = Self { known, span: node.span, entries };
+        let required = fields.known.iter().filter(|key| key.presence == Presence::Required);
+        for key in required.filter(|key| fields.get(key.name).is_none() && is_asked_for(key)) {
+            diagnostics.error(
+                Code::MissingKey,
+                fields.head(),
+                format!("{what} has no `{}`", key.name),
+                Some(format!("add `{}:`", key.name)),
+            );
+        }
+        Some(fields)
     }
 
     /// The value of a key, if there.
-    pub(super) fn optional(&self, key: &str) -> Option<&'n Node> {
+    pub(super) fn get(&self, key: &str) -> Option<&'n Node> {
+        debug_assert!(self.known.iter().any(|known| known.name == key), "`{key}` is not described");
         self.entries.iter().find(|(name, _)| name.value == key).map(|(_, node)| *node)
     }
 
-    /// The value of a key; reports its absence.
-    pub(super) fn required(&self, key: &str, diagnostics: &mut Diagnostics) -> Option<&'n Node> {
-        let found = self.optional(key);
-        if found.is_none() {
-            diagnostics.error(
-                Code::MissingKey,
-                self.head(),
-                format!("{} has no `{key}`", self.what),
-                Some(format!("add `{key}:`")),
-            );
-        }
-        found
+    /// The text at a key, if it is there and in order.
+    pub(super) fn text(&self, key: &str, out: &mut Diagnostics) -> Option<String> {
+        let node = self.get(key)?;
+        let known = self.known.iter().find(|known| known.name == key)?;
+        let Shape::Text(text) = known.shape else { return None };
+        scalar::text(node, &format!("`{key}`"), text, out)
     }
 
     /// Where the mapping begins.

@@ -11,14 +11,12 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     loader::Loader,
     source::{FILES_MAX, FileId, Full, Span, Spanned},
+    syntax::{policy_shape::PART, scalars::BELOW},
     yaml::{self, Node},
 };
 
 /// Files that include each other: more is not overseen by anybody.
 const DEPTH_MAX: usize = 8;
-/// Characters of a path.
-const PATH_CHARS_MAX: usize = 256;
-const KEYS: [&str; 4] = ["version", "include", "lists", "rules"];
 
 /// What a policy includes.
 pub(super) struct Fragments {
@@ -49,7 +47,7 @@ struct Reading<'l> {
 
 impl Reading<'_> {
     fn includes_of(&mut self, fields: &Fields<'_>, own: &str, out: &mut Diagnostics) {
-        let Some(node) = fields.optional("include") else { return };
+        let Some(node) = fields.get("include") else { return };
         for Spanned { value, span } in scalar::list(node, "`include`", out, path) {
             let path = match own.rsplit_once('/') {
                 Some((directory, _)) => format!("{directory}/{value}"),
@@ -105,8 +103,8 @@ impl Reading<'_> {
 
     fn fragment(&mut self, file: FileId, path: &str, out: &mut Diagnostics) -> Option<()> {
         let node = yaml::parse(file, out)?;
-        let fields = Fields::new(&node, "an included file", &KEYS, out)?;
-        if let Some(node) = fields.required("version", out) {
+        let fields = Fields::of(&node, &PART, out)?;
+        if let Some(node) = fields.get("version") {
             version(node, out);
         }
         let at = self.found.nodes.len();
@@ -137,7 +135,7 @@ fn full(full: Full) -> Refused {
 
 /// A path relative to the file that it is in.
 pub(super) fn path(node: &Node, out: &mut Diagnostics) -> Option<String> {
-    let path = scalar::text(node, "a path", PATH_CHARS_MAX, false, out)?;
+    let path = scalar::text(node, "a path", &BELOW, out)?;
     let below = path.split('/').all(|name| !matches!(name, "" | "." | "..")) && !path.starts_with('~');
     if below {
         return Some(path);

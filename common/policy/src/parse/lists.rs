@@ -14,11 +14,13 @@ use crate::{
     glob::Glob,
     source::{Span, Spanned},
     suggest,
+    syntax::{
+        policy_shape::{LISTS, LISTS_MAX},
+        scalars::ID,
+    },
     yaml::{self, Node},
 };
 
-/// Lists of a policy: one can be in another, and so on, and each is looked into by a call within a call.
-const LISTS_MAX: usize = 256;
 /// Items that all `$name` of a policy stand for together: twice what the kernel's tables hold. Lists of lists would
 /// otherwise multiply.
 const COPIES_MAX: usize = 1 << 16;
@@ -96,9 +98,9 @@ impl Lists {
 
     /// Takes up the lists that one text defines: the value of its key `lists`.
     pub(super) fn add(&mut self, node: &Node, out: &mut Diagnostics) {
-        let Some(fields) = Fields::new(node, "`lists`", &Kind::ALL.map(Kind::key), out) else { return };
+        let Some(fields) = Fields::of(node, &LISTS, out) else { return };
         for kind in Kind::ALL {
-            let Some(node) = fields.optional(kind.key()) else { continue };
+            let Some(node) = fields.get(kind.key()) else { continue };
             let yaml::Value::Mapping(pairs) = &node.value else {
                 let message = format!("`{}` has to be a mapping, not {}", kind.key(), node.describe());
                 let help = format!("write `{}:` and below it `name: [...]`", kind.key());
@@ -118,7 +120,10 @@ impl Lists {
                 Some(name) => Some(Written::List(name.to_owned())),
                 None => kind.read(item, out).map(Written::One),
             });
-        if !scalar::is_kebab(name) {
+        if name.chars().count() > ID.chars_max {
+            let message = format!("a name of a list has at most {} characters", ID.chars_max);
+            out.error(Code::TooLong, *span, message, None);
+        } else if !scalar::is_kebab(name) {
             let message =
                 format!("`{}` is not a name: lower-case letters and digits, separated by `-`", clip(name));
             out.error(Code::BadId, *span, message, None);

@@ -11,10 +11,9 @@ mod test_file;
 
 pub use self::test_file::parse_tests;
 use self::{
-    fields::{Fields, peek},
+    fields::{Fields, clip, peek},
     lists::Lists,
     rules::Rules,
-    scalar::MODES,
 };
 use crate::{
     code::Code,
@@ -23,19 +22,11 @@ use crate::{
     moment::Moment,
     policy::{Mode, Policy, Rule},
     source::{FileId, Source},
+    syntax::policy_shape::{MODES, POLICY},
     yaml::{self, Node, Value},
 };
 
-/// The version of the language that this crate reads.
-pub const VERSION: u32 = 1;
-/// Characters of a policy's name: it is in every denial.
-const NAME_CHARS_MAX: usize = 64;
-/// Characters of a description.
-const DESCRIPTION_CHARS_MAX: usize = 4096;
-/// Characters of an owner.
-const OWNER_CHARS_MAX: usize = 256;
-const KEYS: [&str; 9] =
-    ["version", "name", "description", "owner", "revision", "mode", "include", "lists", "rules"];
+pub use crate::syntax::VERSION;
 
 /// Reads and checks a policy of one text, which can include no file. `source_name` is what messages call it, such as its
 /// path.
@@ -70,26 +61,21 @@ pub fn parse_with(loader: &dyn Loader, root: Source, now: Option<Moment>) -> Res
 
 fn policy(loader: &dyn Loader, out: &mut Diagnostics) -> Option<Policy> {
     let root = yaml::parse(FileId::default(), out)?;
-    let fields = Fields::new(&root, "a policy", &KEYS, out)?;
-    if let Some(node) = fields.required("version", out) {
+    let fields = Fields::of(&root, &POLICY, out)?;
+    if let Some(node) = fields.get("version") {
         version(node, out);
     }
-    let name = fields
-        .required("name", out)
-        .and_then(|node| scalar::text(node, "`name`", NAME_CHARS_MAX, false, out));
-    let description = fields
-        .optional("description")
-        .and_then(|node| scalar::text(node, "`description`", DESCRIPTION_CHARS_MAX, true, out));
-    let owner =
-        fields.optional("owner").and_then(|node| scalar::text(node, "`owner`", OWNER_CHARS_MAX, false, out));
-    let revision = fields.optional("revision").and_then(|node| about::revision(node, out));
+    let name = fields.text("name", out);
+    let description = fields.text("description", out);
+    let owner = fields.text("owner", out);
+    let revision = fields.get("revision").and_then(|node| about::revision(node, out));
     // With a mode that cannot be read, the rules are still checked.
-    let mode = fields
-        .optional("mode")
-        .and_then(|node| scalar::word(node, "mode", &MODES, out))
-        .unwrap_or(Mode::Enforce);
-    if fields.optional("include").is_none() {
-        fields.required("rules", out)?;
+    let mode =
+        fields.get("mode").and_then(|node| scalar::word(node, "mode", &MODES, out)).unwrap_or(Mode::Enforce);
+    if fields.get("include").is_none() && fields.get("rules").is_none() {
+        let help = Some("add `rules:`".into());
+        out.error(Code::MissingKey, fields.head(), "a policy has no `rules`", help);
+        return None;
     }
     let fragments = include::fragments(&fields, loader, out);
     let files = [&root].into_iter().chain(&fragments.nodes);
@@ -140,30 +126,21 @@ fn warn_of_expired(rules: &[Rule], now: Moment, out: &mut Diagnostics) {
 }
 
 fn version(node: &Node, out: &mut Diagnostics) {
+    let help = format!("this Treeline reads version {VERSION}; upgrade it or write `version: {VERSION}`");
     let number = match &node.value {
-        Value::Scalar { text, plain: true } => text.parse::<u32>().ok(),
-        _ => None,
-    };
-    match number {
-        Some(VERSION) => {}
-        Some(other) => {
-            let help = Some(format!(
-                "this Treeline reads version {VERSION}; upgrade it or write `version: {VERSION}`"
-            ));
-            out.error(
-                Code::UnknownVersion,
-                node.span,
-                format!("version {other} of the policy language is not known"),
-                help,
-            );
-        }
-        None => {
+        Value::Scalar { text, plain: true } if node.describe() == "a number" => text,
+        _ => {
             out.error(
                 Code::WrongType,
                 node.span,
                 "`version` has to be a number",
                 Some(format!("write `version: {VERSION}`")),
             );
+            return;
         }
+    };
+    if number.parse() != Ok(VERSION) {
+        let message = format!("version {} of the policy language is not known", clip(number));
+        out.error(Code::UnknownVersion, node.span, message, Some(help));
     }
 }

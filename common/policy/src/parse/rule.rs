@@ -6,7 +6,7 @@ use super::{
     about,
     fields::{Fields, peek},
     lists::Lists,
-    scalar::{self, MODES, UnixGlob},
+    scalar::{self, UnixGlob},
 };
 use crate::{
     brokers::{BROKERS, Part},
@@ -19,22 +19,15 @@ use crate::{
     },
     source::{Span, Spanned},
     suggest,
+    syntax::{
+        policy_shape::MODES,
+        rule_shape::{ANCESTOR, Action, EXCEPT_TO, EXCEPTION, ONLY_ITEM, RULE},
+        scalars::ID,
+        shape::Record,
+    },
     yaml::{Node, Value},
 };
 
-/// Characters of an id: it is in every entry that the rule makes.
-const ID_CHARS_MAX: usize = 64;
-/// Characters of a reason: it is shown in a terminal and read by an agent.
-const REASON_CHARS_MAX: usize = 1024;
-/// Keys of every rule.
-const COMMON: [&str; 8] = ["id", "kind", "mode", "severity", "reason", "except", "only", "expires"];
-/// Keys of each kind.
-const KINDS: [(&str, &[&str]); 4] = [
-    ("broker", &["brokers", "action"]),
-    ("file", &["paths", "operations"]),
-    ("exec", &["paths", "sha256"]),
-    ("connect", &["to", "ports", "except_to", "unix", "hosts"]),
-];
 /// Why there is no rule by host name.
 const HOSTS: &str = "host names cannot be matched: what a name stands for is known only to who resolved it";
 const HOSTS_HELP: &str = "write addresses in `to` or `except_to`, or leave only a proxy that decides by name: \
@@ -53,39 +46,27 @@ pub(super) fn read(
     lists: &mut Lists,
     out: &mut Diagnostics,
 ) -> Option<Written> {
-    let kinds: Vec<(&'static str, &'static str)> = KINDS.iter().map(|(name, _)| (*name, *name)).collect();
-    let kind = peek(node, "kind").and_then(|kind| scalar::word(kind, "kind", &kinds, out));
-    // Without a kind, which keys belong is not known: the keys of every kind are taken for known.
-    let own: Vec<&str> = KINDS
-        .iter()
-        .filter(|(name, _)| kind.is_none_or(|k| k == *name))
-        .flat_map(|(_, k)| *k)
-        .copied()
-        .collect();
-    let known: Vec<&str> = COMMON.into_iter().chain(about::KEYS).chain(own).collect();
-    let what = kind.map_or_else(|| "a rule".to_owned(), |kind| format!("a rule of kind `{kind}`"));
-    let fields = Fields::new(node, &what, &known, out)?;
+    let kinds: Vec<(&'static str, &'static str)> = RULE.words().map(|word| (word, word)).collect();
+    let kind = peek(node, RULE.by).and_then(|kind| scalar::word(kind, "kind", &kinds, out));
+    let fields = Fields::of_kind(node, &RULE, kind.and_then(|kind| RULE.kind(kind)), out)?;
 
-    fields.required("kind", out);
-    let id = fields.required("id", out);
+    let id = fields.get("id");
     let span = id.map_or(fields.head(), |id| id.span);
     let id = id.and_then(|node| self::id(node, out));
-    let reason = fields
-        .required("reason", out)
-        .and_then(|node| scalar::text(node, "`reason`", REASON_CHARS_MAX, true, out));
-    let mode = match fields.optional("mode") {
+    let reason = fields.text("reason", out);
+    let mode = match fields.get("mode") {
         Some(node) => scalar::word(node, "mode", &MODES, out),
         None => Some(policy_mode),
     };
-    let severity = match fields.optional("severity") {
+    let severity = match fields.get("severity") {
         Some(node) => scalar::word(node, "severity", &Severity::WORDS, out),
         None => Some(Severity::default()),
     };
-    let expires = fields.optional("expires").map(|node| scalar::moment(node, out));
+    let expires = fields.get("expires").map(|node| scalar::moment(node, out));
     let about = about::read(&fields, out);
     let exceptions = subject_items(&fields, List::Except, out);
     let only = subject_items(&fields, List::Only, out);
-    let action = fields.optional("action").filter(|_| kind == Some("broker"));
+    let action = if kind == Some("broker") { fields.get("action") } else { None };
     let action = action.map(|node| self::action(node, &fields, out));
     let mode = action.flatten().map_or(mode, |action| Some(action.mode()));
     let kinds = match kind? {
@@ -135,18 +116,7 @@ fn whole(kind: Kind) -> Vec<Piece> {
     vec![Piece { part: None, kind, adopts: None }]
 }
 
-/// What a rule of kind `broker` does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Action {
-    Deny,
-    Record,
-    Adopt,
-}
-
 impl Action {
-    const WORDS: [(&'static str, Self); 3] =
-        [("deny", Self::Deny), ("record", Self::Record), ("adopt", Self::Adopt)];
-
     fn mode(self) -> Mode {
         match self {
             Self::Deny => Mode::Enforce,
@@ -157,13 +127,13 @@ impl Action {
 
 fn action(node: &Node, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Action> {
     let action = scalar::word(node, "action", &Action::WORDS, out)?;
-    if let Some(mode) = fields.optional("mode") {
+    if let Some(mode) = fields.get("mode") {
         let twice =
             Diagnostic::error(Code::ConflictingKeys, mode.span, "`mode` beside `action` says it twice");
         let help = "remove `mode`: `deny` is `enforce`, `record` is `monitor`";
         out.push(twice.help(help).label(node.span, "the action is here"));
     }
-    if let (Action::Adopt, Some(except)) = (action, fields.optional("except")) {
+    if let (Action::Adopt, Some(except)) = (action, fields.get("except")) {
         let both =
             Diagnostic::error(Code::ConflictingKeys, except.span, "a rule that adopts has no exceptions");
         let help = "remove `except`; what one program starts this way is as much the session's as another's";
@@ -173,7 +143,7 @@ fn action(node: &Node, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Act
 }
 
 fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
-    let id = scalar::text(node, "`id`", ID_CHARS_MAX, false, out)?;
+    let id = scalar::text(node, "`id`", &ID, out)?;
     if scalar::is_kebab(&id) {
         return Some(id);
     }
@@ -196,8 +166,8 @@ fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
 }
 
 fn file(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Option<Kind> {
-    let paths = fields.required("paths", out).map(|node| lists.paths(node, "`paths`", out));
-    let operations = match fields.optional("operations") {
+    let paths = fields.get("paths").map(|node| lists.paths(node, "`paths`", out));
+    let operations = match fields.get("operations") {
         None => Operations::ALL,
         Some(node) => {
             let read = |item: &Node, out: &mut Diagnostics| {
@@ -213,8 +183,8 @@ fn file(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Option
 }
 
 fn exec(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Option<Kind> {
-    let paths = fields.optional("paths").map(|node| lists.paths(node, "`paths`", out));
-    let sha256 = fields.optional("sha256").map(|node| lists.hashes(node, "`sha256`", out));
+    let paths = fields.get("paths").map(|node| lists.paths(node, "`paths`", out));
+    let sha256 = fields.get("sha256").map(|node| lists.hashes(node, "`sha256`", out));
     if paths.is_none() && sha256.is_none() {
         let help = Some("add `paths:` or `sha256:`".into());
         out.error(Code::MissingKey, fields.head(), "a rule of kind `exec` needs `paths` or `sha256`", help);
@@ -224,7 +194,7 @@ fn exec(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Option
 }
 
 fn brokers(fields: &Fields<'_>, adopt: bool, out: &mut Diagnostics) -> Option<Vec<Piece>> {
-    let node = fields.required("brokers", out)?;
+    let node = fields.get("brokers")?;
     let words = BROKERS.map(|broker| (broker.name, broker));
     let read = |item: &Node, out: &mut Diagnostics| scalar::word(item, "broker", &words, out);
     let brokers = scalar::list(node, "`brokers`", out, read);
@@ -250,12 +220,12 @@ fn brokers(fields: &Fields<'_>, adopt: bool, out: &mut Diagnostics) -> Option<Ve
 }
 
 fn connect(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Option<Kind> {
-    if let Some(node) = fields.optional("hosts") {
+    if let Some(node) = fields.get("hosts") {
         out.error(Code::HostName, node.span, HOSTS, Some(HOSTS_HELP.into()));
     }
-    let to = fields.optional("to").map(|node| lists.addresses(node, "`to`", out));
-    let unix = fields.optional("unix").map(|node| lists.sockets(node, "`unix`", out));
-    let ports = fields.optional("ports");
+    let to = fields.get("to").map(|node| lists.addresses(node, "`to`", out));
+    let unix = fields.get("unix").map(|node| lists.sockets(node, "`unix`", out));
+    let ports = fields.get("ports");
     if to.is_none() && unix.is_none() {
         let help = match ports {
             Some(_) => "add `to: [0.0.0.0/0, \"::/0\"]` for every address",
@@ -277,7 +247,7 @@ fn connect(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Opt
             help,
         );
     }
-    let except_to = fields.optional("except_to");
+    let except_to = fields.get("except_to");
     if let (Some(node), None) = (except_to, &to) {
         let help = Some("add `to:`, such as `to: [0.0.0.0/0, \"::/0\"]` for every address".into());
         out.error(Code::IdleKey, node.span, "`except_to` says nothing without `to`", help);
@@ -322,10 +292,10 @@ fn address_exceptions(node: &Node, lists: &mut Lists, out: &mut Diagnostics) -> 
         );
     }
     let mut read = |item: &Node, out: &mut Diagnostics| {
-        let fields = Fields::new(item, "an item of `except_to`", &["to", "ports"], out)?;
-        let to = fields.required("to", out)?;
+        let fields = Fields::of(item, &EXCEPT_TO, out)?;
+        let to = fields.get("to")?;
         let to = lists.addresses(to, "`to`", out);
-        Some(AddressException { to, ports: ports(fields.optional("ports"), out) })
+        Some(AddressException { to, ports: ports(fields.get("ports"), out) })
     };
     items.iter().filter_map(|item| read(item, out)).collect()
 }
@@ -345,10 +315,10 @@ impl List {
         }
     }
 
-    fn item(self) -> &'static str {
+    fn item(self) -> &'static Record {
         match self {
-            Self::Except => "an exception",
-            Self::Only => "an item of `only`",
+            Self::Except => &EXCEPTION,
+            Self::Only => &ONLY_ITEM,
         }
     }
 
@@ -362,7 +332,7 @@ impl List {
 
 fn subject_items(fields: &Fields<'_>, list: List, out: &mut Diagnostics) -> Vec<SubjectItem> {
     let key = list.key();
-    let Some(node) = fields.optional(key) else { return Vec::new() };
+    let Some(node) = fields.get(key) else { return Vec::new() };
     let Value::Sequence(nodes) = &node.value else {
         let help = Some(format!("write `{key}:` and below it `- executable: /usr/bin/ssh`"));
         out.error(
@@ -393,16 +363,14 @@ fn subject_items(fields: &Fields<'_>, list: List, out: &mut Diagnostics) -> Vec<
 }
 
 fn subject_item(node: &Node, list: List, out: &mut Diagnostics) -> Option<SubjectItem> {
-    let keys = ["executable", "sha256", "descendant_of", "reason"];
-    let fields = Fields::new(node, list.item(), &keys, out)?;
-    let reason = fields.optional("reason");
-    let warns = list == List::Except && reason.is_none();
-    let reason = reason.and_then(|node| scalar::text(node, "`reason`", REASON_CHARS_MAX, true, out));
-    let descendant_of = fields.optional("descendant_of");
+    let fields = Fields::of(node, list.item(), out)?;
+    let warns = list == List::Except && fields.get("reason").is_none();
+    let reason = fields.text("reason", out);
+    let descendant_of = fields.get("descendant_of");
     let own = executable(&fields, warns && descendant_of.is_none(), out);
     let descendant_of = descendant_of.map(|node| ancestor(node, warns, out));
     if descendant_of.is_none() && own.as_ref().is_some_and(Executable::is_any) {
-        let help = Some(format!("give {}", suggest::list(&keys[..3])));
+        let help = Some(format!("give {}", suggest::list(&["executable", "sha256", "descendant_of"])));
         out.error(Code::ForEverybody, fields.head(), list.for_everybody(), help);
         return None;
     }
@@ -416,17 +384,16 @@ fn subject_item(node: &Node, list: List, out: &mut Diagnostics) -> Option<Subjec
 
 /// The value of `descendant_of`.
 fn ancestor(node: &Node, warns: bool, out: &mut Diagnostics) -> Option<Executable> {
-    let keys = ["executable", "sha256"];
     if let Value::Scalar { .. } = node.value {
         let help = Some("write `descendant_of: {executable: /usr/bin/make}`".into());
         let message = format!("`descendant_of` has to be a mapping, not {}", node.describe());
         out.error(Code::WrongType, node.span, message, help);
         return None;
     }
-    let fields = Fields::new(node, "`descendant_of`", &keys, out)?;
+    let fields = Fields::of(node, &ANCESTOR, out)?;
     let ancestor = executable(&fields, warns, out)?;
     if ancestor.is_any() {
-        let help = Some(format!("give {}", suggest::list(&keys)));
+        let help = Some(format!("give {}", suggest::list(&["executable", "sha256"])));
         out.error(Code::ForEverybody, fields.head(), "everybody is a descendant of something", help);
         return None;
     }
@@ -435,8 +402,8 @@ fn ancestor(node: &Node, warns: bool, out: &mut Diagnostics) -> Option<Executabl
 
 /// The keys `executable` and `sha256` of a mapping; none when one of them could not be read.
 fn executable(fields: &Fields<'_>, warns: bool, out: &mut Diagnostics) -> Option<Executable> {
-    let glob = fields.optional("executable").map(|node| (node.span, scalar::glob(node, out)));
-    let digest = fields.optional("sha256").map(|node| scalar::sha256(node, out));
+    let glob = fields.get("executable").map(|node| (node.span, scalar::glob(node, out)));
+    let digest = fields.get("sha256").map(|node| scalar::sha256(node, out));
     if let (Some((span, Some(glob))), None, true) = (&glob, &digest, warns)
         && let Some(warning) = too_wide(glob)
     {

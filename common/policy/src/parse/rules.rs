@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use treeline_abi::paths;
-
 use super::{
     lists::Lists,
     rule::{self, Written},
@@ -13,11 +11,9 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     policy::{Mode, Rule},
     source::Span,
+    syntax::policy_shape::RULES_MAX,
     yaml::{Node, Value},
 };
-
-/// Rules of a policy. The sensor's own need room, too.
-const RULES_MAX: usize = paths::RULES_MAX as usize - treeline_event::OWN_RULES.len();
 
 /// What has been read.
 pub(super) struct Rules {

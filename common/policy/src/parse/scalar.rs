@@ -11,23 +11,15 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     glob::Glob,
     moment::Moment,
-    policy::{Mode, PortRange},
+    policy::PortRange,
     source::{Span, Spanned},
     suggest,
-    yaml::{Node, Value},
+    syntax::shape::{Form, Text},
+    yaml::{Node, Type, Value},
 };
 
-/// The words for a mode.
-pub(super) const MODES: [(&str, Mode); 2] = [("monitor", Mode::Monitor), ("enforce", Mode::Enforce)];
-
-/// A string of at most `chars_max` characters, without control characters (line breaks are allowed in `lines`).
-pub(super) fn text(
-    node: &Node,
-    what: &str,
-    chars_max: usize,
-    lines: bool,
-    out: &mut Diagnostics,
-) -> Option<String> {
+/// A text, without the white space around it. What has a form of its own comes as it is written, for who calls to check.
+pub(super) fn text(node: &Node, what: &str, of: &Text, out: &mut Diagnostics) -> Option<String> {
     let Value::Scalar { text, .. } = &node.value else {
         out.error(
             Code::WrongType,
@@ -47,9 +39,18 @@ pub(super) fn text(
         );
         return None;
     }
-    let text = text.trim();
     let chars = text.chars().count();
-    if text.is_empty() {
+    let chars_max = of.chars_max;
+    // So the schema has it: no byte order mark counts as something.
+    let is_blank = text.chars().all(|c| c.is_whitespace() || c == '\u{feff}');
+    // What is written as a block ends with a line break.
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let bad = match of.form {
+        Form::Line => line.chars().find(|c| c.is_control()),
+        Form::Lines => text.chars().find(|c| c.is_control() && *c != '\n'),
+        Form::Exactly(_) => None,
+    };
+    if is_blank {
         out.error(Code::Empty, node.span, format!("{what} cannot be empty"), None);
     } else if chars > chars_max {
         out.error(
@@ -58,7 +59,7 @@ pub(super) fn text(
             format!("{what} has {chars} characters; at most {chars_max} are allowed"),
             None,
         );
-    } else if let Some(bad) = text.chars().find(|c| c.is_control() && !(lines && *c == '\n')) {
+    } else if let Some(bad) = bad {
         // A reason is printed on terminals and given to agents.
         out.error(
             Code::ControlCharacter,
@@ -67,7 +68,8 @@ pub(super) fn text(
             None,
         );
     } else {
-        return Some(text.to_owned());
+        let is_exact = matches!(of.form, Form::Exactly(_));
+        return Some(if is_exact { text.clone() } else { text.trim().to_owned() });
     }
     None
 }
@@ -98,6 +100,18 @@ pub(super) fn word<T: Copy>(
     let help = suggest::nearest(text, names.iter().copied())
         .map_or_else(|| format!("write {}", suggest::list(&names)), |near| format!("did you mean `{near}`?"));
     out.error(Code::UnknownWord, node.span, format!("unknown {what} `{}`", clip(text)), Some(help));
+    None
+}
+
+/// Yes or no.
+pub(super) fn boolean(node: &Node, what: &str, out: &mut Diagnostics) -> Option<bool> {
+    if let Value::Scalar { text, plain: true } = &node.value
+        && let Type::Boolean(value) = Type::of_plain(text)
+    {
+        return Some(value);
+    }
+    let message = format!("{what} has to be a boolean, not {}", node.describe());
+    out.error(Code::WrongType, node.span, message, Some("write `true` or `false`, without quotes".into()));
     None
 }
 
@@ -321,7 +335,7 @@ pub(super) fn ports(node: &Node, out: &mut Diagnostics) -> Option<PortRange> {
     let number = |digits: &str| {
         digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u16>().ok()).flatten()
     };
-    match (number(first.trim()), number(last.trim())) {
+    match (number(first.trim_matches(' ')), number(last.trim_matches(' '))) {
         (Some(first), Some(last)) if first <= last => Some(PortRange { first, last }),
         (Some(first), Some(last)) => {
             let help = Some(format!("write `{last}-{first}`"));

@@ -14,18 +14,13 @@ use crate::{
     request::{Executed, Lineage, Object, Request, Subject},
     source::{FileId, Source, Sources, Span, Spanned},
     suggest,
+    syntax::{
+        scalars::USER,
+        test_shape::{BELOW_MAX, EXECUTABLE, MACHINE, PLACES_MAX, TEST, TESTS},
+    },
     testing::{Answer, Machine, Test, TestFile},
     yaml::{self, Node, Value},
 };
-
-const KEYS: [&str; 3] = ["policy", "machine", "tests"];
-const KEYS_OF_MACHINE: [&str; 3] = ["homes", "mounts", "now"];
-const KEYS_OF_TEST: [&str; 5] = ["do", "sha256", "by", "below", "expect"];
-const KEYS_OF_EXECUTABLE: [&str; 3] = ["executable", "sha256", "loads_code"];
-/// Homes and mounts of a machine: more than the patterns of a test need.
-const PLACES_MAX: usize = 64;
-/// Executables before a process in its lineage, for one test.
-const BELOW_MAX: usize = 64;
 
 /// Reads the tests of a policy. What the policy is, is not looked at: see [`testing::run`](crate::testing::run).
 ///
@@ -47,16 +42,16 @@ pub fn parse_tests(source: Source) -> Result<TestFile, Diagnostics> {
 
 fn test_file(sources: Sources, out: &mut Diagnostics) -> Option<TestFile> {
     let root = yaml::parse(FileId::default(), out)?;
-    let fields = Fields::new(&root, "a test file", &KEYS, out)?;
-    let policy = fields.required("policy", out).and_then(|node| {
+    let fields = Fields::of(&root, &TESTS, out)?;
+    let policy = fields.get("policy").and_then(|node| {
         let value = include::path(node, out)?;
         Some(Spanned { value, span: node.span })
     });
-    let machine = match fields.optional("machine") {
+    let machine = match fields.get("machine") {
         Some(node) => machine(node, out),
         None => Some(Machine { host: default_host(), mounts: MountTable::single(1), now: None }),
     };
-    let tests = fields.required("tests", out).and_then(|node| {
+    let tests = fields.get("tests").and_then(|node| {
         let read = |item: &Node, out: &mut Diagnostics| test(item, out);
         items(node, "`tests`", "write `tests:` and below it `- {do: read /x, expect: allow}`", out, read)
     });
@@ -90,17 +85,17 @@ fn default_host() -> Host {
 }
 
 fn machine(node: &Node, out: &mut Diagnostics) -> Option<Machine> {
-    let fields = Fields::new(node, "`machine`", &KEYS_OF_MACHINE, out)?;
-    let host = fields.optional("homes").map_or_else(default_host, |node| homes(node, out));
-    let mounts = fields.optional("mounts").map(|node| scalar::list(node, "`mounts`", out, path));
+    let fields = Fields::of(node, &MACHINE, out)?;
+    let host = fields.get("homes").map_or_else(default_host, |node| homes(node, out));
+    let mounts = fields.get("mounts").map(|node| scalar::list(node, "`mounts`", out, path));
     let mounts = mounts.unwrap_or_default();
-    too_many(mounts.len(), fields.optional("mounts"), "mounts", out);
+    too_many(mounts.len(), fields.get("mounts"), "mounts", out);
     // What is not on another filesystem is on that of `/`.
     let points = mounts.into_iter().map(|mount| mount.value).filter(|point| point != b"/");
     let mounts = [b"/".to_vec()].into_iter().chain(points).zip(1..);
     let mount = |(point, device)| Mount { point, root: Located { device, inner: b"/".to_vec() } };
     let mounts = MountTable { mounts: mounts.map(mount).collect() };
-    let now = fields.optional("now").and_then(|node| scalar::moment(node, out)).map(|moment| moment.value);
+    let now = fields.get("now").and_then(|node| scalar::moment(node, out)).map(|moment| moment.value);
     Some(Machine { host, mounts, now })
 }
 
@@ -128,9 +123,16 @@ fn homes(node: &Node, out: &mut Diagnostics) -> Host {
             let twice = Diagnostic::error(Code::DuplicateKey, name.span, message);
             out.push(twice.help("remove one of them").label(first, "the first one is here"));
         }
+        user(name, out);
         homes.extend(path(node, out).map(|path| Home { uid, path }));
     }
     Host { homes }
+}
+
+/// Reports what cannot be the name of a user.
+fn user(name: &Spanned<String>, out: &mut Diagnostics) {
+    let value = Value::Scalar { text: name.value.clone(), plain: false };
+    scalar::text(&Node { value, span: name.span, in_brackets: false }, "the name of a user", &USER, out);
 }
 
 /// A part of a scalar that an error is about: all of it where quotes and folded lines shift offsets.
@@ -152,21 +154,21 @@ fn path(node: &Node, out: &mut Diagnostics) -> Option<Vec<u8>> {
 }
 
 fn test(node: &Node, out: &mut Diagnostics) -> Option<Test> {
-    let fields = Fields::new(node, "a test", &KEYS_OF_TEST, out)?;
-    let done = fields.required("do", out);
+    let fields = Fields::of(node, &TEST, out)?;
+    let done = fields.get("do");
     let span = done.map_or(fields.head(), |node| node.span);
     let object = done.and_then(|node| object(node, out));
-    let content = fields.optional("sha256").map(|node| (node.span, scalar::sha256(node, out)));
+    let content = fields.get("sha256").map(|node| (node.span, scalar::sha256(node, out)));
     let object = object.zip(Some(content)).and_then(|(object, content)| with_content(object, content, out));
-    let by = match fields.optional("by") {
+    let by = match fields.get("by") {
         Some(node) => executed(node, out),
         None => Some(Executed::default()),
     };
-    let below = match fields.optional("below") {
+    let below = match fields.get("below") {
         Some(node) => below(node, out).map(Some),
         None => Some(None),
     };
-    let expect = fields.required("expect", out).and_then(|node| {
+    let expect = fields.get("expect").and_then(|node| {
         let value = answer(node, out)?;
         Some(Spanned { value, span: node.span })
     });
@@ -217,15 +219,14 @@ fn executed(node: &Node, out: &mut Diagnostics) -> Option<Executed> {
     if let Value::Scalar { .. } = node.value {
         return Some(Executed { path: path(node, out)?, ..Executed::default() });
     }
-    let fields = Fields::new(node, "an executable", &KEYS_OF_EXECUTABLE, out)?;
-    let path = fields.required("executable", out).and_then(|node| path(node, out));
-    let sha256 = match fields.optional("sha256") {
+    let fields = Fields::of(node, &EXECUTABLE, out)?;
+    let path = fields.get("executable").and_then(|node| path(node, out));
+    let sha256 = match fields.get("sha256") {
         Some(node) => scalar::sha256(node, out).map(Some),
         None => Some(None),
     };
-    let words = [("true", true), ("false", false)];
-    let loads_code = match fields.optional("loads_code") {
-        Some(node) => scalar::word(node, "value of `loads_code`", &words, out),
+    let loads_code = match fields.get("loads_code") {
+        Some(node) => scalar::boolean(node, "`loads_code`", out),
         None => Some(false),
     };
     Some(Executed { path: path?, sha256: sha256?, loads_code: loads_code? })
@@ -249,7 +250,7 @@ fn below(node: &Node, out: &mut Diagnostics) -> Option<Vec<Executed>> {
 fn answer(node: &Node, out: &mut Diagnostics) -> Option<Answer> {
     const WORDS: [&str; 4] = ["allow", "deny", "record", "adopt"];
     let text = scalar::raw(node, "an expectation", out)?;
-    let mut words = text.split_whitespace();
+    let mut words = text.split_ascii_whitespace();
     let (word, rule, more) = (words.next().unwrap_or_default(), words.next(), words.next());
     let wrong = |out: &mut Diagnostics, message: String, help: &str| {
         out.error(Code::BadExpectation, node.span, message, Some(help.to_owned()));

@@ -1,0 +1,118 @@
+//! A file printed in its canonical form.
+
+use super::{
+    Document,
+    layout::lay_out,
+    print::{is_prose, print},
+    shape::Shape,
+};
+use crate::{
+    diagnostic::Diagnostics,
+    source::{FileId, Source, Spanned, TEXT_LEN_MAX},
+    yaml::{self, Comment, Node, Type, Value, comments},
+};
+
+/// Why a file is not printed.
+#[derive(Debug, thiserror::Error)]
+pub enum Unformatted {
+    /// It is no YAML, or has what is no part of the language.
+    #[error("{0}")]
+    Unreadable(Box<Diagnostics>),
+    /// It would be longer than a policy can be.
+    #[error("in canonical form it would have {0} bytes; a policy has at most {TEXT_LEN_MAX}")]
+    TooLong(usize),
+    /// What would be printed does not say the same, or not with the same comments. This is never to happen; then the file is
+    /// better left alone.
+    #[error("the printed text would not say the same; this is an error of Treeline")]
+    Unsure,
+}
+
+/// Prints a policy, a part of one, or a file of tests in its canonical form, with all of its comments. Nothing but its YAML
+/// has to be in order.
+///
+/// # Errors
+/// It cannot be printed.
+pub fn format(source: &Source) -> Result<String, Unformatted> {
+    let (root, remarks) = read(source)?;
+    let shape = Shape::Record(document(&root).record());
+    let printed = print(lay_out(source.text(), &root, remarks.clone()), shape);
+    if printed.len() > TEXT_LEN_MAX {
+        return Err(Unformatted::TooLong(printed.len()));
+    }
+    let (again, kept) = read(&Source::new(source.name(), &printed)).map_err(|_| Unformatted::Unsure)?;
+    if is_same(&root, &again, Some(shape)) && texts(&remarks) == texts(&kept) {
+        Ok(printed)
+    } else {
+        Err(Unformatted::Unsure)
+    }
+}
+
+fn read(source: &Source) -> Result<(Node, Vec<Comment>), Unformatted> {
+    let mut out = Diagnostics::about(source.clone());
+    let root = if out.has_errors() { None } else { yaml::parse(FileId::default(), &mut out) };
+    match root {
+        Some(root) => {
+            let remarks = comments(source.text(), &root);
+            Ok((root, remarks))
+        }
+        None => Err(Unformatted::Unreadable(Box::new(out))),
+    }
+}
+
+/// What kind of file it is, by its keys. A part of a policy has no other keys than a policy, and in the same order.
+fn document(root: &Node) -> Document {
+    let Value::Mapping(entries) = &root.value else { return Document::Policy };
+    let has = |key: &str| entries.iter().any(|(name, _)| name.value == key);
+    if has("tests") || has("policy") && !has("version") { Document::Tests } else { Document::Policy }
+}
+
+/// The comments without their places: they move with what they are about.
+fn texts(remarks: &[Comment]) -> Vec<&str> {
+    let mut texts: Vec<&str> = remarks.iter().map(|remark| remark.text.as_str()).collect();
+    texts.sort_unstable();
+    texts
+}
+
+/// Whether two values are the same, but for the order of keys and the white space around prose.
+fn is_same(one: &Node, other: &Node, shape: Option<Shape>) -> bool {
+    match (&one.value, &other.value) {
+        (Value::Scalar { text: a, plain: a_plain }, Value::Scalar { text: b, plain: b_plain }) => {
+            let type_of = |text: &str, plain: &bool| if *plain { Type::of_plain(text) } else { Type::Text };
+            let kinds = (type_of(a, a_plain), type_of(b, b_plain));
+            let is_same_text = if is_prose(shape) { a.trim() == b.trim() } else { a == b };
+            kinds == (Type::Nothing, Type::Nothing) || kinds.0 == kinds.1 && is_same_text
+        }
+        (Value::Sequence(a), Value::Sequence(b)) => {
+            let item = match shape {
+                Some(Shape::List(list)) => Some(list.item),
+                _ => None,
+            };
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b, item))
+        }
+        (Value::Mapping(a), Value::Mapping(b)) => {
+            let sorted = |entries: &[(Spanned<String>, Node)]| {
+                let mut places: Vec<usize> = (0..entries.len()).collect();
+                places.sort_by_key(|at| &entries[*at].0.value);
+                places
+            };
+            let pairs = sorted(a).into_iter().zip(sorted(b));
+            let is_same_entry = |(at, other): (usize, usize)| {
+                let ((key, a), (same, b)) = (&a[at], &b[other]);
+                key.value == same.value && is_same(a, b, shape_at(shape, &key.value))
+            };
+            a.len() == b.len() && pairs.into_iter().all(is_same_entry)
+        }
+        _ => false,
+    }
+}
+
+/// What can stand at a key, whatever kind the mapping is of.
+fn shape_at(shape: Option<Shape>, key: &str) -> Option<Shape> {
+    match shape? {
+        Shape::Record(record) => record.key(key).map(|key| key.shape),
+        Shape::Names(names) => Some(names.value),
+        Shape::Kinds(kinds) => kinds.keys().into_iter().find(|known| known.name == key).map(|key| key.shape),
+        Shape::Either(shapes) => shapes.iter().find_map(|shape| shape_at(Some(*shape), key)),
+        _ => None,
+    }
+}

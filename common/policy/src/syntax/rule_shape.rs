@@ -1,0 +1,217 @@
+//! What is written in a rule. A kind of rule is a row of [`RULE`]: its own keys between those that every rule has.
+
+use super::{
+    policy_shape::{LIST_OF_ADDRESSES, LIST_OF_HASHES, LIST_OF_PATHS, MODE_WORDS},
+    scalars::{CONTROL, DATE, GLOB, HASH, ID, LINK, PORT, REASON, REMEDY, SOCKETS},
+    shape::{Demand, Key, Kinds, List, Presence, Record, Shape, list_of, optional, required, words},
+};
+use crate::{
+    brokers,
+    policy::{FileOperation, Severity},
+};
+
+/// Controls that one rule can be evidence for.
+pub(crate) const CONTROLS_MAX: usize = 32;
+
+/// What a rule of kind `broker` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Deny,
+    Record,
+    Adopt,
+}
+
+impl Action {
+    /// The word for each.
+    pub(crate) const WORDS: [(&'static str, Self); 3] =
+        [("deny", Self::Deny), ("record", Self::Record), ("adopt", Self::Adopt)];
+}
+
+static SEVERITIES: [&str; 5] = words(&Severity::WORDS);
+static OPERATIONS: [&str; 6] = words(&FileOperation::WORDS);
+static ACTIONS: [&str; 3] = words(&Action::WORDS);
+
+/// A rule.
+pub(crate) static RULE: Kinds = Kinds {
+    name: "rule",
+    what: "a rule",
+    doc: "What may not be done, or what of it is recorded, and why.",
+    by: "kind",
+    kinds: &[
+        (
+            "file",
+            Record {
+                name: "file-rule",
+                what: "a rule of kind `file`",
+                doc: "Operations on files.",
+                keys: &[&HEAD, &FILE, &TAIL],
+                demands: &[],
+                is_inline: false,
+            },
+        ),
+        (
+            "exec",
+            Record {
+                name: "exec-rule",
+                what: "a rule of kind `exec`",
+                doc: "Code that is brought to run. A file matches by its path or by its content.",
+                keys: &[&HEAD, &EXEC, &TAIL],
+                demands: &[Demand::AnyOf(&["paths", "sha256"])],
+                is_inline: false,
+            },
+        ),
+        (
+            "connect",
+            Record {
+                name: "connect-rule",
+                what: "a rule of kind `connect`",
+                doc: "Destinations in the network, and unix sockets.",
+                keys: &[&HEAD, &CONNECT, &TAIL],
+                demands: &[
+                    Demand::AnyOf(&["to", "unix"]),
+                    Demand::Needs("ports", "to"),
+                    Demand::Needs("except_to", "to"),
+                ],
+                is_inline: false,
+            },
+        ),
+        (
+            "broker",
+            Record {
+                name: "broker-rule",
+                what: "a rule of kind `broker`",
+                doc: "Programs that run others for whoever asks, outside of the session.",
+                keys: &[&HEAD, &BROKER, &TAIL],
+                demands: &[
+                    Demand::Excludes("mode", "action"),
+                    Demand::WordExcludes { key: "action", word: "adopt", other: "except" },
+                ],
+                is_inline: false,
+            },
+        ),
+    ],
+};
+
+static HEAD: [Key; 4] = [
+    required(
+        "id",
+        Shape::Text(&ID),
+        "Its name, unique in the policy: lower-case letters and digits, separated by `-`.",
+    ),
+    required("kind", Shape::Kind, "What it is about."),
+    optional(
+        "mode",
+        Shape::Word(&MODE_WORDS),
+        "Whether it refuses (`enforce`) or only records (`monitor`); without it, the policy's mode.",
+    ),
+    optional("severity", Shape::Word(&SEVERITIES), "How bad a match is; `medium` without it."),
+];
+
+static FILE: [Key; 2] = [
+    required("paths", Shape::List(&LIST_OF_PATHS), "The files: patterns, or lists of them."),
+    optional(
+        "operations",
+        Shape::List(&LIST_OF_OPERATIONS),
+        "What is done with them; everything without it.",
+    ),
+];
+
+static EXEC: [Key; 2] = [
+    optional("paths", Shape::List(&LIST_OF_PATHS), "The files: patterns, or lists of them."),
+    optional("sha256", Shape::List(&LIST_OF_HASHES), "The contents, by SHA-256."),
+];
+
+static CONNECT: [Key; 5] = [
+    optional("to", Shape::List(&LIST_OF_ADDRESSES), "Addresses and blocks."),
+    optional("ports", Shape::List(&LIST_OF_PORTS), "Ports and ranges of them; every port without it."),
+    optional("except_to", Shape::List(&LIST_OF_EXCEPT_TO), "Addresses and ports that are not meant."),
+    optional("unix", Shape::List(&LIST_OF_SOCKETS), "Unix sockets, by path or by abstract name."),
+    Key { name: "hosts", shape: Shape::List(&LIST_OF_PATHS), presence: Presence::Refused, doc: "" },
+];
+
+static BROKER: [Key; 2] = [
+    optional(
+        "action",
+        Shape::Word(&ACTIONS),
+        "Instead of `mode`: `deny`, `record`, or `adopt`, which takes whoever does the work into the session.",
+    ),
+    required("brokers", Shape::List(&LIST_OF_BROKERS), "The brokers."),
+];
+
+static TAIL: [Key; 7] = [
+    optional("expires", Shape::Scalar(&DATE), "From when on it is not in force."),
+    required("reason", Shape::Text(&REASON), "Why. It is shown to the agent and to the developer."),
+    optional("remedy", Shape::Text(&REMEDY), "What to do instead."),
+    optional("link", Shape::Text(&LINK), "An https address with more about it."),
+    optional("controls", Shape::List(&CONTROLS), "Controls that it is evidence for, by their names."),
+    optional("except", Shape::List(&EXCEPTIONS), "Who it does not hold for."),
+    optional("only", Shape::List(&ONLY), "Who it holds for; everybody without it."),
+];
+
+static LIST_OF_OPERATIONS: List = list_of(Shape::Word(&OPERATIONS));
+static LIST_OF_PORTS: List = list_of(Shape::Scalar(&PORT));
+static LIST_OF_SOCKETS: List = list_of(Shape::Scalar(&SOCKETS));
+static LIST_OF_BROKERS: List = list_of(Shape::Word(&brokers::WORDS));
+static LIST_OF_EXCEPT_TO: List =
+    List { item: Shape::Record(&EXCEPT_TO), may_be_empty: false, is_unique: false, items_max: None };
+static CONTROLS: List = List { items_max: Some(CONTROLS_MAX), ..list_of(Shape::Text(&CONTROL)) };
+static EXCEPTIONS: List = list_of(Shape::Record(&EXCEPTION));
+static ONLY: List = list_of(Shape::Record(&ONLY_ITEM));
+
+/// An item of `except_to`.
+pub(crate) static EXCEPT_TO: Record = Record {
+    name: "except-to",
+    what: "an item of `except_to`",
+    doc: "Addresses, with the ports that are meant.",
+    keys: &[&[
+        required("to", Shape::List(&LIST_OF_ADDRESSES), "Addresses and blocks."),
+        optional("ports", Shape::List(&LIST_OF_PORTS), "Ports and ranges of them; every port without it."),
+    ]],
+    demands: &[],
+    is_inline: false,
+};
+
+/// An item of `except`.
+pub(crate) static EXCEPTION: Record =
+    Record { name: "exception", what: "an exception", doc: "Who the rule does not hold for.", ..SUBJECT };
+/// An item of `only`.
+pub(crate) static ONLY_ITEM: Record =
+    Record { name: "only", what: "an item of `only`", doc: "Who the rule holds for.", ..SUBJECT };
+
+const SUBJECT: Record = Record {
+    name: "",
+    what: "",
+    doc: "",
+    keys: &[
+        &EXECUTABLE,
+        &[
+            optional(
+                "descendant_of",
+                Shape::Record(&ANCESTOR),
+                "It, or a process before it in its lineage, has executed this.",
+            ),
+            optional("reason", Shape::Text(&REASON), "Why; read by people."),
+        ],
+    ],
+    demands: &[Demand::AnyOf(&["executable", "sha256", "descendant_of"])],
+    is_inline: false,
+};
+
+/// The value of `descendant_of`.
+pub(crate) static ANCESTOR: Record = Record {
+    name: "ancestor",
+    what: "`descendant_of`",
+    doc: "A file that was executed: by its path, its content, or both.",
+    keys: &[&EXECUTABLE],
+    demands: &[Demand::AnyOf(&["executable", "sha256"])],
+    is_inline: true,
+};
+
+static EXECUTABLE: [Key; 2] = [
+    optional(
+        "executable",
+        Shape::Scalar(&GLOB),
+        "The executable file that runs: a pattern for its own path.",
+    ),
+    optional("sha256", Shape::Scalar(&HASH), "The content of that file."),
+];

@@ -1,0 +1,89 @@
+//! What is written in a file of tests.
+
+use super::{
+    scalars::{ANSWER, BELOW, DATE, HASH, OBJECT, PATH, USER},
+    shape::{List, Names, Record, Shape, list_of, optional, required},
+};
+
+/// Homes and mounts of a machine: more than the patterns of a test need.
+pub(crate) const PLACES_MAX: usize = 64;
+/// Executables before a process in its lineage, for one test.
+pub(crate) const BELOW_MAX: usize = 64;
+
+/// A file of tests.
+pub(crate) static TESTS: Record = Record {
+    name: "tests",
+    what: "a test file",
+    doc: "What a policy is to decide, one operation at a time.",
+    keys: &[&[
+        required("policy", Shape::Text(&BELOW), "The policy: a path from the directory of this file on."),
+        optional("machine", Shape::Record(&MACHINE), "Where it is tested."),
+        required("tests", Shape::List(&LIST), "The tests."),
+    ]],
+    demands: &[],
+    is_inline: false,
+};
+
+static LIST: List =
+    List { item: Shape::Record(&TEST), may_be_empty: false, is_unique: false, items_max: None };
+
+/// The machine of tests.
+pub(crate) static MACHINE: Record = Record {
+    name: "machine",
+    what: "`machine`",
+    doc: "A machine that is made up: nothing is looked up on the one that runs the tests.",
+    keys: &[&[
+        optional("homes", Shape::Names(&HOMES), "The home of each user; `{root: /root}` without it."),
+        optional("mounts", Shape::List(&MOUNTS), "Where other filesystems than that of `/` are mounted."),
+        optional("now", Shape::Scalar(&DATE), "The time for rules that expire."),
+    ]],
+    demands: &[],
+    is_inline: false,
+};
+
+static HOMES: Names =
+    Names { name: &USER, value: Shape::Scalar(&PATH), names_max: PLACES_MAX, is_inline: true };
+static MOUNTS: List = List { items_max: Some(PLACES_MAX), ..list_of(Shape::Scalar(&PATH)) };
+
+/// One test.
+pub(crate) static TEST: Record = Record {
+    name: "test",
+    what: "a test",
+    doc: "One operation, and what is to come of it.",
+    keys: &[&[
+        required("do", Shape::Scalar(&OBJECT), "What is done."),
+        optional("sha256", Shape::Scalar(&HASH), "With `exec`: the content of what is executed."),
+        optional("by", EXECUTED, "The executable that acts. Without it nothing is known of who acts."),
+        optional(
+            "below",
+            Shape::List(&LINEAGE),
+            "The executables before it in the lineage; `[]` is the session's root.",
+        ),
+        required("expect", Shape::Scalar(&ANSWER), "What the policy is to decide."),
+    ]],
+    demands: &[],
+    is_inline: true,
+};
+
+const EXECUTED: Shape = Shape::Either(&[Shape::Scalar(&PATH), Shape::Record(&EXECUTABLE)]);
+
+static LINEAGE: List =
+    List { item: EXECUTED, may_be_empty: true, is_unique: false, items_max: Some(BELOW_MAX) };
+
+/// An executable that is more than its path.
+pub(crate) static EXECUTABLE: Record = Record {
+    name: "executable",
+    what: "an executable",
+    doc: "An executable file, and what is known of it.",
+    keys: &[&[
+        required("executable", Shape::Scalar(&PATH), "Its own path."),
+        optional("sha256", Shape::Scalar(&HASH), "Its content."),
+        optional(
+            "loads_code",
+            Shape::Boolean,
+            "Whether it was started with a variable that puts other code into it.",
+        ),
+    ]],
+    demands: &[],
+    is_inline: true,
+};

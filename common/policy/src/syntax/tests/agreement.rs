@@ -1,0 +1,182 @@
+//! The schema and the reader agree.
+
+use std::{collections::BTreeSet, sync::LazyLock};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{
+    evaluator::findings,
+    instance::{Tape, mutate, of_record},
+};
+use crate::{
+    Code, Diagnostics, parse, parse_tests,
+    source::Source,
+    syntax::{Document, schema},
+};
+
+static SCHEMAS: LazyLock<[Value; 3]> =
+    LazyLock::new(|| Document::ALL.map(|of| serde_json::to_value(schema(of)).expect("JSON")));
+
+fn schema_of(of: Document) -> &'static Value {
+    &SCHEMAS[of as usize]
+}
+
+/// What the reader finds to be wrong. Only policies and tests are read by themselves.
+fn read(of: Document, text: &str) -> Option<Diagnostics> {
+    match of {
+        Document::Tests => parse_tests(Source::new("t", text)).err(),
+        _ => parse("p", text).err(),
+    }
+}
+
+/// What a schema cannot know: what is written in patterns, dates and addresses, and what names mean.
+const BEYOND: [Code; 22] = [
+    Code::BadAddress,
+    Code::BadDate,
+    Code::BadHash,
+    Code::BadNumber,
+    Code::BadObject,
+    Code::BadPath,
+    Code::BadPattern,
+    Code::BadPort,
+    Code::CannotAdopt,
+    Code::CannotInclude,
+    Code::DuplicateContent,
+    Code::DuplicateId,
+    Code::DuplicateInclude,
+    Code::DuplicateItem,
+    Code::DuplicateKey,
+    Code::DuplicateList,
+    Code::IdleKey,
+    Code::IncludeCycle,
+    Code::TooDeep,
+    Code::UnknownList,
+    Code::UnknownVersion,
+    Code::WrongList,
+];
+
+/// Compares the two on one file, given as JSON, which is YAML as well.
+#[track_caller]
+fn compare(of: Document, file: &Value) -> (Vec<String>, BTreeSet<Code>) {
+    let text = file.to_string();
+    let by_schema = findings(schema_of(of), file);
+    let read = read(of, &text);
+    let codes: BTreeSet<Code> = read.iter().flat_map(|found| found.items()).map(|item| item.code).collect();
+    let shown = read.map(|found| found.to_string()).unwrap_or_default();
+    if codes.is_empty() {
+        assert!(by_schema.is_empty(), "the reader takes what the schema does not: {by_schema:?}\n{text}");
+    } else if by_schema.is_empty() {
+        let beyond = BTreeSet::from(BEYOND);
+        assert!(codes.is_subset(&beyond), "the schema takes what the reader does not: {shown}\n{text}");
+    }
+    (by_schema, codes)
+}
+
+fn document() -> impl Strategy<Value = Document> {
+    prop::sample::select(vec![Document::Policy, Document::Tests])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_schema_and_the_reader_agree(of in document(), tape in prop::collection::vec(any::<u16>(), 0..200)) {
+        let file = of_record(of.record(), None, &mut Tape(&tape));
+        compare(of, &file);
+    }
+
+    #[test]
+    fn they_agree_after_a_change(
+        of in document(),
+        tape in prop::collection::vec(any::<u16>(), 0..120),
+        change in prop::collection::vec(any::<u16>(), 4),
+    ) {
+        let mut file = of_record(of.record(), None, &mut Tape(&tape));
+        mutate(&mut file, &mut Tape(&change));
+        compare(of, &file);
+    }
+}
+
+/// A policy with one rule.
+fn with_rule(rule: Value) -> Value {
+    json!({"version": 1, "name": "t", "rules": [rule]})
+}
+
+/// A rule, with some keys changed; null takes one out.
+fn changed(mut value: Value, changes: Value) -> Value {
+    let members = value.as_object_mut().expect("an object");
+    for (key, change) in changes.as_object().expect("an object") {
+        if change.is_null() {
+            members.remove(key);
+        } else {
+            members.insert(key.clone(), change.clone());
+        }
+    }
+    value
+}
+
+#[test]
+fn what_both_refuse_and_take() {
+    let check = |file: Value, code: Option<Code>| {
+        let (by_schema, codes) = compare(Document::Policy, &file);
+        assert_eq!(by_schema.is_empty(), code.is_none(), "{by_schema:?} {file}");
+        assert_eq!(codes, code.into_iter().collect(), "{file}");
+    };
+    let file = || json!({"id": "a", "kind": "file", "paths": ["/x"], "reason": "r"});
+    let connect = || json!({"id": "a", "kind": "connect", "to": ["10.0.0.1"], "reason": "r"});
+    let broker = || json!({"id": "a", "kind": "broker", "brokers": ["ssh"], "reason": "r"});
+    let rule = |rule: Value, changes: Value, code| check(with_rule(changed(rule, changes)), code);
+    rule(file(), json!({}), None);
+    rule(file(), json!({"pathes": ["/x"]}), Some(Code::UnknownKey));
+    rule(file(), json!({"ports": [1]}), Some(Code::UnknownKey));
+    rule(file(), json!({"paths": null}), Some(Code::MissingKey));
+    rule(file(), json!({"kind": null}), Some(Code::MissingKey));
+    rule(file(), json!({"kind": "fiel"}), Some(Code::UnknownWord));
+    rule(file(), json!({"reason": 7}), Some(Code::WrongType));
+    rule(file(), json!({"reason": "  "}), Some(Code::Empty));
+    rule(file(), json!({"reason": "a\u{7}"}), Some(Code::ControlCharacter));
+    rule(file(), json!({"reason": "x".repeat(1024)}), None);
+    rule(file(), json!({"reason": "x".repeat(1025)}), Some(Code::TooLong));
+    rule(file(), json!({"id": "A"}), Some(Code::BadId));
+    rule(file(), json!({"severity": "hihg"}), Some(Code::UnknownWord));
+    rule(file(), json!({"link": "http://x"}), Some(Code::BadLink));
+    rule(
+        file(),
+        json!({"controls": (0..33).map(|n| format!("c{n}")).collect::<Vec<_>>()}),
+        Some(Code::TooLong),
+    );
+    rule(file(), json!({"except": [{"reason": "r"}]}), Some(Code::ForEverybody));
+    rule(file(), json!({"only": [{"descendant_of": {}}]}), Some(Code::ForEverybody));
+    rule(connect(), json!({"to": null}), Some(Code::MissingKey));
+    rule(connect(), json!({"to": null, "unix": ["@x"], "ports": [1]}), Some(Code::IdleKey));
+    rule(connect(), json!({"hosts": ["example.com"]}), Some(Code::HostName));
+    rule(connect(), json!({"ports": [443, "80-90"]}), None);
+    rule(broker(), json!({"action": "adopt"}), None);
+    rule(broker(), json!({"action": "deny", "mode": "enforce"}), Some(Code::ConflictingKeys));
+    let except = json!([{"executable": "/x"}]);
+    rule(broker(), json!({"action": "adopt", "except": except}), Some(Code::ConflictingKeys));
+    rule(broker(), json!({"action": "deny", "except": except}), None);
+    check(json!({"version": 1, "name": "t"}), Some(Code::MissingKey));
+    check(json!({"version": "1", "name": "t", "rules": []}), Some(Code::WrongType));
+    check(json!({"version": 2, "name": "t", "rules": []}), Some(Code::UnknownVersion));
+    check(json!({"version": 1, "name": "t", "rules": [], "revision": 0}), Some(Code::BadNumber));
+    check(
+        json!({"version": 1, "name": "t", "rules": [], "lists": {"paths": {"A": ["/x"]}}}),
+        Some(Code::BadId),
+    );
+    check(json!([]), Some(Code::WrongType));
+}
+
+#[test]
+fn examples_are_what_they_are_examples_of() {
+    for of in Document::ALL {
+        let schema = schema_of(of);
+        for (name, definition) in schema["$defs"].as_object().expect("definitions") {
+            let reference = json!({"$ref": format!("#/$defs/{name}"), "$defs": schema["$defs"]});
+            for example in definition.get("examples").and_then(Value::as_array).into_iter().flatten() {
+                assert_eq!(findings(&reference, example), Vec::<String>::new(), "{name}");
+            }
+        }
+    }
+}

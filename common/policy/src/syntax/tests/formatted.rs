@@ -1,0 +1,216 @@
+//! What is printed says the same, with the same comments, and is printed as it is.
+
+use proptest::prelude::*;
+
+use super::instance::{Tape, of_record};
+use crate::{
+    Diagnostics, parse, parse_tests,
+    source::{FileId, Source},
+    syntax::{Document, format},
+    yaml,
+};
+
+#[track_caller]
+fn formatted(text: &str) -> String {
+    let once = format(&Source::new("p", text)).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let again = format(&Source::new("p", &once)).unwrap_or_else(|error| panic!("{error}\n{once}"));
+    assert_eq!(again, once, "printing is idempotent\n{text}");
+    once
+}
+
+/// What was read of a file, or what is wrong with it, without places.
+fn meaning(of: Document, text: &str) -> String {
+    let read = match of {
+        Document::Tests => parse_tests(Source::new("p", text))
+            .map(|file| format!("{:?} {:?} {:?}", file.policy, file.machine, file.tests)),
+        _ => parse("p", text).map(|policy| {
+            let about = (&policy.name, &policy.description, &policy.owner, &policy.revision, policy.mode);
+            format!("{about:?} {:?}", policy.rules)
+        }),
+    };
+    match read {
+        Ok(read) => without_places(&read),
+        Err(found) => {
+            let mut codes: Vec<String> =
+                found.items().iter().map(|item| format!("{} {}", item.code.name(), item.message)).collect();
+            codes.sort();
+            codes.join("\n")
+        }
+    }
+}
+
+/// What a debug text says, without its spans.
+fn without_places(text: &str) -> String {
+    let mut parts = text.split("Span {");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| all + part.split_once('}').map_or("", |(_, rest)| rest))
+}
+
+fn document() -> impl Strategy<Value = Document> {
+    prop::sample::select(vec![Document::Policy, Document::Tests])
+}
+
+/// The text with comments between and behind its lines, numbered from 0 on, and empty lines; `indent` says how deep each is.
+fn with_comments(text: &str, places: &[(u16, u8)]) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let mut at: Vec<(usize, u8)> =
+        places.iter().map(|(at, how)| (usize::from(*at) % (lines.len() + 1), *how)).collect();
+    at.sort_unstable();
+    for (number, (at, how)) in at.iter().enumerate().rev() {
+        let gap = if how & 1 == 1 { "\n" } else { "" };
+        match (how & 2, lines.get_mut(*at)) {
+            (2, Some(line)) if !line.contains("# c") => line.push_str(&format!("  # c{number}.")),
+            _ => lines.insert(*at, format!("{gap}{}# c{number}.", " ".repeat(usize::from(how >> 2) % 12))),
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn count_of_comments(text: &str) -> usize {
+    let mut out = Diagnostics::about(Source::new("p", text));
+    yaml::parse(FileId::default(), &mut out).map_or(0, |root| yaml::comments(text, &root).len())
+}
+
+/// The numbers of comments, in the order of a text.
+fn numbers(text: &str) -> Vec<usize> {
+    text.split("# c").skip(1).filter_map(|rest| rest.split_once('.')?.0.parse().ok()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_printed_means_the_same(of in document(), tape in prop::collection::vec(any::<u16>(), 0..250)) {
+        let file = of_record(of.record(), None, &mut Tape(&tape));
+        let meant = meaning(of, &file.to_string());
+        let printed = formatted(&file.to_string());
+        prop_assert_eq!(&meaning(of, &printed), &meant, "{}", printed);
+        let pretty = serde_json::to_string_pretty(&file).expect("JSON");
+        prop_assert_eq!(formatted(&pretty), printed);
+    }
+
+    #[test]
+    fn comments_are_kept_in_their_order(
+        of in document(),
+        tape in prop::collection::vec(any::<u16>(), 0..250),
+        places in prop::collection::vec(any::<(u16, u8)>(), 1..8),
+        in_brackets: bool,
+    ) {
+        let file = of_record(of.record(), None, &mut Tape(&tape)).to_string();
+        let printed = formatted(&file);
+        let base = if in_brackets {
+            let file: serde_json::Value = serde_json::from_str(&file).expect("JSON");
+            serde_json::to_string_pretty(&file).expect("JSON")
+        } else {
+            printed
+        };
+        let text = with_comments(&base, &places);
+        // In the middle of a text of several lines they are no comments.
+        prop_assume!(count_of_comments(&text) == places.len() && meaning(of, &text) == meaning(of, &base));
+        let printed = formatted(&text);
+        prop_assert_eq!(meaning(of, &printed), meaning(of, &base), "{}", printed);
+        let (mut found, count) = (numbers(&printed), places.len());
+        if !in_brackets {
+            prop_assert!(found.is_sorted(), "{}\n{}", text, printed);
+        }
+        found.sort_unstable();
+        prop_assert_eq!(found, (0..count).collect::<Vec<_>>(), "{}\n{}", text, printed);
+    }
+
+    #[test]
+    fn any_text_is_printed_or_refused(text in "([-a-z:#?|>'\"{},&*!%@~ ]|\\[|\\]|\n){0,40}") {
+        if let Ok(printed) = format(&Source::new("p", &text)) {
+            prop_assert_eq!(formatted(&printed), printed);
+        }
+    }
+}
+
+#[track_caller]
+fn check(text: &str, expect: &str) {
+    assert_eq!(formatted(text), expect);
+}
+
+#[test]
+fn order_lines_and_quotes() {
+    check(
+        "rules: [{reason: \"r\", paths: ['/x', \"**/y\"], kind: file, id: \"a\", zzz: 1}]\nname: t\nversion: 1\n",
+        "version: 1\nname: t\nrules:\n  - id: a\n    kind: file\n    paths: [/x, \"**/y\"]\n    reason: r\n    zzz: 1\n",
+    );
+    check(
+        "name: t\nversion: 1\nlists: {addresses: {net: [10.0.0.0/8, 'fd00::/8']}, paths: {}}\nrules:\n",
+        "version: 1\nname: t\nlists:\n  paths: {}\n  addresses:\n    net: [10.0.0.0/8, \"fd00::/8\"]\nrules: null\n",
+    );
+    check(
+        "policy: p\ntests:\n- expect: allow\n  by:\n    loads_code: true\n    executable: /x\n  do: read /x\n",
+        "policy: p\ntests:\n  - {do: read /x, by: {executable: /x, loads_code: true}, expect: allow}\n",
+    );
+    check(
+        "description: \"a\\n\\nb\\n\\n\"\nname: >\n  folded\n  name\n",
+        "name: folded name\ndescription: |\n  a\n\n  b\n",
+    );
+    check(
+        "a: 'it''s: \"x\"'\r\nb: [~, 0x1F, \"0x1F\"]\r\n",
+        "a: \"it's: \\\"x\\\"\"\nb: [~, 0x1F, \"0x1F\"]\n",
+    );
+    check("# only\nx # one\n# value\n", "# only\n# one\n# value\nx\n");
+    check("---\nversion: 1 # c\n...\n# d\n", "version: 1  # c\n# d\n");
+}
+
+#[test]
+fn comments_go_with_what_they_are_about() {
+    check(
+        "# head\n\n# of the name\nname: t   # behind\n\n\n# of the version\nversion: 1\n# end\n",
+        "# head\n\n# of the name\n\n# of the version\nversion: 1\nname: t  # behind\n# end\n",
+    );
+    // What stands deeper is a part of what comes before it.
+    check(
+        "rules:\n  - except:\n      - executable: /x # one\n      # - executable: /y\n    # of the id\n    id: a\n  # next\n\n  - id: b\n",
+        "rules:\n  # of the id\n  - id: a\n    except:\n      - executable: /x  # one\n      # - executable: /y\n  # next\n\n  - id: b\n",
+    );
+    // A list with comments has a line for each item; they stand below each other.
+    check(
+        "include: [a, # x\n  long, # y\n  # z\n] # end\n",
+        "include:\n  - a     # x\n  - long  # y\n  # z\n  # end\n",
+    );
+    check("include: # why\n  - a\n", "include: [a]  # why\n");
+    check("include: # one\n  [a] # two\n", "# one\ninclude: [a]  # two\n");
+    check("description: | # why\n  a\n  b\n", "description: |  # why\n  a\n  b\n");
+    check(
+        "rules:\n- # of a\n  id: a\n# of b\n- id: b\n",
+        "rules:\n  # of a\n  - id: a\n  # of b\n  - id: b\n",
+    );
+}
+
+#[test]
+fn what_is_not_printed() {
+    let check = |text: &str, expect: &str| {
+        let error = format(&Source::new("p", text)).expect_err("no text");
+        assert!(error.to_string().contains(expect), "{error}");
+    };
+    check("a: [1\nb: 2\n", "not YAML");
+    check("# nothing\n", "empty");
+    check("a: &x 1\n", "anchors");
+}
+
+#[test]
+fn a_line_as_long_as_a_policy_can_be_takes_no_longer_than_lines() {
+    let count = 4_000;
+    let check = |text: String, part: &str| {
+        let printed = format(&Source::new("p", &text)).unwrap_or_else(|error| panic!("{error:.200}"));
+        assert_eq!(printed.matches(part).count(), count);
+        printed
+    };
+    let printed = check(format!("zzz: [{}]\n", "{a: 1, b: [x, {c: d}]}, ".repeat(count)), "c: d");
+    assert!(printed.lines().count() > count);
+    check(format!("zzz: {{{}}}\n", (0..count).map(|n| format!("k{n}: {{}}, ")).collect::<String>()), ": {}");
+    check(format!("version: 1\nlists: {{paths: {{a: [{}]}}}}\n", "/a, # x\n  ".repeat(count)), "# x");
+    let rule = (0..count).map(|n| format!("k{n}: 1, ")).collect::<String>();
+    check(format!("rules: [{{kind: file, {rule}}}]\n"), ": 1");
+}
+
+#[test]
+fn what_would_be_too_long_is_not_printed() {
+    let text = format!("zzz: [{}]\n", "{a: {b: {c: d}}}, ".repeat(50_000));
+    let error = format(&Source::new("p", &text)).expect_err("too long");
+    assert!(error.to_string().contains("bytes; a policy has at most 1048576"), "{error:.200}");
+}
