@@ -18,7 +18,7 @@ use crate::{
 const DEPTH_MAX: usize = 8;
 /// Characters of a path.
 const PATH_CHARS_MAX: usize = 256;
-const KEYS: [&str; 4] = ["version", "include", "lists", "rules"];
+const KEYS: [&str; 5] = ["version", "silence", "include", "lists", "rules"];
 
 /// What a policy includes.
 pub(super) struct Fragments {

@@ -7,6 +7,7 @@ mod lists;
 mod rule;
 mod rules;
 mod scalar;
+mod silence;
 mod test_file;
 
 pub use self::test_file::parse_tests;
@@ -34,8 +35,8 @@ const NAME_CHARS_MAX: usize = 64;
 const DESCRIPTION_CHARS_MAX: usize = 4096;
 /// Characters of an owner.
 const OWNER_CHARS_MAX: usize = 256;
-const KEYS: [&str; 9] =
-    ["version", "name", "description", "owner", "revision", "mode", "include", "lists", "rules"];
+const KEYS: [&str; 10] =
+    ["version", "name", "description", "owner", "revision", "mode", "silence", "include", "lists", "rules"];
 
 /// Reads and checks a policy of one text, which can include no file. `source_name` is what messages call it, such as its
 /// path.
@@ -93,10 +94,11 @@ fn policy(loader: &dyn Loader, out: &mut Diagnostics) -> Option<Policy> {
     }
     let fragments = include::fragments(&fields, loader, out);
     let files = [&root].into_iter().chain(&fragments.nodes);
+    let silences = silence::of_files(files.clone(), out).into_iter().collect();
     let rules = rules(files, Lists::new(fragments.complete), mode, out);
     let sources = out.sources().clone();
     let warnings = Diagnostics::new(sources.clone());
-    Some(Policy { name: name?, description, owner, revision, mode, rules, sources, warnings })
+    Some(Policy { name: name?, description, owner, revision, mode, rules, silences, sources, warnings })
 }
 
 /// The rules of all files, whose lists are one set.

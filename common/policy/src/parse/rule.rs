@@ -7,6 +7,7 @@ use super::{
     fields::{Fields, peek},
     lists::Lists,
     scalar::{self, MODES, UnixGlob},
+    silence,
 };
 use crate::{
     brokers::{BROKERS, Part},
@@ -27,7 +28,8 @@ const ID_CHARS_MAX: usize = 64;
 /// Characters of a reason: it is shown in a terminal and read by an agent.
 const REASON_CHARS_MAX: usize = 1024;
 /// Keys of every rule.
-const COMMON: [&str; 8] = ["id", "kind", "mode", "severity", "reason", "except", "only", "expires"];
+const COMMON: [&str; 9] =
+    ["id", "kind", "mode", "severity", "reason", "except", "only", "expires", silence::KEY];
 /// Keys of each kind.
 const KINDS: [(&str, &[&str]); 4] = [
     ("broker", &["brokers", "action"]),
@@ -83,6 +85,7 @@ pub(super) fn read(
     };
     let expires = fields.optional("expires").map(|node| scalar::moment(node, out));
     let about = about::read(&fields, out);
+    let silences = fields.optional(silence::KEY).map(|node| silence::read(node, out)).unwrap_or_default();
     let exceptions = subject_items(&fields, List::Except, out);
     let only = subject_items(&fields, List::Only, out);
     let action = fields.optional("action").filter(|_| kind == Some("broker"));
@@ -111,6 +114,7 @@ pub(super) fn read(
         exceptions: exceptions.clone(),
         only: only.clone(),
         expires: expires.clone(),
+        silences: silences.clone(),
         span,
     };
     let rules = kinds?.into_iter().map(rule).collect();
