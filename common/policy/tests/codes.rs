@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use treeline_policy::{
-    Code, Home, Host, Loader, Moment, MountTable, NotLoaded, Target, compile, parse_tests, parse_with,
+    Code, Home, Host, Loader, Moment, MountTable, NotLoaded, Target, compile, lint, parse_tests, parse_with,
     source::{Source, TEXT_LEN_MAX},
     testing,
 };
@@ -17,7 +17,7 @@ fn codes(text: &str, mounts: &MountTable) -> BTreeSet<Code> {
     let target = Target { seed: 1, generation: 1, slot: 0 };
     let found = parse_with(&Files, Source::new("p", text), Some(NOW)).and_then(|policy| {
         compile(&policy, &host, mounts, target)?;
-        Ok(policy.warnings)
+        Ok(lint(&policy, Some(NOW)).finish().found)
     });
     let found = found.unwrap_or_else(|found| found);
     found.items().iter().map(|item| item.code).collect()
@@ -53,7 +53,8 @@ fn rule(more: &str) -> String {
 }
 
 /// A policy for each code, but for [`Code::NoFilesystem`], which is one of the machine, and those of `treeline policy check`,
-/// which makes [`Code::OpenWay`] of what the compiler left out and knows [`Code::Unenforceable`].
+/// which makes [`Code::OpenWay`] of what the compiler left out, knows [`Code::Unenforceable`] and looks at files. What would be
+/// [`Code::NotCompared`] takes a second.
 fn examples() -> Vec<(Code, String)> {
     let hash = "1".repeat(64);
     vec![
@@ -68,6 +69,10 @@ fn examples() -> Vec<(Code, String)> {
         (Code::CannotAdopt, rule("kind: broker, brokers: [cron], action: adopt")),
         (Code::CannotInclude, including("missing")),
         (Code::ConflictingKeys, rule("kind: broker, brokers: [cron], action: deny, mode: enforce")),
+        (
+            Code::Contradictory,
+            rules("{id: a, kind: file, paths: [/x], reason: r}, {id: b, kind: file, paths: [/x], mode: monitor, reason: r}"),
+        ),
         (Code::ControlCharacter, "version: 1\nname: \"a\\x1b\"\nrules: []\n".to_owned()),
         (
             Code::DuplicateContent,
@@ -85,17 +90,27 @@ fn examples() -> Vec<(Code, String)> {
         (Code::Empty, rule("kind: file, paths: []")),
         (Code::DuplicateList, lists("paths: {a: [/x]}, hashes: {a: [$a]}")),
         (Code::EmptyPolicy, "# nothing\n".to_owned()),
+        (Code::ExceptedItem, rule("kind: connect, to: [10.0.0.1, 10.0.0.2], except_to: [{to: [10.0.0.1]}]")),
         (Code::Expired, rule("kind: file, paths: [/x], expires: 1999-12-31")),
+        (Code::ExpiresSoon, rule("kind: file, paths: [/x], expires: 2001-09-20")),
         (Code::ForEverybody, rule("kind: file, paths: [/x], except: [{}]")),
         (Code::HostName, rule("kind: connect, hosts: [example.com]")),
+        (Code::IdleException, rule("kind: connect, to: [10.0.0.1], except_to: [{to: [10.0.0.2]}]")),
         (Code::IdleKey, rule("kind: connect, unix: [/x], ports: [1]")),
+        (Code::IdleSilence, rule("kind: file, paths: [/x], silence: {shadowed: why}")),
         (Code::IncludeCycle, including("p")),
         (Code::IncludeTooDeep, including("deep-0")),
         (Code::ListCycle, lists("paths: {a: [$a]}")),
         (Code::MissingKey, rule("kind: file")),
         (Code::NestedTooDeeply, "[".repeat(40)),
         (Code::NoRoom, rule(&format!("kind: file, paths: [{}]", names(4097)))),
+        (Code::NotAPolicy, "version: 1\nrules: []\n".to_owned()),
         (Code::NotYaml, "a: [1\nb: 2\n".to_owned()),
+        (Code::RenamedAway, rule("kind: file, operations: [read], paths: [/x]")),
+        (
+            Code::Shadowed,
+            rules("{id: a, kind: file, paths: [/x/**], reason: r}, {id: b, kind: file, paths: [/x/y], reason: r}"),
+        ),
         (Code::TooDeep, rule(&format!("kind: file, paths: [\"~{}\"]", "/a".repeat(63)))),
         (Code::TooLong, " ".repeat(TEXT_LEN_MAX + 1)),
         (Code::TooManyFiles, including(&(0..64).map(|number| format!("f{number},")).collect::<String>())),
@@ -108,6 +123,7 @@ fn examples() -> Vec<(Code, String)> {
         (Code::UnknownList, rule("kind: file, paths: [$x]")),
         (Code::UnknownVersion, "version: 2\nname: t\nrules: []\n".to_owned()),
         (Code::UnknownWord, rule("kind: fiel")),
+        (Code::Unreachable, rule("kind: connect, to: [10.0.0.1], except_to: [{to: [10.0.0.0/8]}]")),
         (Code::UnusedList, lists("paths: {a: [/x]}")),
         (Code::WideException, rule("kind: file, paths: [/x], except: [{executable: /bin/sh}]")),
         (Code::WrongList, lists("paths: {a: [/x], b: [$c]}, hashes: {c: [$a]}")),
@@ -141,7 +157,17 @@ fn every_code_is_that_of_some_policy() {
         left.remove(&code);
     }
     // That tables decide otherwise than the policy would be an error of the compiler.
-    let others = [Code::NoFilesystem, Code::OpenWay, Code::TablesDiffer, Code::Unenforceable];
+    let others = [
+        Code::NoFilesystem,
+        Code::NoHome,
+        Code::NotCompared,
+        Code::OpenWay,
+        Code::OtherContent,
+        Code::TablesDiffer,
+        Code::ThroughLink,
+        Code::Unenforceable,
+        Code::WritableExecutable,
+    ];
     assert_eq!(left, BTreeSet::from(others));
 }
 

@@ -224,17 +224,6 @@ fn a_file_silences_what_is_in_it_alone() {
     check("", quiet, &[("t", away)]);
 }
 
-#[test]
-fn a_policy_that_is_too_much_to_compare_says_so() {
-    let items: String = (0..1000).map(|number| format!("/a/*/{number}, ")).collect();
-    let rule = |number: usize| format!("  - {{id: r-{number}, kind: file, paths: [$all, /b/{number}], reason: r}}\n");
-    let rules: String = (0..60).map(rule).collect();
-    let text = format!("version: 1\nname: t\nlists: {{paths: {{all: [{items}]}}}}\nrules:\n{rules}");
-    let policy = parse("t", &text).expect("a valid policy");
-    let found = lint(&policy, None).finish().found;
-    assert_eq!(found.items().iter().map(|item| item.code).collect::<Vec<_>>(), [Code::NotCompared], "{found}");
-}
-
 // ---- What is found is so ----
 
 /// Some of these, in a list.

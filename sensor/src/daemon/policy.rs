@@ -113,8 +113,7 @@ pub fn check(path: &Path, text: &str, loader: impl Loader) -> Result<LoadedPolic
     let recorder = Recorder::new(loader);
     let source = Source::new(&path.display().to_string(), text);
     let parsed = parse_with(&recorder, source, None);
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let bundle = Bundle { name, text: text.to_owned(), included: recorder.included() };
+    let bundle = Bundle::of(path, text, recorder);
     let sha256 = bundle.sha256();
     let refused = |diagnostics: Diagnostics| LoadError::Refused {
         path: path.to_owned(),

@@ -12,8 +12,9 @@ use crate::{
     source::Spanned,
 };
 
-/// Items that are compared with one another before it gives up: some tenths of a second.
-const COMPARISONS_MAX: u32 = 1 << 25;
+/// Items that are compared with one another before it gives up: about a second. A policy of a thousand rules of three patterns
+/// each takes a tenth of it.
+const COMPARISONS_MAX: u32 = 1 << 24;
 
 /// Compares items, and counts how often: rules by rules by items are more than anybody waits for.
 #[derive(Debug)]
@@ -23,7 +24,12 @@ pub(super) struct Comparer {
 
 impl Comparer {
     pub(super) fn new() -> Self {
-        Self { left: Cell::new(COMPARISONS_MAX) }
+        Self::with_so_many(COMPARISONS_MAX)
+    }
+
+    /// One that gives up after so many items.
+    pub(super) fn with_so_many(comparisons: u32) -> Self {
+        Self { left: Cell::new(comparisons) }
     }
 
     /// Whether it has given up: from then on nothing is found, which says nothing.

@@ -27,12 +27,15 @@ use crate::{
 /// are among it. What was found when the policy was read is in it.
 #[must_use]
 pub fn lint(policy: &Policy, now: Option<Moment>) -> Lints<'_> {
+    lint_by(policy, now, &Comparer::new())
+}
+
+fn lint_by<'p>(policy: &'p Policy, now: Option<Moment>, comparer: &Comparer) -> Lints<'p> {
     let mut lints = Lints::new(policy);
-    let comparer = Comparer::new();
-    let wider = shadow::wider(policy, &comparer);
-    let shadowed = shadow::look(&mut lints, &comparer, &wider);
+    let wider = shadow::wider(policy, comparer);
+    let shadowed = shadow::look(&mut lints, comparer, &wider);
     exception::look(&mut lints, &wider, &shadowed);
-    reach::look(&mut lints, &comparer);
+    reach::look(&mut lints, comparer);
     if let Some(now) = now {
         expiry::look(&mut lints, now);
     }
@@ -126,4 +129,28 @@ impl<'p> Lints<'p> {
 /// The id that the author gave to a rule: the parts of one about brokers have that of the whole.
 fn written_id(rule: &Rule) -> &str {
     rule.id.split('/').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse;
+
+    #[test]
+    fn a_policy_that_is_too_much_to_compare_says_so() {
+        let items: String = (0..100).map(|number| format!("/a/*/{number}, ")).collect();
+        let rule = |number: usize| {
+            format!("  - {{id: r-{number}, kind: file, operations: [read], paths: [$all, /b/{number}], reason: r}}\n")
+        };
+        let rules: String = (0..4).map(rule).collect();
+        let text = format!("version: 1\nname: t\nlists: {{paths: {{all: [{items}]}}}}\nrules:\n{rules}");
+        let policy = parse("t", &text).unwrap_or_else(|found| panic!("{found}"));
+        let check = |comparisons: u32, expect: &[Code]| {
+            let found = lint_by(&policy, None, &Comparer::with_so_many(comparisons)).finish().found;
+            assert_eq!(found.items().iter().map(|item| item.code).collect::<Vec<_>>(), expect, "{found}");
+        };
+        check(1_000_000, &[Code::RenamedAway; 4]);
+        // What was not compared is not said to be loose.
+        check(10_000, &[Code::NotCompared]);
+    }
 }

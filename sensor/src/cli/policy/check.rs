@@ -1,5 +1,7 @@
 //! `treeline policy check`.
 
+mod host;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
@@ -11,19 +13,25 @@ use anyhow::Context as _;
 use serde::Serialize;
 use treeline_event::{AttachMode, RuleState, RuleStatus};
 use treeline_policy::{
-    Classed, Code, Diagnostics, Host, MountTable, Policy, Tables, Target, compile,
+    Classed, Code, Diagnostics, Host, Loader, MountTable, Policy, Tables, Target, compile,
     compile::Usage,
     diagnostic::{Diagnostic, Report},
+    lint,
+    lint::{Linted, Silenced},
     parse_with,
     policy::{Adoption, Mode, Rule},
-    source::Span,
+    source::{Source, Span},
 };
 
 use super::{
     files::{Below, read},
     homes, now, print_diagnostics,
 };
-use crate::{backend::linux, config::ModeChoice};
+use crate::{
+    backend::linux,
+    config::ModeChoice,
+    daemon::policy::bundle::{Bundle, File, Recorder},
+};
 
 /// Arguments of `treeline policy check`.
 #[derive(Debug, clap::Args)]
@@ -34,6 +42,13 @@ pub(super) struct Args {
     /// Check for an attach mode, whatever this machine offers: a rule in `enforce` that the mode cannot enforce is an error
     #[arg(long, value_enum, value_name = "MODE")]
     mode: Option<ModeChoice>,
+    /// Look at this machine, too: patterns that begin with a symbolic link, executables of exceptions that others than root
+    /// can write or that have another content, no home
+    #[arg(long)]
+    host: bool,
+    /// Warnings count: exit status 1 when there is one
+    #[arg(long)]
+    strict: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -46,11 +61,18 @@ struct Checked {
     valid: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
+    /// Digest of all files, as the log and `status` have it.
+    sha256: String,
+    /// The policy's own file, and what it includes.
+    files: Vec<File>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rules: Vec<OfRule>,
     diagnostics: Vec<Report>,
+    /// What was found and is silenced in the policy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silenced: Vec<Silenced>,
 }
 
 /// What is said of one rule.
@@ -72,53 +94,83 @@ struct Sound {
     policy: Policy,
     usage: Usage,
     rules: Vec<OfRule>,
+    silenced: Vec<Silenced>,
 }
 
 /// Checks policies; with `verbose` it says of each rule where it is decided.
 pub(super) fn run(args: &Args, verbose: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let Args { files, mode, json } = args;
-    let mode = mode.map(AttachMode::from);
     let host = Host { homes: homes() };
-    let mut checked = Vec::with_capacity(files.len());
-    for file in files {
+    let mut checked = Vec::with_capacity(args.files.len());
+    for file in &args.files {
+        let source = read(file)?;
+        let recorder = Recorder::new(Below::directory_of(file));
+        let result = check(args, &host, source.clone(), &recorder);
+        let bundle = Bundle::of(file, source.text(), recorder);
         let name = file.display().to_string();
-        let now = now();
-        let result = parse_with(&Below::directory_of(file), read(file)?, Some(now)).and_then(|policy| {
-            let mut policy = policy.at(now);
-            // Where things are mounted changes little; who has a home changes how much room the patterns take.
-            let target = Target { seed: 0, generation: 1, slot: 0 };
-            let tables = compile(&policy, &host, &MountTable::single(1), target)?;
-            warn_of_ways(&mut policy, &tables);
-            let rules = rules(&policy, mode)?;
-            Ok(Sound { policy, usage: tables.usage(), rules })
-        });
-        if !json {
-            report(&name, &result, host.homes.len(), verbose, out)?;
+        if !args.json {
+            report(&name, &result, host.homes.len(), out)?;
+            if verbose {
+                print_files(&bundle, out)?;
+            }
+            if let (Ok(sound), true) = (&result, verbose) {
+                print_rules(&sound.rules, out)?;
+                print_silenced(&sound.silenced, out)?;
+            }
         }
-        checked.push(match result {
-            Ok(Sound { policy, usage, rules }) => Checked {
-                file: name,
-                valid: true,
-                diagnostics: policy.warnings.reports().collect(),
-                policy: Some(policy.name),
-                usage: Some(usage),
-                rules,
-            },
-            Err(diagnostics) => Checked {
-                file: name,
-                valid: false,
-                policy: None,
-                usage: None,
-                rules: Vec::new(),
-                diagnostics: diagnostics.reports().collect(),
-            },
-        });
+        checked.push(checked_one(name, &bundle, result));
     }
-    if *json {
+    if args.json {
         serde_json::to_writer_pretty(&mut *out, &checked).context("cannot write to standard output")?;
         writeln!(out)?;
     }
-    Ok(if checked.iter().all(|one| one.valid) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_good = |one: &Checked| one.valid && !(args.strict && !one.diagnostics.is_empty());
+    Ok(if checked.iter().all(is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Reads a policy, compiles it, and looks for what is likely not meant.
+fn check(args: &Args, host: &Host, source: Source, loader: &dyn Loader) -> Result<Sound, Diagnostics> {
+    let now = now();
+    let mut policy = parse_with(loader, source, Some(now))?.at(now);
+    // Where things are mounted changes little; who has a home changes how much room the patterns take.
+    let target = Target { seed: 0, generation: 1, slot: 0 };
+    let tables = compile(&policy, host, &MountTable::single(1), target)?;
+    warn_of_ways(&mut policy, &tables);
+    let rules = rules(&policy, args.mode.map(AttachMode::from))?;
+    let mut lints = lint(&policy, Some(now));
+    if args.host {
+        host::look(&mut lints, host);
+    }
+    let Linted { found, silenced } = lints.finish();
+    policy.warnings = found;
+    Ok(Sound { policy, usage: tables.usage(), rules, silenced })
+}
+
+fn checked_one(file: String, bundle: &Bundle, result: Result<Sound, Diagnostics>) -> Checked {
+    let (sha256, files) = (bundle.sha256(), bundle.files());
+    match result {
+        Ok(Sound { policy, usage, rules, silenced }) => Checked {
+            file,
+            valid: true,
+            diagnostics: policy.warnings.reports().collect(),
+            policy: Some(policy.name),
+            sha256,
+            files,
+            usage: Some(usage),
+            rules,
+            silenced,
+        },
+        Err(diagnostics) => Checked {
+            file,
+            valid: false,
+            policy: None,
+            sha256,
+            files,
+            usage: None,
+            rules: Vec::new(),
+            silenced: Vec::new(),
+            diagnostics: diagnostics.reports().collect(),
+        },
+    }
 }
 
 /// What is said of each rule, in the attach mode that was asked for.
@@ -190,11 +242,10 @@ fn report(
     name: &str,
     result: &Result<Sound, Diagnostics>,
     homes: usize,
-    verbose: bool,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     match result {
-        Ok(Sound { policy, usage, rules }) => {
+        Ok(Sound { policy, usage, .. }) => {
             print_diagnostics(&policy.warnings);
             let adopt = policy.rules.iter().filter(|rule| rule.adopts.is_some()).count();
             let adopt = if adopt == 0 { String::new() } else { format!(", {adopt} of them adopt") };
@@ -212,14 +263,31 @@ fn report(
                 usage.names,
                 treeline_abi::paths::NAMES_MAX,
             )?;
-            if verbose {
-                print_rules(rules, out)?;
-            }
         }
         Err(diagnostics) => {
             print_diagnostics(diagnostics);
             writeln!(out, "{name}: not valid")?;
         }
+    }
+    Ok(())
+}
+
+/// The policy's digest, and that of each of its files.
+fn print_files(bundle: &Bundle, out: &mut dyn Write) -> anyhow::Result<()> {
+    writeln!(out, "  SHA-256 {}", bundle.sha256())?;
+    let files = bundle.files();
+    // Of one file it is the same.
+    for File { path, sha256 } in files.iter().filter(|_| files.len() > 1) {
+        writeln!(out, "  {sha256}  {}", path.escape_debug())?;
+    }
+    Ok(())
+}
+
+/// A line for each finding that the policy keeps quiet.
+fn print_silenced(silenced: &[Silenced], out: &mut dyn Write) -> anyhow::Result<()> {
+    for Silenced { rule, code, reason } in silenced {
+        let of = rule.as_ref().map_or_else(String::new, |rule| format!(" of `{rule}`"));
+        writeln!(out, "  silenced: {}{of}: {}", code.name(), reason.escape_debug())?;
     }
     Ok(())
 }
@@ -266,7 +334,7 @@ mod tests {
         "version: 1\nname: t\nrules:\n  - {id: keys, kind: file, paths: [~/.ssh/**], reason: keys}\n";
 
     fn args(file: &Path, json: bool) -> Args {
-        Args { files: vec![file.to_owned()], mode: None, json }
+        Args { files: vec![file.to_owned()], mode: None, host: false, strict: false, json }
     }
 
     #[test]
