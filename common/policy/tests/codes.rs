@@ -71,7 +71,9 @@ fn examples() -> Vec<(Code, String)> {
         (Code::ConflictingKeys, rule("kind: broker, brokers: [cron], action: deny, mode: enforce")),
         (
             Code::Contradictory,
-            rules("{id: a, kind: file, paths: [/x], reason: r}, {id: b, kind: file, paths: [/x], mode: monitor, reason: r}"),
+            rules(
+                "{id: a, kind: file, paths: [/x], reason: r}, {id: b, kind: file, paths: [/x], mode: monitor, reason: r}",
+            ),
         ),
         (Code::ControlCharacter, "version: 1\nname: \"a\\x1b\"\nrules: []\n".to_owned()),
         (
@@ -109,7 +111,9 @@ fn examples() -> Vec<(Code, String)> {
         (Code::RenamedAway, rule("kind: file, operations: [read], paths: [/x]")),
         (
             Code::Shadowed,
-            rules("{id: a, kind: file, paths: [/x/**], reason: r}, {id: b, kind: file, paths: [/x/y], reason: r}"),
+            rules(
+                "{id: a, kind: file, paths: [/x/**], reason: r}, {id: b, kind: file, paths: [/x/y], reason: r}",
+            ),
         ),
         (Code::TooDeep, rule(&format!("kind: file, paths: [\"~{}\"]", "/a".repeat(63)))),
         (Code::TooLong, " ".repeat(TEXT_LEN_MAX + 1)),

@@ -434,9 +434,15 @@ proptest! {
 #[test]
 fn other_files_are_said_to_be_what_they_are() {
     let part = "this file has no `name`: it is a part of policies that include it | check one of those";
-    check("version: 1\nrules: [{id: a, kind: file, paths: [$elsewhere], reason: r}]\n", &[&format!("1:1 {part}")]);
+    check(
+        "version: 1\nrules: [{id: a, kind: file, paths: [$elsewhere], reason: r}]\n",
+        &[&format!("1:1 {part}")],
+    );
     check("version: 1\nlists: {}\n", &[&format!("1:1 {part}")]);
-    check("policy: p.yaml\ntests: []\n", &["1:1 this is a file with the tests of a policy | `treeline policy test FILE`"]);
+    check(
+        "policy: p.yaml\ntests: []\n",
+        &["1:1 this is a file with the tests of a policy | `treeline policy test FILE`"],
+    );
     // A policy whose name was forgotten.
     check("version: 1\nmode: monitor\nrules: []\n", &["1:1 a policy has no `name`"]);
 }

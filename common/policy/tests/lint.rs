@@ -54,22 +54,35 @@ fn shadowed_rules() {
         &[],
     );
     check(&[wide, "id: b, kind: file, mode: monitor, paths: [~/.aws/x]"], &["shadowed 2 ~1"]);
-    check(&["id: a, kind: file, mode: monitor, paths: [~/.aws/**]", "id: b, kind: file, paths: [~/.aws/x]"], &[]);
-    check(&["id: b, kind: file, paths: [~/.aws/**]", "id: a, kind: file, mode: monitor, paths: [~/.aws/x]"], &[
-        "shadowed 2 ~1",
-    ]);
+    check(
+        &["id: a, kind: file, mode: monitor, paths: [~/.aws/**]", "id: b, kind: file, paths: [~/.aws/x]"],
+        &[],
+    );
+    check(
+        &["id: b, kind: file, paths: [~/.aws/**]", "id: a, kind: file, mode: monitor, paths: [~/.aws/x]"],
+        &["shadowed 2 ~1"],
+    );
     check(&[wide, "id: b, kind: file, paths: [/home/ada/.aws/**]"], &[]);
-    check(&["id: a, kind: file, paths: [\"/**/.env\"]", "id: b, kind: file, paths: [~/.env]"], &["shadowed 2 ~1"]);
-    check(&["id: a, kind: exec, paths: [/usr/bin/nc*]", "id: b, kind: exec, paths: [/usr/bin/ncat]"], &[
-        "shadowed 2 ~1",
-    ]);
-    check(&["id: a, kind: connect, to: [10.0.0.0/8]", "id: b, kind: connect, to: [10.1.2.3], ports: [80]"], &[
-        "shadowed 2 ~1",
-    ]);
-    check(&["id: a, kind: connect, to: [10.0.0.0/8]", "id: b, kind: connect, to: [10.1.2.3], unix: [/x]"], &[]);
-    check(&["id: a, kind: connect, unix: [\"@*\", /run/**]", "id: b, kind: connect, unix: [\"@x*\", /run/x]"], &[
-        "shadowed 2 ~1",
-    ]);
+    check(
+        &["id: a, kind: file, paths: [\"/**/.env\"]", "id: b, kind: file, paths: [~/.env]"],
+        &["shadowed 2 ~1"],
+    );
+    check(
+        &["id: a, kind: exec, paths: [/usr/bin/nc*]", "id: b, kind: exec, paths: [/usr/bin/ncat]"],
+        &["shadowed 2 ~1"],
+    );
+    check(
+        &["id: a, kind: connect, to: [10.0.0.0/8]", "id: b, kind: connect, to: [10.1.2.3], ports: [80]"],
+        &["shadowed 2 ~1"],
+    );
+    check(
+        &["id: a, kind: connect, to: [10.0.0.0/8]", "id: b, kind: connect, to: [10.1.2.3], unix: [/x]"],
+        &[],
+    );
+    check(
+        &["id: a, kind: connect, unix: [\"@*\", /run/**]", "id: b, kind: connect, unix: [\"@x*\", /run/x]"],
+        &["shadowed 2 ~1"],
+    );
 }
 
 #[test]
@@ -98,7 +111,10 @@ fn renames_keep_a_rule_from_being_shadowed() {
     let check = |wide: &str, expect: &[&str]| check(&rules(wide).each_ref().map(String::as_str), expect);
     // `~/.aws/x` can be renamed by the first one alone.
     check("operations: [read], paths: [~/.aws/**]", &["renamed-away 1 ~1", "renamed-away 2 ~2"]);
-    check("operations: [read], paths: [~/.aws/x/**]", &["renamed-away 1 ~1", "shadowed 2 ~1", "renamed-away 2 ~2"]);
+    check(
+        "operations: [read], paths: [~/.aws/x/**]",
+        &["renamed-away 1 ~1", "shadowed 2 ~1", "renamed-away 2 ~2"],
+    );
     check("operations: [read, rename], paths: [~/.aws/**]", &["shadowed 2 ~1"]);
 }
 
@@ -108,7 +124,8 @@ fn twins() {
     for (first, second, expect) in [("a", "b", "contradictory 1 ~2"), ("b", "a", "contradictory 1 ~2")] {
         check(&[&rule(first, "monitor"), &rule(second, "enforce")], &[expect]);
     }
-    let brokers = |id: &str, action: &str| format!("id: {id}, kind: broker, brokers: [cron, ptrace], action: {action}");
+    let brokers =
+        |id: &str, action: &str| format!("id: {id}, kind: broker, brokers: [cron, ptrace], action: {action}");
     check(&[&brokers("a", "record"), &brokers("b", "deny")], &["contradictory 1 ~2"]);
     check(&[&brokers("a", "deny"), "id: b, kind: broker, brokers: [cron], action: deny"], &["shadowed 2 ~1"]);
     check(&["id: a, kind: broker, brokers: [cron], action: deny", &brokers("b", "deny")], &[]);
@@ -123,17 +140,28 @@ fn unreachable_rules() {
     let rule = |more: &str| format!("id: a, kind: file, paths: [/x], {more}");
     check(&[&rule(&format!("only: [{git}], except: [{any}]"))], &["unreachable 1 ~1"]);
     check(&[&rule(&format!("only: [{any}], except: [{git}]"))], &[]);
-    check(&[&rule(&format!("only: [{git}, {{executable: /opt/x}}], except: [{any}]"))], &["excepted-item 1 ~1"]);
+    check(
+        &[&rule(&format!("only: [{git}, {{executable: /opt/x}}], except: [{any}]"))],
+        &["excepted-item 1 ~1"],
+    );
     let connect = |more: &str| format!("id: a, kind: connect, {more}");
     check(&[&connect("to: [10.1.0.0/16], except_to: [{to: [10.0.0.0/8]}]")], &["unreachable 1 ~1"]);
-    check(&[&connect("to: [10.1.0.0/16, 1.2.3.4], except_to: [{to: [10.0.0.0/8]}]")], &["excepted-item 1 ~1"]);
-    check(&[&connect("to: [10.1.0.0/16], unix: [/x], except_to: [{to: [10.0.0.0/8]}]")], &["excepted-item 1 ~1"]);
-    let halves = "except_to: [{to: [10.0.0.0/8], ports: [\"0-79\"]}, {to: [10.1.0.0/16], ports: [\"80-65535\"]}]";
+    check(
+        &[&connect("to: [10.1.0.0/16, 1.2.3.4], except_to: [{to: [10.0.0.0/8]}]")],
+        &["excepted-item 1 ~1"],
+    );
+    check(
+        &[&connect("to: [10.1.0.0/16], unix: [/x], except_to: [{to: [10.0.0.0/8]}]")],
+        &["excepted-item 1 ~1"],
+    );
+    let halves =
+        "except_to: [{to: [10.0.0.0/8], ports: [\"0-79\"]}, {to: [10.1.0.0/16], ports: [\"80-65535\"]}]";
     check(&[&connect(&format!("to: [10.1.0.0/16], {halves}"))], &["unreachable 1 ~1 ~1"]);
     check(&[&connect(&format!("to: [10.2.0.0/16], {halves}"))], &["idle-exception 1"]);
-    check(&[&connect("to: [10.0.0.0/8], ports: [80], except_to: [{to: [10.1.0.0/16], ports: [443]}]")], &[
-        "idle-exception 1",
-    ]);
+    check(
+        &[&connect("to: [10.0.0.0/8], ports: [80], except_to: [{to: [10.1.0.0/16], ports: [443]}]")],
+        &["idle-exception 1"],
+    );
 }
 
 #[test]
@@ -159,7 +187,10 @@ fn files_that_can_be_renamed_away() {
     check(&[read, &other("paths: [~/.ssh/**]")], &[]);
     check(&[read, &other("paths: [~/.ssh/x]")], &["renamed-away 1 ~1"]);
     check(&[read, &other("mode: monitor, paths: [~/.ssh/**]")], &["renamed-away 1 ~1"]);
-    check(&[read, &other("paths: [~/.ssh/**], except: [{executable: /usr/bin/ssh}]")], &["renamed-away 1 ~1"]);
+    check(
+        &[read, &other("paths: [~/.ssh/**], except: [{executable: /usr/bin/ssh}]")],
+        &["renamed-away 1 ~1"],
+    );
     let two = "id: a, kind: file, operations: [read], paths: [/x, /y]";
     check(&[two, &other("paths: [/x]"), "id: c, kind: file, operations: [rename], paths: [/y]"], &[]);
 }
@@ -181,9 +212,14 @@ fn silences() {
     check(&[&read(", silence: {renamed-away: it may be moved}")], &[]);
     check(&[&read(", silence: {shadowed: why}")], &["renamed-away 1 ~1", "idle-silence 1"]);
     // It depends on the time, or on the machine.
-    check(&["id: a, kind: file, paths: [/x], silence: {expires-soon: it is known, no-home: for containers}"], &[]);
-    let (_, linted) = linted(&format!("  - {{{}, reason: r}}\n", read(", silence: {renamed-away: it may be moved}")));
-    let silenced: Vec<_> = linted.silenced.iter().map(|one| (one.rule.as_deref(), one.code, one.reason.as_str())).collect();
+    check(
+        &["id: a, kind: file, paths: [/x], silence: {expires-soon: it is known, no-home: for containers}"],
+        &[],
+    );
+    let (_, linted) =
+        linted(&format!("  - {{{}, reason: r}}\n", read(", silence: {renamed-away: it may be moved}")));
+    let silenced: Vec<_> =
+        linted.silenced.iter().map(|one| (one.rule.as_deref(), one.code, one.reason.as_str())).collect();
     assert_eq!(silenced, [(Some("a"), Code::RenamedAway, "it may be moved")]);
     let refused = |silence: &str, code: Code| {
         let text = format!("version: 1\nname: t\nrules: [{{{}, reason: r}}]\n", read(silence));
@@ -209,7 +245,8 @@ fn a_file_silences_what_is_in_it_alone() {
     let own = "  - {id: a, kind: file, operations: [read], paths: [/x], reason: r}\n";
     let check = |silence: &str, fragment: &'static str, expect: &[(&str, Code)]| {
         let text = format!("version: 1\nname: t\n{silence}include: [f]\nrules:\n{own}");
-        let policy = parse_with(&Fragment(fragment), Source::new("t", &text), None).unwrap_or_else(|found| panic!("{found}"));
+        let policy = parse_with(&Fragment(fragment), Source::new("t", &text), None)
+            .unwrap_or_else(|found| panic!("{found}"));
         let linted = lint(&policy, None).finish();
         let found: Vec<_> = linted.found.reports().map(|report| (report.file, report.code)).collect();
         let expect: Vec<_> = expect.iter().map(|(file, code)| ((*file).to_owned(), *code)).collect();
@@ -219,7 +256,11 @@ fn a_file_silences_what_is_in_it_alone() {
     let (away, unused) = (Code::RenamedAway, Code::UnusedList);
     check("", loose, &[("t", away), ("f", unused), ("f", away)]);
     check("silence: {renamed-away: all of it}\n", loose, &[("f", unused), ("f", away)]);
-    check("silence: {unused-list: there is none}\n", loose, &[("t", Code::IdleSilence), ("t", away), ("f", unused), ("f", away)]);
+    check(
+        "silence: {unused-list: there is none}\n",
+        loose,
+        &[("t", Code::IdleSilence), ("t", away), ("f", unused), ("f", away)],
+    );
     let quiet = "version: 1\nsilence: {unused-list: others have it, renamed-away: so it is}\nlists: {paths: {l: [/l]}}\nrules: [{id: b, kind: file, operations: [read], paths: [/y], reason: r}]\n";
     check("", quiet, &[("t", away)]);
 }
@@ -240,7 +281,8 @@ fn items(key: &'static str) -> impl Strategy<Value = String> {
         "{executable: /e/a, descendant_of: {executable: /e/b}}",
         "{descendant_of: {executable: /e/b}}",
     ];
-    some(&subjects, 0).prop_map(move |items| if items.is_empty() { items } else { format!(", {key}: [{items}]") })
+    some(&subjects, 0)
+        .prop_map(move |items| if items.is_empty() { items } else { format!(", {key}: [{items}]") })
 }
 
 fn about() -> impl Strategy<Value = String> {
@@ -281,7 +323,9 @@ fn host() -> Host {
 fn objects() -> Vec<Object> {
     let paths = ["/p", "/p/a", "/p/ab", "/p/a/a", "/h/a", "/h/b", "/x"].map(|path| path.as_bytes().to_vec());
     let operations = [FileOperation::Read, FileOperation::Write, FileOperation::Rename];
-    let files = paths.iter().flat_map(|path| operations.map(|operation| Object::File { path: path.clone(), operation }));
+    let files = paths
+        .iter()
+        .flat_map(|path| operations.map(|operation| Object::File { path: path.clone(), operation }));
     let execs = paths.iter().map(|path| Object::Exec { path: path.clone(), sha256: None });
     let unix = paths.iter().map(|path| Object::ConnectUnix { path: path.clone() });
     let names = ["a", "ab", "b"].map(|name| Object::ConnectAbstract { name: name.as_bytes().to_vec() });
@@ -289,12 +333,19 @@ fn objects() -> Vec<Object> {
     let connects = addresses.iter().flat_map(|address| {
         [80, 81, 443, 1].map(|port| Object::Connect { address: address.parse().expect("an address"), port })
     });
-    files.chain(execs).chain(unix).chain(names).chain(connects).chain([Object::RawSocket, Object::Trace]).collect()
+    files
+        .chain(execs)
+        .chain(unix)
+        .chain(names)
+        .chain(connects)
+        .chain([Object::RawSocket, Object::Trace])
+        .collect()
 }
 
 fn subjects() -> Vec<Subject> {
     let contents = [None, Some([0x11; 32]), Some([2; 32])];
-    let images = |path: &str, sha256| treeline_policy::Executed { path: path.into(), sha256, loads_code: false };
+    let images =
+        |path: &str, sha256| treeline_policy::Executed { path: path.into(), sha256, loads_code: false };
     let mut subjects = Vec::new();
     for path in ["", "/e/a", "/e/b", "/x"] {
         for sha256 in contents {
@@ -411,7 +462,10 @@ proptest! {
 
 #[test]
 fn a_moment_is_not_needed() {
-    let policy = parse("t", "version: 1\nname: t\nrules: [{id: a, kind: file, paths: [/x], reason: r, expires: 2027-01-02}]\n");
+    let policy = parse(
+        "t",
+        "version: 1\nname: t\nrules: [{id: a, kind: file, paths: [/x], reason: r, expires: 2027-01-02}]\n",
+    );
     let policy = policy.expect("a valid policy");
     assert!(lint(&policy, None).finish().found.is_empty());
     let codes = |now: &str| lint(&policy, now.parse::<Moment>().ok()).finish().found.items().len();

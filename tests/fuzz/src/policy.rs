@@ -5,7 +5,7 @@ use treeline_policy::{
     Decision, Diagnostics, Executed, Home, Host, Lineage, Loader, Located, Matcher, MountTable, NotLoaded,
     Object, Policy, Request, Resolver, Subject, Tables, Target, compile, eval, explain,
     glob::{Anchor, Component, Glob},
-    literal_roots, parse_with,
+    lint, literal_roots, parse_with,
     policy::{Executable, FileOperation, Kind, Rule},
     source::Source,
 };
@@ -38,6 +38,7 @@ pub fn run(bytes: &[u8]) -> bool {
     if let Some(first) = policy.next_expiry() {
         assert!(policy.clone().at(first).next_expiry().is_none_or(|next| next > first));
     }
+    show(&lint(&policy, policy.next_expiry()).finish().found);
     let target = Target { seed: 7, generation: 1, slot: 1 };
     match compile(&policy, &host, &MountTable::single(1), target) {
         Ok(tables) => compare(&policy, &host, &tables),

@@ -34,7 +34,10 @@ impl Glob {
                 Component::Literal(name) => Some([b"/", name.as_slice()].concat()),
                 _ => None,
             });
-            (glob.anchor == Anchor::Root).then(|| names.collect::<Option<Vec<_>>>()).flatten().map(|n| n.concat())
+            (glob.anchor == Anchor::Root)
+                .then(|| names.collect::<Option<Vec<_>>>())
+                .flatten()
+                .map(|n| n.concat())
         };
         let misses = |glob: &Self, path: Option<Vec<u8>>| {
             glob.anchor == Anchor::Root && path.is_some_and(|path| !glob.matches([], &path))
@@ -131,7 +134,8 @@ fn wild_covers(wide: &Wild, other: &Wild) -> bool {
         with.len() <= name.len() && with.iter().zip(name).all(|(want, byte)| fits(want, byte))
     };
     let ends = |with: &[u8], name: &[u8]| {
-        with.len() <= name.len() && with.iter().rev().zip(name.iter().rev()).all(|(want, byte)| fits(want, byte))
+        with.len() <= name.len()
+            && with.iter().rev().zip(name.iter().rev()).all(|(want, byte)| fits(want, byte))
     };
     match (wide.gap, other.gap) {
         (true, true) => begins(&wide.prefix, &other.prefix) && ends(&wide.suffix, &other.suffix),
@@ -244,10 +248,8 @@ mod tests {
         let two = parts.iter().flat_map(|first| parts.map(|second| format!("/{first}/{second}")));
         let globs: Vec<Glob> = one.chain(two).map(|text| glob(&text)).collect();
         let paths: Vec<Vec<u8>> = paths().into_iter().filter(|path| path.len() < 13).collect();
-        let matched: Vec<Vec<bool>> = globs
-            .iter()
-            .map(|glob| paths.iter().map(|path| glob.matches(HOMES, path)).collect())
-            .collect();
+        let matched: Vec<Vec<bool>> =
+            globs.iter().map(|glob| paths.iter().map(|path| glob.matches(HOMES, path)).collect()).collect();
         let mut missed = 0;
         for (wide, of_wide) in globs.iter().zip(&matched) {
             for (other, of_other) in globs.iter().zip(&matched) {

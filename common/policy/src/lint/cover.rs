@@ -71,7 +71,9 @@ impl Comparer {
                 Kind::Connect { unix, abstracts, .. },
             ) => {
                 self.are_in(unix, wide_unix)
-                    && abstracts.iter().all(|one| self.any(wide_abstracts, |wide| wide.value.covers(&one.value)))
+                    && abstracts
+                        .iter()
+                        .all(|one| self.any(wide_abstracts, |wide| wide.value.covers(&one.value)))
                     && self.addresses_cover(wide, kind)
             }
             (Kind::Trace, Kind::Trace) => true,
@@ -102,7 +104,8 @@ impl Comparer {
     /// Whether a rule protects what is in reach of another one from being renamed out of that: it has the same patterns, or
     /// judges the renames of all and everybody.
     pub(super) fn keeps_in_reach(&self, wide: &Rule, rule: &Rule) -> bool {
-        let (Kind::File { paths: wide_paths, operations }, Kind::File { paths, .. }) = (&wide.kind, &rule.kind)
+        let (Kind::File { paths: wide_paths, operations }, Kind::File { paths, .. }) =
+            (&wide.kind, &rule.kind)
         else {
             return true;
         };

@@ -49,7 +49,8 @@ fn of_subjects(lints: &mut Lints<'_>, rule: &Rule) {
         return;
     }
     if lifted.len() == rule.only.len() {
-        let message = format!("`{id}` is lifted for everybody that it is for: every item of `only` is in `except`");
+        let message =
+            format!("`{id}` is lifted for everybody that it is for: every item of `only` is in `except`");
         let finding = Diagnostic::warning(Code::Unreachable, rule.span, message)
             .help("narrow `except`, or remove the rule; it is left for those of whom it cannot be told");
         lints.report(rule, label(finding, lifted.iter().map(|(_, by, _)| *by), "lifts it"));
@@ -69,10 +70,10 @@ fn of_addresses(lints: &mut Lints<'_>, rule: &Rule, addresses: Addresses<'_>) {
     let id = written_id(rule);
     let out: Vec<_> =
         addresses.to.iter().filter_map(|net| Some((net, addresses.taking_out(net.value)?))).collect();
-    let has_sockets =
-        matches!(&rule.kind, Kind::Connect { unix, abstracts, .. } if !unix.is_empty() || !abstracts.is_empty());
+    let has_sockets = matches!(&rule.kind, Kind::Connect { unix, abstracts, .. } if !unix.is_empty() || !abstracts.is_empty());
     if out.len() == addresses.to.len() && !has_sockets {
-        let message = format!("`except_to` leaves nothing of `{id}` but sockets that do not say where they lead");
+        let message =
+            format!("`except_to` leaves nothing of `{id}` but sockets that do not say where they lead");
         let finding = Diagnostic::warning(Code::Unreachable, rule.span, message)
             .help("narrow `except_to`, or remove the rule");
         let places = out.iter().flat_map(|(_, by)| by.iter().map(|item| item.span));
@@ -107,7 +108,9 @@ fn void(rule: &Rule, item: &SubjectItem, other: &Rule) -> Diagnostic {
         describe(item)
     );
     Diagnostic::warning(Code::IdleException, item.span, message)
-        .help(format!("an exception lifts its own rule only: except it in `{other_id}` as well, or remove it here"))
+        .help(format!(
+            "an exception lifts its own rule only: except it in `{other_id}` as well, or remove it here"
+        ))
         .label(other.span, "not lifted here")
 }
 

@@ -17,7 +17,8 @@ pub(super) fn look(lints: &mut Lints<'_>, now: Moment) {
         if !is_soon || !seen.insert(rule.span) {
             continue;
         }
-        let message = format!("`{}` expires soon: from {} on it is not in force", written_id(rule), expires.value);
+        let message =
+            format!("`{}` expires soon: from {} on it is not in force", written_id(rule), expires.value);
         let finding = Diagnostic::warning(Code::ExpiresSoon, expires.span, message)
             .help("give it a later date if it is still needed; without it, what it refuses is allowed");
         lints.report(rule, finding);

@@ -40,7 +40,8 @@ fn lint_by<'p>(policy: &'p Policy, now: Option<Moment>, comparer: &Comparer) -> 
         expiry::look(&mut lints, now);
     }
     if comparer.has_given_up() {
-        let message = "the rules have too many items for all to be compared: some that are shadowed are not found";
+        let message =
+            "the rules have too many items for all to be compared: some that are shadowed are not found";
         let all = policy.rules.first().map_or_else(Span::default, |rule| rule.span);
         lints.found.warning(Code::NotCompared, all, message, Some("write fewer items, or wider ones".into()));
     }
@@ -140,7 +141,9 @@ mod tests {
     fn a_policy_that_is_too_much_to_compare_says_so() {
         let items: String = (0..100).map(|number| format!("/a/*/{number}, ")).collect();
         let rule = |number: usize| {
-            format!("  - {{id: r-{number}, kind: file, operations: [read], paths: [$all, /b/{number}], reason: r}}\n")
+            format!(
+                "  - {{id: r-{number}, kind: file, operations: [read], paths: [$all, /b/{number}], reason: r}}\n"
+            )
         };
         let rules: String = (0..4).map(rule).collect();
         let text = format!("version: 1\nname: t\nlists: {{paths: {{all: [{items}]}}}}\nrules:\n{rules}");

@@ -21,7 +21,8 @@ pub(super) fn look(lints: &mut Lints<'_>, comparer: &Comparer) {
         // What a broker's files can be used for is not the author's to say.
         let Kind::File { paths, operations } = &rule.kind else { continue };
         let opens = operations.iter().find(|one| matches!(one, FileOperation::Read | FileOperation::Write));
-        let Some(opens) = opens.filter(|_| !operations.contains(FileOperation::Rename) && !rule.id.contains('/'))
+        let Some(opens) =
+            opens.filter(|_| !operations.contains(FileOperation::Rename) && !rule.id.contains('/'))
         else {
             continue;
         };
@@ -30,7 +31,9 @@ pub(super) fn look(lints: &mut Lints<'_>, comparer: &Comparer) {
             .copied()
             .filter(|keeper| is_as_severe(keeper.mode, rule.mode) && comparer.holds_for_all_of(keeper, rule))
             .collect();
-        let is_kept = |path: &Spanned<Glob>| keepers.iter().any(|keeper| comparer.is_in(&path.value, keeper.kind.globs()));
+        let is_kept = |path: &Spanned<Glob>| {
+            keepers.iter().any(|keeper| comparer.is_in(&path.value, keeper.kind.globs()))
+        };
         let Some(loose) = paths.iter().find(|path| !is_kept(path)) else { continue };
         if comparer.has_given_up() {
             return;
@@ -43,7 +46,8 @@ pub(super) fn look(lints: &mut Lints<'_>, comparer: &Comparer) {
             "`{}` does not name `rename`: what `{}` matches can be renamed, and {done} under its new name",
             rule.id, loose.value
         );
-        let help = "add `rename` to `operations`, or a rule with `rename` for the same files and the same subjects";
+        let help =
+            "add `rename` to `operations`, or a rule with `rename` for the same files and the same subjects";
         let finding = Diagnostic::warning(Code::RenamedAway, rule.span, message).help(help);
         lints.report(rule, finding.label(loose.span, "this pattern"));
     }

@@ -50,7 +50,11 @@ pub(super) fn look(lints: &mut Lints<'_>, comparer: &Comparer, wider: &[Vec<usiz
     for parts in written.into_values() {
         let by = |index: &usize| {
             let others = wider[*index].iter();
-            others.filter_map(|other| Some((*other, why([&rules[*index], &rules[*other]], other < index, comparer)?))).next()
+            others
+                .filter_map(|other| {
+                    Some((*other, why([&rules[*index], &rules[*other]], other < index, comparer)?))
+                })
+                .next()
         };
         // A rule about brokers is of use while one of its parts is.
         let Some(by) = parts.iter().map(by).collect::<Option<Vec<_>>>() else { continue };

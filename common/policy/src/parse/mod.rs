@@ -109,7 +109,10 @@ fn refuse_other_files(root: &Node, out: &mut Diagnostics) -> Option<()> {
     let (message, help) = if has("tests") && has("policy") && !has("rules") {
         ("this is a file with the tests of a policy", "run them by `treeline policy test FILE`")
     } else if include::is_fragment(root) {
-        ("this file has no `name`: it is a part of policies that include it", "check one of those, or add `name:`")
+        (
+            "this file has no `name`: it is a part of policies that include it",
+            "check one of those, or add `name:`",
+        )
     } else {
         return Some(());
     };

@@ -328,6 +328,8 @@ fn state_name(state: RuleState) -> &'static str {
 mod tests {
     use std::path::Path;
 
+    use sha2::Digest as _;
+
     use super::*;
 
     const VALID: &str =
@@ -444,6 +446,74 @@ mod tests {
         };
         check("", ExitCode::FAILURE, "\"code\": \"duplicate-content\"");
         check(", expires: 1999-12-31", ExitCode::SUCCESS, "\"code\": \"expired\"");
+    }
+
+    #[test]
+    fn warnings_count_if_that_is_asked_for() {
+        let check = |operations: &str, strict: bool, expect: ExitCode| {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            let text = VALID.replace("paths:", &format!("operations: [{operations}], paths:"));
+            std::fs::write(file.path(), text).expect("a file");
+            let mut out = Vec::new();
+            let args = Args { strict, ..args(file.path(), true) };
+            assert_eq!(run(&args, false, &mut out).expect("a readable file"), expect);
+            let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+            assert_eq!(json[0]["valid"], true);
+            json[0]["diagnostics"][0]["code"].clone()
+        };
+        assert_eq!(check("read", false, ExitCode::SUCCESS), "renamed-away");
+        assert_eq!(check("read", true, ExitCode::FAILURE), "renamed-away");
+        assert_eq!(check("read, rename", true, ExitCode::SUCCESS), serde_json::Value::Null);
+    }
+
+    #[test]
+    fn what_is_silenced_is_listed() {
+        let silence = "silence: {renamed-away: it may be moved}, operations: [read], paths:";
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), VALID.replace("paths:", silence)).expect("a file");
+        let checked = |json: bool| {
+            let mut out = Vec::new();
+            let args = Args { strict: true, ..args(file.path(), json) };
+            assert_eq!(run(&args, true, &mut out).expect("a readable file"), ExitCode::SUCCESS);
+            String::from_utf8(out).expect("text")
+        };
+        let text = checked(false);
+        assert!(text.ends_with("\n  silenced: renamed-away of `keys`: it may be moved\n"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&checked(true)).expect("JSON");
+        let expect =
+            serde_json::json!([{"rule": "keys", "code": "renamed-away", "reason": "it may be moved"}]);
+        assert_eq!(json[0]["silenced"], expect);
+    }
+
+    #[test]
+    fn the_digest_and_the_files() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (policy, part) = (dir.path().join("p.yaml"), dir.path().join("part.yaml"));
+        let checked = |json: bool| {
+            let mut out = Vec::new();
+            run(&args(&policy, json), true, &mut out).expect("a readable file");
+            String::from_utf8(out).expect("text")
+        };
+        std::fs::write(&policy, VALID).expect("a file");
+        let digest = hex::encode(sha2::Sha256::digest(VALID));
+        let text = checked(false);
+        assert_eq!(text.matches(&digest).count(), 1, "{text}");
+        let including = VALID.replace("name: t\n", "name: t\ninclude: [part.yaml]\n");
+        std::fs::write(&policy, &including).expect("a file");
+        std::fs::write(&part, "version: 1\n").expect("a file");
+        let json: serde_json::Value = serde_json::from_str(&checked(true)).expect("JSON");
+        let file = |path: &str, text: &str| serde_json::json!({"path": path, "sha256": hex::encode(sha2::Sha256::digest(text))});
+        assert_eq!(
+            json[0]["files"],
+            serde_json::json!([file("p.yaml", &including), file("part.yaml", "version: 1\n")])
+        );
+        let loaded = crate::daemon::policy::load(&policy).expect("a good policy");
+        assert_eq!(json[0]["sha256"], loaded.sha256);
+        assert!(checked(false).contains(&format!("  SHA-256 {}\n", loaded.sha256)));
+        // What is wrong with it does not change what it is.
+        std::fs::write(&part, "version: 1\nrules: 1\n").expect("a file");
+        let json: serde_json::Value = serde_json::from_str(&checked(true)).expect("JSON");
+        assert_eq!(json[0]["files"].as_array().map(Vec::len), Some(2), "{json}");
     }
 
     #[test]

@@ -61,7 +61,8 @@ struct Pattern<'p> {
 
 fn of_rule(rule: &Rule) -> Vec<Pattern<'_>> {
     let is_followed = !matches!(rule.kind, Kind::File { .. });
-    let own = rule.kind.globs().iter().map(|glob| Pattern { glob: &glob.value, span: glob.span, is_followed });
+    let own =
+        rule.kind.globs().iter().map(|glob| Pattern { glob: &glob.value, span: glob.span, is_followed });
     let items = rule.exceptions.iter().chain(&rule.only);
     let subjects = items.flat_map(|item| {
         let globs = executables(item).filter_map(|executable| executable.path.as_ref());
@@ -126,7 +127,8 @@ fn through_link(pattern: &Pattern<'_>, host: &Host) -> Option<Diagnostic> {
 fn no_home(rule: &Rule, patterns: &[Pattern<'_>], host: &Host) -> Option<Diagnostic> {
     let of_homes = patterns.iter().find(|pattern| pattern.glob.anchor == Anchor::Home)?;
     let message = format!("`{}` of `{}` is nowhere: this machine has no homes", of_homes.glob, rule.id);
-    let help = "write the path from `/` on; homes are those in /etc/passwd, of root and of users from 1000 on";
+    let help =
+        "write the path from `/` on; homes are those in /etc/passwd, of root and of users from 1000 on";
     host.homes.is_empty().then(|| Diagnostic::warning(Code::NoHome, of_homes.span, message).help(help))
 }
 
@@ -179,7 +181,10 @@ fn other_content(item: &SubjectItem) -> Option<Diagnostic> {
         let path: PathBuf = [OsStr::new("/")].into_iter().chain(names).collect();
         let found = (is_whole && glob.anchor == Anchor::Root).then(|| content(&path).ok()).flatten()?;
         let message = format!("`{}` has another content than this item asks for", path.display());
-        let help = format!("its SHA-256 is {}; without a file that has both, the item is for nobody", hex::encode(found));
+        let help = format!(
+            "its SHA-256 is {}; without a file that has both, the item is for nobody",
+            hex::encode(found)
+        );
         (found != digest).then(|| Diagnostic::warning(Code::OtherContent, item.span, message).help(help))
     })
 }
@@ -230,7 +235,7 @@ mod tests {
         let base = dir.path().canonicalize().expect("its own path");
         fs::create_dir_all(base.join("real/.config")).expect("a directory");
         symlink("real", base.join("link")).expect("a link");
-        symlink("real", base.join("real/.aws")).expect("a link");
+        symlink(".config", base.join("real/.aws")).expect("a link");
         let at = |path: &str| base.join(path).display().to_string();
         let link = Code::ThroughLink;
         let paths = |path: &str| format!("kind: file, paths: [\"{path}\"]");
@@ -239,7 +244,11 @@ mod tests {
         check(&paths(&at("link/x/*.pem")), &[], &[(link, &format!("write `{}/x/*.pem`", at("real")))]);
         // The name of the link itself is what is protected.
         check(&paths(&at("link")), &[], &[]);
-        check(&format!("kind: exec, paths: [\"{}\"]", at("link")), &[], &[(link, &format!("write `{}`", at("real")))]);
+        check(
+            &format!("kind: exec, paths: [\"{}\"]", at("link")),
+            &[],
+            &[(link, &format!("write `{}`", at("real")))],
+        );
         check(&paths("~/.aws/**"), &[&base.join("real")], &[(link, "as well")]);
         check(&paths("~/.config/**"), &[&base.join("real")], &[]);
         let subject = |path: &str| format!("{}, only: [{{executable: \"{path}\"}}]", paths("/x"));
@@ -270,13 +279,20 @@ mod tests {
         let program = base.join("program");
         fs::write(&program, "x").expect("a file");
         fs::set_permissions(&program, fs::Permissions::from_mode(0o777)).expect("it is ours");
-        let words = if rustix::process::geteuid().is_root() { "everybody can write" } else { "belongs to user" };
+        let words =
+            if rustix::process::geteuid().is_root() { "everybody can write" } else { "belongs to user" };
         let program = program.display().to_string();
         check(&except(&program, ""), &[], &[(writable, words)]);
         let digest = hex::encode(Sha256::digest("x"));
         check(&except(&program, &format!(", sha256: \"{digest}\"")), &[], &[]);
-        let below = format!("kind: file, paths: [/x], except: [{{descendant_of: {{executable: \"{program}\"}}}}]");
+        let below =
+            format!("kind: file, paths: [/x], except: [{{descendant_of: {{executable: \"{program}\"}}}}]");
         check(&below, &[], &[(writable, words)]);
+    }
+
+    fn make_fifo(path: &Path) {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).expect("a fifo");
     }
 
     #[test]
@@ -290,12 +306,16 @@ mod tests {
         };
         let path = program.display().to_string();
         check(&only(&path, &digest), &[], &[]);
-        check(&only(&path, &"1".repeat(64)), &[], &[(Code::OtherContent, &format!("its SHA-256 is {digest}"))]);
+        check(
+            &only(&path, &"1".repeat(64)),
+            &[],
+            &[(Code::OtherContent, &format!("its SHA-256 is {digest}"))],
+        );
         // Nothing there, or nothing that can be executed.
         check(&only(&format!("{path}-2"), &digest), &[], &[]);
         check(&only("/dev/null", &digest), &[], &[]);
         let fifo = dir.path().canonicalize().expect("its own path").join("fifo");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+        make_fifo(&fifo);
         check(&only(&fifo.display().to_string(), &digest), &[], &[]);
     }
 }
