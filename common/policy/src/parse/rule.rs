@@ -99,10 +99,7 @@ pub(super) fn read(
     };
     let (id, mode, severity, reason) = (id?, mode?, severity?, reason?);
     // What could not be read must not make the rule hold for ever.
-    let expires = match expires {
-        Some(expires) => Some(expires?),
-        None => None,
-    };
+    let expires = expires.map_or(Some(None), |expires| expires.map(Some))?;
     let rule = |Piece { part, kind, adopts }: Piece| Rule {
         id: part.map_or_else(|| id.clone(), |part| format!("{id}/{part}")),
         mode,

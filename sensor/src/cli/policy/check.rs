@@ -123,7 +123,7 @@ pub(super) fn run(args: &Args, verbose: bool, out: &mut dyn Write) -> anyhow::Re
         serde_json::to_writer_pretty(&mut *out, &checked).context("cannot write to standard output")?;
         writeln!(out)?;
     }
-    let is_good = |one: &Checked| one.valid && !(args.strict && !one.diagnostics.is_empty());
+    let is_good = |one: &Checked| one.valid && (!args.strict || one.diagnostics.is_empty());
     Ok(if checked.iter().all(is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
