@@ -31,6 +31,7 @@ use crate::{
     backend::linux,
     config::ModeChoice,
     daemon::policy::bundle::{Bundle, File, Recorder},
+    view::text::safe,
 };
 
 /// Arguments of `treeline policy check`.
@@ -278,7 +279,7 @@ fn print_files(bundle: &Bundle, out: &mut dyn Write) -> anyhow::Result<()> {
     let files = bundle.files();
     // Of one file it is the same.
     for File { path, sha256 } in files.iter().filter(|_| files.len() > 1) {
-        writeln!(out, "  {sha256}  {}", path.escape_debug())?;
+        writeln!(out, "  {sha256}  {}", safe(path))?;
     }
     Ok(())
 }
@@ -287,7 +288,7 @@ fn print_files(bundle: &Bundle, out: &mut dyn Write) -> anyhow::Result<()> {
 fn print_silenced(silenced: &[Silenced], out: &mut dyn Write) -> anyhow::Result<()> {
     for Silenced { rule, code, reason } in silenced {
         let of = rule.as_ref().map_or_else(String::new, |rule| format!(" of `{rule}`"));
-        writeln!(out, "  silenced: {}{of}: {}", code.name(), reason.escape_debug())?;
+        writeln!(out, "  silenced: {}{of}: {}", code.name(), safe(reason))?;
     }
     Ok(())
 }

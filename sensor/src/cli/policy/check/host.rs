@@ -97,28 +97,33 @@ fn through_link(pattern: &Pattern<'_>, host: &Host) -> Option<Diagnostic> {
         Anchor::Root => vec![PathBuf::from("/")],
         Anchor::Home => host.home_paths().map(|home| PathBuf::from(OsStr::from_bytes(home))).collect(),
     };
-    let link = starts.into_iter().find_map(|start| {
-        let mut path = start;
+    let rest: PathBuf = names.iter().collect();
+    let link = starts.iter().find_map(|start| {
+        let mut path = start.clone();
         names.iter().find_map(|name| {
             path.push(name);
             path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()).then(|| path.clone())
         })
     })?;
     let target = link.canonicalize().ok()?;
-    let message = format!(
-        "`{}` begins with a symbolic link: what is in `{}` has its own path in `{}`",
-        pattern.glob,
-        link.display(),
-        target.display()
-    );
+    let (at, to) = (link.display(), target.display());
+    let is_link_itself =
+        names.len() == pattern.glob.components.len() && starts.iter().any(|start| link == start.join(&rest));
+    let message = match is_link_itself {
+        true => format!("`{}` is a symbolic link: the file's own path is `{to}`", pattern.glob),
+        false => format!(
+            "`{}` begins with a symbolic link: what is in `{at}` has its own path in `{to}`",
+            pattern.glob
+        ),
+    };
     let help = match pattern.glob.anchor {
         Anchor::Root => {
             let depth = link.components().count() - 1;
             let rest = Glob { anchor: Anchor::Root, components: pattern.glob.components[depth..].to_vec() };
             let rest = if rest.components.is_empty() { String::new() } else { rest.to_string() };
-            format!("write `{}{rest}`; the link may lead elsewhere on another machine", target.display())
+            format!("write `{to}{rest}`; the link may lead elsewhere on another machine")
         }
-        Anchor::Home => format!("name `{}` as well: the link may be changed", target.display()),
+        Anchor::Home => format!("name `{to}` as well: the link may be changed"),
     };
     Some(Diagnostic::warning(Code::ThroughLink, pattern.span, message).help(help))
 }
@@ -240,6 +245,8 @@ mod tests {
         let link = Code::ThroughLink;
         let paths = |path: &str| format!("kind: file, paths: [\"{path}\"]");
         check(&paths(&at("real/**")), &[], &[]);
+        check(&paths(&at("link/**")), &[], &[(link, "begins with a symbolic link")]);
+        check(&paths(&at("link/x")), &[], &[(link, "begins with a symbolic link")]);
         check(&paths(&at("link/**")), &[], &[(link, &format!("write `{}/**`", at("real")))]);
         check(&paths(&at("link/x/*.pem")), &[], &[(link, &format!("write `{}/x/*.pem`", at("real")))]);
         // The name of the link itself is what is protected.
