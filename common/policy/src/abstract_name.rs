@@ -72,6 +72,16 @@ impl AbstractGlob {
             }
         }
     }
+
+    /// Whether it matches every name that `other` matches. `true` is certain.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (&self.suffix, &other.suffix) {
+            (_, None) => self.matches(&other.prefix),
+            (None, Some(_)) => false,
+            (Some(suffix), Some(ends)) => other.prefix.starts_with(&self.prefix) && ends.ends_with(suffix),
+        }
+    }
 }
 
 impl fmt::Display for AbstractGlob {

@@ -17,7 +17,7 @@ macro_rules! codes {
 
             /// Its name: lower-case words, separated by `-`.
             #[must_use]
-            pub fn name(self) -> &'static str {
+            pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
                 }
@@ -57,6 +57,8 @@ codes! {
     CannotInclude "cannot-include",
     /// Two keys of which one excludes the other.
     ConflictingKeys "conflicting-keys",
+    /// Two rules that match the same, one to refuse and one to record.
+    Contradictory "contradictory",
     /// A character that would act on a terminal.
     ControlCharacter "control-character",
     /// A content in two rules.
@@ -75,14 +77,22 @@ codes! {
     Empty "empty",
     /// A file without a policy in it.
     EmptyPolicy "empty-policy",
+    /// A part of a rule that its own exceptions take out as a whole.
+    ExceptedItem "excepted-item",
     /// A rule that is no longer in force.
     Expired "expired",
+    /// A rule that will soon be no longer in force.
+    ExpiresSoon "expires-soon",
     /// An item of `except` or `only` that everybody falls under.
     ForEverybody "for-everybody",
     /// A host name, where only addresses can be matched.
     HostName "host-name",
+    /// An exception that changes no answer.
+    IdleException "idle-exception",
     /// A key that says nothing without another one.
     IdleKey "idle-key",
+    /// A lint that is silenced where there is none.
+    IdleSilence "idle-silence",
     /// A file that includes itself, directly or through others.
     IncludeCycle "include-cycle",
     /// A file that is included through more files than can be overseen.
@@ -95,16 +105,30 @@ codes! {
     NestedTooDeeply "nested-too-deeply",
     /// A pattern on no filesystem of the machine.
     NoFilesystem "no-filesystem",
+    /// A pattern for homes on a machine that has none.
+    NoHome "no-home",
     /// More than the kernel's tables hold.
     NoRoom "no-room",
+    /// A file that is another part of policies.
+    NotAPolicy "not-a-policy",
+    /// Rules that were not compared with each other, for they are too many.
+    NotCompared "not-compared",
     /// A text that is no YAML, or more than one document.
     NotYaml "not-yaml",
     /// A directory that can be renamed out of a rule's reach, for want of room.
     OpenWay "open-way",
+    /// A content that the file of this name does not have.
+    OtherContent "other-content",
+    /// Files that can be renamed out of a rule's reach.
+    RenamedAway "renamed-away",
+    /// A rule that never decides, because of another one.
+    Shadowed "shadowed",
     /// Tables that decide other than the policy means.
     TablesDiffer "tables-differ",
     /// A test that is not passed.
     TestFailed "test-failed",
+    /// A pattern that begins with a symbolic link.
+    ThroughLink "through-link",
     /// A pattern with more components than can be matched.
     TooDeep "too-deep",
     /// A text that is longer than its bound.
@@ -127,16 +151,48 @@ codes! {
     UnknownVersion "unknown-version",
     /// A word that is none of those that can stand there.
     UnknownWord "unknown-word",
+    /// A rule that its own exceptions leave nothing of.
+    Unreachable "unreachable",
     /// A list that no rule has.
     UnusedList "unused-list",
     /// An exception that is likely for more than is meant.
     WideException "wide-exception",
+    /// An executable of an exception that others than root can replace.
+    WritableExecutable "writable-executable",
     /// A list where its items cannot stand.
     WrongList "wrong-list",
     /// A value of another type than the key has.
     WrongType "wrong-type",
     /// A part of YAML that the language does not have.
     YamlFeature "yaml-feature",
+}
+
+impl Code {
+    /// What is only unlikely to be meant, and can be meant all the same: an author can silence these.
+    pub const LINTS: &[Self] = &[
+        Self::Contradictory,
+        Self::ExceptedItem,
+        Self::ExpiresSoon,
+        Self::IdleException,
+        Self::NoHome,
+        Self::OtherContent,
+        Self::RenamedAway,
+        Self::Shadowed,
+        Self::ThroughLink,
+        Self::Unreachable,
+        Self::UnusedList,
+        Self::WritableExecutable,
+    ];
+    /// Those of [`Self::LINTS`] that depend on neither the time nor the machine.
+    pub const OF_POLICY: &[Self] = &[
+        Self::Contradictory,
+        Self::ExceptedItem,
+        Self::IdleException,
+        Self::RenamedAway,
+        Self::Shadowed,
+        Self::Unreachable,
+        Self::UnusedList,
+    ];
 }
 
 #[cfg(test)]

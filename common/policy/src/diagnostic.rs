@@ -171,6 +171,11 @@ impl Diagnostics {
         self.items.sort_by_key(|kept| (kept.span, kept.level));
     }
 
+    /// Leaves out what is not to be kept. What was counted only stays counted.
+    pub fn retain(&mut self, keep: impl FnMut(&Diagnostic) -> bool) {
+        self.items.retain(keep);
+    }
+
     /// The findings, in the order of the text.
     #[must_use]
     pub fn items(&self) -> &[Diagnostic] {

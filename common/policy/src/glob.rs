@@ -5,6 +5,8 @@
 //!
 //! [`Glob::matches`] works on paths as text and is part of the oracle; the compiler does not use it.
 
+mod cover;
+
 use std::fmt;
 
 use treeline_abi::{

@@ -1,5 +1,7 @@
 //! A policy that has been checked.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 use serde::Serialize;
 use treeline_abi::paths;
@@ -10,8 +12,9 @@ use crate::{
     abstract_name::AbstractGlob,
     diagnostic::Diagnostics,
     glob::Glob,
+    lint::Silences,
     moment::Moment,
-    source::{Sources, Span, Spanned},
+    source::{FileId, Sources, Span, Spanned},
 };
 
 /// A checked policy.
@@ -29,6 +32,8 @@ pub struct Policy {
     pub mode: Mode,
     /// The rules, in the order of their ids: a rule's place here is its index everywhere.
     pub rules: Vec<Rule>,
+    /// Lints that its files have silenced in all that is in them. Nothing is decided by it.
+    pub silences: BTreeMap<FileId, Silences>,
     /// What it was read from.
     pub sources: Sources,
     /// What is allowed but likely not meant.
@@ -109,6 +114,8 @@ pub struct Rule {
     pub only: Vec<SubjectItem>,
     /// From when on it is not in force.
     pub expires: Option<Spanned<Moment>>,
+    /// Lints that are silenced in it. Nothing is decided by it.
+    pub silences: Silences,
     /// Where its id is written.
     pub span: Span,
 }

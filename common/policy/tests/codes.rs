@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use treeline_policy::{
-    Code, Home, Host, Loader, Moment, MountTable, NotLoaded, Target, compile, parse_tests, parse_with,
+    Code, Home, Host, Loader, Moment, MountTable, NotLoaded, Target, compile, lint, parse_tests, parse_with,
     source::{Source, TEXT_LEN_MAX},
     testing,
 };
@@ -17,7 +17,7 @@ fn codes(text: &str, mounts: &MountTable) -> BTreeSet<Code> {
     let target = Target { seed: 1, generation: 1, slot: 0 };
     let found = parse_with(&Files, Source::new("p", text), Some(NOW)).and_then(|policy| {
         compile(&policy, &host, mounts, target)?;
-        Ok(policy.warnings)
+        Ok(lint(&policy, Some(NOW)).finish().found)
     });
     let found = found.unwrap_or_else(|found| found);
     found.items().iter().map(|item| item.code).collect()
@@ -53,7 +53,8 @@ fn rule(more: &str) -> String {
 }
 
 /// A policy for each code, but for [`Code::NoFilesystem`], which is one of the machine, and those of `treeline policy check`,
-/// which makes [`Code::OpenWay`] of what the compiler left out and knows [`Code::Unenforceable`].
+/// which makes [`Code::OpenWay`] of what the compiler left out, knows [`Code::Unenforceable`] and looks at files. What would be
+/// [`Code::NotCompared`] takes a second.
 fn examples() -> Vec<(Code, String)> {
     let hash = "1".repeat(64);
     vec![
@@ -96,6 +97,7 @@ fn examples() -> Vec<(Code, String)> {
         (Code::MissingKey, rule("kind: file")),
         (Code::NestedTooDeeply, "[".repeat(40)),
         (Code::NoRoom, rule(&format!("kind: file, paths: [{}]", names(4097)))),
+        (Code::NotAPolicy, "version: 1\nrules: []\n".to_owned()),
         (Code::NotYaml, "a: [1\nb: 2\n".to_owned()),
         (Code::TooDeep, rule(&format!("kind: file, paths: [\"~{}\"]", "/a".repeat(63)))),
         (Code::TooLong, " ".repeat(TEXT_LEN_MAX + 1)),
@@ -117,6 +119,30 @@ fn examples() -> Vec<(Code, String)> {
     ]
 }
 
+/// A policy for each lint that does not depend on the machine.
+fn examples_of_lints() -> [(Code, String); 8] {
+    [
+        (
+            Code::Contradictory,
+            rules(
+                "{id: a, kind: file, paths: [/x], reason: r}, {id: b, kind: file, paths: [/x], mode: monitor, reason: r}",
+            ),
+        ),
+        (Code::ExceptedItem, rule("kind: connect, to: [10.0.0.1, 10.0.0.2], except_to: [{to: [10.0.0.1]}]")),
+        (Code::ExpiresSoon, rule("kind: file, paths: [/x], expires: 2001-09-20")),
+        (Code::IdleException, rule("kind: connect, to: [10.0.0.1], except_to: [{to: [10.0.0.2]}]")),
+        (Code::IdleSilence, rule("kind: file, paths: [/x], silence: {shadowed: why}")),
+        (Code::RenamedAway, rule("kind: file, operations: [read], paths: [/x]")),
+        (
+            Code::Shadowed,
+            rules(
+                "{id: a, kind: file, paths: [/x/**], reason: r}, {id: b, kind: file, paths: [/x/y], reason: r}",
+            ),
+        ),
+        (Code::Unreachable, rule("kind: connect, to: [10.0.0.1], except_to: [{to: [10.0.0.0/8]}]")),
+    ]
+}
+
 fn lists(lists: &str) -> String {
     format!("version: 1\nname: t\nlists: {{{lists}}}\nrules: []\n")
 }
@@ -129,7 +155,7 @@ fn names(count: usize) -> String {
 fn every_code_is_that_of_some_policy() {
     let mounts = MountTable::single(1);
     let mut left: BTreeSet<Code> = Code::ALL.iter().copied().collect();
-    for (code, text) in examples() {
+    for (code, text) in examples().into_iter().chain(examples_of_lints()) {
         let found = codes(&text, &mounts);
         assert!(found.contains(&code), "{code:?}: {found:?}");
         left.remove(&code);
@@ -142,7 +168,17 @@ fn every_code_is_that_of_some_policy() {
         left.remove(&code);
     }
     // That tables decide otherwise than the policy would be an error of the compiler.
-    let others = [Code::NoFilesystem, Code::OpenWay, Code::TablesDiffer, Code::Unenforceable];
+    let others = [
+        Code::NoFilesystem,
+        Code::NoHome,
+        Code::NotCompared,
+        Code::OpenWay,
+        Code::OtherContent,
+        Code::TablesDiffer,
+        Code::ThroughLink,
+        Code::Unenforceable,
+        Code::WritableExecutable,
+    ];
     assert_eq!(left, BTreeSet::from(others));
 }
 

@@ -1,7 +1,7 @@
 //! The examples of `docs/policy.md` are valid, its messages are those that are printed, and it lists every code.
 
 use treeline_policy::{
-    Code, Loader, NotLoaded, parse, parse_tests, parse_with,
+    Code, Loader, NotLoaded, lint, parse, parse_tests, parse_with,
     source::Source,
     testing::{self, Results, TestFile, Untested},
 };
@@ -24,7 +24,8 @@ fn examples_are_valid() {
     for example in examples.iter().filter(|example| example.contains("\nname: ")) {
         let policy = parse_with(&Examples, Source::new("docs/policy.md", example), None)
             .unwrap_or_else(|diagnostics| panic!("{diagnostics}\n{example}"));
-        assert!(policy.warnings.is_empty(), "{}", policy.warnings);
+        let found = lint(&policy, None).finish().found;
+        assert!(found.is_empty(), "{found}\n{example}");
     }
 }
 

@@ -179,7 +179,7 @@ fn rules() {
     );
     check(
         &rule("id: a\nkind: connect\nreason: r\nto: [10.0.0.1]\nzzz: 1"),
-        &["8:5 unknown key `zzz` | `to`, `ports`, `except_to` and `unix`"],
+        &["8:5 unknown key `zzz` | `to`, `ports`, `except_to`, `unix`, `expires`"],
     );
     check(
         &rule("id: a\nkind: connect\nreason: r\nunix: [/x]\nexcept_to: [{ports: [1]}, {to: [x], port: [1]}]"),
@@ -279,7 +279,10 @@ fn what_is_said_for_people() {
     let head = |more: &str| format!("version: 1\nname: t\n{more}\nrules: []\n");
     let policy = parse("p", &head("owner: security@acme.example\nrevision: 42")).expect("a valid policy");
     assert_eq!((policy.owner.as_deref(), policy.revision), (Some("security@acme.example"), Some(42)));
-    for bad in ["0", "-1", "+1", "1.5", "\"42\"", "9007199254740992", "[1]", "99999999999999999999"] {
+    for bad in ["0", "-1", "+1", "1.5", "9007199254740992", "99999999999999999999"] {
+        check(&head(&format!("revision: {bad}")), &["3:11 cannot be the number of a revision | from 1 to"]);
+    }
+    for bad in ["\"42\"", "[1]", "x"] {
         check(&head(&format!("revision: {bad}")), &["3:11 has to be a number | from 1 to"]);
     }
     check(&head("owner: 7"), &["3:8 not a number"]);
@@ -429,4 +432,20 @@ proptest! {
             prop_assert!(diagnostics.to_string().len() < 200_000);
         }
     }
+}
+
+#[test]
+fn other_files_are_said_to_be_what_they_are() {
+    let part = "this file has no `name`: it is a part of policies that include it | check one of those";
+    check(
+        "version: 1\nrules: [{id: a, kind: file, paths: [$elsewhere], reason: r}]\n",
+        &[&format!("1:1 {part}")],
+    );
+    check("version: 1\nlists: {}\n", &[&format!("1:1 {part}")]);
+    check(
+        "policy: p.yaml\ntests: []\n",
+        &["1:1 this is a file with the tests of a policy | `treeline policy test FILE`"],
+    );
+    // A policy whose name was forgotten.
+    check("version: 1\nmode: monitor\nrules: []\n", &["1:1 a policy has no `name`"]);
 }

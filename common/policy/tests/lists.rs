@@ -45,6 +45,17 @@ fn paths(rule: &Rule) -> Vec<String> {
 }
 
 #[test]
+fn lists_that_stand_for_too_many_items_are_one_finding() {
+    let items: String = (0..700).map(|number| format!("/{number}, ")).collect();
+    let rule = |number: usize| format!("  - {{id: r-{number}, kind: file, paths: [$all], reason: r}}\n");
+    let rules: String = (0..100).map(rule).collect();
+    let text = format!("version: 1\nname: t\nlists: {{paths: {{all: [{items}]}}}}\nrules:\n{rules}");
+    let found = parse("t", &text).expect_err("too many items");
+    let codes: Vec<Code> = found.items().iter().map(|item| item.code).collect();
+    assert_eq!(codes, [Code::TooLong], "{found}");
+}
+
+#[test]
 fn a_name_stands_for_the_items() {
     let lists = "paths: {cloud: [~/.aws/**, $kube], kube: [~/.kube/**, ~/.helm/**]}\n\
                  addresses: {internal: [10.0.0.0/8, \"fd00::/8\"], own: [127.0.0.0/8]}\n\

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 
 use treeline_abi::paths::WORDS;
 use treeline_policy::{
-    MountTable, Policy, Target, compile, parse, parse_tests,
+    MountTable, Policy, Target, compile, lint, parse, parse_tests,
     source::Source,
     syntax::{Document, format, schema},
     testing::{Untested, run},
@@ -52,7 +52,8 @@ fn tests_pass_and_leave_nothing_out() {
 fn they_fit_and_have_no_warnings() {
     for [written, (name, text)] in &shipped() {
         let (file, policy) = (parse_tests(Source::new(name, text)).expect("valid tests"), policy(written));
-        assert!(policy.warnings.is_empty(), "{}", policy.warnings);
+        let found = lint(&policy, None).finish().found;
+        assert!(found.is_empty(), "{found}");
         let target = Target { seed: 1, generation: 1, slot: 0 };
         for mounts in [&MountTable::single(1), &file.machine.mounts] {
             let usage = compile(&policy, &file.machine.host, mounts, target).expect("it fits").usage();

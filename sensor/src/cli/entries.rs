@@ -11,7 +11,7 @@ use std::{
 use anyhow::Result;
 use crossbeam_channel::{Receiver, bounded};
 
-use super::{Globals, run::explain};
+use super::{Globals, output::Hinted};
 use crate::{
     config::Config,
     control::{
@@ -62,7 +62,7 @@ impl<A: clap::Args> Asked<A> {
             None => {
                 let config = Config::load_as_user(globals.config.as_deref())?;
                 let socket = self.socket.as_deref().unwrap_or(&config.socket);
-                let client = Client::connect(socket).map_err(explain)?;
+                let client = Client::connect(socket).map_err(without_daemon)?;
                 Box::new(SocketSource::start(client, follow(&self.args))?)
             }
         };
@@ -75,6 +75,22 @@ impl<A: clap::Args> Asked<A> {
         }
         result.or_else(|error| if is_broken_pipe(&error) { Ok(ExitCode::SUCCESS) } else { Err(error) })
     }
+}
+
+/// What to do where the daemon does not answer: its log is a source as well.
+fn without_daemon(error: ClientError) -> anyhow::Error {
+    let hint = match &error {
+        ClientError::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            "ask to become a member of the socket's group (`treeline doctor` names it), or read a log directory: `--log DIR`"
+        }
+        error if error.is_unavailable() => {
+            "start the daemon (`systemctl start treeline`), or read a log directory without it: `--log DIR`"
+        }
+        _ => {
+            "`treeline status` and `treeline doctor` show the daemon's state; `--log DIR` reads a log directory"
+        }
+    };
+    anyhow::Error::new(error).context(Hinted::new("the daemon does not help", hint))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -33,12 +33,15 @@ impl std::error::Error for Hinted {}
 
 /// Prints an error with its causes, once, and its hint.
 pub fn print_error(error: &Error) {
-    eprintln!("treeline: error: {}", chain(error));
-    if let Some(hint) = error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()) {
-        eprintln!("hint: {}", hint.hint);
-    } else if let Some(Hinted { hint, .. }) = error.downcast_ref::<Hinted>() {
-        eprintln!("hint: {hint}");
-    }
+    let hinted = error.chain().find_map(|cause| cause.downcast_ref::<Hinted>());
+    let hinted = hinted.or_else(|| error.downcast_ref::<Hinted>());
+    let hint = hinted.map_or_else(String::new, |hinted| format!("hint: {}\n", hinted.hint));
+    print_note(&format!("treeline: error: {}\n{hint}", chain(error)));
+}
+
+/// Prints to standard error. Where that cannot be written, there is nobody to be told.
+pub fn print_note(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// The causes in one line; one that only repeats what the error before said is left out.
@@ -65,6 +68,49 @@ pub fn print(text: &str) -> io::Result<()> {
     match io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other,
+    }
+}
+
+/// Writes until nobody reads any more (`| head`), and then to nowhere: what is found out is the same, and so is the exit status.
+#[derive(Debug)]
+pub struct UntilClosed<W> {
+    to: W,
+    closed: bool,
+}
+
+impl<W> UntilClosed<W> {
+    /// Writes to this.
+    #[must_use]
+    pub fn new(to: W) -> Self {
+        Self { to, closed: false }
+    }
+
+    fn unless_closed<T>(&mut self, result: io::Result<T>, otherwise: T) -> io::Result<T> {
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(otherwise)
+            }
+            other => other,
+        }
+    }
+}
+
+impl<W: io::Write> io::Write for UntilClosed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.closed {
+            return Ok(bytes.len());
+        }
+        let written = self.to.write(bytes);
+        self.unless_closed(written, bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let flushed = self.to.flush();
+        self.unless_closed(flushed, ())
     }
 }
 

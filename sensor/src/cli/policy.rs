@@ -12,7 +12,7 @@ mod sign;
 mod test;
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -21,7 +21,11 @@ use anyhow::Context as _;
 use treeline_policy::{Diagnostics, Home, Policy, parse_with};
 
 use self::files::{Below, read};
-use super::{Globals, entries::Asked};
+use super::{
+    Globals,
+    entries::Asked,
+    output::{UntilClosed, is_coloured, print_note},
+};
 use crate::daemon::{
     homes::Homes,
     policy::{files, now},
@@ -96,7 +100,7 @@ enum Verb {
 /// A file that cannot be read, a question that makes no sense, an output that cannot be written: exit status 2.
 pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     let verbose = globals.verbose > 0;
-    let mut out = io::stdout().lock();
+    let mut out = UntilClosed::new(io::stdout().lock());
     let code = match args.verb {
         Verb::Check(args) => check::run(&args, verbose, &mut out)?,
         Verb::Explain(asked) if asked.args().event.is_some() => {
@@ -134,9 +138,7 @@ fn valid(file: &Path) -> anyhow::Result<Policy> {
 }
 
 fn print_diagnostics(diagnostics: &Diagnostics) {
-    let colour =
-        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    eprint!("{}", diagnostics.render(colour));
+    print_note(&diagnostics.render(is_coloured(&io::stderr())));
 }
 
 /// The homes that `~/` stands for: of root and of people, as /etc/passwd lists them, and of who asks.

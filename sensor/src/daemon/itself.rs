@@ -9,6 +9,7 @@ use treeline_event::{LOCKS_RULE, SELF_RULE};
 use treeline_policy::{
     Policy,
     glob::{Anchor, Component, Glob},
+    lint::Silences,
     policy::{About, FileOperation, Kind, Mode, Operations, Rule, Severity},
     source::{Span, Spanned},
 };
@@ -68,6 +69,7 @@ fn add(policy: &mut Policy, id: &str, paths: Vec<Spanned<Glob>>, operations: &[F
             reason: "the sensor protects itself".to_owned(),
             about: About::default(),
             expires: None,
+            silences: Silences::default(),
             kind,
             exceptions: Vec::new(),
             only: Vec::new(),

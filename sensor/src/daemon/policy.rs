@@ -137,8 +137,7 @@ fn read(
     note: Option<Result<String, SignatureError>>,
     trust: &Trust,
 ) -> Result<LoadedPolicy, LoadError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut bundle = Bundle { name, text: text.to_owned(), ..Bundle::default() };
+    let mut bundle = Bundle::alone(path, text);
     let unsigned = |bundle: &Bundle, source: SignatureError| LoadError::Signature {
         path: path.to_owned(),
         sha256: bundle.sha256(),

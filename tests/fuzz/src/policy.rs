@@ -7,7 +7,7 @@ use treeline_policy::{
     diff::path_of,
     eval, explain,
     glob::Glob,
-    literal_roots, parse_with,
+    lint, literal_roots, parse_with,
     policy::{Executable, FileOperation, Kind, Rule},
     source::Source,
     syntax::format,
@@ -43,6 +43,7 @@ pub fn run(bytes: &[u8]) -> bool {
     if let Some(first) = policy.next_expiry() {
         assert!(policy.clone().at(first).next_expiry().is_none_or(|next| next > first));
     }
+    show(&lint(&policy, policy.next_expiry()).finish().found);
     let target = Target { seed: 7, generation: 1, slot: 1 };
     match compile(&policy, &host, &MountTable::single(1), target) {
         Ok(tables) => compare(&policy, &host, &tables),

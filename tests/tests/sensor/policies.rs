@@ -213,3 +213,94 @@ fn schemas_for_editors() {
     }
     check(Path::new("/"), &["schema"], 0, &["\"title\": \"Treeline: policy\""]);
 }
+
+#[test]
+fn what_is_likely_not_meant() {
+    let scene = Scene::new();
+    let (policy, link) = (scene.path("p.yaml"), scene.path("link"));
+    fs::create_dir(scene.path("real")).expect("a directory");
+    std::os::unix::fs::symlink("real", &link).expect("a link");
+    let rule = |more: &str| {
+        format!(
+            "  - {{id: wide, kind: file, paths: [/keys/**, \"{}/**\"], reason: r{more}}}\n",
+            link.display()
+        )
+    };
+    let name = policy.display().to_string();
+    let check = |arguments: &[&str], code, words: &[&str]| {
+        let arguments = [&["check"], arguments, &[name.as_str()]].concat();
+        check(Path::new("/"), &arguments, code, words);
+    };
+    fs::write(&policy, format!("{POLICY}{}", rule(""))).expect("a file");
+    let void =
+        ["warning[idle-exception]", "p.yaml:4:", "not lifted here", "an exception lifts its own rule only"];
+    check(&[], 0, &void);
+    check(&["--strict"], 1, &void);
+    fs::write(&policy, format!("version: 1\nname: t\nrules:\n{}", rule(""))).expect("a file");
+    check(&["--strict"], 0, &["valid"]);
+    check(&["--strict", "--host"], 1, &["warning[through-link]", "/real/**`"]);
+    fs::write(
+        &policy,
+        format!("version: 1\nname: t\nrules:\n{}", rule(", silence: {through-link: so it is}")),
+    )
+    .expect("a file");
+    check(&["--strict", "--host", "-v"], 0, &["silenced: through-link of `wide`: so it is"]);
+}
+
+#[test]
+fn the_shipped_policy_has_nothing_that_is_not_meant() {
+    check(
+        policies(),
+        &["check", "--strict", "-v", "baseline.yaml"],
+        0,
+        &["baseline.yaml: valid", "  SHA-256 "],
+    );
+    let output = run(policies(), &["check", "--host", "--json", "baseline.yaml"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let writable = |one: &&serde_json::Value| one["code"] == "writable-executable";
+    let silenced: Vec<_> = json[0]["silenced"].as_array().expect("a list").iter().filter(writable).collect();
+    assert_eq!(silenced.len(), 2, "{json:#}");
+}
+
+#[test]
+fn who_reads_may_have_seen_enough() {
+    let scene = Scene::new();
+    let policy = scene.path("p.yaml");
+    fs::write(&policy, format!("{POLICY}  - {{id: keys, kind: exec, reason: r}}\n")).expect("a file");
+    // `:` reads nothing, and has ended when it is written to.
+    let piped = |arguments: &str, code: i32| {
+        let script = format!(
+            "set -o pipefail; {{ sleep 0.2; exec {} policy {arguments} 2>&1; }} | :",
+            binary().display()
+        );
+        let output =
+            Command::new("bash").args(["-c", &script]).current_dir(policies()).output().expect("bash runs");
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), words.as_str()), (Some(code), ""), "{arguments}");
+    };
+    for arguments in
+        ["compile baseline.yaml", "compile --json baseline.yaml", "check -v baseline.yaml", "test -v"]
+    {
+        piped(arguments, 0);
+    }
+    piped(&format!("check {}", policy.display()), 1);
+    piped("check gone.yaml", 2);
+}
+
+#[test]
+fn a_policy_that_is_a_fifo_is_refused_at_once() {
+    let scene = Scene::new();
+    let fifo = scene.path("p.yaml");
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo runs").success());
+    let name = fifo.display().to_string();
+    check(Path::new("/"), &["check", &name], 2, &["p.yaml", "it is no regular file"]);
+}
+
+#[test]
+fn without_a_daemon_there_is_a_log() {
+    let scene = Scene::new();
+    let (policy, socket) = (scene.path("p.yaml"), scene.path("gone.sock").display().to_string());
+    fs::write(&policy, POLICY).expect("a file");
+    let arguments = ["replay", &policy.display().to_string(), "--socket", &socket];
+    check(Path::new("/"), &arguments, 2, &["hint: ", "read a log directory without it: `--log DIR`"]);
+}

@@ -12,7 +12,7 @@ use crate::{
     loader::Loader,
     source::{FILES_MAX, FileId, Full, Span, Spanned},
     syntax::{policy_shape::PART, scalars::BELOW},
-    yaml::{self, Node},
+    yaml::{self, Node, Value},
 };
 
 /// Files that include each other: more is not overseen by anybody.
@@ -34,6 +34,13 @@ pub(super) fn fragments(root: &Fields<'_>, loader: &dyn Loader, out: &mut Diagno
     let mut reading = Reading { loader, seen: BTreeMap::new(), way: Vec::new(), found };
     reading.includes_of(root, &own, out);
     reading.found
+}
+
+/// Whether a file looks like one that is included: it has nothing that such a file cannot have.
+pub(super) fn is_fragment(root: &Node) -> bool {
+    let Value::Mapping(pairs) = &root.value else { return false };
+    let has = |key: &str| pairs.iter().any(|(name, _)| name.value == key);
+    has("version") && pairs.len() > 1 && pairs.iter().all(|(name, _)| PART.key(&name.value).is_some())
 }
 
 struct Reading<'l> {

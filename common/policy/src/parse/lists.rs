@@ -87,13 +87,14 @@ pub(super) struct Lists {
     lists: BTreeMap<String, List>,
     /// Whether every file that can define one was read; else none is said to be unknown.
     complete: bool,
-    copies_left: usize,
+    /// None when it has been said that they are too many.
+    copies_left: Option<usize>,
 }
 
 impl Lists {
     /// None yet, of a policy of which all files were read or not.
     pub(super) fn new(complete: bool) -> Self {
-        Self { lists: BTreeMap::new(), complete, copies_left: COPIES_MAX }
+        Self { lists: BTreeMap::new(), complete, copies_left: Some(COPIES_MAX) }
     }
 
     /// Takes up the lists that one text defines: the value of its key `lists`.
@@ -199,13 +200,14 @@ impl Lists {
             return Vec::new();
         }
         let items = list.items.clone().unwrap_or_default();
-        let Some(left) = self.copies_left.checked_sub(items.len()) else {
+        let Some(left) = self.copies_left else { return Vec::new() };
+        self.copies_left = left.checked_sub(items.len());
+        if self.copies_left.is_none() {
             let message =
                 format!("with `${name}` lists stand for more than {COPIES_MAX} items of this policy");
             out.error(Code::TooLong, span, message, Some("use it in fewer places".into()));
             return Vec::new();
-        };
-        self.copies_left = left;
+        }
         items
     }
 

@@ -7,6 +7,7 @@ mod lists;
 mod rule;
 mod rules;
 mod scalar;
+mod silence;
 mod test_file;
 
 pub use self::test_file::parse_tests;
@@ -61,6 +62,7 @@ pub fn parse_with(loader: &dyn Loader, root: Source, now: Option<Moment>) -> Res
 
 fn policy(loader: &dyn Loader, out: &mut Diagnostics) -> Option<Policy> {
     let root = yaml::parse(FileId::default(), out)?;
+    refuse_other_files(&root, out)?;
     let fields = Fields::of(&root, &POLICY, out)?;
     if let Some(node) = fields.get("version") {
         version(node, out);
@@ -79,10 +81,29 @@ fn policy(loader: &dyn Loader, out: &mut Diagnostics) -> Option<Policy> {
     }
     let fragments = include::fragments(&fields, loader, out);
     let files = [&root].into_iter().chain(&fragments.nodes);
+    let silences = silence::of_files(files.clone(), out).into_iter().collect();
     let rules = rules(files, Lists::new(fragments.complete), mode, out);
     let sources = out.sources().clone();
     let warnings = Diagnostics::new(sources.clone());
-    Some(Policy { name: name?, description, owner, revision, mode, rules, sources, warnings })
+    Some(Policy { name: name?, description, owner, revision, mode, rules, silences, sources, warnings })
+}
+
+/// Says of a file that policies include, and of one with their tests, what it is: what else would be said of it is not its
+/// mistake.
+fn refuse_other_files(root: &Node, out: &mut Diagnostics) -> Option<()> {
+    let has = |key| peek(root, key).is_some();
+    let (message, help) = if has("tests") && has("policy") && !has("rules") {
+        ("this is a file with the tests of a policy", "run them by `treeline policy test FILE`")
+    } else if include::is_fragment(root) {
+        (
+            "this file has no `name`: it is a part of policies that include it",
+            "check one of those, or add `name:`",
+        )
+    } else {
+        return Some(());
+    };
+    out.error(Code::NotAPolicy, root.span.head(), message, Some(help.to_owned()));
+    None
 }
 
 /// The rules of all files, whose lists are one set.

@@ -7,6 +7,7 @@ use super::{
     fields::{Fields, peek},
     lists::Lists,
     scalar::{self, UnixGlob},
+    silence,
 };
 use crate::{
     brokers::{BROKERS, Part},
@@ -64,6 +65,7 @@ pub(super) fn read(
     };
     let expires = fields.get("expires").map(|node| scalar::moment(node, out));
     let about = about::read(&fields, out);
+    let silences = fields.get(silence::KEY).map(|node| silence::read(node, out)).unwrap_or_default();
     let exceptions = subject_items(&fields, List::Except, out);
     let only = subject_items(&fields, List::Only, out);
     let action = if kind == Some("broker") { fields.get("action") } else { None };
@@ -77,10 +79,7 @@ pub(super) fn read(
     };
     let (id, mode, severity, reason) = (id?, mode?, severity?, reason?);
     // What could not be read must not make the rule hold for ever.
-    let expires = match expires {
-        Some(expires) => Some(expires?),
-        None => None,
-    };
+    let expires = expires.map_or(Some(None), |expires| expires.map(Some))?;
     let rule = |Piece { part, kind, adopts }: Piece| Rule {
         id: part.map_or_else(|| id.clone(), |part| format!("{id}/{part}")),
         mode,
@@ -92,6 +91,7 @@ pub(super) fn read(
         exceptions: exceptions.clone(),
         only: only.clone(),
         expires: expires.clone(),
+        silences: silences.clone(),
         span,
     };
     let rules = kinds?.into_iter().map(rule).collect();

@@ -13,6 +13,7 @@ mod scalar;
 pub(crate) mod scalars;
 mod schema;
 pub(crate) mod shape;
+pub(crate) mod silence_shape;
 pub(crate) mod test_shape;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use super::{
     rule_shape::RULE,
     scalars::{BELOW, DESCRIPTION, GLOBS, HASHES, ID, NAME, NETS, OWNER, REVISION, VERSION},
     shape::{Demand, Key, List, Names, Record, Shape, list_of, optional, required, words},
+    silence_shape::SILENCE,
 };
 use crate::policy::Mode;
 
@@ -41,6 +42,13 @@ pub(crate) static PART: Record = Record {
 
 const VERSION_KEY: Key = required("version", Shape::Scalar(&VERSION), "The version of the policy language.");
 
+/// Of a rule, too.
+pub(super) const SILENCE_KEY: Key = optional(
+    "silence",
+    Shape::Record(&SILENCE),
+    "Warnings of `treeline policy check` that are meant to be, with the reason.",
+);
+
 static HEAD: [Key; 5] = [
     required("name", Shape::Text(&NAME), "Its name. It is in every denial."),
     optional("description", Shape::Text(&DESCRIPTION), "What it is for."),
@@ -53,7 +61,8 @@ static HEAD: [Key; 5] = [
     ),
 ];
 
-static PARTS: [Key; 3] = [
+static PARTS: [Key; 4] = [
+    SILENCE_KEY,
     optional(
         "include",
         Shape::List(&INCLUDE),

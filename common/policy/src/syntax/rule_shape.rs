@@ -1,7 +1,7 @@
 //! What is written in a rule. A kind of rule is a row of [`RULE`]: its own keys between those that every rule has.
 
 use super::{
-    policy_shape::{LIST_OF_ADDRESSES, LIST_OF_HASHES, LIST_OF_PATHS, MODE_WORDS},
+    policy_shape::{LIST_OF_ADDRESSES, LIST_OF_HASHES, LIST_OF_PATHS, MODE_WORDS, SILENCE_KEY},
     scalars::{CONTROL, DATE, GLOB, HASH, ID, LINK, PORT, REASON, REMEDY, SOCKETS},
     shape::{Demand, Key, Kinds, List, Presence, Record, Shape, list_of, optional, required, words},
 };
@@ -138,7 +138,7 @@ static BROKER: [Key; 2] = [
     required("brokers", Shape::List(&LIST_OF_BROKERS), "The brokers."),
 ];
 
-static TAIL: [Key; 7] = [
+static TAIL: [Key; 8] = [
     optional("expires", Shape::Scalar(&DATE), "From when on it is not in force."),
     required("reason", Shape::Text(&REASON), "Why. It is shown to the agent and to the developer."),
     optional("remedy", Shape::Text(&REMEDY), "What to do instead."),
@@ -146,6 +146,7 @@ static TAIL: [Key; 7] = [
     optional("controls", Shape::List(&CONTROLS), "Controls that it is evidence for, by their names."),
     optional("except", Shape::List(&EXCEPTIONS), "Who it does not hold for."),
     optional("only", Shape::List(&ONLY), "Who it holds for; everybody without it."),
+    SILENCE_KEY,
 ];
 
 static LIST_OF_OPERATIONS: List = list_of(Shape::Word(&OPERATIONS));

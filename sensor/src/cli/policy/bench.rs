@@ -4,7 +4,7 @@ use std::{io::Write, process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;
-use treeline_policy::{Home, Host, MountTable, Target, compile, parse};
+use treeline_policy::{Home, Host, MountTable, Target, compile, lint, parse};
 
 /// Rules of the policy that is measured: nearly as many as one can have.
 const RULES: usize = 1_000;
@@ -34,6 +34,8 @@ struct Measured {
     total_ms: f64,
     total_ms_min: f64,
     total_ms_max: f64,
+    /// What `policy check` looks for besides, the median: no part of the total, nor of the daemon's work.
+    lint_ms: f64,
 }
 
 /// Measures and prints.
@@ -42,11 +44,20 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&measured)?)?;
     } else {
-        let Measured { rules, homes, runs, parse_ms, compile_ms, total_ms, total_ms_min, total_ms_max } =
-            measured;
+        let Measured {
+            rules,
+            homes,
+            runs,
+            parse_ms,
+            compile_ms,
+            total_ms,
+            total_ms_min,
+            total_ms_max,
+            lint_ms,
+        } = measured;
         writeln!(
             out,
-            "{rules} rules for {homes} homes, median of {runs}: {total_ms:.1} ms [{total_ms_min:.1} .. {total_ms_max:.1}], of which parse {parse_ms:.1} ms and compile {compile_ms:.1} ms, on this machine as busy as it is"
+            "{rules} rules for {homes} homes, median of {runs}: {total_ms:.1} ms [{total_ms_min:.1} .. {total_ms_max:.1}], of which parse {parse_ms:.1} ms and compile {compile_ms:.1} ms; the lints of `policy check` take {lint_ms:.1} ms more; on this machine as busy as it is"
         )?;
     }
     Ok(ExitCode::SUCCESS)
@@ -57,7 +68,7 @@ fn measure(runs: u32) -> anyhow::Result<Measured> {
     let home = |number: u32| Home { uid: number, path: format!("/home/user-{number}").into_bytes() };
     let host = Host { homes: (0..HOMES).map(home).collect() };
     let target = Target { seed: 1, generation: 1, slot: 0 };
-    let (mut parses, mut compiles, mut totals) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut parses, mut compiles, mut totals, mut lints) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
         let begun = Instant::now();
         let policy = match parse("bench", &text) {
@@ -73,12 +84,17 @@ fn measure(runs: u32) -> anyhow::Result<Measured> {
         parses.push(ms(parsed));
         compiles.push(ms(total.saturating_sub(parsed)));
         totals.push(ms(total));
+        let found = lint(&policy, None).finish().found;
+        lints.push(ms(begun.elapsed().saturating_sub(total)));
+        if !found.is_empty() {
+            bail!("the policy of the benchmark has lints: {found}");
+        }
     }
     let sorted = |mut values: Vec<f64>| {
         values.sort_by(f64::total_cmp);
         values
     };
-    let (parses, compiles, totals) = (sorted(parses), sorted(compiles), sorted(totals));
+    let (parses, compiles, totals, lints) = (sorted(parses), sorted(compiles), sorted(totals), sorted(lints));
     let at = |values: &[f64], index: usize| values.get(index).copied().context("nothing was measured");
     let median = |values: &[f64]| at(values, values.len() / 2);
     Ok(Measured {
@@ -90,6 +106,7 @@ fn measure(runs: u32) -> anyhow::Result<Measured> {
         total_ms: median(&totals)?,
         total_ms_min: at(&totals, 0)?,
         total_ms_max: at(&totals, totals.len() - 1)?,
+        lint_ms: median(&lints)?,
     })
 }
 

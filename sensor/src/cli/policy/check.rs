@@ -1,5 +1,7 @@
 //! `treeline policy check`.
 
+mod host;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
@@ -11,19 +13,26 @@ use anyhow::Context as _;
 use serde::Serialize;
 use treeline_event::{AttachMode, RuleState, RuleStatus};
 use treeline_policy::{
-    Classed, Code, Diagnostics, Host, MountTable, Policy, Tables, Target, compile,
+    Classed, Code, Diagnostics, Host, Loader, MountTable, Policy, Tables, Target, compile,
     compile::Usage,
     diagnostic::{Diagnostic, Report},
+    lint,
+    lint::{Linted, Silenced},
     parse_with,
     policy::{Adoption, Mode, Rule},
-    source::Span,
+    source::{Source, Span},
 };
 
 use super::{
     files::{Below, read},
     homes, now, print_diagnostics,
 };
-use crate::{backend::linux, config::ModeChoice};
+use crate::{
+    backend::linux,
+    config::ModeChoice,
+    daemon::policy::bundle::{Bundle, File, Recorder},
+    view::text::safe,
+};
 
 /// Arguments of `treeline policy check`.
 #[derive(Debug, clap::Args)]
@@ -34,6 +43,13 @@ pub(super) struct Args {
     /// Check for an attach mode, whatever this machine offers: a rule in `enforce` that the mode cannot enforce is an error
     #[arg(long, value_enum, value_name = "MODE")]
     mode: Option<ModeChoice>,
+    /// Look at this machine, too: patterns that begin with a symbolic link, executables of exceptions that others than root
+    /// can write or that have another content, no home
+    #[arg(long)]
+    host: bool,
+    /// Warnings count: exit status 1 when there is one
+    #[arg(long)]
+    strict: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -46,11 +62,18 @@ struct Checked {
     valid: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
+    /// Digest of all files, as the log and `status` have it.
+    sha256: String,
+    /// The policy's own file, and what it includes.
+    files: Vec<File>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rules: Vec<OfRule>,
     diagnostics: Vec<Report>,
+    /// What was found and is silenced in the policy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silenced: Vec<Silenced>,
 }
 
 /// What is said of one rule.
@@ -72,53 +95,83 @@ struct Sound {
     policy: Policy,
     usage: Usage,
     rules: Vec<OfRule>,
+    silenced: Vec<Silenced>,
 }
 
 /// Checks policies; with `verbose` it says of each rule where it is decided.
 pub(super) fn run(args: &Args, verbose: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let Args { files, mode, json } = args;
-    let mode = mode.map(AttachMode::from);
     let host = Host { homes: homes() };
-    let mut checked = Vec::with_capacity(files.len());
-    for file in files {
+    let mut checked = Vec::with_capacity(args.files.len());
+    for file in &args.files {
+        let source = read(file)?;
+        let recorder = Recorder::new(Below::directory_of(file));
+        let result = check(args, &host, source.clone(), &recorder);
+        let bundle = Bundle::of(file, source.text(), recorder);
         let name = file.display().to_string();
-        let now = now();
-        let result = parse_with(&Below::directory_of(file), read(file)?, Some(now)).and_then(|policy| {
-            let mut policy = policy.at(now);
-            // Where things are mounted changes little; who has a home changes how much room the patterns take.
-            let target = Target { seed: 0, generation: 1, slot: 0 };
-            let tables = compile(&policy, &host, &MountTable::single(1), target)?;
-            warn_of_ways(&mut policy, &tables);
-            let rules = rules(&policy, mode)?;
-            Ok(Sound { policy, usage: tables.usage(), rules })
-        });
-        if !json {
-            report(&name, &result, host.homes.len(), verbose, out)?;
+        if !args.json {
+            report(&name, &result, host.homes.len(), out)?;
+            if verbose {
+                print_files(&bundle, out)?;
+            }
+            if let (Ok(sound), true) = (&result, verbose) {
+                print_rules(&sound.rules, out)?;
+                print_silenced(&sound.silenced, out)?;
+            }
         }
-        checked.push(match result {
-            Ok(Sound { policy, usage, rules }) => Checked {
-                file: name,
-                valid: true,
-                diagnostics: policy.warnings.reports().collect(),
-                policy: Some(policy.name),
-                usage: Some(usage),
-                rules,
-            },
-            Err(diagnostics) => Checked {
-                file: name,
-                valid: false,
-                policy: None,
-                usage: None,
-                rules: Vec::new(),
-                diagnostics: diagnostics.reports().collect(),
-            },
-        });
+        checked.push(checked_one(name, &bundle, result));
     }
-    if *json {
+    if args.json {
         serde_json::to_writer_pretty(&mut *out, &checked).context("cannot write to standard output")?;
         writeln!(out)?;
     }
-    Ok(if checked.iter().all(|one| one.valid) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_good = |one: &Checked| one.valid && (!args.strict || one.diagnostics.is_empty());
+    Ok(if checked.iter().all(is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Reads a policy, compiles it, and looks for what is likely not meant.
+fn check(args: &Args, host: &Host, source: Source, loader: &dyn Loader) -> Result<Sound, Diagnostics> {
+    let now = now();
+    let mut policy = parse_with(loader, source, Some(now))?.at(now);
+    // Where things are mounted changes little; who has a home changes how much room the patterns take.
+    let target = Target { seed: 0, generation: 1, slot: 0 };
+    let tables = compile(&policy, host, &MountTable::single(1), target)?;
+    warn_of_ways(&mut policy, &tables);
+    let rules = rules(&policy, args.mode.map(AttachMode::from))?;
+    let mut lints = lint(&policy, Some(now));
+    if args.host {
+        host::look(&mut lints, host);
+    }
+    let Linted { found, silenced } = lints.finish();
+    policy.warnings = found;
+    Ok(Sound { policy, usage: tables.usage(), rules, silenced })
+}
+
+fn checked_one(file: String, bundle: &Bundle, result: Result<Sound, Diagnostics>) -> Checked {
+    let (sha256, files) = (bundle.sha256(), bundle.files());
+    match result {
+        Ok(Sound { policy, usage, rules, silenced }) => Checked {
+            file,
+            valid: true,
+            diagnostics: policy.warnings.reports().collect(),
+            policy: Some(policy.name),
+            sha256,
+            files,
+            usage: Some(usage),
+            rules,
+            silenced,
+        },
+        Err(diagnostics) => Checked {
+            file,
+            valid: false,
+            policy: None,
+            sha256,
+            files,
+            usage: None,
+            rules: Vec::new(),
+            silenced: Vec::new(),
+            diagnostics: diagnostics.reports().collect(),
+        },
+    }
 }
 
 /// What is said of each rule, in the attach mode that was asked for.
@@ -190,11 +243,10 @@ fn report(
     name: &str,
     result: &Result<Sound, Diagnostics>,
     homes: usize,
-    verbose: bool,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     match result {
-        Ok(Sound { policy, usage, rules }) => {
+        Ok(Sound { policy, usage, .. }) => {
             print_diagnostics(&policy.warnings);
             let adopt = policy.rules.iter().filter(|rule| rule.adopts.is_some()).count();
             let adopt = if adopt == 0 { String::new() } else { format!(", {adopt} of them adopt") };
@@ -212,14 +264,31 @@ fn report(
                 usage.names,
                 treeline_abi::paths::NAMES_MAX,
             )?;
-            if verbose {
-                print_rules(rules, out)?;
-            }
         }
         Err(diagnostics) => {
             print_diagnostics(diagnostics);
             writeln!(out, "{name}: not valid")?;
         }
+    }
+    Ok(())
+}
+
+/// The policy's digest, and that of each of its files.
+fn print_files(bundle: &Bundle, out: &mut dyn Write) -> anyhow::Result<()> {
+    writeln!(out, "  SHA-256 {}", bundle.sha256())?;
+    let files = bundle.files();
+    // Of one file it is the same.
+    for File { path, sha256 } in files.iter().filter(|_| files.len() > 1) {
+        writeln!(out, "  {sha256}  {}", safe(path))?;
+    }
+    Ok(())
+}
+
+/// A line for each finding that the policy keeps quiet.
+fn print_silenced(silenced: &[Silenced], out: &mut dyn Write) -> anyhow::Result<()> {
+    for Silenced { rule, code, reason } in silenced {
+        let of = rule.as_ref().map_or_else(String::new, |rule| format!(" of `{rule}`"));
+        writeln!(out, "  silenced: {}{of}: {}", code.name(), safe(reason))?;
     }
     Ok(())
 }
@@ -260,13 +329,15 @@ fn state_name(state: RuleState) -> &'static str {
 mod tests {
     use std::path::Path;
 
+    use sha2::Digest as _;
+
     use super::*;
 
     const VALID: &str =
         "version: 1\nname: t\nrules:\n  - {id: keys, kind: file, paths: [~/.ssh/**], reason: keys}\n";
 
     fn args(file: &Path, json: bool) -> Args {
-        Args { files: vec![file.to_owned()], mode: None, json }
+        Args { files: vec![file.to_owned()], mode: None, host: false, strict: false, json }
     }
 
     #[test]
@@ -376,6 +447,74 @@ mod tests {
         };
         check("", ExitCode::FAILURE, "\"code\": \"duplicate-content\"");
         check(", expires: 1999-12-31", ExitCode::SUCCESS, "\"code\": \"expired\"");
+    }
+
+    #[test]
+    fn warnings_count_if_that_is_asked_for() {
+        let check = |operations: &str, strict: bool, expect: ExitCode| {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            let text = VALID.replace("paths:", &format!("operations: [{operations}], paths:"));
+            std::fs::write(file.path(), text).expect("a file");
+            let mut out = Vec::new();
+            let args = Args { strict, ..args(file.path(), true) };
+            assert_eq!(run(&args, false, &mut out).expect("a readable file"), expect);
+            let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+            assert_eq!(json[0]["valid"], true);
+            json[0]["diagnostics"][0]["code"].clone()
+        };
+        assert_eq!(check("read", false, ExitCode::SUCCESS), "renamed-away");
+        assert_eq!(check("read", true, ExitCode::FAILURE), "renamed-away");
+        assert_eq!(check("read, rename", true, ExitCode::SUCCESS), serde_json::Value::Null);
+    }
+
+    #[test]
+    fn what_is_silenced_is_listed() {
+        let silence = "silence: {renamed-away: it may be moved}, operations: [read], paths:";
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), VALID.replace("paths:", silence)).expect("a file");
+        let checked = |json: bool| {
+            let mut out = Vec::new();
+            let args = Args { strict: true, ..args(file.path(), json) };
+            assert_eq!(run(&args, true, &mut out).expect("a readable file"), ExitCode::SUCCESS);
+            String::from_utf8(out).expect("text")
+        };
+        let text = checked(false);
+        assert!(text.ends_with("\n  silenced: renamed-away of `keys`: it may be moved\n"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&checked(true)).expect("JSON");
+        let expect =
+            serde_json::json!([{"rule": "keys", "code": "renamed-away", "reason": "it may be moved"}]);
+        assert_eq!(json[0]["silenced"], expect);
+    }
+
+    #[test]
+    fn the_digest_and_the_files() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (policy, part) = (dir.path().join("p.yaml"), dir.path().join("part.yaml"));
+        let checked = |json: bool| {
+            let mut out = Vec::new();
+            run(&args(&policy, json), true, &mut out).expect("a readable file");
+            String::from_utf8(out).expect("text")
+        };
+        std::fs::write(&policy, VALID).expect("a file");
+        let digest = hex::encode(sha2::Sha256::digest(VALID));
+        let text = checked(false);
+        assert_eq!(text.matches(&digest).count(), 1, "{text}");
+        let including = VALID.replace("name: t\n", "name: t\ninclude: [part.yaml]\n");
+        std::fs::write(&policy, &including).expect("a file");
+        std::fs::write(&part, "version: 1\n").expect("a file");
+        let json: serde_json::Value = serde_json::from_str(&checked(true)).expect("JSON");
+        let file = |path: &str, text: &str| serde_json::json!({"path": path, "sha256": hex::encode(sha2::Sha256::digest(text))});
+        assert_eq!(
+            json[0]["files"],
+            serde_json::json!([file("p.yaml", &including), file("part.yaml", "version: 1\n")])
+        );
+        let loaded = crate::daemon::policy::load(&policy).expect("a good policy");
+        assert_eq!(json[0]["sha256"], loaded.sha256);
+        assert!(checked(false).contains(&format!("  SHA-256 {}\n", loaded.sha256)));
+        // What is wrong with it does not change what it is.
+        std::fs::write(&part, "version: 1\nrules: 1\n").expect("a file");
+        let json: serde_json::Value = serde_json::from_str(&checked(true)).expect("JSON");
+        assert_eq!(json[0]["files"].as_array().map(Vec::len), Some(2), "{json}");
     }
 
     #[test]

@@ -14,9 +14,10 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use treeline_event::{PathBytes, Verdict};
 use treeline_policy::{
-    Executed, Explanation, Host, Lineage, Object, Policy, Request, Subject, explain,
+    Executed, Explanation, Host, Lineage, Moment, Object, Policy, Request, Subject, explain,
+    explain::{Considered, Outcome},
     object::{ObjectError, own_path},
-    policy::FileOperation,
+    policy::{FileOperation, Rule},
 };
 
 use super::{homes, now, valid};
@@ -137,12 +138,40 @@ struct Answer<'a> {
     explanation: &'a Explanation,
 }
 
-/// The policy as it is in force now, and the rules of it that are not any more.
-fn in_force(args: &Args) -> anyhow::Result<(Policy, Vec<String>)> {
-    let (policy, now) = (valid(&args.file)?, now());
-    let expired = policy.rules.iter().filter(|rule| rule.has_expired(now)).map(|rule| rule.id.clone());
-    let expired = expired.collect();
-    Ok((policy.at(now), expired))
+/// A policy as it is in force now, and the rules of it that are not any more.
+struct InForce {
+    policy: Policy,
+    expired: Vec<Considered>,
+}
+
+impl InForce {
+    fn read(args: &Args) -> anyhow::Result<Self> {
+        Ok(Self::at(valid(&args.file)?, now()))
+    }
+
+    fn at(policy: Policy, now: Moment) -> Self {
+        let considered = |rule: &Rule| Considered {
+            rule: rule.id.clone(),
+            mode: rule.mode,
+            adopts: rule.adopts,
+            outcome: Outcome::Differs { why: "has expired".to_owned() },
+        };
+        let expired = policy.rules.iter().filter(|rule| rule.has_expired(now)).map(considered).collect();
+        Self { policy: policy.at(now), expired }
+    }
+
+    /// What the policy says, with the rules that are not asked in their places.
+    fn explain(&self, host: &Host, request: &Request) -> Explanation {
+        let mut explanation = explain(&self.policy, host, request);
+        explanation.considered.extend(self.expired.iter().cloned());
+        explanation.considered.sort_by(|left, right| left.rule.cmp(&right.rule));
+        explanation
+    }
+
+    /// The ids of the rules that are not asked.
+    fn expired(&self) -> Vec<String> {
+        self.expired.iter().map(|considered| considered.rule.clone()).collect()
+    }
 }
 
 /// Explains the event that is asked for.
@@ -155,14 +184,13 @@ pub(super) fn run_event(
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
     let Some(index) = args.event else { bail!("name an event, as `--event INDEX`") };
-    let (policy, expired) = in_force(args)?;
-    event::run(args, index, (&policy, expired), source, out)
+    event::run(args, index, &InForce::read(args)?, source, out)
 }
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let request = Request { subject: subject(args)?, object: object(args)? };
-    let (policy, expired) = in_force(args)?;
-    let explanation = explain(&policy, &Host { homes: homes() }, &request);
+    let in_force = InForce::read(args)?;
+    let explanation = in_force.explain(&Host { homes: homes() }, &request);
     let executable =
         args.executable.is_some().then(|| PathBytes::from(request.subject.executable.as_slice()));
     if args.json {
@@ -171,7 +199,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
             executable,
             lineage: lineage(&request.subject),
             uid: request.subject.uid,
-            expired,
+            expired: in_force.expired(),
             explanation: &explanation,
         };
         serde_json::to_writer_pretty(&mut *out, &answer).context("cannot write to standard output")?;
@@ -191,9 +219,6 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
             }
         }
         write!(out, "{explanation}")?;
-        for id in &expired {
-            writeln!(out, "  {id}  has expired")?;
-        }
     }
     Ok(if explanation.verdict == Verdict::Deny { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
@@ -361,7 +386,13 @@ rules:
         check(&["--connect", "169.254.169.254:80"], Ok((ExitCode::FAILURE, "deny by `cloud`")));
         check(&["--connect", "[::1]:80"], Ok((ExitCode::SUCCESS, "no address block matches")));
         check(&["--unix", "/nonexistent/s", "--json"], Ok((ExitCode::SUCCESS, "\"verdict\": \"allow\"")));
-        check(&["--read", "/nonexistent/past"], Ok((ExitCode::SUCCESS, "\n  past  has expired\n")));
+        check(
+            &["--read", "/nonexistent/past"],
+            Ok((
+                ExitCode::SUCCESS,
+                "\n  past           enforce  - has expired\n  secret         enforce  - ",
+            )),
+        );
         check(
             &["--read", "/nonexistent/past", "--json"],
             Ok((ExitCode::SUCCESS, "\"expired\": [\n    \"past\"")),

@@ -1,6 +1,6 @@
 //! The texts of a policy as one thing: what is kept of it, and its digest.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -21,26 +21,52 @@ pub struct Bundle {
     pub note: Option<String>,
 }
 
+/// One of the texts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct File {
+    /// From the directory of the policy's own file on.
+    pub path: String,
+    /// SHA-256 in lower-case hexadecimal.
+    pub sha256: String,
+}
+
 impl Bundle {
+    /// A policy that includes nothing.
+    #[must_use]
+    pub fn alone(file: &Path, text: &str) -> Self {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { name, text: text.to_owned(), ..Self::default() }
+    }
+
+    /// A policy with what was loaded for it.
+    #[must_use]
+    pub fn of<L>(file: &Path, text: &str, loaded: Recorder<L>) -> Self {
+        Self { included: loaded.included(), ..Self::alone(file, text) }
+    }
+
+    /// Each file with its digest: the policy's own, and the others sorted by their paths' bytes.
+    #[must_use]
+    pub fn files(&self) -> Vec<File> {
+        let texts = [(&self.name, &self.text)].into_iter().chain(&self.included);
+        let file = |(path, text): (&String, &String)| File {
+            path: path.clone(),
+            sha256: hex::encode(Sha256::digest(text)),
+        };
+        texts.map(file).collect()
+    }
+
     /// SHA-256 in lower-case hexadecimal: that of the file, if it is the only one. Else that of what sha256sum(1) prints
     /// in its directory for all files, of which its own is the first and the others are sorted by their paths' bytes.
     #[must_use]
     pub fn sha256(&self) -> String {
-        let own = hex::encode(Sha256::digest(&self.text));
-        if self.included.is_empty() {
-            return own;
+        match self.files().as_slice() {
+            [own] => own.sha256.clone(),
+            files => {
+                let lines = files.iter().map(|File { path, sha256 }| format!("{sha256}  {path}\n"));
+                hex::encode(Sha256::digest(lines.collect::<String>()))
+            }
         }
-        let mut all = Sha256::new();
-        all.update(line(&own, &self.name));
-        for (path, text) in &self.included {
-            all.update(line(&hex::encode(Sha256::digest(text)), path));
-        }
-        hex::encode(all.finalize())
     }
-}
-
-fn line(sha256: &str, path: &str) -> String {
-    format!("{sha256}  {path}\n")
 }
 
 /// What was read once can be read again.
@@ -54,18 +80,22 @@ impl Loader for Bundle {
 }
 
 /// Keeps what another loader gives.
-pub(super) struct Recorder<L> {
+#[derive(Debug)]
+pub struct Recorder<L> {
     from: L,
     found: RefCell<BTreeMap<String, String>>,
 }
 
 impl<L> Recorder<L> {
-    pub(super) fn new(from: L) -> Self {
+    /// With nothing yet.
+    #[must_use]
+    pub fn new(from: L) -> Self {
         Self { from, found: RefCell::default() }
     }
 
     /// What was loaded so far.
-    pub(super) fn included(self) -> BTreeMap<String, String> {
+    #[must_use]
+    pub fn included(self) -> BTreeMap<String, String> {
         self.found.into_inner()
     }
 }

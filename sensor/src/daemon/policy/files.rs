@@ -1,12 +1,14 @@
 //! The files of a policy.
 
 use std::{
-    fs::File,
+    fs::OpenOptions,
     io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
+use rustix::fs::OFlags;
 use treeline_policy::{
     Loader, NotLoaded,
     source::{Source, TEXT_LEN_MAX},
@@ -27,10 +29,16 @@ pub fn read(file: &Path) -> anyhow::Result<Source> {
 /// The text of a file, or so much of it that it is known to be too long.
 ///
 /// # Errors
-/// It cannot be read, or is no UTF-8.
+/// It cannot be read, is no regular file, or is no UTF-8.
 pub(super) fn text(file: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
-    File::open(file)?.take(POLICY_LEN_MAX).read_to_end(&mut bytes)?;
+    // To open another kind of file can wait for somebody, or do something.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(file)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    file.take(POLICY_LEN_MAX).read_to_end(&mut bytes)?;
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text),
         // Cut within a character, it is too long in any case.
@@ -90,6 +98,7 @@ mod tests {
     use treeline_policy::parse_with;
 
     use super::*;
+    use crate::daemon::policy::LoadError;
 
     #[test]
     fn what_can_be_included() {
@@ -123,6 +132,26 @@ mod tests {
         check("common", &["no regular file"]);
         check("not-text", &["byte 11 is not part of a character"]);
         check("policy.yaml", &["includes itself"]);
+    }
+
+    fn make_fifo(path: &Path) {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).expect("a fifo");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let fifo = dir.path().join("fifo");
+        make_fifo(&fifo);
+        for file in [fifo.as_path(), dir.path(), Path::new("/dev/null")] {
+            let error = read(file).expect_err("no regular file");
+            assert!(format!("{error:#}").ends_with("it is no regular file"), "{error:#}");
+            let error = super::super::load(file).expect_err("no regular file");
+            assert!(
+                matches!(&error, LoadError::Read { source, .. } if source.to_string() == "it is no regular file")
+            );
+        }
     }
 
     #[test]

@@ -6,11 +6,11 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use treeline_event::{Entry, EntryBody, Mode, PathBytes, RuleHit, SessionId, Verdict, is_own_rule};
 use treeline_policy::{
-    Explanation, Host, Policy, explain,
+    Explanation, Host,
     replay::{Doubt, History, Past, Step},
 };
 
-use super::{super::homes, Args};
+use super::{super::homes, Args, InForce};
 use crate::{
     cli::policy::replay::doubt_words,
     view::{EntrySource, read, text::safe, time::utc, verdict_name},
@@ -60,7 +60,7 @@ struct Question {
 pub(super) fn run(
     args: &Args,
     index: u64,
-    (policy, expired): (&Policy, Vec<String>),
+    in_force: &InForce,
     source: &mut dyn EntrySource,
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
@@ -95,7 +95,7 @@ pub(super) fn run(
             lineage_complete: past.who.has_whole_lineage(),
             uid: request.subject.uid,
             doubts: asked.doubts.clone(),
-            explanation: explain(policy, &host, request),
+            explanation: in_force.explain(&host, request),
         }
     });
     let answer = Answer {
@@ -105,7 +105,7 @@ pub(super) fn run(
         session: past.session,
         then: then(&entry),
         asked: asked.collect(),
-        expired,
+        expired: in_force.expired(),
     };
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &answer).context("cannot write to standard output")?;
@@ -163,9 +163,6 @@ impl Answer {
         }
         for question in &self.asked {
             question.write(out)?;
-        }
-        for id in &self.expired {
-            writeln!(out, "  {id}  has expired")?;
         }
         Ok(())
     }

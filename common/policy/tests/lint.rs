@@ -1,0 +1,473 @@
+//! What is found in policies that are valid, and that what is found is so.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use treeline_policy::{
+    Code, Home, Host, Lineage, Loader, Moment, NotLoaded, Object, Policy, Request, Subject,
+    diagnostic::Diagnostic,
+    eval, lint,
+    lint::Linted,
+    parse, parse_with,
+    policy::{FileOperation, Kind, Mode, Rule},
+    source::Source,
+};
+
+fn linted(rules: &str) -> (Policy, Linted) {
+    let text = format!("version: 1\nname: t\nrules:\n{rules}");
+    let policy = parse("t", &text).unwrap_or_else(|found| panic!("{found}\n{text}"));
+    let linted = lint(&policy, Some("2027-01-01".parse().expect("a date"))).finish();
+    (policy, linted)
+}
+
+/// Each finding as its code, the line of the first rule being 1, and those of other places.
+fn shown(linted: &Linted) -> Vec<String> {
+    let of = |report: treeline_policy::diagnostic::Report| {
+        let related = report.related.iter().map(|at| format!(" ~{}", at.position.line - 3));
+        format!("{} {}{}", report.code.name(), report.position.line - 3, related.collect::<String>())
+    };
+    linted.found.reports().map(of).collect()
+}
+
+/// Checks what is found in rules, one a line, each in flow style without its braces and its reason.
+#[track_caller]
+fn check(rules: &[&str], expect: &[&str]) {
+    let text: String = rules.iter().map(|rule| format!("  - {{{rule}, reason: r}}\n")).collect();
+    let (_, linted) = linted(&text);
+    assert_eq!(shown(&linted), expect, "{}\n{text}", linted.found);
+}
+
+#[test]
+fn shadowed_rules() {
+    let wide = "id: a, kind: file, paths: [~/.aws/**]";
+    check(&[wide, "id: b, kind: file, paths: [~/.azure/**]"], &[]);
+    check(&[wide, "id: b, kind: file, paths: [~/.aws/credentials, ~/.aws/sso/**]"], &["shadowed 2 ~1"]);
+    // Named for its part of it.
+    check(&["id: b, kind: file, paths: [~/.aws/**]", "id: a, kind: file, paths: [~/.aws/credentials]"], &[]);
+    check(&[wide, "id: b, kind: file, paths: [~/.aws/credentials, ~/.azure/**]"], &[]);
+    check(&[wide, "id: b, kind: exec, paths: [~/.aws/x]"], &[]);
+    check(
+        &[
+            "id: a, kind: file, operations: [write, rename], paths: [~/.aws/**]",
+            "id: b, kind: file, paths: [~/.aws/x]",
+        ],
+        &[],
+    );
+    check(&[wide, "id: b, kind: file, mode: monitor, paths: [~/.aws/x]"], &["shadowed 2 ~1"]);
+    check(
+        &["id: a, kind: file, mode: monitor, paths: [~/.aws/**]", "id: b, kind: file, paths: [~/.aws/x]"],
+        &[],
+    );
+    check(
+        &["id: b, kind: file, paths: [~/.aws/**]", "id: a, kind: file, mode: monitor, paths: [~/.aws/x]"],
+        &["shadowed 2 ~1"],
+    );
+    check(&[wide, "id: b, kind: file, paths: [/home/ada/.aws/**]"], &[]);
+    check(
+        &["id: a, kind: file, paths: [\"/**/.env\"]", "id: b, kind: file, paths: [~/.env]"],
+        &["shadowed 2 ~1"],
+    );
+    check(
+        &["id: a, kind: exec, paths: [/usr/bin/nc*]", "id: b, kind: exec, paths: [/usr/bin/ncat]"],
+        &["shadowed 2 ~1"],
+    );
+    check(
+        &["id: a, kind: connect, to: [10.0.0.0/8]", "id: b, kind: connect, to: [10.1.2.3], ports: [80]"],
+        &["shadowed 2 ~1"],
+    );
+    check(
+        &["id: a, kind: connect, to: [10.0.0.0/8]", "id: b, kind: connect, to: [10.1.2.3], unix: [/x]"],
+        &[],
+    );
+    check(
+        &["id: a, kind: connect, unix: [\"@*\", /run/**]", "id: b, kind: connect, unix: [\"@x*\", /run/x]"],
+        &["shadowed 2 ~1"],
+    );
+}
+
+#[test]
+fn shadowed_rules_and_subjects() {
+    let git = "{executable: /usr/bin/git}";
+    let rule = |id: &str, more: &str| format!("id: {id}, kind: file, paths: [/x]{more}");
+    let check = |a: &str, b: &str, expect: &[&str]| check(&[&rule("a", a), &rule("b", b)], expect);
+    check("", &format!(", only: [{git}]"), &["shadowed 2 ~1"]);
+    check(&format!(", only: [{git}]"), "", &[]);
+    check(&format!(", only: [{git}]"), &format!(", only: [{git}]"), &["shadowed 2 ~1"]);
+    check(", only: [{executable: /usr/bin/*}]", &format!(", only: [{git}]"), &["shadowed 2 ~1"]);
+    check(&format!(", except: [{git}]"), &format!(", except: [{git}]"), &["shadowed 2 ~1"]);
+    check(&format!(", except: [{git}]"), "", &["idle-exception 1 ~2"]);
+    check("", &format!(", except: [{git}]"), &["shadowed 2 ~1"]);
+    check(&format!(", except: [{git}]"), ", only: [{executable: /usr/bin/ssh}]", &["shadowed 2 ~1"]);
+    let below = ", only: [{descendant_of: {executable: /usr/bin/make}}]";
+    check(below, below, &["shadowed 2 ~1"]);
+    // The kernel may know the one and not the other.
+    check(", only: [{descendant_of: {executable: /usr/bin/*}}]", below, &[]);
+}
+
+#[test]
+fn renames_keep_a_rule_from_being_shadowed() {
+    let read = "operations: [read], paths: [~/.aws/x/**]";
+    let rules = |wide: &str| [format!("id: a, kind: file, {wide}"), format!("id: b, kind: file, {read}")];
+    let check = |wide: &str, expect: &[&str]| check(&rules(wide).each_ref().map(String::as_str), expect);
+    // `~/.aws/x` can be renamed by the first one alone.
+    check("operations: [read], paths: [~/.aws/**]", &["renamed-away 1 ~1", "renamed-away 2 ~2"]);
+    check(
+        "operations: [read], paths: [~/.aws/x/**]",
+        &["renamed-away 1 ~1", "shadowed 2 ~1", "renamed-away 2 ~2"],
+    );
+    check("operations: [read, rename], paths: [~/.aws/**]", &["shadowed 2 ~1"]);
+}
+
+#[test]
+fn twins() {
+    let rule = |id: &str, mode: &str| format!("id: {id}, kind: file, mode: {mode}, paths: [/x, /y]");
+    for (first, second, expect) in [("a", "b", "contradictory 1 ~2"), ("b", "a", "contradictory 1 ~2")] {
+        check(&[&rule(first, "monitor"), &rule(second, "enforce")], &[expect]);
+    }
+    let brokers =
+        |id: &str, action: &str| format!("id: {id}, kind: broker, brokers: [cron, ptrace], action: {action}");
+    check(&[&brokers("a", "record"), &brokers("b", "deny")], &["contradictory 1 ~2"]);
+    check(&[&brokers("a", "deny"), "id: b, kind: broker, brokers: [cron], action: deny"], &["shadowed 2 ~1"]);
+    check(&["id: a, kind: broker, brokers: [cron], action: deny", &brokers("b", "deny")], &[]);
+    let adopts = "id: b, kind: broker, brokers: [ptrace], action: adopt";
+    check(&["id: a, kind: broker, brokers: [ptrace], action: record", adopts], &[]);
+    check(&["id: a, kind: broker, brokers: [ptrace], action: deny", adopts], &["contradictory 2 ~1"]);
+}
+
+#[test]
+fn unreachable_rules() {
+    let (git, any) = ("{executable: /usr/bin/git}", "{executable: /usr/bin/*}");
+    let rule = |more: &str| format!("id: a, kind: file, paths: [/x], {more}");
+    check(&[&rule(&format!("only: [{git}], except: [{any}]"))], &["unreachable 1 ~1"]);
+    check(&[&rule(&format!("only: [{any}], except: [{git}]"))], &[]);
+    check(
+        &[&rule(&format!("only: [{git}, {{executable: /opt/x}}], except: [{any}]"))],
+        &["excepted-item 1 ~1"],
+    );
+    let connect = |more: &str| format!("id: a, kind: connect, {more}");
+    check(&[&connect("to: [10.1.0.0/16], except_to: [{to: [10.0.0.0/8]}]")], &["unreachable 1 ~1"]);
+    check(
+        &[&connect("to: [10.1.0.0/16, 1.2.3.4], except_to: [{to: [10.0.0.0/8]}]")],
+        &["excepted-item 1 ~1"],
+    );
+    check(
+        &[&connect("to: [10.1.0.0/16], unix: [/x], except_to: [{to: [10.0.0.0/8]}]")],
+        &["excepted-item 1 ~1"],
+    );
+    let halves =
+        "except_to: [{to: [10.0.0.0/8], ports: [\"0-79\"]}, {to: [10.1.0.0/16], ports: [\"80-65535\"]}]";
+    check(&[&connect(&format!("to: [10.1.0.0/16], {halves}"))], &["unreachable 1 ~1 ~1"]);
+    check(&[&connect(&format!("to: [10.2.0.0/16], {halves}"))], &["idle-exception 1"]);
+    check(
+        &[&connect("to: [10.0.0.0/8], ports: [80], except_to: [{to: [10.1.0.0/16], ports: [443]}]")],
+        &["idle-exception 1"],
+    );
+}
+
+#[test]
+fn exceptions_that_another_rule_voids() {
+    let keys = "id: keys, kind: file, paths: [~/.ssh/id], except: [{executable: /usr/bin/ssh}, {executable: /usr/bin/scp}]";
+    let all = |more: &str| format!("id: z, kind: file, paths: [~/.ssh/**]{more}");
+    check(&[keys, &all("")], &["idle-exception 1 ~2", "idle-exception 1 ~2"]);
+    check(&[keys, &all(", except: [{executable: /usr/bin/ssh}]")], &["idle-exception 1 ~2"]);
+    check(&[keys, &all(", except: [{executable: /usr/bin/*}]")], &[]);
+    check(&[keys, &all(", only: [{executable: /usr/bin/scp}]")], &["idle-exception 1 ~2"]);
+    check(&[keys, &all(", mode: monitor")], &[]);
+    check(&[keys, "id: z, kind: file, operations: [write, rename], paths: [~/.ssh/**]"], &[]);
+}
+
+#[test]
+fn files_that_can_be_renamed_away() {
+    let read = "id: a, kind: file, operations: [read], paths: [~/.ssh/**]";
+    check(&[read], &["renamed-away 1 ~1"]);
+    check(&["id: a, kind: file, operations: [delete], paths: [/x]"], &[]);
+    check(&["id: a, kind: file, operations: [read, rename], paths: [/x]"], &[]);
+    check(&["id: a, kind: file, operations: [write], paths: [/x]"], &["renamed-away 1 ~1"]);
+    let other = |more: &str| format!("id: b, kind: file, operations: [rename], {more}");
+    check(&[read, &other("paths: [~/.ssh/**]")], &[]);
+    check(&[read, &other("paths: [~/.ssh/x]")], &["renamed-away 1 ~1"]);
+    check(&[read, &other("mode: monitor, paths: [~/.ssh/**]")], &["renamed-away 1 ~1"]);
+    check(
+        &[read, &other("paths: [~/.ssh/**], except: [{executable: /usr/bin/ssh}]")],
+        &["renamed-away 1 ~1"],
+    );
+    let two = "id: a, kind: file, operations: [read], paths: [/x, /y]";
+    check(&[two, &other("paths: [/x]"), "id: c, kind: file, operations: [rename], paths: [/y]"], &[]);
+}
+
+#[test]
+fn rules_that_expire_soon() {
+    let rule = |date: &str| format!("id: a, kind: file, paths: [/x], expires: {date}");
+    check(&[&rule("2027-01-15")], &["expires-soon 1"]);
+    check(&[&rule("2027-01-15T00:00:01Z")], &[]);
+    check(&[&rule("2027-01-01T00:00:01Z")], &["expires-soon 1"]);
+    check(&["id: a, kind: broker, brokers: [cron, ptrace], expires: 2027-01-02"], &["expires-soon 1"]);
+    let (_, linted) = linted("  - {id: a, kind: file, paths: [/x], reason: r, expires: 2027-01-02}\n");
+    assert!(linted.found.to_string().contains("`a` expires soon: from 2027-01-02 on it is not in force"));
+}
+
+#[test]
+fn silences() {
+    let read = |silence: &str| format!("id: a, kind: file, operations: [read], paths: [/x]{silence}");
+    check(&[&read(", silence: {renamed-away: it may be moved}")], &[]);
+    check(&[&read(", silence: {shadowed: why}")], &["renamed-away 1 ~1", "idle-silence 1"]);
+    // It depends on the time, or on the machine.
+    check(
+        &["id: a, kind: file, paths: [/x], silence: {expires-soon: it is known, no-home: for containers}"],
+        &[],
+    );
+    let (_, linted) =
+        linted(&format!("  - {{{}, reason: r}}\n", read(", silence: {renamed-away: it may be moved}")));
+    let silenced: Vec<_> =
+        linted.silenced.iter().map(|one| (one.rule.as_deref(), one.code, one.reason.as_str())).collect();
+    assert_eq!(silenced, [(Some("a"), Code::RenamedAway, "it may be moved")]);
+    let refused = |silence: &str, code: Code| {
+        let text = format!("version: 1\nname: t\nrules: [{{{}, reason: r}}]\n", read(silence));
+        let found = parse("t", &text).expect_err("an error");
+        assert_eq!(found.items().iter().map(|item| item.code).collect::<Vec<_>>(), [code], "{found}");
+    };
+    refused(", silence: {shadwoed: why}", Code::UnknownKey);
+    refused(", silence: {unknown-key: why}", Code::UnknownKey);
+    refused(", silence: {shadowed: \"\"}", Code::Empty);
+    refused(", silence: [shadowed]", Code::WrongType);
+}
+
+struct Fragment(&'static str);
+
+impl Loader for Fragment {
+    fn load(&self, path: &str) -> Result<Source, NotLoaded> {
+        Ok(Source::new(path, self.0))
+    }
+}
+
+#[test]
+fn a_file_silences_what_is_in_it_alone() {
+    let own = "  - {id: a, kind: file, operations: [read], paths: [/x], reason: r}\n";
+    let check = |silence: &str, fragment: &'static str, expect: &[(&str, Code)]| {
+        let text = format!("version: 1\nname: t\n{silence}include: [f]\nrules:\n{own}");
+        let policy = parse_with(&Fragment(fragment), Source::new("t", &text), None)
+            .unwrap_or_else(|found| panic!("{found}"));
+        let linted = lint(&policy, None).finish();
+        let found: Vec<_> = linted.found.reports().map(|report| (report.file, report.code)).collect();
+        let expect: Vec<_> = expect.iter().map(|(file, code)| ((*file).to_owned(), *code)).collect();
+        assert_eq!(found, expect, "{}", linted.found);
+    };
+    let loose = "version: 1\nlists: {paths: {l: [/l]}}\nrules: [{id: b, kind: file, operations: [read], paths: [/y], reason: r}]\n";
+    let (away, unused) = (Code::RenamedAway, Code::UnusedList);
+    check("", loose, &[("t", away), ("f", unused), ("f", away)]);
+    check("silence: {renamed-away: all of it}\n", loose, &[("f", unused), ("f", away)]);
+    check(
+        "silence: {unused-list: there is none}\n",
+        loose,
+        &[("t", Code::IdleSilence), ("t", away), ("f", unused), ("f", away)],
+    );
+    let quiet = "version: 1\nsilence: {unused-list: others have it, renamed-away: so it is}\nlists: {paths: {l: [/l]}}\nrules: [{id: b, kind: file, operations: [read], paths: [/y], reason: r}]\n";
+    check("", quiet, &[("t", away)]);
+}
+
+// ---- What is found is so ----
+
+/// Some of these, in a list.
+fn some(of: &[&'static str], least: usize) -> impl Strategy<Value = String> + use<> {
+    prop::sample::subsequence(of.to_vec(), least..=3).prop_map(|items| items.join(", "))
+}
+
+fn items(key: &'static str) -> impl Strategy<Value = String> {
+    let subjects = [
+        "{executable: /e/a}",
+        "{executable: /e/*}",
+        "{executable: /e/b, sha256: 1111111111111111111111111111111111111111111111111111111111111111}",
+        "{sha256: 1111111111111111111111111111111111111111111111111111111111111111}",
+        "{executable: /e/a, descendant_of: {executable: /e/b}}",
+        "{descendant_of: {executable: /e/b}}",
+    ];
+    some(&subjects, 0)
+        .prop_map(move |items| if items.is_empty() { items } else { format!(", {key}: [{items}]") })
+}
+
+fn about() -> impl Strategy<Value = String> {
+    let paths = || some(&["/p/a", "/p/*", "/p/**", "/**/a", "/p/a*", "~/a", "~/**"], 1);
+    let operations = some(&["read", "write", "rename"], 1);
+    let sockets = some(&["/p/a", "/p/*", "/p/**", "\"@a\"", "\"@a*\""], 1);
+    let to = some(&["10.0.0.0/8", "10.1.0.0/16", "10.1.0.1"], 1);
+    let ports = prop::sample::select(vec!["", ", ports: [80]", ", ports: [\"80-443\"]"]);
+    let except = prop::sample::select(vec![
+        "",
+        ", except_to: [{to: [10.1.0.0/16]}]",
+        ", except_to: [{to: [10.0.0.0/8], ports: [80]}]",
+        ", except_to: [{to: [10.1.0.1], ports: [443]}, {to: [10.1.0.0/16], ports: [80]}]",
+    ]);
+    prop_oneof![
+        3 => (paths(), operations).prop_map(|(paths, operations)| format!("kind: file, paths: [{paths}], operations: [{operations}]")),
+        1 => paths().prop_map(|paths| format!("kind: exec, paths: [{paths}]")),
+        1 => sockets.prop_map(|sockets| format!("kind: connect, unix: [{sockets}]")),
+        2 => (to, ports, except).prop_map(|(to, ports, except)| format!("kind: connect, to: [{to}]{ports}{except}")),
+    ]
+}
+
+fn rules() -> impl Strategy<Value = String> {
+    let mode = prop::sample::select(vec!["monitor", "enforce"]);
+    let rule = (about(), mode, items("except"), items("only"));
+    prop::collection::vec(rule, 1..5).prop_map(|rules| {
+        let rule = |(number, (about, mode, except, only)): (usize, (String, &str, String, String))| {
+            format!("  - {{id: r-{number}, reason: r, mode: {mode}, {about}{except}{only}}}\n")
+        };
+        rules.into_iter().enumerate().map(rule).collect()
+    })
+}
+
+fn host() -> Host {
+    Host { homes: vec![Home { uid: 1, path: b"/p".to_vec() }, Home { uid: 2, path: b"/h".to_vec() }] }
+}
+
+fn objects() -> Vec<Object> {
+    let paths = ["/p", "/p/a", "/p/ab", "/p/a/a", "/h/a", "/h/b", "/x"].map(|path| path.as_bytes().to_vec());
+    let operations = [FileOperation::Read, FileOperation::Write, FileOperation::Rename];
+    let files = paths
+        .iter()
+        .flat_map(|path| operations.map(|operation| Object::File { path: path.clone(), operation }));
+    let execs = paths.iter().map(|path| Object::Exec { path: path.clone(), sha256: None });
+    let unix = paths.iter().map(|path| Object::ConnectUnix { path: path.clone() });
+    let names = ["a", "ab", "b"].map(|name| Object::ConnectAbstract { name: name.as_bytes().to_vec() });
+    let addresses = ["10.0.0.1", "10.1.0.1", "10.1.0.2", "::ffff:10.1.0.1", "11.0.0.1"];
+    let connects = addresses.iter().flat_map(|address| {
+        [80, 81, 443, 1].map(|port| Object::Connect { address: address.parse().expect("an address"), port })
+    });
+    files
+        .chain(execs)
+        .chain(unix)
+        .chain(names)
+        .chain(connects)
+        .chain([Object::RawSocket, Object::Trace])
+        .collect()
+}
+
+fn subjects() -> Vec<Subject> {
+    let contents = [None, Some([0x11; 32]), Some([2; 32])];
+    let images =
+        |path: &str, sha256| treeline_policy::Executed { path: path.into(), sha256, loads_code: false };
+    let mut subjects = Vec::new();
+    for path in ["", "/e/a", "/e/b", "/x"] {
+        for sha256 in contents {
+            for (below, complete) in [(None, true), (None, false), (Some("/e/b"), true)] {
+                for loads_code in [false, true] {
+                    let own = images(path, sha256);
+                    let before = below.map(|below| images(below, None));
+                    let images = before.into_iter().chain([own]).collect();
+                    let lineage = Lineage::Images { images, complete };
+                    subjects.push(Subject { executable: path.into(), sha256, uid: 1, loads_code, lineage });
+                }
+            }
+        }
+    }
+    subjects
+}
+
+fn requests() -> impl Iterator<Item = Request> {
+    let subjects = subjects();
+    objects().into_iter().flat_map(move |object| {
+        subjects.clone().into_iter().map(move |subject| Request { subject, object: object.clone() })
+    })
+}
+
+/// The rule that a finding is about: the place is its id, or in it.
+fn rule_of(policy: &Policy, finding: &Diagnostic) -> usize {
+    let before = |rule: &&(usize, &Rule)| rule.1.span.start <= finding.span.start;
+    let rules = policy.rules.iter().enumerate();
+    rules.filter(|rule| before(&rule)).max_by_key(|(_, rule)| rule.span.start).expect("a rule").0
+}
+
+/// Whether two policies give the same answers to what `asks`.
+fn assert_alike(policy: &Policy, other: &Policy, asks: impl Fn(&Request) -> bool) {
+    for request in requests().filter(asks) {
+        let [one, two] = [policy, other].map(|policy| eval(policy, &host(), &request).verdict);
+        assert_eq!(one, two, "{request:?}");
+    }
+}
+
+/// Nothing that is not known of it counts, and exceptions hold for it.
+fn is_known(request: &Request) -> bool {
+    let Subject { executable, sha256, loads_code, lineage, .. } = &request.subject;
+    let whole = matches!(lineage, Lineage::Images { complete: true, images } if images.iter().all(|image| image.sha256.is_some() || image.path == b"/e/b"));
+    !executable.is_empty() && sha256.is_some() && !loads_code && whole && request.object != Object::RawSocket
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_found_changes_nothing_if_removed(text in rules()) {
+        let (policy, linted) = linted(&text);
+        for finding in linted.found.items() {
+            let index = rule_of(&policy, finding);
+            let mut other = policy.clone();
+            match finding.code {
+                Code::Shadowed | Code::Contradictory => {
+                    other.rules.remove(index);
+                    assert_alike(&policy, &other, |_| true);
+                }
+                Code::Unreachable => {
+                    other.rules.remove(index);
+                    assert_alike(&policy, &other, is_known);
+                }
+                Code::ExceptedItem => {
+                    let rule = &mut other.rules[index];
+                    let items = rule.only.len();
+                    rule.only.retain(|item| item.span != finding.span);
+                    if let Kind::Connect { to, .. } = &mut rule.kind && items == rule.only.len() {
+                        to.retain(|item| item.span != finding.span);
+                    }
+                    prop_assert_ne!(&policy, &other);
+                    assert_alike(&policy, &other, is_known);
+                }
+                Code::IdleException => {
+                    let rule = &mut other.rules[index];
+                    rule.exceptions.retain(|item| item.span != finding.span);
+                    if let Kind::Connect { except_to, .. } = &mut rule.kind {
+                        except_to.retain(|item| item.to[0].span != finding.span);
+                    }
+                    prop_assert_ne!(&policy, &other);
+                    assert_alike(&policy, &other, |_| true);
+                }
+                Code::RenamedAway => {}
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_found_keeps_its_files(text in rules()) {
+        let (policy, linted) = linted(&text);
+        let of = |finding: &&Diagnostic| finding.code == Code::RenamedAway;
+        let loose: BTreeSet<usize> = linted.found.items().iter().filter(of).map(|finding| rule_of(&policy, finding)).collect();
+        for (index, rule) in policy.rules.iter().enumerate() {
+            let opens = matches!(&rule.kind, Kind::File { operations, .. } if operations.contains(FileOperation::Read));
+            if !opens || loose.contains(&index) {
+                continue;
+            }
+            let alone = Policy { rules: vec![rule.clone()], ..policy.clone() };
+            for request in requests() {
+                let Object::File { path, operation: FileOperation::Read } = &request.object else { continue };
+                if eval(&alone, &host(), &request).rule.is_none() {
+                    continue;
+                }
+                let object = Object::File { path: path.clone(), operation: FileOperation::Rename };
+                let verdict = eval(&policy, &host(), &Request { object, ..request.clone() }).verdict;
+                let least = if rule.mode == Mode::Enforce { treeline_event::Verdict::Deny } else { treeline_event::Verdict::Audit };
+                prop_assert!(verdict == least || verdict == treeline_event::Verdict::Deny, "{:?}", request);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_moment_is_not_needed() {
+    let policy = parse(
+        "t",
+        "version: 1\nname: t\nrules: [{id: a, kind: file, paths: [/x], reason: r, expires: 2027-01-02}]\n",
+    );
+    let policy = policy.expect("a valid policy");
+    assert!(lint(&policy, None).finish().found.is_empty());
+    let codes = |now: &str| lint(&policy, now.parse::<Moment>().ok()).finish().found.items().len();
+    assert_eq!((codes("2026-12-01"), codes("2026-12-31")), (0, 1));
+}
