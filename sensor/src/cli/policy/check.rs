@@ -332,6 +332,7 @@ mod tests {
     use sha2::Digest as _;
 
     use super::*;
+    use crate::daemon::policy::signature::Trust;
 
     const VALID: &str =
         "version: 1\nname: t\nrules:\n  - {id: keys, kind: file, paths: [~/.ssh/**], reason: keys}\n";
@@ -508,7 +509,7 @@ mod tests {
             json[0]["files"],
             serde_json::json!([file("p.yaml", &including), file("part.yaml", "version: 1\n")])
         );
-        let loaded = crate::daemon::policy::load(&policy).expect("a good policy");
+        let loaded = crate::daemon::policy::load(&policy, &Trust::default()).expect("a good policy");
         assert_eq!(json[0]["sha256"], loaded.sha256);
         assert!(checked(false).contains(&format!("  SHA-256 {}\n", loaded.sha256)));
         // What is wrong with it does not change what it is.

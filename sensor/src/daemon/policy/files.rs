@@ -98,7 +98,7 @@ mod tests {
     use treeline_policy::parse_with;
 
     use super::*;
-    use crate::daemon::policy::LoadError;
+    use crate::daemon::policy::{LoadError, signature::Trust};
 
     #[test]
     fn what_can_be_included() {
@@ -147,7 +147,7 @@ mod tests {
         for file in [fifo.as_path(), dir.path(), Path::new("/dev/null")] {
             let error = read(file).expect_err("no regular file");
             assert!(format!("{error:#}").ends_with("it is no regular file"), "{error:#}");
-            let error = super::super::load(file).expect_err("no regular file");
+            let error = super::super::load(file, &Trust::default()).expect_err("no regular file");
             assert!(
                 matches!(&error, LoadError::Read { source, .. } if source.to_string() == "it is no regular file")
             );
