@@ -279,13 +279,16 @@ fn what_is_said_for_people() {
     let head = |more: &str| format!("version: 1\nname: t\n{more}\nrules: []\n");
     let policy = parse("p", &head("owner: security@acme.example\nrevision: 42")).expect("a valid policy");
     assert_eq!((policy.owner.as_deref(), policy.revision), (Some("security@acme.example"), Some(42)));
-    for bad in ["0", "-1", "+1", "1.5", "9007199254740992", "99999999999999999999"] {
-        check(&head(&format!("revision: {bad}")), &["3:11 cannot be the number of a revision | from 1 to"]);
-    }
     for bad in ["\"42\"", "[1]", "x"] {
         check(&head(&format!("revision: {bad}")), &["3:11 has to be a number | from 1 to"]);
     }
+    for bad in ["0", "-1", "+1", "1.5", "0x2A", "9007199254740992", "99999999999999999999"] {
+        check(&head(&format!("revision: {bad}")), &["3:11 cannot be the number of a revision | from 1 to"]);
+    }
     check(&head("owner: 7"), &["3:8 not a number"]);
+    // As YAML 1.2 has it.
+    check(&head("owner: 0x1F"), &["3:8 not a number"]);
+    assert_eq!(parse("p", &head("owner: nan")).expect("a word").owner.as_deref(), Some("nan"));
 
     let with = |more: &str| rule(&format!("id: a\nkind: file\nreason: r\npaths: [/x]\n{more}"));
     let text = with("remedy: ask\nlink: https://wiki.acme.example/a?b#c\ncontrols: [SOC2-CC6.1, A.8.2]");

@@ -27,12 +27,32 @@ pub enum Unformatted {
     Unsure,
 }
 
+/// Times that a text is printed until it stays as it is. Once is enough for what a policy can be; of other YAML, such as lists
+/// in lists, a comment can come to stand where it belongs to something else, and is then printed from there.
+const PASSES_MAX: usize = 4;
+
 /// Prints a policy, a part of one, or a file of tests in its canonical form, with all of its comments. Nothing but its YAML
-/// has to be in order.
+/// has to be in order. What is printed is printed as it is.
 ///
 /// # Errors
 /// It cannot be printed.
 pub fn format(source: &Source) -> Result<String, Unformatted> {
+    let mut printed = pass(source)?;
+    for _ in 0..PASSES_MAX {
+        let again = match pass(&Source::new(source.name(), &printed)) {
+            Err(Unformatted::Unreadable(_)) => return Err(Unformatted::Unsure),
+            again => again?,
+        };
+        if again == printed {
+            return Ok(printed);
+        }
+        printed = again;
+    }
+    Err(Unformatted::Unsure)
+}
+
+/// Prints a file, and makes sure that what is printed says the same.
+fn pass(source: &Source) -> Result<String, Unformatted> {
     let (root, remarks) = read(source)?;
     let shape = Shape::Record(document(&root).record());
     let printed = print(lay_out(source.text(), &root, remarks.clone()), shape);

@@ -79,12 +79,7 @@ impl Laid {
 
 /// Lays out what was read from a text.
 pub(super) fn lay_out(text: &str, root: &Node, comments: Vec<Comment>) -> Laid {
-    let text = Text::of(text);
-    let mut laid = text.lay(root, 0, comments.clone());
-    if laid.children().is_empty() {
-        laid.head = comments.iter().map(|comment| text.line(comment)).collect();
-    }
-    laid
+    Text::of(text).lay(root, 0, comments)
 }
 
 /// The comments that are left, in order.
@@ -118,7 +113,7 @@ impl<'t> Text<'t> {
         Self { text, lines }
     }
 
-    /// A value with the comments that are its own; those of a value without children are dropped, for who calls to keep.
+    /// A value with the comments that are its own; all of them are before what has no children.
     /// `outer` is the column of what it is the value of.
     fn lay(&self, node: &Node, outer: usize, comments: Vec<Comment>) -> Laid {
         let children: VecDeque<(Span, &str, &Node)> = match &node.value {

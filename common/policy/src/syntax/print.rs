@@ -15,15 +15,13 @@ const LEVEL: usize = 2;
 /// Prints a file whose root has this shape.
 pub(super) fn print(mut laid: Laid, shape: Shape) -> String {
     hoist(&mut laid, Some(shape));
-    let laid = &laid;
     let mut printer = Printer { out: String::new(), is_first: true };
-    match laid.body {
-        Body::Scalar { .. } => {
-            printer.lines(&laid.head, 0);
-            let text = on_line(laid, Some(shape), Place::Open).unwrap_or_default();
-            printer.line(0, &text);
-        }
-        _ => printer.block(laid, Some(shape), 0),
+    if laid.children().is_empty() {
+        printer.lines(&laid.head, 0);
+        let text = on_line(&Laid { head: Vec::new(), ..laid }, Some(shape), Place::Open).unwrap_or_default();
+        printer.line(0, &text);
+    } else {
+        printer.block(&laid, Some(shape), 0);
     }
     printer.out
 }
@@ -172,7 +170,8 @@ impl Printer {
     }
 }
 
-/// Puts above the dash what is above the first key of a mapping in a list, where there is no room for it.
+/// Puts above the dash what is above the first thing of a container in a list, where there is no room for it. The dash of a
+/// list in a list is on a line of its own, and has no empty line above it.
 fn hoist(laid: &mut Laid, shape: Option<Shape>) {
     let known = keys(laid, shape);
     let shapes: Vec<Option<Shape>> = match &laid.body {
@@ -180,9 +179,10 @@ fn hoist(laid: &mut Laid, shape: Option<Shape>) {
         _ => vec![item_shape(shape); laid.children().len()],
     };
     let is_list = matches!(laid.body, Body::List(_));
-    for (child, shape) in laid.children_mut().iter_mut().zip(shapes) {
+    let mut has_gap = laid.gap;
+    for (number, (child, shape)) in laid.children_mut().iter_mut().zip(shapes).enumerate() {
         hoist(&mut child.value, shape);
-        if !is_list || !matches!(child.value.body, Body::Map(_)) {
+        if !is_list {
             continue;
         }
         child.before.append(&mut child.value.head);
@@ -192,7 +192,12 @@ fn hoist(laid: &mut Laid, shape: Option<Shape>) {
         if let Some(first) = keys.find(|key| Some(&key.key) == first.as_ref()) {
             child.before.append(&mut first.before);
         }
+        if matches!(child.value.body, Body::List(_)) {
+            child.gap = false;
+            has_gap &= number > 0;
+        }
     }
+    laid.gap = has_gap;
 }
 
 /// Columns that the items of a list take which have comments behind them, so that these stand below each other.
@@ -215,7 +220,7 @@ fn if_short(laid: &Laid, shape: Option<Shape>, room: usize) -> Option<String> {
             // Line breaks are shown as such, where they can be.
             !text.contains('\n') || scalar::as_lines(&text).is_none()
         }
-        Body::List(items) => items.iter().all(is_scalar) || !is_known(shape) && !laid.has_comments(),
+        Body::List(items) => items.iter().all(is_scalar) || !is_known(shape),
         Body::Map(_) => children.is_empty() || is_inline(shape),
     };
     if !may_be || laid.has_comments() {

@@ -18,6 +18,26 @@ fn formatted(text: &str) -> String {
     once
 }
 
+/// JSON with keys of policies in places where they need not belong.
+fn anything() -> impl Strategy<Value = serde_json::Value> {
+    let texts = vec!["a", "file", "a: b", "#", "", "a\nb", "a\n", "x y", "null", "-"];
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<u8>().prop_map(Into::into),
+        prop::sample::select(texts).prop_map(Into::into),
+    ];
+    let key = prop::sample::select(vec![
+        "a", "b", "id", "kind", "rules", "reason", "except", "tests", "by", "lists", "do",
+    ]);
+    leaf.prop_recursive(4, 24, 4, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            prop::collection::btree_map(key.clone().prop_map(str::to_owned), inner, 0..4)
+                .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
 /// What was read of a file, or what is wrong with it, without places.
 fn meaning(of: Document, text: &str) -> String {
     let read = match of {
@@ -118,6 +138,21 @@ proptest! {
     }
 
     #[test]
+    fn what_is_no_policy_is_printed_with_its_comments(
+        file in anything(),
+        places in prop::collection::vec(any::<(u16, u8)>(), 0..8),
+        in_brackets: bool,
+    ) {
+        let text = serde_json::to_string_pretty(&file).expect("JSON");
+        let text = with_comments(&if in_brackets { text } else { formatted(&text) }, &places);
+        if count_of_comments(&text) == places.len() {
+            let mut found = numbers(&formatted(&text));
+            found.sort_unstable();
+            prop_assert_eq!(found, (0..places.len()).collect::<Vec<_>>(), "{}", text);
+        }
+    }
+
+    #[test]
     fn any_text_is_printed_or_refused(text in "([-a-z:#?|>'\"{},&*!%@~ ]|\\[|\\]|\n){0,40}") {
         if let Ok(printed) = format(&Source::new("p", &text)) {
             prop_assert_eq!(formatted(&printed), printed);
@@ -172,6 +207,8 @@ fn comments_go_with_what_they_are_about() {
         "include: [a, # x\n  long, # y\n  # z\n] # end\n",
         "include:\n  - a     # x\n  - long  # y\n  # z\n  # end\n",
     );
+    // No list of the language is in another one, but it is printed all the same.
+    check("# a\n\n-\n  # b\n  - {c: d} # e\n\n- - {}\n", "# a\n# b\n# e\n- [{c: d}]\n- [{}]\n");
     check("include: # why\n  - a\n", "include: [a]  # why\n");
     check("include: # one\n  [a] # two\n", "# one\ninclude: [a]  # two\n");
     check("description: | # why\n  a\n  b\n", "description: |  # why\n  a\n  b\n");
