@@ -167,7 +167,8 @@ fn policy_file(named: Option<&Path>, config: &Config) -> (Check, Option<Policy>)
             check("policy", CheckState::Ok, format!("`{words}` is not for this user to read"), None)
         }
         _ => {
-            let advice = Some("`treeline policy check` shows the places".to_owned());
+            let verb = if matches!(error, policy::LoadError::Signature { .. }) { "verify" } else { "check" };
+            let advice = Some(format!("`treeline policy {verb}` says more"));
             check("policy", CheckState::Bad, crate::daemon::sensor::chain(&error), advice)
         }
     };

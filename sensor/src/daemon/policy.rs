@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod files;
+pub mod floor;
 pub mod signature;
 pub mod statement;
 
@@ -11,6 +12,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use serde::Serialize;
 use treeline_policy::{
     Diagnostics, Loader, Moment, Policy, parse_with,
     source::{Source, TEXT_LEN_MAX},
@@ -185,15 +187,15 @@ pub fn kept(path: &Path, trust: &Trust) -> anyhow::Result<LoadedPolicy> {
     Ok(read(own, &bundle.text, bundle.clone(), note, trust)?)
 }
 
-/// Replaces the copy of a policy atomically.
+/// Replaces a file of the state directory atomically, such as the copy of a policy.
 ///
 /// # Errors
 /// It cannot be written; the one before is still there.
-pub fn keep(path: &Path, bundle: &Bundle) -> io::Result<()> {
+pub fn keep<T: Serialize>(path: &Path, what: &T) -> io::Result<()> {
     use io::Write as _;
     let directory = path.parent().unwrap_or(Path::new("/"));
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(&serde_json::to_vec(bundle)?)?;
+    file.write_all(&serde_json::to_vec(what)?)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
     fs::File::open(directory)?.sync_all()

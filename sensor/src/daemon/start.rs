@@ -16,8 +16,10 @@ use super::{
     itself::OwnFiles,
     lock::{self, Lock},
     policy::{
-        self, LoadError, LoadedPolicy, now,
-        signature::{Floor, Trust, note_of},
+        self, LoadError, LoadedPolicy,
+        floor::Floor,
+        now,
+        signature::{Trust, note_of},
     },
     sensor::{Parts, Sensor, SensorError},
 };
@@ -154,7 +156,7 @@ impl Policies {
             }
             FirstPolicy::Good(loaded) => {
                 let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(self.apply(*loaded, &mut floor)?)
+                self.apply(*loaded, &mut floor)
             }
             FirstPolicy::LastGood(loaded, error) => {
                 let why = super::sensor::chain(&error);
@@ -170,7 +172,7 @@ impl Policies {
         // What was read first is not put in force last.
         let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
         match load(&self.settings, &floor) {
-            Ok(loaded) => Ok(self.apply(loaded, &mut floor)?),
+            Ok(loaded) => self.apply(loaded, &mut floor),
             Err(error) => {
                 self.sensor.refuse_policy(error.sha256(), super::sensor::chain(&error))?;
                 Err(error.into())
@@ -178,15 +180,18 @@ impl Policies {
         }
     }
 
-    fn apply(&self, loaded: LoadedPolicy, floor: &mut Floor) -> Result<(), SensorError> {
-        let whole = loaded.clone();
+    fn apply(&self, loaded: LoadedPolicy, floor: &mut Floor) -> anyhow::Result<()> {
+        if let Some(signed) = &loaded.signed
+            && let Err(error) = floor.raise(signed).context("cannot keep which revision is in force")
+        {
+            self.sensor.refuse_policy(loaded.sha256, format!("{error:#}"))?;
+            return Err(error);
+        }
+        let bundle = loaded.bundle.clone();
         self.put_in_force(loaded, Sensor::apply_policy)?;
-        floor.raise(&whole);
         // Only a fall-back: without it the policy is in force all the same.
-        if let Err(error) = policy::keep(&self.settings.state_dir.join(LAST_GOOD), &whole.bundle) {
-            tracing::warn!(
-                "cannot keep a copy of the policy, from which the next start would know the revision: {error}"
-            );
+        if let Err(error) = policy::keep(&self.settings.state_dir.join(LAST_GOOD), &bundle) {
+            tracing::warn!("cannot keep a copy of the policy: {error}");
         }
         Ok(())
     }
@@ -236,24 +241,24 @@ enum FirstPolicy {
 
 /// The first policy, and what it must not be older than.
 fn first_policy(settings: &Settings) -> anyhow::Result<(FirstPolicy, Floor)> {
-    let mut floor = Floor::default();
-    let known = if settings.trust.asks_for_signatures() {
-        last_good_or_none(settings, &settings.trust)
-    } else {
-        None
-    };
-    known.iter().for_each(|known| floor.raise(known));
+    let floor = Floor::read(&settings.state_dir)?;
+    let is_signed = settings.trust.asks_for_signatures();
+    if !is_signed {
+        floor.allows_unsigned()?;
+    }
     let first = match load(settings, &floor) {
         Ok(loaded) => FirstPolicy::Good(Box::new(loaded)),
         Err(LoadError::Read { source, .. })
             if source.kind() == io::ErrorKind::NotFound && !settings.policy_required =>
         {
             // Without a file there was never one, unless somebody removed it: that must not switch the guard off.
-            let last = last_good(settings, &settings.trust)?;
-            let path = settings.policy.clone();
-            last.map_or(FirstPolicy::None, |loaded| {
-                FirstPolicy::LastGood(Box::new(loaded), LoadError::Read { path, source })
-            })
+            let error = LoadError::Read { path: settings.policy.clone(), source };
+            match last_good(settings, &settings.trust)? {
+                Some(loaded) => FirstPolicy::LastGood(Box::new(loaded), error),
+                // Whoever asks for signatures wants a policy.
+                None if is_signed => return Err(error.into()),
+                None => FirstPolicy::None,
+            }
         }
         Err(error) if settings.policy_required => return Err(error.into()),
         Err(error) => match last_good_or_none(settings, &settings.trust) {
@@ -267,7 +272,7 @@ fn first_policy(settings: &Settings) -> anyhow::Result<(FirstPolicy, Floor)> {
 /// The policy of the file, if it may come after what was in force.
 fn load(settings: &Settings, floor: &Floor) -> Result<LoadedPolicy, LoadError> {
     let loaded = policy::load(&settings.policy, &settings.trust)?;
-    match floor.admits(&loaded) {
+    match loaded.signed.as_ref().map_or(Ok(()), |signed| floor.admits(signed)) {
         Ok(()) => Ok(loaded),
         Err(error) => Err(LoadError::Signature {
             path: settings.policy.clone(),

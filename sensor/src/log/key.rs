@@ -86,7 +86,7 @@ pub enum KeyError {
         path: PathBuf,
     },
     /// The name may not stand in a note.
-    #[error("a key's name has no space and no `+` in it and is not empty, unlike `{name}`")]
+    #[error("a key's name is of ASCII, has no space and no `+` in it, and is not empty, unlike `{}`", name.escape_default())]
     Name {
         /// The name.
         name: String,
@@ -151,7 +151,8 @@ impl SoftwareKey {
     /// # Errors
     /// [`KeyError::Io`], [`KeyError::Random`], [`KeyError::Name`].
     pub fn create(path: &Path, name: &str) -> Result<Self, KeyError> {
-        if !valid_key_name(name) {
+        // People compare names by sight.
+        if !valid_key_name(name) || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(KeyError::Name { name: name.to_owned() });
         }
         let path = &std::path::absolute(path).map_err(|source| KeyError::Io {
@@ -167,7 +168,11 @@ impl SoftwareKey {
         let pair = generate(path)?;
         let public = VerifierKey::new(name, Algorithm::Ed25519, pair.public_key().as_ref())
             .expect("the name was looked at, and ring's keys are well-formed");
-        write_public(&public_path, &public).map_err(taken)?;
+        write_public(&public_path, &public).map_err(|error| {
+            // It is of no use without the other one.
+            let _ = fs::remove_file(path);
+            taken(error)
+        })?;
         Ok(Self { pair, public })
     }
 
@@ -304,14 +309,10 @@ fn generate(path: &Path) -> Result<Ed25519KeyPair, KeyError> {
     let write = || {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         // A key that was not written whole must not stay: the name comes last, and never over an existing key.
-        let temporary = dir.join(format!("new.{}", std::process::id()));
-        let _ = fs::remove_file(&temporary);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
         file.write_all(document.as_ref())?;
-        file.sync_all()?;
-        let linked = fs::hard_link(&temporary, path);
-        fs::remove_file(&temporary)?;
-        linked?;
+        file.as_file().sync_all()?;
+        file.persist_noclobber(path)?;
         fs::File::open(dir)?.sync_all()
     };
     write().map_err(|source| KeyError::Io { what: "write the new key", path: path.to_owned(), source })?;

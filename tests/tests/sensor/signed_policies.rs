@@ -20,7 +20,7 @@ fn run(scene: &Scene, arguments: &[&str]) -> std::process::Output {
 }
 
 fn sign(scene: &Scene) {
-    expect(run(scene, &["sign", "policy.yaml", "--key", "key"]), 0, &["signed as revision "]);
+    expect(run(scene, &["sign", "policy.yaml", "--key", "key", "--force"]), 0, &["signed as revision "]);
 }
 
 /// A key of the scene, and the setting that trusts it.
@@ -34,6 +34,14 @@ fn key(scene: &Scene) -> String {
 fn reads(daemon: &Daemon, scene: &Scene) -> bool {
     let file = scene.path("home/.ssh/id").display().to_string();
     daemon.ask(&["run", "--", "/bin/cat", &file]).status.success()
+}
+
+/// A daemon that does not start.
+#[track_caller]
+fn fails(scene: &Scene, settings: &str, words: &str) {
+    let config = scene.config(settings).display().to_string();
+    let mut command = std::process::Command::new(binary());
+    expect(command.args(["daemon", "--config", &config]).output().expect("the binary runs"), 2, &[words]);
 }
 
 #[test]
@@ -67,6 +75,8 @@ fn a_policy_is_signed_and_verified() {
     let json = run(&scene, &["verify", "policy.yaml", "--json", "--key", public]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
     assert!(json["signed_by"].is_null() && json["error"].is_string(), "{json}");
+    let other = ["is about another text, of revision 3: raise `revision`", "--force"];
+    expect(run(&scene, &["sign", "policy.yaml", "--key", "key"]), 2, &other);
     sign(&scene);
     let json = run(&scene, &["verify", "policy.yaml", "--json", "--key", public]);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
@@ -123,6 +133,21 @@ fn only_signed_policies_come_into_force_and_none_comes_back() {
     expect(daemon.ask(&["reload"]), 0, &[]);
     assert!(reads(&daemon, &scene), "a newer one may say less");
     drop(daemon);
+    // With another key the number still counts, which the copy of the policy no longer says.
+    fs::remove_file(scene.path("key")).and_then(|()| fs::remove_file(scene.path("key.pub"))).expect("a key");
+    let another = key(&scene);
+    policy(&scene, 3, ".ssh");
+    sign(&scene);
+    fails(&scene, &another, "its revision 3 is older than 4");
+    // Nor does it start without what it is to guard by, or without the keys.
+    fs::remove_file(scene.path("policy.yaml")).expect("it was there");
+    fails(&scene, &another, "cannot be used");
+    fs::remove_file(scene.path("state/policy.last-good.json")).expect("a copy");
+    fails(&scene, &another, "cannot read the policy");
+    policy(&scene, 5, ".ssh");
+    fails(&scene, "", "policies had to be signed here (revision 4 was in force)");
+    fs::write(scene.path("state/policy.revision.json"), "").expect("a file");
+    fails(&scene, &another, "cannot tell which revision was in force");
     let entries = scene.entries();
     let revisions: Vec<_> = notices(&entries)
         .filter_map(|notice| match notice {

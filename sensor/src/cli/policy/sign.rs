@@ -15,7 +15,7 @@ use crate::{
     daemon::{
         policy::{
             self, LoadedPolicy,
-            signature::{Trust, note_of, read_note},
+            signature::{SignatureError, Trust, note_of, read_note},
             statement::Statement,
         },
         sensor::chain,
@@ -44,6 +44,9 @@ pub(super) struct SignArgs {
     /// Print what is to be signed, for a key that is kept elsewhere, and sign nothing
     #[arg(long, conflicts_with = "key")]
     print: bool,
+    /// Sign it also when the note is about another text of this revision, or a later one, which machines may have by now
+    #[arg(long)]
+    force: bool,
 }
 
 /// Arguments of `treeline policy verify`.
@@ -86,8 +89,14 @@ pub(super) fn sign(args: &SignArgs, out: &mut dyn Write) -> anyhow::Result<ExitC
     let path = note_of(file);
     let signed = note::sign(&text, &key)?;
     let whole = match read_note(file) {
-        Ok(before) => with_others(&before, signed, &text, &key)?,
-        Err(_) => signed,
+        Ok(before) => {
+            if !args.force {
+                refuse_earlier(&before, &statement, &path)?;
+            }
+            with_others(&before, signed, &text, &key)?
+        }
+        Err(SignatureError::NoNote { .. }) => signed,
+        Err(error) => return Err(error.into()),
     };
     replace(&path, &whole).with_context(|| format!("cannot write `{}`", path.display()))?;
     writeln!(
@@ -100,6 +109,19 @@ pub(super) fn sign(args: &SignArgs, out: &mut dyn Write) -> anyhow::Result<ExitC
         path.display()
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A number stands for one text: no machine takes another one under it, nor a lower one.
+fn refuse_earlier(before: &str, statement: &Statement, path: &Path) -> anyhow::Result<()> {
+    let Ok(note) = Note::parse(before.as_bytes()) else { return Ok(()) };
+    let Ok(earlier) = note.unverified_text().parse::<Statement>() else { return Ok(()) };
+    ensure!(
+        earlier == *statement || earlier.revision < statement.revision,
+        "`{}` is about another text, of revision {}: raise `revision` above it, or use `--force` if no machine has it",
+        path.display(),
+        earlier.revision
+    );
+    Ok(())
 }
 
 /// A note with the signatures of others, if they signed the same.

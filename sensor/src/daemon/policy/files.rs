@@ -1,7 +1,7 @@
 //! The files of a policy.
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -26,19 +26,27 @@ pub fn read(file: &Path) -> anyhow::Result<Source> {
     Ok(Source::new(&file.display().to_string(), &text))
 }
 
+/// Opens a regular file: to open another kind of file can wait for somebody, or do something.
+///
+/// # Errors
+/// It cannot be opened, or is something else.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+    }
+}
+
 /// The text of a file, or so much of it that it is known to be too long.
 ///
 /// # Errors
 /// It cannot be read, is no regular file, or is no UTF-8.
 pub(super) fn text(file: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
-    // To open another kind of file can wait for somebody, or do something.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(file)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-    }
-    file.take(POLICY_LEN_MAX).read_to_end(&mut bytes)?;
+    open(file)?.take(POLICY_LEN_MAX).read_to_end(&mut bytes)?;
     match String::from_utf8(bytes) {
         Ok(text) => Ok(text),
         // Cut within a character, it is too long in any case.

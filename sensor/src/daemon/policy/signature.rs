@@ -2,8 +2,7 @@
 //! which revision. Where keys are configured, no other policy is put in force, and none that is older.
 
 use std::{
-    cmp::Ordering,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +10,7 @@ use treeline_policy::{Loader, NotLoaded, source::Source};
 use treeline_tlog::{Note, NoteError, Verifier as _, VerifierKey, note::NOTE_LEN_MAX};
 
 use super::{
-    LoadedPolicy,
+    files,
     statement::{Statement, digest},
 };
 use crate::log::PublicKey;
@@ -33,7 +32,7 @@ pub fn read_note(policy: &Path) -> Result<String, SignatureError> {
     let path = note_of(policy);
     let mut note = String::new();
     let read =
-        fs::File::open(&path).and_then(|file| file.take(NOTE_LEN_MAX as u64 + 1).read_to_string(&mut note));
+        files::open(&path).and_then(|file| file.take(NOTE_LEN_MAX as u64 + 1).read_to_string(&mut note));
     match read {
         Ok(_) => Ok(note),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -67,7 +66,7 @@ pub enum SignatureError {
         source: io::Error,
     },
     /// It is no note, or a signature is wrong.
-    #[error("its note is not to be trusted: {0}")]
+    #[error("its note is not to be trusted")]
     Note(#[from] NoteError),
     /// Other keys signed it.
     #[error("its note is signed by {found}, and by none of the keys that are trusted here: {trusted}")]
@@ -121,6 +120,8 @@ pub struct Signed {
     pub revision: u64,
     /// The key, as `NAME+ID`.
     pub key: String,
+    /// SHA-256 of what was signed, lower-case hexadecimal.
+    pub statement: String,
 }
 
 /// Whose policies are put in force.
@@ -162,7 +163,11 @@ impl Trust {
             return Err(SignatureError::OtherKeys { found: words(found), trusted: words(trusted) });
         };
         let statement: Statement = note.unverified_text().parse().map_err(SignatureError::Statement)?;
-        let signed = Signed { revision: statement.revision, key: key(by.name(), by.id()) };
+        let signed = Signed {
+            revision: statement.revision,
+            key: key(by.name(), by.id()),
+            statement: digest(note.unverified_text()),
+        };
         Ok((statement, signed))
     }
 }
@@ -172,36 +177,8 @@ fn key(name: &str, id: u32) -> String {
 }
 
 fn words(all: impl Iterator<Item = String>) -> String {
-    all.map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ")
-}
-
-/// The policy of the highest revision that was in force here.
-#[derive(Debug, Default)]
-pub struct Floor(Option<(u64, String)>);
-
-impl Floor {
-    /// Takes a policy as one that was in force, if it was a signed one.
-    pub fn raise(&mut self, loaded: &LoadedPolicy) {
-        if let Some(signed) = &loaded.signed
-            && self.0.as_ref().is_none_or(|(revision, _)| *revision < signed.revision)
-        {
-            self.0 = Some((signed.revision, loaded.sha256.clone()));
-        }
-    }
-
-    /// Whether a policy may come after what was in force: nobody brings back what was replaced.
-    ///
-    /// # Errors
-    /// [`SignatureError::Older`], [`SignatureError::SameRevision`].
-    pub fn admits(&self, loaded: &LoadedPolicy) -> Result<(), SignatureError> {
-        let (Some(signed), Some((in_force, sha256))) = (&loaded.signed, &self.0) else { return Ok(()) };
-        let revision = signed.revision;
-        match revision.cmp(in_force) {
-            Ordering::Less => Err(SignatureError::Older { revision, in_force: *in_force }),
-            Ordering::Equal if loaded.sha256 != *sha256 => Err(SignatureError::SameRevision { revision }),
-            Ordering::Equal | Ordering::Greater => Ok(()),
-        }
-    }
+    // Anybody can put any name into a note.
+    all.map(|one| format!("`{}`", one.escape_default())).collect::<Vec<_>>().join(", ")
 }
 
 /// Gives only what was signed.
@@ -231,11 +208,13 @@ impl<L: Loader> Loader for OnlySigned<'_, L> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use treeline_tlog::note;
 
     use super::*;
     use crate::{
-        daemon::policy::{self, LoadError},
+        daemon::policy::{self, LoadError, LoadedPolicy},
         log::SoftwareKey,
     };
 
@@ -292,6 +271,10 @@ mod tests {
     fn only_what_a_trusted_key_signed_is_loaded() {
         let (files, (key, other, trust)) = (files(), keys());
         files.refused(&trust, "it is not signed: there is no `");
+        let made = std::process::Command::new("mkfifo").arg(files.at("p.yaml.note")).status();
+        assert!(made.expect("mkfifo runs").success());
+        files.refused(&trust, "it is no regular file");
+        fs::remove_file(files.at("p.yaml.note")).expect("it was there");
         files.write("p.yaml.note", "nonsense");
         files.refused(&trust, "its note is not to be trusted: not a signed note");
         files.sign(&other);
@@ -302,7 +285,7 @@ mod tests {
         files.sign(&key);
         let loaded = files.load(&trust).expect("it is signed");
         let signed = loaded.signed.expect("by the key");
-        assert_eq!(signed, Signed { revision: 7, key: format!("acme+{:08x}", key.public().id()) });
+        assert_eq!((signed.revision, signed.key), (7, format!("acme+{:08x}", key.public().id())));
         assert!(
             loaded.bundle.note.is_some()
                 && files.load(&Trust::default()).is_ok_and(|all| all.signed.is_none())
@@ -352,36 +335,6 @@ mod tests {
         let loaded = files.load(&Trust::default()).expect("a policy");
         let none = Statement::of(&loaded.policy, &loaded.bundle).expect_err("it has no revision");
         assert!(none.to_string().contains("add `revision: 1`"), "{none}");
-    }
-
-    #[test]
-    fn nothing_older_comes_after_what_was_in_force() {
-        let (files, (key, _, trust)) = (files(), keys());
-        let signed = |text: &str| {
-            files.write("p.yaml", text);
-            files.sign(&key);
-            files.load(&trust).expect("it is signed")
-        };
-        let (six, seven, eight) = (signed(&own(6)), signed(&own(7)), signed(&own(8)));
-        let again = signed(&(own(7) + "# another text\n"));
-        let mut floor = Floor::default();
-        let check = |floor: &Floor, loaded: &LoadedPolicy, expect: Option<&str>| {
-            let found = floor.admits(loaded).err().map(|error| error.to_string());
-            assert_eq!(found.is_some(), expect.is_some(), "{found:?}");
-            assert!(found.zip(expect).is_none_or(|(found, words)| found.contains(words)));
-        };
-        check(&floor, &six, None);
-        floor.raise(&seven);
-        floor.raise(&six);
-        check(&floor, &six, Some("its revision 6 is older than 7"));
-        check(&floor, &seven, None);
-        check(&floor, &again, Some("another text was in force here as revision 7"));
-        check(&floor, &eight, None);
-        // What nobody signed says nothing of revisions.
-        let unsigned = files.load(&Trust::default()).expect("a policy");
-        check(&floor, &unsigned, None);
-        floor.raise(&LoadedPolicy { signed: None, ..eight.clone() });
-        check(&floor, &seven, None);
     }
 
     #[test]

@@ -158,9 +158,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_read_is_printed_as_it_was(text in "treeline\\.policy/v1\n(name|revision|sha256|included|[ -~]| |\n){0,60}") {
+        fn what_is_read_is_printed_as_it_was(at in 0..300_usize, put in "[ -~\n]{0,3}", cut in 0..3_usize) {
+            let mut text = statement().to_string();
+            let at = at.min(text.len());
+            let end = (at + cut).min(text.len());
+            text.replace_range(at..end, &put);
             if let Ok(read) = text.parse::<Statement>() {
-                prop_assert_eq!(read.to_string(), text);
+                prop_assert_eq!(&read.to_string(), &text);
+                prop_assert_eq!(read == statement(), text == statement().to_string());
             }
         }
 
