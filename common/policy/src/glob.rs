@@ -53,7 +53,13 @@ impl Wild {
     /// A name that matches.
     #[must_use]
     pub fn example(&self) -> Vec<u8> {
-        let gap = if self.gap { b"x".as_slice() } else { b"" };
+        self.example_with(b"x")
+    }
+
+    /// The same with this text for its `*`.
+    #[must_use]
+    pub fn example_with(&self, gap: &[u8]) -> Vec<u8> {
+        let gap = if self.gap { gap } else { b"" };
         let name = [self.prefix.as_slice(), gap, &self.suffix].concat();
         name.into_iter().map(|byte| if byte == ANY_BYTE { b'y' } else { byte }).collect()
     }

@@ -6,10 +6,19 @@ use treeline_policy::{
     Diff, Executed, Home, Host, Lineage, Object, Policy, Request, Subject, diff,
     diff::{Effect, Subjects},
     eval, parse,
+    policy::FileOperation,
 };
 
 fn host() -> Host {
     Host { homes: vec![Home { uid: 1000, path: b"/home/u".to_vec() }] }
+}
+
+/// With the homes of those whom the comparison makes up.
+fn everybody() -> Host {
+    let made_up = |first: char, rest: usize| format!("/home/{first}{}~", "q".repeat(rest)).into_bytes();
+    let homes = ('a'..='e').flat_map(|first| [2, 8, 16, 28].map(|rest| made_up(first, rest)));
+    let homes = homes.chain([b"/home/u".to_vec()]).enumerate();
+    Host { homes: homes.map(|(uid, path)| Home { uid: uid as u32, path }).collect() }
 }
 
 fn policy(rules: &str) -> Policy {
@@ -132,6 +141,64 @@ fn other_kinds() {
     );
 }
 
+/// What is easily overlooked: each of these lets something pass that was refused.
+#[test]
+fn what_is_loosened_is_found() {
+    let check = |before: &str, after: &str| {
+        let found = between(before, after);
+        assert!(found.count(Effect::Loosens) > 0, "{before} -> {after}: {found}");
+    };
+    let keys = |more: &str| format!("id: k, kind: file, paths: [/k/**]{more}");
+    check("id: k, kind: file, paths: [\"~/.ssh/**\"]", "id: k, kind: file, paths: [\"/home/u/.ssh/**\"]");
+    check(&keys(""), &keys(", only: [{executable: \"/usr/bin/*\"}]"));
+    check(&keys(", except: [{executable: \"/usr/**\"}]"), "");
+    check(&keys(""), &keys(&format!(", only: [{{sha256: \"{}\"}}]", "ab".repeat(32))));
+    check("id: w, kind: connect, to: [10.0.0.0/8]", "id: w, kind: connect, to: [10.0.0.0/9, 10.192.0.0/10]");
+    let web = "id: w, kind: connect, to: [10.0.0.0/8], ports: [443]";
+    check(web, &format!("{web}, except_to: [{{to: [10.1.0.0/16]}}]"));
+    check("id: k, kind: file, paths: [\"/data/*\"]", "id: k, kind: file, paths: [\"/data/a*\"]");
+    check("id: k, kind: file, paths: [\"/k/id_*\"]", "id: k, kind: file, paths: [\"/k/id_?\"]");
+    check("id: k, kind: file, paths: [\"/s/**\"]", "id: k, kind: file, paths: [/s, \"/s/*\", \"/s/*/*\"]");
+    check("id: k, kind: connect, unix: [\"@a*\"]", "id: k, kind: connect, unix: [\"@a\"]");
+    let two = |a: &str, b: &str| {
+        format!("id: a, kind: file, paths: [/k]{a}\nid: b, kind: file, paths: [\"/k/**\"]{b}")
+    };
+    check(
+        &two("", ""),
+        &two(", except: [{executable: /bin/ssh}]", ", except: [{descendant_of: {executable: /bin/npm}}]"),
+    );
+    // What is not found is not passed over.
+    let found = between(&two("", ""), "id: b, kind: file, paths: [\"/k/**\"]");
+    assert_eq!(
+        (found.count(Effect::Loosens), found.unexplained.len()),
+        (0, 0),
+        "another rule decides: {found}"
+    );
+    let found = between(&two("", ", mode: monitor"), &two("", "").lines().take(1).collect::<String>());
+    assert!(found.count(Effect::Loosens) > 0, "{found}");
+    let both = "id: a, kind: file, paths: [/k]\nid: b, kind: file, paths: [/k]";
+    let found = between(both, "id: a, kind: file, paths: [/k]");
+    assert_eq!((found.decisions.len(), found.unexplained.as_slice()), (0, &["b".to_owned()][..]), "{found}");
+}
+
+#[test]
+fn what_is_told_of_a_pattern_of_programs() {
+    let keys = "id: k, kind: file, operations: [read], paths: [/k]";
+    check(
+        keys,
+        &format!("{keys}, except: [{{executable: \"/usr/bin/*\"}}]"),
+        &["loosens     read /k: deny by `k` -> allow, for `/usr/bin/*`"],
+    );
+}
+
+#[test]
+fn what_policies_say_of_themselves() {
+    let head = |more: &str| parse("t", &format!("version: 1\nname: t\n{more}rules: []\n")).expect("valid");
+    let found = diff(&head("revision: 1\n"), &head("revision: 2\nowner: a@b\n"), &host());
+    let text = found.to_string();
+    assert!(!found.is_empty() && text.starts_with("+ owner: a@b\n- revision: 1\n+ revision: 2\n"), "{text}");
+}
+
 #[test]
 fn rules_that_say_something_else() {
     let found = between(
@@ -198,7 +265,7 @@ fn subject(path: &str) -> Subject {
 
 /// A verdict with the id of the rule.
 fn decide(policy: &Policy, subject: &Subject, object: &Object) -> (Verdict, Option<String>) {
-    let decision = eval(policy, &host(), &Request { subject: subject.clone(), object: object.clone() });
+    let decision = eval(policy, &everybody(), &Request { subject: subject.clone(), object: object.clone() });
     (decision.verdict, decision.rule.map(|rule| policy.rules[rule].id.clone()))
 }
 
@@ -240,5 +307,27 @@ proptest! {
         let found = diff(&policy(&before), &policy(after.trim_start()), &host());
         prop_assert_eq!(found.count(Effect::Loosens), 0);
         prop_assert_eq!(found.rules.len(), 1);
+    }
+
+    /// Whatever differs, something is told.
+    #[test]
+    fn what_differs_is_not_passed_over(
+        before in rules(),
+        after in rules(),
+        names in prop::collection::vec(prop::sample::select(vec!["a", "b", "ab", "c", "d"]), 1..5),
+        anchor in prop::sample::select(vec!["", "/home/u"]),
+        program in prop::sample::select(vec!["/bin/p", "/bin/q", "/bin/z"]),
+    ) {
+        let (before, after) = (policy(&before), policy(&after));
+        let path = format!("{anchor}/{}", names.join("/")).into_bytes();
+        let subject = subject(program);
+        for (_, operation) in FileOperation::WORDS {
+            let object = Object::File { path: path.clone(), operation };
+            let both = [&before, &after].map(|policy| decide(policy, &subject, &object).0);
+            let found = diff(&before, &after, &host());
+            prop_assert!(both[0] == both[1] || !found.decisions.is_empty() || !found.unexplained.is_empty(), "{}", found);
+            let loosens = found.count(Effect::Loosens) > 0 || !found.unexplained.is_empty();
+            prop_assert!(both[0] <= both[1] || loosens, "{}", found);
+        }
     }
 }

@@ -57,7 +57,7 @@ enum Verb {
     /// Say what another policy changes: which rules, and which decisions, for whom
     ///
     /// Asks both policies about everything that either names; what is told is shown with an example. Exit status: 0 when
-    /// nothing is loosened, 1 when something is (see `--fail-on`), 2 when a policy is not valid or cannot be read.
+    /// nothing is found that is loosened, 1 when something is, or cannot be told (see `--fail-on`), 2 when a policy is not valid or cannot be read.
     Diff(diff::Args),
     /// Say what the tables of a policy take in the kernel, and guess what an operation costs
     ///

@@ -204,7 +204,7 @@ fn located(path: &[u8]) -> Located {
 
 /// A path that the glob matches.
 fn witness(glob: &Glob) -> Vec<u8> {
-    path_of(glob, HOME, 0)
+    path_of(glob, HOME, b"any", 0, b"x")
 }
 
 const EVERY_RULE: &str = r#"version: 1

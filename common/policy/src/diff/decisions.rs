@@ -2,89 +2,68 @@
 
 use std::collections::BTreeMap;
 
-use treeline_event::{Mode, Verdict};
-
 use super::{
     Change, Decided, Effect, Subjects,
-    probe::{Asker, Probe, probes},
+    askers::Askers,
+    candidates::Candidates,
+    probe::{Filler, Probe, probes},
 };
 use crate::{
-    eval::{asked_for, lifted_by, rule_matches},
+    eval::rule_matches,
     host::Host,
     policy::{FileOperation, Policy, Rule},
-    request::{Object, Subject},
 };
 
-/// Requests up to which everybody is asked about everything.
-const REQUESTS_MAX: usize = 1_000_000;
+/// Rules that are each asked about everything.
+const FEW: usize = 64;
 
 /// What was decided before, and what is decided now.
 type Pair = [Decided; 2];
 
-/// Decisions that differ, and whether programs were left out.
-pub(super) fn changes(before: &Policy, after: &Policy, host: &Host) -> (Vec<Change>, bool) {
-    let (probes, askers) = probes([before, after], host);
-    let is_partial = probes.len().saturating_mul(askers.len()) > REQUESTS_MAX;
-    let mut found: BTreeMap<(String, Pair, Subjects), Vec<&Probe>> = BTreeMap::new();
-    for probe in &probes {
-        let both = [before, after].map(|policy| Matching::of(policy, host, &probe.object));
-        let asked = if is_partial { named(probe) } else { (0..askers.len()).collect() };
+/// Decisions that differ.
+pub(super) fn changes(before: &Policy, after: &Policy, host: &Host, changed: &[&str]) -> Vec<Change> {
+    let filler = Filler::of([before, after], host);
+    let host = filler.host();
+    let mut askers = Askers::of([before, after], &filler);
+    let mut candidates = [before, after].map(|policy| Candidates::of(policy, &host));
+    // What no rule matches that is other than before is decided as before.
+    let is_changed = |rule: &&Rule| changed.binary_search(&rule.id.as_str()).is_ok();
+    let others: Vec<&Rule> = before.rules.iter().chain(&after.rules).filter(is_changed).collect();
+    let is_of_others = |probe: &Probe| others.iter().any(|rule| rule_matches(rule, &host, &probe.object));
+    let mut found: BTreeMap<(String, Pair, Subjects), Vec<Probe>> = BTreeMap::new();
+    for probe in probes([before, after], &filler) {
+        // Few are asked before all are.
+        if others.len() <= FEW && !is_of_others(&probe) {
+            continue;
+        }
+        let both = candidates.each_mut().map(|candidates| candidates.matching(&probe.object));
+        if !both.iter().flat_map(|matching| matching.rules.iter().copied()).any(|rule| is_changed(&rule)) {
+            continue;
+        }
+        let asked = askers.of_rules(both.iter().flat_map(|matching| matching.rules.iter().copied()));
         let decide = |asker: usize| {
-            let subject = &askers[asker].subject;
-            (asker, both.each_ref().map(|matching| matching.decide(subject, host)))
+            let subject = &askers.get(asker).subject;
+            (asker, both.each_ref().map(|matching| matching.decide(subject, &host)))
         };
         let decided: Vec<(usize, Pair)> = asked.into_iter().map(decide).collect();
         for (pair, subjects) in differing(&decided, &askers) {
-            found.entry((probe.text.clone(), pair, subjects)).or_default().push(probe);
+            found.entry((probe.text.clone(), pair, subjects)).or_default().push(probe.clone());
         }
     }
     let mut changes: Vec<Change> =
         found.into_iter().filter_map(|(key, probes)| change(key, &probes)).collect();
     changes.sort();
-    (changes, is_partial)
-}
-
-/// Whoever is in no exception, and who is named beside the object.
-fn named(probe: &Probe) -> Vec<usize> {
-    let mut asked = vec![0];
-    asked.extend(&probe.subjects);
-    asked.sort_unstable();
-    asked.dedup();
-    asked
-}
-
-/// The rules of a policy that match an object, whoever acts.
-struct Matching<'p> {
-    rules: Vec<&'p Rule>,
-}
-
-impl<'p> Matching<'p> {
-    fn of(policy: &'p Policy, host: &Host, object: &Object) -> Self {
-        Self { rules: policy.rules.iter().filter(|rule| rule_matches(rule, host, object)).collect() }
-    }
-
-    /// As [`crate::eval()`] decides: a rule in `enforce` before one in `monitor`, and the first by id of either.
-    fn decide(&self, subject: &Subject, host: &Host) -> Decided {
-        let holds = |rule: &&&Rule| {
-            asked_for(rule, host, subject).is_ok() && lifted_by(rule, host, subject).is_none()
-        };
-        let first = |mode: Mode| self.rules.iter().filter(|rule| rule.mode == mode).find(holds);
-        let decided = |verdict, rule: &Rule| Decided { verdict, rule: Some(rule.id.clone()) };
-        let denied = first(Mode::Enforce).map(|rule| decided(Verdict::Deny, rule));
-        denied
-            .or_else(|| first(Mode::Monitor).map(|rule| decided(Verdict::Audit, rule)))
-            .unwrap_or(Decided { verdict: Verdict::Allow, rule: None })
-    }
+    changes
 }
 
 /// For whom it differs how: for everybody but those for whom something else holds, and for these.
-fn differing(decided: &[(usize, Pair)], askers: &[Asker]) -> Vec<(Pair, Subjects)> {
+fn differing(decided: &[(usize, Pair)], askers: &Askers<'_>) -> Vec<(Pair, Subjects)> {
     let mut by_pair: BTreeMap<&Pair, Vec<usize>> = BTreeMap::new();
     for (asker, pair) in decided {
         by_pair.entry(pair).or_default().push(*asker);
     }
     let texts = |of: &[usize]| {
-        let mut texts: Vec<String> = of.iter().map(|asker| askers[*asker].text.clone()).collect();
+        let mut texts: Vec<String> = of.iter().map(|asker| askers.get(*asker).text.clone()).collect();
         texts.sort();
         texts
     };
@@ -100,10 +79,7 @@ fn differing(decided: &[(usize, Pair)], askers: &[Asker]) -> Vec<(Pair, Subjects
         .collect()
 }
 
-fn change(
-    (object, [before, after], subjects): (String, Pair, Subjects),
-    probes: &[&Probe],
-) -> Option<Change> {
+fn change((object, [before, after], subjects): (String, Pair, Subjects), probes: &[Probe]) -> Option<Change> {
     let mut operations: Vec<&'static str> = Vec::new();
     for probe in probes {
         if !operations.contains(&probe.operation) {

@@ -1,10 +1,13 @@
 //! What another policy changes: which rules, and which decisions, for whom.
 //!
 //! The decisions are asked for, by what both policies name: each change that is told is one by [`eval`], with an example.
-//! What is not told may still differ, where neither policy names the object or the program.
+//! What is not told may still differ, where neither policy names the object or the program: a rule that says something else
+//! and to which no decision was found is told as such.
 //!
 //! [`eval`]: crate::eval()
 
+mod askers;
+mod candidates;
 mod decisions;
 mod probe;
 mod report;
@@ -26,12 +29,15 @@ pub struct Diff {
     pub before: String,
     /// Name of the policy after.
     pub after: String,
+    /// What the policy says of itself.
+    pub about: Vec<KeyChange>,
     /// Rules that were added, removed or changed, by id.
     pub rules: Vec<RuleChange>,
     /// Decisions that differ: first what is loosened, then what is tightened, then what another rule decides.
     pub decisions: Vec<Change>,
-    /// Whether programs that are named in other rules than the object were left out, since there are so many of both.
-    pub is_partial: bool,
+    /// Ids of rules that were removed, or match something else, and of which no decision was found that differs: they may be
+    /// covered by another rule, or differ where neither policy names anything.
+    pub unexplained: Vec<String>,
 }
 
 /// A decision that differs.
@@ -105,19 +111,24 @@ impl Diff {
     /// Whether nothing differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty() && self.decisions.is_empty()
+        self.about.is_empty() && self.rules.is_empty() && self.decisions.is_empty()
     }
 }
 
-/// What `after` changes against `before`, on a machine with these homes.
+/// What `after` changes against `before`, on a machine with these homes and somebody else's.
 #[must_use]
 pub fn diff(before: &Policy, after: &Policy, host: &Host) -> Diff {
-    let (decisions, is_partial) = decisions::changes(before, after, host);
-    Diff {
-        before: before.name.clone(),
-        after: after.name.clone(),
-        rules: rules::changes(before, after),
-        decisions,
-        is_partial,
-    }
+    let rules = rules::changes(before, after);
+    let deciding: Vec<&RuleChange> = rules.iter().filter(|change| change.may_decide()).collect();
+    let changed: Vec<&str> = deciding.iter().map(|change| change.rule.as_str()).collect();
+    let decisions = decisions::changes(before, after, host, &changed);
+    let is_told = |id: &str| {
+        let mut by = decisions.iter().flat_map(|change| [&change.before.rule, &change.after.rule]);
+        by.any(|rule| rule.as_deref() == Some(id))
+    };
+    let unexplained = deciding.iter().filter(|change| !change.is_added && !is_told(&change.rule));
+    let unexplained = unexplained.map(|change| change.rule.clone()).collect();
+    let (before_name, after_name) = (before.name.clone(), after.name.clone());
+    let about = rules::about(before, after);
+    Diff { before: before_name, after: after_name, about, rules, decisions, unexplained }
 }

@@ -2,16 +2,14 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use crate::{
-    explain::describe,
-    glob::{Anchor, Component, Glob},
-    host::Host,
-    policy::{Executable, FileOperation, Kind, Policy, PortRange, Rule},
-    request::{Executed, Lineage, Object, Subject},
-};
+use ipnet::IpNet;
 
-/// A name that no policy has, for what a wildcard stands for.
-const ANY: &[u8] = b"any-name";
+use crate::{
+    glob::{Anchor, Component, Glob},
+    host::{Home, Host},
+    policy::{Executable, FileOperation, Kind, Policy, PortRange, Rule},
+    request::{Executed, Object},
+};
 
 /// What is asked about, and where a policy names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,66 +19,107 @@ pub(super) struct Probe {
     /// To what, as the policy has it.
     pub(super) text: String,
     pub(super) object: Object,
-    /// Programs that the rule names, as places in the list of subjects.
-    pub(super) subjects: Vec<usize>,
 }
 
-/// Somebody who asks. The first one is in no exception, nor in `only`, as far as programs have to be named for that.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asker {
-    pub(super) text: String,
-    pub(super) subject: Subject,
+/// What stands for what wildcards match: names, contents and depths that the two policies do not name.
+pub(super) struct Filler {
+    /// A name that no pattern with a wildcard in a name matches.
+    name: Vec<u8>,
+    /// Names for `**`, one after the other.
+    depths: Vec<usize>,
+    homes: Vec<Vec<u8>>,
+}
+
+/// The content of what no policy names.
+const OTHER_CONTENT: [u8; 32] = [0x5a; 32];
+
+impl Filler {
+    pub(super) fn of(policies: [&Policy; 2], host: &Host) -> Self {
+        let rules = || policies.into_iter().flat_map(|policy| &policy.rules);
+        let items = || rules().flat_map(|rule| rule.exceptions.iter().chain(&rule.only));
+        let executables = items().flat_map(|item| item.descendant_of.iter().chain([&item.own]));
+        let executables = executables.filter_map(|wanted| wanted.path.as_ref());
+        let globs = rules().flat_map(|rule| rule.kind.globs()).map(|glob| &glob.value);
+        let globs: Vec<&Glob> = globs.chain(executables).collect();
+        let is_named = |name: &[u8]| {
+            globs.iter().flat_map(|glob| &glob.components).any(|component| match component {
+                Component::Literal(literal) => literal == name,
+                Component::Wild(wild) => wild.matches(name),
+                Component::Any | Component::Globstar => false,
+            })
+        };
+        let names = (b'a'..=b'z').flat_map(|first| {
+            [3, 9, 17, 29].map(|len| [&[first][..], &vec![b'q'; len - 1][..], b"~"].concat())
+        });
+        let name = names.into_iter().find(|name| !is_named(name)).unwrap_or_else(|| b"any-name~".to_vec());
+        let longest = globs.iter().map(|glob| glob.components.len()).max().unwrap_or(0);
+        let mut depths = vec![0, 1, 2, longest + 1];
+        depths.dedup();
+        let mut homes: Vec<Vec<u8>> = vec![[b"/home/", name.as_slice()].concat()];
+        homes.extend(host.homes.iter().map(|home| home.path.clone()));
+        Self { name, depths, homes }
+    }
+
+    /// The machine on which the two are compared: with somebody whom neither knows.
+    pub(super) fn host(&self) -> Host {
+        let home = |(uid, path): (usize, &Vec<u8>)| Home { uid: uid as u32, path: path.clone() };
+        Host { homes: self.homes.iter().enumerate().map(home).collect() }
+    }
+
+    /// A program that neither policy names.
+    pub(super) fn nobody(&self) -> Executed {
+        let path = [b"/", self.name.as_slice(), b"/", self.name.as_slice()].concat();
+        Executed { path, sha256: Some(OTHER_CONTENT), loads_code: false }
+    }
+
+    /// What an item of `except` or `only` is for.
+    pub(super) fn executed(&self, wanted: &Executable) -> Executed {
+        let path = wanted.path.as_ref().and_then(|glob| self.paths(glob).pop());
+        let nobody = self.nobody();
+        Executed {
+            path: path.unwrap_or(nobody.path),
+            sha256: wanted.sha256.or(nobody.sha256),
+            loads_code: false,
+        }
+    }
+
+    /// Paths that a glob matches: for `**` several numbers of names, for a `*` in a name a short and a long text, for `~` each home.
+    fn paths(&self, glob: &Glob) -> Vec<Vec<u8>> {
+        let none = [Vec::new()];
+        let homes: &[Vec<u8>] = if glob.anchor == Anchor::Home { &self.homes } else { &none };
+        let has = |wanted: fn(&Component) -> bool| glob.components.iter().any(wanted);
+        let depths = if has(|one| matches!(one, Component::Globstar)) { &self.depths[..] } else { &[0] };
+        let is_long: &[bool] =
+            if has(|one| matches!(one, Component::Wild(_))) { &[false, true] } else { &[false] };
+        let all = homes.iter().flat_map(|home| depths.iter().map(move |depth| (home, *depth)));
+        let all = all.flat_map(|(home, depth)| is_long.iter().map(move |long| (home, depth, *long)));
+        all.map(|(home, depth, long)| {
+            let gap = if long { self.name.as_slice() } else { b"" };
+            path_of(glob, home, &self.name, depth, gap)
+        })
+        .collect()
+    }
 }
 
 /// All that two policies name.
-pub(super) fn probes(policies: [&Policy; 2], host: &Host) -> (Vec<Probe>, Vec<Asker>) {
-    let mut askers = vec![Asker { text: String::new(), subject: subject(vec![other()]) }];
-    let mut known: BTreeMap<String, usize> = BTreeMap::new();
+pub(super) fn probes(policies: [&Policy; 2], filler: &Filler) -> Vec<Probe> {
+    // An object that two rules name alike is asked about once.
     let mut probes: BTreeMap<(String, &'static str, String), Probe> = BTreeMap::new();
     for rule in policies.into_iter().flat_map(|policy| &policy.rules) {
-        let mut named = Vec::new();
-        for item in rule.exceptions.iter().chain(&rule.only) {
-            let text = describe(item);
-            let index = *known.entry(text.clone()).or_insert_with(|| {
-                let images = item.descendant_of.iter().chain([&item.own]);
-                let images = images.map(|wanted| executed(wanted, host)).collect();
-                askers.push(Asker { text, subject: subject(images) });
-                askers.len() - 1
-            });
-            named.push(index);
-        }
-        for (operation, text, object) in objects(rule, host) {
-            // An object that two rules name is asked about once, under each of the names.
+        for (operation, text, object) in objects(rule, filler) {
             let key = (text.clone(), operation, object.to_string());
-            let probe = probes.entry(key).or_insert(Probe { operation, text, object, subjects: Vec::new() });
-            probe.subjects.extend(&named);
+            probes.entry(key).or_insert(Probe { operation, text, object });
         }
     }
-    (probes.into_values().collect(), askers)
-}
-
-fn other() -> Executed {
-    Executed { path: b"/usr/bin/any-program".to_vec(), ..Executed::default() }
-}
-
-fn executed(wanted: &Executable, host: &Host) -> Executed {
-    let path = wanted.path.as_ref().and_then(|glob| paths(glob, host).pop());
-    Executed { path: path.unwrap_or_else(|| other().path), sha256: wanted.sha256, loads_code: false }
-}
-
-/// Who has executed these images, the last one now.
-fn subject(images: Vec<Executed>) -> Subject {
-    let Executed { path, sha256, loads_code } = images.last().cloned().unwrap_or_default();
-    let lineage = Lineage::Images { images, complete: true };
-    Subject { executable: path, sha256, uid: 0, loads_code, lineage }
+    probes.into_values().collect()
 }
 
 /// What a rule names: what is done, to what as the policy has it, and an object.
-fn objects(rule: &Rule, host: &Host) -> Vec<(&'static str, String, Object)> {
+fn objects(rule: &Rule, filler: &Filler) -> Vec<(&'static str, String, Object)> {
     let globs = rule.kind.globs().iter();
     let globs = globs.flat_map(|glob| {
         let text = glob.value.to_string();
-        paths(&glob.value, host).into_iter().map(move |path| (text.clone(), path))
+        filler.paths(&glob.value).into_iter().map(move |path| (text.clone(), path))
     });
     match &rule.kind {
         Kind::File { operations, .. } => globs
@@ -92,19 +131,21 @@ fn objects(rule: &Rule, host: &Host) -> Vec<(&'static str, String, Object)> {
             })
             .collect(),
         Kind::Exec { sha256, .. } => {
-            let path = |(text, path)| ("exec", text, Object::Exec { path, sha256: None });
+            let path = |(text, path)| ("exec", text, Object::Exec { path, sha256: Some(OTHER_CONTENT) });
             let content = |digest: &[u8; 32]| {
                 let text =
                     format!("SHA-256 {}", digest.iter().map(|b| format!("{b:02x}")).collect::<String>());
-                ("exec", text, Object::Exec { path: other().path, sha256: Some(*digest) })
+                ("exec", text, Object::Exec { path: filler.nobody().path, sha256: Some(*digest) })
             };
             globs.map(path).chain(sha256.iter().map(|digest| content(&digest.value))).collect()
         }
         Kind::Connect { to, abstracts, .. } => {
-            let names = abstracts.iter().map(|glob| {
+            let names = abstracts.iter().flat_map(|glob| {
+                let gaps: &[&[u8]] = if glob.value.suffix.is_some() { &[b"", &filler.name] } else { &[b""] };
                 let suffix = glob.value.suffix.as_deref().unwrap_or_default();
-                let name = [&glob.value.prefix, suffix].concat();
-                ("connect", glob.value.to_string(), Object::ConnectAbstract { name })
+                let name = |gap: &&[u8]| [&glob.value.prefix, *gap, suffix].concat();
+                let named = |name| ("connect", glob.value.to_string(), Object::ConnectAbstract { name });
+                gaps.iter().map(name).map(named).collect::<Vec<_>>()
             });
             let raw = ("make", "raw sockets".to_owned(), Object::RawSocket);
             globs
@@ -118,49 +159,56 @@ fn objects(rule: &Rule, host: &Host) -> Vec<(&'static str, String, Object)> {
     }
 }
 
-/// The ends of each block, on the ends of each range of ports and on what is next to it.
+/// The ends of each block and what is next to it, on the ends of each range of ports of the rule and on what is next to these.
 fn addresses(kind: &Kind) -> Vec<(&'static str, String, Object)> {
     let Kind::Connect { to, ports, except_to, .. } = kind else { return Vec::new() };
     let own = to.iter().map(|net| (net, ports));
-    let excepted = except_to.iter().flat_map(|except| except.to.iter().map(|net| (net, &except.ports)));
+    let excepted = except_to
+        .iter()
+        .flat_map(|except| except.to.iter().flat_map(|net| [(net, &except.ports), (net, ports)]));
     let mut found = Vec::new();
     for (net, ports) in own.chain(excepted) {
-        for (address, port) in ends(net.value.network(), net.value.broadcast(), ports) {
-            found.push(("connect", net.value.to_string(), Object::Connect { address, port }));
+        for address in around(net.value) {
+            for port in ports.iter().flat_map(|range| beside(*range)) {
+                found.push(("connect", net.value.to_string(), Object::Connect { address, port }));
+            }
         }
     }
     found
 }
 
-fn ends(first: IpAddr, last: IpAddr, ports: &[PortRange]) -> impl Iterator<Item = (IpAddr, u16)> {
-    let ports = ports.iter().flat_map(|range| [range.first, range.last, range.last.wrapping_add(1)]);
-    ports.flat_map(move |port| [(first, port), (last, port)])
-}
-
-/// Paths that a glob matches: with nothing, with one name and with two where it has `**`.
-fn paths(glob: &Glob, host: &Host) -> Vec<Vec<u8>> {
-    let home = match glob.anchor {
-        Anchor::Root => Vec::new(),
-        // Without anybody's home no path matches.
-        Anchor::Home => match host.homes.first() {
-            Some(home) => home.path.clone(),
-            None => return Vec::new(),
-        },
+fn around(net: IpNet) -> Vec<IpAddr> {
+    let (first, last) = (net.network(), net.broadcast());
+    let (before, behind) = match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => (
+            u32::from(first).checked_sub(1).map(|bits| IpAddr::V4(bits.into())),
+            u32::from(last).checked_add(1).map(|bits| IpAddr::V4(bits.into())),
+        ),
+        (IpAddr::V6(first), IpAddr::V6(last)) => (
+            u128::from(first).checked_sub(1).map(|bits| IpAddr::V6(bits.into())),
+            u128::from(last).checked_add(1).map(|bits| IpAddr::V6(bits.into())),
+        ),
+        _ => (None, None),
     };
-    let depths = if glob.components.contains(&Component::Globstar) { 3 } else { 1 };
-    (0..depths).map(|depth| path_of(glob, &home, depth)).collect()
+    [Some(first), Some(last), before, behind].into_iter().flatten().collect()
 }
 
-/// A path that a glob matches, with so many names for each `**`, below a home, if it begins with `~`.
+fn beside(range: PortRange) -> impl Iterator<Item = u16> {
+    let around = [range.first.checked_sub(1), range.last.checked_add(1)];
+    [range.first, range.last].into_iter().chain(around.into_iter().flatten())
+}
+
+/// A path that a glob matches, with so many of the name for each `**`, and with this text for a `*` within a name; below the
+/// home, if it begins with `~`.
 #[must_use]
-pub fn path_of(glob: &Glob, home: &[u8], depth: usize) -> Vec<u8> {
+pub fn path_of(glob: &Glob, home: &[u8], name: &[u8], depth: usize, gap: &[u8]) -> Vec<u8> {
     let mut path = if glob.anchor == Anchor::Home { home.to_vec() } else { Vec::new() };
     for component in &glob.components {
         let names = match component {
             Component::Literal(name) => vec![name.clone()],
-            Component::Any => vec![ANY.to_vec()],
-            Component::Wild(wild) => vec![wild.example()],
-            Component::Globstar => vec![ANY.to_vec(); depth],
+            Component::Any => vec![name.to_vec()],
+            Component::Wild(wild) => vec![wild.example_with(gap)],
+            Component::Globstar => vec![name.to_vec(); depth],
         };
         for name in names {
             path.push(b'/');

@@ -4,8 +4,10 @@ use std::fmt;
 
 use treeline_event::Verdict;
 
-use super::{Change, Decided, Diff, Effect, RuleChange, Subjects};
+use super::{Change, Decided, Diff, Effect, KeyChange, RuleChange, Subjects};
 
+/// Changes that are alike, of which so many are shown.
+const ALIKE_MAX: usize = 8;
 /// Programs of one change that are shown by name.
 const NAMES_MAX: usize = 4;
 
@@ -14,14 +16,22 @@ impl fmt::Display for Diff {
         if self.is_empty() {
             return writeln!(f, "nothing differs");
         }
+        keys(f, &self.about, "")?;
         for change in &self.rules {
             write!(f, "{change}")?;
         }
-        if !self.rules.is_empty() && !self.decisions.is_empty() {
+        let mut rest = self.decisions.as_slice();
+        if !rest.is_empty() {
             writeln!(f)?;
         }
-        for change in &self.decisions {
-            write!(f, "{change}")?;
+        while let Some(first) = rest.first() {
+            let alike = rest.iter().take_while(|change| change.is_like(first)).count();
+            let (group, behind) = rest.split_at(alike);
+            group.iter().take(ALIKE_MAX).try_for_each(|change| write!(f, "{change}"))?;
+            if let Some(more) = alike.checked_sub(ALIKE_MAX).filter(|more| *more > 0) {
+                writeln!(f, "{:<10}  and the same of {more} others (`--json` has them)", "")?;
+            }
+            rest = behind;
         }
         if self.decisions.is_empty() {
             writeln!(f, "\nno decision differs, by all that the two name")?;
@@ -30,11 +40,32 @@ impl fmt::Display for Diff {
                 [Effect::Loosens, Effect::Tightens, Effect::OtherRule].map(|effect| self.count(effect));
             writeln!(f, "\n{loosens} loosen, {tightens} tighten, {others} by another rule")?;
         }
-        if self.is_partial {
-            writeln!(f, "programs that are named in other rules than the object were not asked about")?;
+        for rule in &self.unexplained {
+            writeln!(
+                f,
+                "no decision was found that `{rule}` changes: another rule covers it, or look at it yourself"
+            )?;
         }
         Ok(())
     }
+}
+
+impl Change {
+    /// Whether it says the same of another object.
+    fn is_like(&self, other: &Self) -> bool {
+        let of = |change: &Self| (change.effect, change.operations.clone(), change.subjects.clone());
+        of(self) == of(other) && self.before == other.before && self.after == other.after
+    }
+}
+
+fn keys(f: &mut fmt::Formatter<'_>, changes: &[KeyChange], indent: &str) -> fmt::Result {
+    for KeyChange { key, removed, added } in changes {
+        let lines = removed.iter().map(|text| ('-', text)).chain(added.iter().map(|text| ('+', text)));
+        for (sign, text) in lines {
+            writeln!(f, "{indent}{sign} {key}: {}", text.replace('\n', " "))?;
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Display for RuleChange {
@@ -45,14 +76,7 @@ impl fmt::Display for RuleChange {
             _ => "changed",
         };
         writeln!(f, "rule `{}` is {what}", self.rule)?;
-        for key in &self.keys {
-            let lines =
-                key.removed.iter().map(|text| ('-', text)).chain(key.added.iter().map(|text| ('+', text)));
-            for (sign, text) in lines {
-                writeln!(f, "  {sign} {}: {}", key.key, text.replace('\n', " "))?;
-            }
-        }
-        Ok(())
+        keys(f, &self.keys, "  ")
     }
 }
 

@@ -7,7 +7,7 @@ use treeline_event::Mode;
 
 use crate::{
     explain::describe,
-    policy::{AddressException, Kind, Policy, PortRange, Rule},
+    policy::{AddressException, Kind, Policy, PortRange, Rule, SubjectItem},
 };
 
 /// A rule that is not as it was.
@@ -32,6 +32,32 @@ pub struct KeyChange {
     pub removed: Vec<String>,
     /// What it says now.
     pub added: Vec<String>,
+}
+
+/// Keys by which nothing is decided.
+const SAID: [&str; 7] = ["severity", "reason", "remedy", "link", "controls", "silence", "expires"];
+
+impl RuleChange {
+    /// Whether a decision can be another one by it. That a rule is to expire changes none yet.
+    pub(super) fn may_decide(&self) -> bool {
+        self.keys.iter().any(|change| !SAID.contains(&change.key))
+    }
+}
+
+/// What the policies say of themselves, where that differs.
+pub(super) fn about(before: &Policy, after: &Policy) -> Vec<KeyChange> {
+    let says = |policy: &Policy| {
+        let Policy { name, description, owner, revision, .. } = policy;
+        let texts = [
+            ("name", Some(name.clone())),
+            ("description", description.clone()),
+            ("owner", owner.clone()),
+            ("revision", revision.map(|number| number.to_string())),
+        ];
+        let said = texts.into_iter().filter_map(|(key, text)| Some((key, BTreeSet::from([text?]))));
+        said.collect::<Says>()
+    };
+    differences(&says(before), &says(after))
 }
 
 /// Rules that are not as they were, by id.
@@ -85,8 +111,10 @@ fn says(rule: &Rule) -> Says {
     put("link", rule.about.link.iter().cloned().collect());
     put("controls", rule.about.controls.clone());
     put("expires", rule.expires.iter().map(|expires| expires.value.to_string()).collect());
-    put("only", rule.only.iter().map(describe).collect());
-    put("except", rule.exceptions.iter().map(describe).collect());
+    put("only", rule.only.iter().map(subject).collect());
+    put("except", rule.exceptions.iter().map(subject).collect());
+    let silenced = rule.silences.0.iter().map(|(code, reason)| format!("{}: {}", code.name(), reason.value));
+    put("silence", silenced.collect());
     match &rule.kind {
         Kind::File { paths, operations } => {
             put("paths", texts(paths));
@@ -116,8 +144,15 @@ fn ports(ranges: &[PortRange]) -> Vec<String> {
     ranges.iter().map(ToString::to_string).collect()
 }
 
+fn subject(item: &SubjectItem) -> String {
+    let reason = item.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+    describe(item) + &reason
+}
+
 fn exception(except: &AddressException) -> String {
-    format!("{} ports {}", texts(&except.to).join(", "), ports(&except.ports).join(", "))
+    let mut to = texts(&except.to);
+    to.sort();
+    format!("{} ports {}", to.join(", "), ports(&except.ports).join(", "))
 }
 
 fn hex(digest: &[u8; 32]) -> String {

@@ -1,0 +1,109 @@
+//! Who asks: nobody in particular, and whoever an item of `except` or `only` is for.
+
+use std::collections::BTreeMap;
+
+use super::probe::Filler;
+use crate::{
+    explain::describe,
+    policy::{Executable, Policy, Rule, SubjectItem},
+    request::{Executed, Lineage, Subject},
+};
+
+/// Items of the rules that match one object, up to which pairs of them are asked about as well.
+const PAIRED_MAX: usize = 24;
+
+/// Somebody who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asker {
+    pub(super) text: String,
+    pub(super) subject: Subject,
+}
+
+/// Everybody whom two policies name.
+pub(super) struct Askers<'f> {
+    filler: &'f Filler,
+    /// The first one is whom neither names.
+    all: Vec<Asker>,
+    by_text: BTreeMap<String, usize>,
+}
+
+impl<'f> Askers<'f> {
+    pub(super) fn of(policies: [&Policy; 2], filler: &'f Filler) -> Self {
+        let nobody = Asker { text: String::new(), subject: subject(vec![filler.nobody()]) };
+        let mut askers = Self { filler, all: vec![nobody], by_text: BTreeMap::new() };
+        for rule in policies.into_iter().flat_map(|policy| &policy.rules) {
+            for item in items(rule) {
+                askers.number(describe(item), || (ancestors(item), &item.own));
+            }
+        }
+        askers
+    }
+
+    pub(super) fn get(&self, number: usize) -> &Asker {
+        &self.all[number]
+    }
+
+    /// Those for whom rules that match an object can differ: nobody in particular, each whom they name, and each who is two
+    /// of these.
+    pub(super) fn of_rules<'p>(&mut self, rules: impl Iterator<Item = &'p Rule>) -> Vec<usize> {
+        let items: Vec<&SubjectItem> = rules.flat_map(items).collect();
+        let mut asked = vec![0];
+        asked.extend(items.iter().filter_map(|item| self.by_text.get(&describe(item)).copied()));
+        if items.len() <= PAIRED_MAX {
+            for (at, one) in items.iter().enumerate() {
+                for other in &items[at + 1..] {
+                    asked.extend(self.both(one, other));
+                }
+            }
+        }
+        asked.sort_unstable();
+        asked.dedup();
+        asked
+    }
+
+    /// Who is meant by both of two items; none where each asks for an executable of its own.
+    fn both(&mut self, one: &SubjectItem, other: &SubjectItem) -> Option<usize> {
+        let own = match (one.own.is_any(), other.own.is_any()) {
+            (true, _) => &other.own,
+            (_, true) => &one.own,
+            _ if one.own == other.own => &one.own,
+            _ => return None,
+        };
+        let texts = [describe(one), describe(other)];
+        if texts[0] == texts[1] {
+            return None;
+        }
+        let ancestors: Vec<&Executable> = [ancestors(one), ancestors(other)].concat();
+        Some(self.number(texts.join(" and "), || (ancestors, own)))
+    }
+
+    fn number<'i>(
+        &mut self,
+        text: String,
+        who: impl FnOnce() -> (Vec<&'i Executable>, &'i Executable),
+    ) -> usize {
+        if let Some(number) = self.by_text.get(&text) {
+            return *number;
+        }
+        let (ancestors, own) = who();
+        let images = ancestors.into_iter().chain([own]).map(|wanted| self.filler.executed(wanted)).collect();
+        self.all.push(Asker { text: text.clone(), subject: subject(images) });
+        self.by_text.insert(text, self.all.len() - 1);
+        self.all.len() - 1
+    }
+}
+
+fn items(rule: &Rule) -> impl Iterator<Item = &SubjectItem> {
+    rule.exceptions.iter().chain(&rule.only)
+}
+
+fn ancestors(item: &SubjectItem) -> Vec<&Executable> {
+    item.descendant_of.iter().collect()
+}
+
+/// Who has executed these images, the last one now.
+fn subject(images: Vec<Executed>) -> Subject {
+    let Executed { path, sha256, loads_code } = images.last().cloned().unwrap_or_default();
+    let lineage = Lineage::Images { images, complete: true };
+    Subject { executable: path, sha256, uid: 0, loads_code, lineage }
+}
