@@ -237,6 +237,15 @@ fn comments_go_with_what_they_are_about() {
         "include: [a, # x\n  long, # y\n  # z\n] # end\n",
         "include:\n  - a     # x\n  - long  # y\n  # z\n  # end\n",
     );
+    // A comment behind a rule in brackets comes to stand above it, and an empty line above both.
+    check(
+        "rules:\n  - {id: a, kind: file} # one\n\n  - {id: b, kind: file} # two\n",
+        "rules:\n  # one\n  - id: a\n    kind: file\n\n  # two\n  - id: b\n    kind: file\n",
+    );
+    check(
+        "rules:\n  - {id: a} # one\n  # of b\n\n  - {id: b} # two\n",
+        "rules:\n  # one\n  - id: a\n  # of b\n\n  # two\n  - id: b\n",
+    );
     // No list of the language is in another one, but it is printed all the same.
     check("# a\n\n-\n  # b\n  - {c: d} # e\n\n- - {}\n", "# a\n# b\n# e\n- [{c: d}]\n- [{}]\n");
     check("include: # why\n  - a\n", "include: [a]  # why\n");
