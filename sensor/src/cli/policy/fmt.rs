@@ -17,8 +17,7 @@ use treeline_policy::{
     syntax::{Unformatted, format},
 };
 
-use self::replace::Replaceable;
-use super::print_diagnostics;
+use super::{super::output::print_error, print_diagnostics};
 
 /// Standard input, in the place of a file.
 const STANDARD_INPUT: &str = "-";
@@ -48,13 +47,15 @@ struct Formatted {
     /// The first line that is another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
+    /// Why it could not be read, printed or written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     diagnostics: Vec<Report>,
 }
 
 /// Prints files in their canonical form.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let Args { files, check, json } = args;
-    let is_input = |file: &Path| file.as_os_str() == STANDARD_INPUT;
     ensure!(
         !json || *check || !files.iter().any(|file| is_input(file)),
         "`--json` and standard input both print to standard output; with `--check` only one of them does"
@@ -62,18 +63,18 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
     let mut all = Vec::with_capacity(files.len());
     for file in files {
         let name = if is_input(file) { "<stdin>".to_owned() } else { file.display().to_string() };
-        let (text, place) = if is_input(file) {
-            (standard_input()?, None)
-        } else {
-            let (text, place) =
-                replace::read(file).with_context(|| format!("cannot format `{}`", file.display()))?;
-            (text, Some(place))
+        // What is wrong with one file is no reason to leave others as they are.
+        let (formatted, printed) = match one(file, &name, args) {
+            Ok(done) => done,
+            Err(error) => {
+                print_error(&error);
+                (Formatted { error: Some(format!("{error:#}")), ..Formatted::invalid(&name) }, None)
+            }
         };
-        let formatted = one(&name, &text, place, args, out)?;
-        // Standard output has the text itself then.
-        let is_printed = is_input(file) && !check;
-        if !json && !is_printed {
-            report(&formatted, *check, out)?;
+        match printed {
+            Some(printed) => out.write_all(printed.as_bytes()).context("cannot write to standard output")?,
+            None if !json => report(&formatted, *check, out)?,
+            None => {}
         }
         all.push(formatted);
     }
@@ -81,42 +82,69 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
         serde_json::to_writer_pretty(&mut *out, &all).context("cannot write to standard output")?;
         writeln!(out)?;
     }
-    let is_fine = all.iter().all(|one| one.valid && !(*check && one.changed));
-    Ok(if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if all.iter().any(|one| one.error.is_some()) {
+        ExitCode::from(2)
+    } else if all.iter().all(|one| one.valid && !(*check && one.changed)) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
-/// One file, whose text is written to its place, or to `out` if it has none.
-fn one(
-    name: &str,
-    text: &str,
-    place: Option<Replaceable>,
-    args: &Args,
-    out: &mut dyn Write,
-) -> anyhow::Result<Formatted> {
-    let printed = match format(&Source::new(name, text)) {
+fn is_input(file: &Path) -> bool {
+    file.as_os_str() == STANDARD_INPUT
+}
+
+/// Formats one file, and gives the text that is to be printed to standard output, if it is.
+///
+/// # Errors
+/// It cannot be read, printed or written.
+fn one(file: &Path, name: &str, args: &Args) -> anyhow::Result<(Formatted, Option<String>)> {
+    let (text, place) = if is_input(file) {
+        (standard_input()?, None)
+    } else {
+        let (text, place) = replace::read(file).with_context(|| format!("cannot format `{name}`"))?;
+        (text, Some(place))
+    };
+    let printed = match format(&Source::new(name, &text)) {
         Ok(printed) => printed,
-        Err(Unformatted::Unreadable(found)) => return Ok(unreadable(name, &found, args.json)),
+        Err(Unformatted::Unreadable(found)) => return Ok((unreadable(name, &found, args.json), None)),
         Err(unsure) => return Err(unsure).with_context(|| format!("`{name}` was left as it is")),
     };
     let changed = printed != text;
+    let line = changed.then(|| first_difference(&text, &printed));
+    let formatted =
+        Formatted { file: name.to_owned(), valid: true, changed, line, error: None, diagnostics: Vec::new() };
     match place {
         _ if args.check => {}
         Some(place) if changed => {
             place.replace(&printed).with_context(|| format!("cannot write `{name}`"))?;
         }
         Some(_) => {}
-        None => out.write_all(printed.as_bytes()).context("cannot write to standard output")?,
+        None => return Ok((formatted, Some(printed))),
     }
-    let line = changed.then(|| first_difference(text, &printed));
-    Ok(Formatted { file: name.to_owned(), valid: true, changed, line, diagnostics: Vec::new() })
+    Ok((formatted, None))
 }
 
 fn unreadable(name: &str, found: &Diagnostics, json: bool) -> Formatted {
     if !json {
         print_diagnostics(found);
     }
-    let diagnostics = found.reports().collect();
-    Formatted { file: name.to_owned(), valid: false, changed: false, line: None, diagnostics }
+    Formatted { diagnostics: found.reports().collect(), ..Formatted::invalid(name) }
+}
+
+impl Formatted {
+    /// A file that could not be printed, and is as it was.
+    fn invalid(name: &str) -> Self {
+        Self {
+            file: name.to_owned(),
+            valid: false,
+            changed: false,
+            line: None,
+            error: None,
+            diagnostics: Vec::new(),
+        }
+    }
 }
 
 /// The number of the first line that is not the same in both.
@@ -127,6 +155,8 @@ fn first_difference(text: &str, other: &str) -> usize {
 
 fn report(formatted: &Formatted, check: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     match formatted {
+        // It has been said on standard error.
+        Formatted { error: Some(_), .. } => {}
         Formatted { file, valid: false, .. } => writeln!(out, "{file}: not valid")?,
         Formatted { file, line: Some(line), .. } if check => {
             writeln!(out, "{file}:{line}: would be formatted")?;
@@ -208,6 +238,26 @@ mod tests {
             (&json[1]["valid"], &json[1]["diagnostics"][0]["code"]),
             (&false.into(), &"not-yaml".into())
         );
+    }
+
+    #[test]
+    fn one_file_that_cannot_be_formatted_stops_no_other() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [gone, other] = ["gone.yaml", "other.yaml"].map(|name| dir.path().join(name));
+        let run = |json| {
+            fs::write(&other, OTHER).expect("a file");
+            let args = Args { files: vec![gone.clone(), other.clone(), gone.clone()], check: false, json };
+            let mut out = Vec::new();
+            assert_eq!(run(&args, &mut out).expect("it is told"), ExitCode::from(2));
+            assert_eq!(fs::read_to_string(&other).expect("a file"), CANONICAL);
+            String::from_utf8(out).expect("text")
+        };
+        assert_eq!(run(false), format!("{}: formatted\n", other.display()));
+        let json: serde_json::Value = serde_json::from_str(&run(true)).expect("JSON");
+        let error = json[0]["error"].as_str().expect("an error");
+        assert!(error.contains("gone.yaml") && error.contains("No such file"), "{error}");
+        assert_eq!((&json[1]["changed"], json[1].get("error")), (&true.into(), None));
+        assert_eq!(json[2]["valid"], false);
     }
 
     #[test]
