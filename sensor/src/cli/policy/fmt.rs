@@ -25,7 +25,7 @@ const STANDARD_INPUT: &str = "-";
 /// Arguments of `treeline policy fmt`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Policies, files that they include, or tests; `-` is standard input, printed to standard output
+    /// Policies, files that they include, or tests; `-`, alone, is standard input, printed to standard output
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Write nothing, and say which files would change
@@ -59,6 +59,10 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
     ensure!(
         !json || *check || !files.iter().any(|file| is_input(file)),
         "`--json` and standard input both print to standard output; with `--check` only one of them does"
+    );
+    ensure!(
+        files.len() == 1 || !files.iter().any(|file| is_input(file)),
+        "`-` is formatted alone: its text is printed to standard output, where what is said of other files is; a file of that name is `./-`"
     );
     let mut all = Vec::with_capacity(files.len());
     for file in files {
@@ -265,5 +269,14 @@ mod tests {
         let args = |check| Args { files: vec![STANDARD_INPUT.into()], check, json: true };
         let error = run(&args(false), &mut Vec::new()).expect_err("two outputs");
         assert!(error.to_string().contains("standard output"), "{error}");
+    }
+
+    #[test]
+    fn standard_input_is_formatted_alone() {
+        for files in [["-", "gone.yaml"], ["gone.yaml", "-"], ["-", "-"]] {
+            let args = Args { files: files.map(PathBuf::from).to_vec(), check: false, json: false };
+            let error = run(&args, &mut Vec::new()).expect_err("it is refused");
+            assert!(error.to_string().contains("alone"), "{error}");
+        }
     }
 }
