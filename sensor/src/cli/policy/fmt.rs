@@ -17,7 +17,12 @@ use treeline_policy::{
     syntax::{Unformatted, format},
 };
 
-use super::{super::output::print_error, print_diagnostics};
+use self::replace::Replaceable;
+use super::{
+    super::output::{print_error, print_note},
+    print_diagnostics,
+};
+use crate::{daemon::policy::signature::note_of, view::text::safe};
 
 /// Standard input, in the place of a file.
 const STANDARD_INPUT: &str = "-";
@@ -123,11 +128,25 @@ fn one(file: &Path, name: &str, args: &Args) -> anyhow::Result<(Formatted, Optio
         _ if args.check => {}
         Some(place) if changed => {
             place.replace(&printed).with_context(|| format!("cannot write `{name}`"))?;
+            print_note(&to_be_signed(file, &place));
         }
         Some(_) => {}
         None => return Ok((formatted, Some(printed))),
     }
     Ok((formatted, None))
+}
+
+/// What to do about the note beside a policy that has another text now; nothing where there is none.
+fn to_be_signed(file: &Path, place: &Replaceable) -> String {
+    // The daemon looks beside the name that it has, which can be that of a symbolic link.
+    let mut notes = [note_of(file), note_of(place.path())].into_iter();
+    let Some(note) = notes.find(|note| note.symlink_metadata().is_ok()) else { return String::new() };
+    let (file, note) = (file.display().to_string(), note.display().to_string());
+    format!(
+        "note: `{}` has to be signed again (`treeline policy sign`): `{}` is about the text before\n",
+        safe(&file),
+        safe(&note)
+    )
 }
 
 fn unreadable(name: &str, found: &Diagnostics, json: bool) -> Formatted {
@@ -269,6 +288,23 @@ mod tests {
         let args = |check| Args { files: vec![STANDARD_INPUT.into()], check, json: true };
         let error = run(&args(false), &mut Vec::new()).expect_err("two outputs");
         assert!(error.to_string().contains("standard output"), "{error}");
+    }
+
+    #[test]
+    fn a_signed_policy_has_to_be_signed_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [file, link] = ["p.yaml", "link.yaml"].map(|name| dir.path().join(name));
+        fs::write(&file, OTHER).expect("a file");
+        std::os::unix::fs::symlink("p.yaml", &link).expect("a link");
+        let said = |file: &Path| to_be_signed(file, &replace::read(file).expect("a file").1);
+        assert_eq!([said(&file), said(&link)], ["", ""]);
+        fs::write(dir.path().join("p.yaml.note"), "signed").expect("a note");
+        for file in [&file, &link] {
+            let said = said(file);
+            assert!(said.contains("has to be signed again") && said.contains("/p.yaml.note`"), "{said}");
+        }
+        fs::write(dir.path().join("link.yaml.note"), "signed").expect("a note");
+        assert!(said(&link).contains("/link.yaml.note`"), "{}", said(&link));
     }
 
     #[test]

@@ -62,6 +62,11 @@ pub(super) fn read(file: &Path) -> anyhow::Result<(String, Replaceable)> {
 }
 
 impl Replaceable {
+    /// Its path, without symbolic links.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Replaces the text.
     ///
     /// # Errors
