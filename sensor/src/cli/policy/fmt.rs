@@ -177,14 +177,15 @@ fn first_difference(text: &str, other: &str) -> usize {
 }
 
 fn report(formatted: &Formatted, check: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let file = safe(&formatted.file);
     match formatted {
         // It has been said on standard error.
         Formatted { error: Some(_), .. } => {}
-        Formatted { file, valid: false, .. } => writeln!(out, "{file}: not valid")?,
-        Formatted { file, line: Some(line), .. } if check => {
+        Formatted { valid: false, .. } => writeln!(out, "{file}: not valid")?,
+        Formatted { line: Some(line), .. } if check => {
             writeln!(out, "{file}:{line}: would be formatted")?;
         }
-        Formatted { file, changed: true, .. } => writeln!(out, "{file}: formatted")?,
+        Formatted { changed: true, .. } => writeln!(out, "{file}: formatted")?,
         _ => {}
     }
     Ok(())
@@ -305,6 +306,22 @@ mod tests {
         }
         fs::write(dir.path().join("link.yaml.note"), "signed").expect("a note");
         assert!(said(&link).contains("/link.yaml.note`"), "{}", said(&link));
+    }
+
+    #[test]
+    fn a_name_does_not_act_on_the_terminal() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let check = |text: &str, check: bool, expect: &str| {
+            let file = dir.path().join("\u{1b}[2J\u{202e}.yaml");
+            fs::write(&file, text).expect("a file");
+            let mut out = Vec::new();
+            run(&Args { files: vec![file], check, json: false }, &mut out).expect("a readable file");
+            let out = String::from_utf8(out).expect("text");
+            assert!(out.ends_with(&format!("/\\u{{1b}}[2J\\u{{202e}}.yaml{expect}\n")), "{out:?}");
+        };
+        check(OTHER, true, ":4: would be formatted");
+        check(OTHER, false, ": formatted");
+        check("a: [", false, ": not valid");
     }
 
     #[test]
