@@ -119,7 +119,7 @@ impl Printer {
 
     /// A key with its value; `lead` is the dash before it.
     fn entry(&mut self, child: &Child, shape: Option<Shape>, indent: usize, lead: &str) {
-        let key = format!("{lead}{}:", on_one_line(&child.key, false, Place::InBrackets));
+        let key = format!("{lead}{}:", key_on_line(&child.key));
         let room = COLUMNS.saturating_sub(indent + key.chars().count() + 1);
         if let Some(text) = if_short(&child.value, shape, room) {
             self.with_aside(indent, &format!("{key} {text}"), child);
@@ -240,7 +240,7 @@ fn on_line(laid: &Laid, shape: Option<Shape>, place: Place) -> Option<String> {
         Body::Map(_) => {
             let entry = |(child, shape): (&Child, Option<Shape>)| {
                 let value = on_line(&child.value, shape, Place::InBrackets)?;
-                Some(format!("{}: {value}", on_one_line(&child.key, false, Place::InBrackets)))
+                Some(format!("{}: {value}", key_on_line(&child.key)))
             };
             let entries = in_order(laid, shape).into_iter().map(entry);
             ('{', entries.collect::<Option<Vec<String>>>()?, '}')
@@ -317,6 +317,11 @@ fn is_inline(shape: Option<Shape>) -> bool {
         Some(Shape::Either(shapes)) => shapes.iter().any(|shape| is_inline(Some(*shape))),
         _ => false,
     }
+}
+
+/// A key, without its `:`.
+pub(super) fn key_on_line(key: &str) -> String {
+    on_one_line(key, false, Place::InBrackets)
 }
 
 /// Whether a text is for people to read, and can be folded.

@@ -282,6 +282,29 @@ fn what_is_not_printed() {
 }
 
 #[test]
+fn keys_as_long_as_yaml_has_them() {
+    let check = |key: &str, is_printed: bool| {
+        for text in [format!("? {key}\n: b\n"), format!("a:\n  - - ? {key}\n      : b\n")] {
+            match format(&Source::new("p", &text)) {
+                Ok(printed) => assert!(is_printed && printed.contains(": b"), "{printed}"),
+                Err(error @ Unformatted::LongKey { .. }) => {
+                    let error = error.to_string();
+                    assert!(!is_printed && error.contains("the key `") && error.contains("1025"), "{error}");
+                    assert!(error.chars().count() < 200, "{error}");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    check(&"k".repeat(1024), true);
+    check(&"k".repeat(1025), false);
+    // With quotes and escapes as they are printed.
+    check(&format!("\"{}:\"", "é".repeat(1021)), true);
+    check(&format!("\"{}:\"", "é".repeat(1022)), false);
+    check(&format!("\"\\a{}\"", "k".repeat(1019)), false);
+}
+
+#[test]
 fn a_line_as_long_as_a_policy_can_be_takes_no_longer_than_lines() {
     let count = 4_000;
     let check = |text: String, part: &str| {
