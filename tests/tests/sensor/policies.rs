@@ -167,10 +167,15 @@ fn one_form() {
     check(&directory, &["fmt", "link.yaml"], 0, &["link.yaml: formatted"]);
     check(&directory, &["fmt", "--check", "p.yaml"], 0, &[]);
     assert!(directory.join("link.yaml").is_symlink());
+    fs::write(directory.join("p.yaml.note"), "signed").expect("a note");
+    check(&directory, &["fmt", "p.yaml"], 0, &[]);
+    fs::write(&file, POLICY).expect("a file");
+    check(&directory, &["fmt", "p.yaml"], 0, &["p.yaml: formatted", "`p.yaml` has to be signed again"]);
     let text = fs::read_to_string(&file).expect("a file");
     assert!(text.contains("  - id: keys\n    kind: file\n    paths: [/keys/**]\n"), "{text}");
     check(&directory, &["test", "p.yaml"], 2, &["no tests"]);
     check(&directory, &["fmt", "gone.yaml"], 2, &["cannot format `gone.yaml`", "No such file"]);
+    check(&directory, &["fmt", "-", "p.yaml"], 2, &["`-` is formatted alone"]);
     check(&directory, &["fmt", "--json", "-"], 2, &["standard output"]);
     fs::write(&file, "a: [").expect("a file");
     check(&directory, &["fmt", "p.yaml"], 1, &["error[not-yaml]", "p.yaml: not valid"]);

@@ -109,7 +109,7 @@ pub(super) fn run(args: &Args, verbose: bool, out: &mut dyn Write) -> anyhow::Re
         let bundle = Bundle::of(file, source.text(), recorder);
         let name = file.display().to_string();
         if !args.json {
-            report(&name, &result, host.homes.len(), out)?;
+            report(&safe(&name), &result, host.homes.len(), out)?;
             if verbose {
                 print_files(&bundle, out)?;
             }
@@ -400,6 +400,19 @@ mod tests {
         let code = run(&args(file.path(), json), false, &mut out)?;
         let out = String::from_utf8(out)?;
         Ok((code, out.replace(&file.path().display().to_string(), "FILE")))
+    }
+
+    #[test]
+    fn a_name_does_not_act_on_the_terminal() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (text, expect) in [(VALID, ": valid;"), ("a: [", ": not valid")] {
+            let file = dir.path().join("\u{1b}[2J.yaml");
+            std::fs::write(&file, text).expect("a file");
+            let mut out = Vec::new();
+            run(&args(&file, false), false, &mut out).expect("a readable file");
+            let out = String::from_utf8(out).expect("text");
+            assert!(out.contains(&format!("/\\u{{1b}}[2J.yaml{expect}")), "{out:?}");
+        }
     }
 
     #[test]
