@@ -206,6 +206,18 @@ mod tests {
         both("a\nb\u{7}\u{202e}\u{e0001}", "\"a\\nb\\x07\\u202e\\U000e0001\"");
         check("a, b", "a, b", "\"a, b\"");
         check("connect [::1]:443", "\"connect [::1]:443\"", "\"connect [::1]:443\"");
+        assert_eq!(on_one_line("443", true, Place::Open), "443");
+        assert_eq!(on_one_line("", true, Place::Open), "null");
+        assert_eq!(on_one_line("a: b", true, Place::Open), "\"a: b\"");
+    }
+
+    #[test]
+    fn what_older_readers_take_for_numbers() {
+        let both = |text: &str, expect: &str| {
+            for place in [Place::Open, Place::InBrackets] {
+                assert_eq!(on_one_line(text, false, place), expect, "{text}");
+            }
+        };
         // Readers of YAML 1.1 take these for something else; without quotes they stay as they are.
         for old in [
             "1:30",
@@ -248,9 +260,6 @@ mod tests {
         ] {
             both(text, text);
         }
-        assert_eq!(on_one_line("443", true, Place::Open), "443");
-        assert_eq!(on_one_line("", true, Place::Open), "null");
-        assert_eq!(on_one_line("a: b", true, Place::Open), "\"a: b\"");
     }
 
     #[test]
