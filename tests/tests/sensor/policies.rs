@@ -293,6 +293,26 @@ fn who_reads_may_have_seen_enough() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_keeps_no_other_from_being_checked() {
+    let scene = Scene::new();
+    let directory = scene.path("p");
+    fs::create_dir(&directory).expect("a directory");
+    fs::write(directory.join("good.yaml"), POLICY).expect("a file");
+    fs::write(directory.join("bad.yaml"), "version: 1\n").expect("a file");
+    let files = ["check", "good.yaml", "gone.yaml", "bad.yaml"];
+    check(&directory, &files, 2, &["good.yaml: valid", "cannot read `gone.yaml`", "bad.yaml:1:1"]);
+    let output = run(&directory, &[&files[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let said = |at: usize| (json[at]["valid"].as_bool(), json[at]["error"].is_string());
+    assert_eq!(
+        [said(0), said(1), said(2)],
+        [(Some(true), false), (Some(false), true), (Some(false), false)],
+        "{json}"
+    );
+}
+
+#[test]
 fn a_policy_that_is_a_fifo_is_refused_at_once() {
     let scene = Scene::new();
     let fifo = scene.path("p.yaml");
