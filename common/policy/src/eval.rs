@@ -17,14 +17,18 @@ use crate::{
 /// does, else allow. Of several such rules, the first by id is named.
 #[must_use]
 pub fn eval(policy: &Policy, host: &Host, request: &Request) -> Decision {
-    let first = |mode: Mode| {
-        policy.rules.iter().position(|rule| {
-            rule.mode == mode
-                && rule_matches(rule, host, &request.object)
-                && asked_for(rule, host, &request.subject).is_ok()
-                && lifted_by(rule, host, &request.subject).is_none()
-        })
-    };
+    among(policy.rules.iter().enumerate(), |rule| {
+        rule_matches(rule, host, &request.object) && holds(rule, host, &request.subject)
+    })
+}
+
+/// Decides among rules, each with its index and in the order of the indices, of which some hold.
+pub(crate) fn among<'p>(
+    rules: impl Iterator<Item = (usize, &'p Rule)> + Clone,
+    holds: impl Fn(&Rule) -> bool,
+) -> Decision {
+    let first =
+        |mode: Mode| rules.clone().find(|(_, rule)| rule.mode == mode && holds(rule)).map(|(index, _)| index);
     if let Some(rule) = first(Mode::Enforce) {
         return Decision { verdict: Verdict::Deny, rule: Some(rule) };
     }
@@ -32,6 +36,11 @@ pub fn eval(policy: &Policy, host: &Host, request: &Request) -> Decision {
         Some(rule) => Decision { verdict: Verdict::Audit, rule: Some(rule) },
         None => Decision::ALLOW,
     }
+}
+
+/// Whether a rule that matches is for a subject, and is not lifted for it.
+pub(crate) fn holds(rule: &Rule, host: &Host, subject: &Subject) -> bool {
+    asked_for(rule, host, subject).is_ok() && lifted_by(rule, host, subject).is_none()
 }
 
 /// Whether a rule matches an object, whoever acts.
