@@ -377,8 +377,8 @@ fn a_moved_key_stays_protected_when_the_policy_is_read_again() {
 }
 
 #[test]
-fn every_refusal_is_recorded_while_the_policy_is_replaced() {
-    if !is_permitted("every_refusal_is_recorded_while_the_policy_is_replaced") {
+fn every_refusal_is_recorded_or_counted_while_the_policy_is_replaced() {
+    if !is_permitted("every_refusal_is_recorded_or_counted_while_the_policy_is_replaced") {
         return;
     }
     let scene = Scene::new();
@@ -396,11 +396,20 @@ fn every_refusal_is_recorded_while_the_policy_is_replaced() {
         std::thread::sleep(Duration::from_millis(200));
     }
     let ran = session.wait_with_output().expect("it ends");
-    let refused: usize = String::from_utf8_lossy(&ran.stdout).trim().parse().expect("a number");
+    let refused: u64 = String::from_utf8_lossy(&ran.stdout).trim().parse().expect("a number");
     daemon.signal(Signal::TERM);
     assert!(daemon.wait().expect("it ends").success());
     let entries = scene.entries();
-    assert_eq!(with_verdict(&entries, treeline_event::Verdict::Deny).len(), refused);
+    // A slow daemon (without optimisation, or on a machine under load) falls behind such a flood and says by how much.
+    let lost: u64 = notices(&entries)
+        .filter_map(|notice| match notice {
+            Notice::Lost { kind, count, .. } if kind == "open" => Some(*count),
+            _ => None,
+        })
+        .sum();
+    let recorded = with_verdict(&entries, treeline_event::Verdict::Deny).len() as u64;
+    assert_eq!(recorded + lost, refused, "{recorded} recorded, {lost} counted as lost");
+    assert!(recorded > 0);
     let let_through = entries.iter().filter(|entry| {
         let text = format!("{:?}", entry.body);
         text.contains("Errno(1)") && text.contains("verdict: Allow")
