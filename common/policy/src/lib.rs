@@ -29,6 +29,7 @@ pub mod roots;
 pub mod source;
 mod suggest;
 pub mod testing;
+pub mod tool;
 mod yaml;
 
 pub use class::{Class, Classed};
@@ -45,3 +46,4 @@ pub use parse::{parse, parse_tests, parse_with};
 pub use policy::Policy;
 pub use request::{Decision, Executed, Holds, Lineage, Object, Request, Subject};
 pub use roots::{LiteralRoot, Shape, literal_roots};
+pub use tool::{Features, ToolCall};
