@@ -35,6 +35,8 @@ codes! {
     BadExpectation "bad-expectation",
     /// A SHA-256 that is none.
     BadHash "bad-hash",
+    /// A host that is none, or that is not written as it is compared.
+    BadHost "bad-host",
     /// An id with characters that an id cannot have.
     BadId "bad-id",
     /// A path of a file that is not below the directory of the one that includes it.
@@ -49,6 +51,8 @@ codes! {
     BadPattern "bad-pattern",
     /// A port or a range that is none.
     BadPort "bad-port",
+    /// A URL that is none of a server.
+    BadUrl "bad-url",
     /// Work of a broker that cannot be proven to be a session's.
     CannotAdopt "cannot-adopt",
     /// A file that cannot be read.
@@ -99,6 +103,8 @@ codes! {
     NotYaml "not-yaml",
     /// A directory that can be renamed out of a rule's reach, for want of room.
     OpenWay "open-way",
+    /// The name of a server, which says nothing of what it is.
+    ServerName "server-name",
     /// Tables that decide other than the policy means.
     TablesDiffer "tables-differ",
     /// A test that is not passed.

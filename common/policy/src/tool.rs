@@ -36,6 +36,33 @@ pub struct Features {
     pub repository: Option<String>,
 }
 
+/// Where a tool is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workplace {
+    /// The working directory, absolute.
+    pub cwd: Option<String>,
+    /// The home of who runs the agent, absolute.
+    pub home: Option<String>,
+    /// The root of the repository that the agent works in, absolute.
+    pub repository: Option<String>,
+}
+
+/// Who finds out what the arguments of a tool say.
+pub trait ToolReader {
+    /// What they say.
+    fn features(&mut self, tool: &str, input: &serde_json::Value, place: &Workplace) -> Features;
+}
+
+/// One who finds out nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread;
+
+impl ToolReader for Unread {
+    fn features(&mut self, _: &str, _: &serde_json::Value, _: &Workplace) -> Features {
+        Features::unknown(Opaque::Input)
+    }
+}
+
 impl Features {
     /// What is said of arguments that cannot be followed at all.
     #[must_use]

@@ -8,7 +8,7 @@ const CWDS_MAX: usize = 8;
 /// A path without `.`, `..` and empty names, seen from a directory; none if it is relative and the directory is not absolute.
 /// Symbolic links are not followed: `a/b/..` is `a`, wherever `b` leads.
 #[must_use]
-pub fn normal(directory: &str, path: &str) -> Option<String> {
+pub(crate) fn normal(directory: &str, path: &str) -> Option<String> {
     let base = if path.starts_with('/') { "" } else { directory };
     if !path.starts_with('/') && !base.starts_with('/') {
         return None;

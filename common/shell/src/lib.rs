@@ -12,6 +12,7 @@
 
 mod arithmetic;
 mod builtins;
+mod call;
 mod command;
 mod directories;
 mod lex;
@@ -25,24 +26,13 @@ mod walk;
 mod word;
 mod wrapper;
 
-use serde::{Deserialize, Serialize};
+pub use treeline_policy::tool::Workplace as Context;
 use treeline_policy::tool::{Features, Opaque};
 
-pub use self::directories::normal;
+pub use self::call::{Here, Shell, of_call};
 
 /// Bytes of a command that are looked at.
 pub const COMMAND_LEN_MAX: usize = 64 << 10;
-
-/// Where a command is run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Context {
-    /// The working directory, absolute.
-    pub cwd: Option<String>,
-    /// The home of who runs it, absolute.
-    pub home: Option<String>,
-    /// The root of the repository that the agent works in, absolute.
-    pub repository: Option<String>,
-}
 
 /// What a command does, as bash would take it apart.
 #[must_use]

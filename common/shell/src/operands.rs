@@ -3,7 +3,10 @@
 //! The arguments of well-known programs are told apart; of another program, whatever looks like a path is taken for a file that is
 //! read, and whatever looks like a URL for a host.
 
-use treeline_policy::tool::{Peer, Place};
+use treeline_policy::{
+    tool::{Peer, Place},
+    url::host_of,
+};
 
 use crate::{
     directories::{Directories, normal},
@@ -133,6 +136,8 @@ pub(crate) fn places(word: &Word, directories: &Directories) -> Vec<Place> {
 pub(crate) fn run(walk: &mut Walk, program: &str, arguments: &[Word]) {
     let directories = walk.directories();
     let at = |word: &Word| places(word, &directories);
+    let output = Some(["-o", "-O", "--output", "--output-document"]).filter(|_| OUTPUTS.contains(&program));
+    let output = output.and_then(|options| value_of(arguments, &options));
     if program == "dd" {
         for word in arguments {
             match word.prefix.split_once('=') {
@@ -175,13 +180,11 @@ pub(crate) fn run(walk: &mut Walk, program: &str, arguments: &[Word]) {
             !is_flag && word.prefix.starts_with(['/', '.'])
                 || word.prefix.contains('/') && !word.prefix.contains("://") && !is_flag
         };
-        walk.features.reads.extend(arguments.iter().filter(is_path).flat_map(at));
+        walk.features.reads.extend(
+            arguments.iter().filter(is_path).filter(|word| output.as_ref() != Some(*word)).flat_map(at),
+        );
     }
-    if OUTPUTS.contains(&program)
-        && let Some(output) = value_of(arguments, &["-o", "-O", "--output", "--output-document"])
-    {
-        walk.features.writes.extend(at(&output));
-    }
+    walk.features.writes.extend(output.iter().flat_map(at));
     hosts(walk, program, arguments);
 }
 
@@ -269,32 +272,15 @@ fn peer(word: &Word, text: &str) -> Peer {
     }
 }
 
-/// The host of an authority, in lower case; none if there is none for certain.
-fn host_of(authority: &str) -> Option<String> {
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']')?.0,
-        None => host.split(':').next().unwrap_or(host),
-    };
-    let host = host.trim_end_matches('.').to_lowercase();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c) || !c.is_ascii();
-    (!host.is_empty() && host.chars().all(is_plain)).then_some(host)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_of_authorities() {
-        let check = |text: &str, expect: Option<&str>| assert_eq!(host_of(text).as_deref(), expect, "{text}");
-        check("Example.COM:80", Some("example.com"));
-        check("u:p@example.com.", Some("example.com"));
-        check("a@b@example.com", Some("example.com"));
-        check("[::1]:443", Some("::1"));
-        check("git@github.com:a/b", Some("github.com"));
-        check("[::1", None);
-        check("", None);
-        check("a\\b", None);
+/// The host of a URL; none if it is no URL with one. Whoever resolves it may read an unusual one in another way, so of that it is not
+/// known which it is.
+#[must_use]
+pub(crate) fn peer_of_url(url: &str) -> Option<Peer> {
+    let (scheme, rest) = url.split_once("://")?;
+    let is_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    if scheme.is_empty() || !scheme.chars().all(is_scheme) {
+        return None;
     }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    Some(host_of(authority).map_or(Peer::Unknown, Peer::Named))
 }

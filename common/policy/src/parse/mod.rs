@@ -1,15 +1,18 @@
 //! From text to a checked [`Policy`]: every error is found and reported, not only the first.
 
 mod about;
+mod call;
+mod defaults;
 mod fields;
 mod include;
 mod lists;
 mod rule;
 mod rules;
 mod scalar;
+mod test_call;
 mod test_file;
 
-pub use self::test_file::parse_tests;
+pub use self::test_file::{parse_tests, parse_tests_with};
 use self::{
     fields::{Fields, peek},
     lists::Lists,
@@ -34,8 +37,8 @@ const NAME_CHARS_MAX: usize = 64;
 const DESCRIPTION_CHARS_MAX: usize = 4096;
 /// Characters of an owner.
 const OWNER_CHARS_MAX: usize = 256;
-const KEYS: [&str; 9] =
-    ["version", "name", "description", "owner", "revision", "mode", "include", "lists", "rules"];
+const KEYS: [&str; 10] =
+    ["version", "name", "description", "owner", "revision", "mode", "include", "lists", "defaults", "rules"];
 
 /// Reads and checks a policy of one text, which can include no file. `source_name` is what messages call it, such as its
 /// path.
@@ -93,7 +96,10 @@ fn policy(loader: &dyn Loader, out: &mut Diagnostics) -> Option<Policy> {
     }
     let fragments = include::fragments(&fields, loader, out);
     let files = [&root].into_iter().chain(&fragments.nodes);
-    let rules = rules(files, Lists::new(fragments.complete), mode, out);
+    let defaults = fields.optional("defaults").map(|node| defaults::read(node, out)).unwrap_or_default();
+    let mut rules = rules(files, Lists::new(fragments.complete), mode, out);
+    rules.extend(defaults);
+    rules.sort_by(|left, right| left.id.cmp(&right.id));
     let sources = out.sources().clone();
     let warnings = Diagnostics::new(sources.clone());
     Some(Policy { name: name?, description, owner, revision, mode, rules, sources, warnings })

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
-    about,
+    about, call,
     fields::{Fields, peek},
     lists::Lists,
     scalar::{self, MODES, UnixGlob},
@@ -26,14 +26,19 @@ use crate::{
 const ID_CHARS_MAX: usize = 64;
 /// Characters of a reason: it is shown in a terminal and read by an agent.
 const REASON_CHARS_MAX: usize = 1024;
+/// Priorities are from minus this to this.
+const PRIORITY_MAX: i32 = 1000;
 /// Keys of every rule.
 const COMMON: [&str; 8] = ["id", "kind", "mode", "severity", "reason", "except", "only", "expires"];
 /// Keys of each kind.
-const KINDS: [(&str, &[&str]); 4] = [
+const KINDS: [(&str, &[&str]); 7] = [
     ("broker", &["brokers", "action"]),
     ("file", &["paths", "operations"]),
     ("exec", &["paths", "sha256"]),
     ("connect", &["to", "ports", "except_to", "unix", "hosts"]),
+    ("tool", &["tools", "when", "action", "priority"]),
+    ("mcp", &["servers", "tools", "action", "priority"]),
+    ("posture", &["require", "on_unknown"]),
 ];
 /// Why there is no rule by host name.
 const HOSTS: &str = "host names cannot be matched: what a name stands for is known only to who resolved it";
@@ -70,9 +75,7 @@ pub(super) fn read(
     let id = fields.required("id", out);
     let span = id.map_or(fields.head(), |id| id.span);
     let id = id.and_then(|node| self::id(node, out));
-    let reason = fields
-        .required("reason", out)
-        .and_then(|node| scalar::text(node, "`reason`", REASON_CHARS_MAX, true, out));
+    let reason = fields.required("reason", out).and_then(|node| self::reason(node, out));
     let mode = match fields.optional("mode") {
         Some(node) => scalar::word(node, "mode", &MODES, out),
         None => Some(policy_mode),
@@ -85,16 +88,15 @@ pub(super) fn read(
     let about = about::read(&fields, out);
     let exceptions = subject_items(&fields, List::Except, out);
     let only = subject_items(&fields, List::Only, out);
-    let action = fields.optional("action").filter(|_| kind == Some("broker"));
-    let action = action.map(|node| self::action(node, &fields, out));
-    let mode = action.flatten().map_or(mode, |action| Some(action.mode()));
-    let kinds = match kind? {
-        "file" => file(&fields, lists, out).map(whole),
-        "exec" => exec(&fields, lists, out).map(whole),
-        "broker" => brokers(&fields, action.flatten() == Some(Action::Adopt), out),
-        _ => connect(&fields, lists, out).map(whole),
+    let action = kind.map_or(Some(None), |kind| self::action(kind, &fields, out));
+    let priority = match fields.optional("priority") {
+        Some(node) => self::priority(node, out),
+        None => Some(0),
     };
-    let (id, mode, severity, reason) = (id?, mode?, severity?, reason?);
+    let kinds = pieces(kind?, action.flatten(), &fields, lists, out);
+    let (id, severity, reason, priority, action) = (id?, severity?, reason?, priority?, action?);
+    let mode = action.map_or(mode, |action| Some(action.mode()))?;
+    let allows = action == Some(Action::Allow);
     // What could not be read must not make the rule hold for ever.
     let expires = match expires {
         Some(expires) => Some(expires?),
@@ -104,6 +106,8 @@ pub(super) fn read(
         id: part.map_or_else(|| id.clone(), |part| format!("{id}/{part}")),
         mode,
         adopts,
+        allows,
+        priority,
         severity,
         reason: reason.clone(),
         about: about.clone(),
@@ -115,6 +119,25 @@ pub(super) fn read(
     };
     let rules = kinds?.into_iter().map(rule).collect();
     Some(Written { id, span, rules })
+}
+
+/// What a rule of a kind matches.
+fn pieces(
+    kind: &str,
+    action: Option<Action>,
+    fields: &Fields<'_>,
+    lists: &mut Lists,
+    out: &mut Diagnostics,
+) -> Option<Vec<Piece>> {
+    match kind {
+        "file" => file(fields, lists, out).map(whole),
+        "exec" => exec(fields, lists, out).map(whole),
+        "broker" => brokers(fields, action == Some(Action::Adopt), out),
+        "tool" => call::tool(fields, action == Some(Action::Allow), lists, out).map(whole),
+        "mcp" => call::mcp(fields, lists, out).map(whole),
+        "posture" => call::posture(fields, out).map(whole),
+        _ => connect(fields, lists, out).map(whole),
+    }
 }
 
 /// What was written as one rule.
@@ -135,28 +158,57 @@ fn whole(kind: Kind) -> Vec<Piece> {
     vec![Piece { part: None, kind, adopts: None }]
 }
 
-/// What a rule of kind `broker` does.
+/// What a rule does, in one word.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Action {
+pub(super) enum Action {
     Deny,
     Record,
     Adopt,
+    Allow,
 }
 
 impl Action {
-    const WORDS: [(&'static str, Self); 3] =
+    const OF_BROKERS: [(&'static str, Self); 3] =
         [("deny", Self::Deny), ("record", Self::Record), ("adopt", Self::Adopt)];
+    const OF_CALLS: [(&'static str, Self); 3] =
+        [("deny", Self::Deny), ("record", Self::Record), ("allow", Self::Allow)];
 
-    fn mode(self) -> Mode {
+    pub(super) fn mode(self) -> Mode {
         match self {
             Self::Deny => Mode::Enforce,
-            Self::Record | Self::Adopt => Mode::Monitor,
+            Self::Record | Self::Adopt | Self::Allow => Mode::Monitor,
         }
     }
 }
 
-fn action(node: &Node, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Action> {
-    let action = scalar::word(node, "action", &Action::WORDS, out)?;
+/// What is shown to the agent and the developer.
+pub(super) fn reason(node: &Node, out: &mut Diagnostics) -> Option<String> {
+    scalar::text(node, "`reason`", REASON_CHARS_MAX, true, out)
+}
+
+fn priority(node: &Node, out: &mut Diagnostics) -> Option<i32> {
+    let number = match &node.value {
+        // `parse` would take a plus, too.
+        Value::Scalar { text, plain: true } if !text.starts_with('+') => text.parse::<i32>().ok(),
+        _ => None,
+    };
+    let number = number.filter(|number| (-PRIORITY_MAX..=PRIORITY_MAX).contains(number));
+    if number.is_none() {
+        let help = format!("write a whole number from -{PRIORITY_MAX} to {PRIORITY_MAX}");
+        out.error(Code::WrongType, node.span, "`priority` has to be a number", Some(help));
+    }
+    number
+}
+
+/// The action of a rule, if it has one; the outer none if it could not be read, for it must not be another one.
+fn action(kind: &str, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Option<Action>> {
+    let words = match kind {
+        "broker" => &Action::OF_BROKERS,
+        "tool" | "mcp" => &Action::OF_CALLS,
+        _ => return Some(None),
+    };
+    let Some(node) = fields.optional("action") else { return Some(None) };
+    let action = scalar::word(node, "action", words, out)?;
     if let Some(mode) = fields.optional("mode") {
         let twice =
             Diagnostic::error(Code::ConflictingKeys, mode.span, "`mode` beside `action` says it twice");
@@ -169,7 +221,7 @@ fn action(node: &Node, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Act
         let help = "remove `except`; what one program starts this way is as much the session's as another's";
         out.push(both.help(help).label(node.span, "it adopts by this"));
     }
-    Some(action)
+    Some(Some(action))
 }
 
 fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
