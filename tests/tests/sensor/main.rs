@@ -19,3 +19,4 @@ mod network;
 mod policies;
 mod replay;
 mod terminal;
+mod tools;
