@@ -10,4 +10,5 @@ pub mod enrich;
 #[doc(hidden)]
 pub mod foreign;
 pub mod log;
+pub mod tools;
 pub mod view;

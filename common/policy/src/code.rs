@@ -35,6 +35,8 @@ codes! {
     BadExpectation "bad-expectation",
     /// A SHA-256 that is none.
     BadHash "bad-hash",
+    /// A host that is none, or that is not written as it is compared.
+    BadHost "bad-host",
     /// An id with characters that an id cannot have.
     BadId "bad-id",
     /// A path of a file that is not below the directory of the one that includes it.
@@ -51,6 +53,8 @@ codes! {
     BadPattern "bad-pattern",
     /// A port or a range that is none.
     BadPort "bad-port",
+    /// A URL that is none of a server.
+    BadUrl "bad-url",
     /// Work of a broker that cannot be proven to be a session's.
     CannotAdopt "cannot-adopt",
     /// A file that cannot be read.
@@ -121,6 +125,8 @@ codes! {
     OtherContent "other-content",
     /// Files that can be renamed out of a rule's reach.
     RenamedAway "renamed-away",
+    /// The name of a server, which says nothing of what it is.
+    ServerName "server-name",
     /// A rule that never decides, because of another one.
     Shadowed "shadowed",
     /// Tables that decide other than the policy means.

@@ -1,11 +1,15 @@
 //! The oracle: what a policy says, by its definition, on paths as text. It shares no step with the compiler.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    cmp::Reverse,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use ipnet::IpNet;
 use treeline_event::{Mode, Verdict};
 
 use crate::{
+    eval_call::{self, Of},
     glob::Glob,
     host::Host,
     policy::{Executable, Kind, Policy, PortRange, Rule, SubjectItem},
@@ -14,16 +18,20 @@ use crate::{
 };
 
 /// Decides a request: deny if a rule in `enforce` matches and is not lifted, else audit if a rule in `monitor`
-/// does, else allow. Of several such rules, the first by id is named.
+/// does, else allow. Of several such rules, the one with the highest priority is named, and of these the first by id. A rule is lifted by its own exceptions, and by one
+/// that allows and has a higher priority.
 #[must_use]
 pub fn eval(policy: &Policy, host: &Host, request: &Request) -> Decision {
     let first = |mode: Mode| {
-        policy.rules.iter().position(|rule| {
+        let holds = policy.rules.iter().enumerate().filter(|(_, rule)| {
             rule.mode == mode
+                && !rule.allows
                 && rule_matches(rule, host, &request.object)
                 && asked_for(rule, host, &request.subject).is_ok()
                 && lifted_by(rule, host, &request.subject).is_none()
-        })
+                && allowed_by(policy, rule, host, request).is_none()
+        });
+        holds.min_by_key(|(index, rule)| (Reverse(rule.priority), *index)).map(|(index, _)| index)
     };
     if let Some(rule) = first(Mode::Enforce) {
         return Decision { verdict: Verdict::Deny, rule: Some(rule) };
@@ -34,7 +42,52 @@ pub fn eval(policy: &Policy, host: &Host, request: &Request) -> Decision {
     }
 }
 
-/// Whether a rule matches an object, whoever acts.
+/// The rule that allows a request against another one: of the same kind, with a higher priority, and one that surely holds. What
+/// is unknown, of the object or of who acts, allows nothing.
+#[must_use]
+pub fn allowed_by<'p>(
+    policy: &'p Policy,
+    against: &Rule,
+    host: &Host,
+    request: &Request,
+) -> Option<&'p Rule> {
+    policy.rules.iter().find(|rule| {
+        rule.allows
+            && rule.priority > against.priority
+            && rule.kind.name() == against.kind.name()
+            && surely_holds(rule, host, request)
+    })
+}
+
+/// Whether a rule that allows holds for certain.
+pub(crate) fn surely_holds(rule: &Rule, host: &Host, Request { subject, object }: &Request) -> bool {
+    let is_asked = match asked_for(rule, host, subject) {
+        Ok(None) => true,
+        Ok(Some((_, holds))) => holds == Holds::Yes && !subject.loads_code,
+        Err(NotAsked) => false,
+    };
+    is_asked
+        && rule.exceptions.iter().all(|item| item_holds(item, host, subject) == Holds::No)
+        && match_holds(rule, host, object) == Holds::Yes
+}
+
+/// Whether a call or a machine is what a rule is about; of everything else it is always known.
+pub(crate) fn match_holds(rule: &Rule, host: &Host, object: &Object) -> Holds {
+    let count = if rule.allows { Of::Each } else { Of::Any };
+    match (&rule.kind, object) {
+        (Kind::Tool { tools, when }, Object::Tool(call)) => eval_call::tool(tools, when, host, call, count),
+        (Kind::Mcp { servers, tools }, Object::Mcp(call)) => eval_call::mcp(servers, tools, host, call),
+        (Kind::Posture { require, unknown_counts }, Object::Posture(found)) => {
+            eval_call::posture(require, *unknown_counts, found)
+        }
+        (kind, _) if kind.is_for_the_sensor() => Holds::No,
+        _ if rule_matches(rule, host, object) => Holds::Yes,
+        _ => Holds::No,
+    }
+}
+
+/// Whether a rule matches an object, whoever acts. What cannot be told matches a rule that refuses or records, and none that
+/// allows.
 #[must_use]
 pub fn rule_matches(rule: &Rule, host: &Host, object: &Object) -> bool {
     match (&rule.kind, object) {
@@ -60,6 +113,9 @@ pub fn rule_matches(rule: &Rule, host: &Host, object: &Object) -> bool {
         // Where it leads cannot be looked at, so every address is meant.
         (Kind::Connect { to, .. }, Object::RawSocket) => !to.is_empty(),
         (Kind::Trace, Object::Trace) => true,
+        (kind, object) if kind.is_for_the_sensor() && object.is_for_the_sensor() => {
+            match_holds(rule, host, object) > if rule.allows { Holds::Unknown } else { Holds::No }
+        }
         _ => false,
     }
 }

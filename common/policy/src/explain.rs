@@ -7,7 +7,9 @@ use serde::Serialize;
 use treeline_event::{Mode, Verdict};
 
 use crate::{
-    eval::{asked_for, destinations, eval, glob_matches, lifted_by, meant},
+    eval::{
+        allowed_by, asked_for, destinations, eval, glob_matches, lifted_by, match_holds, meant, surely_holds,
+    },
     glob::Glob,
     host::Host,
     policy::{About, Adoption, Executable, Kind, Policy, PortRange, Rule, SubjectItem},
@@ -43,6 +45,9 @@ pub struct Considered {
     /// By which link it adopts whoever takes up what matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adopts: Option<Adoption>,
+    /// Whether it allows.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allows: bool,
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -69,6 +74,13 @@ pub enum Outcome {
         /// Its reason.
         exception_reason: Option<String>,
     },
+    /// It would hold, but a rule with a higher priority allows.
+    Allowed {
+        /// The part of the rule that matches.
+        by: String,
+        /// The rule that allows.
+        allowed_by: String,
+    },
     /// It does not hold.
     Differs {
         /// Why not.
@@ -87,14 +99,18 @@ pub fn explain(policy: &Policy, host: &Host, request: &Request) -> Explanation {
         rule: rule.map(|rule| rule.id.clone()),
         reason: rule.map(|rule| rule.reason.clone()),
         about: rule.map(|rule| rule.about.clone()),
-        considered: policy.rules.iter().map(|rule| consider(rule, host, request)).collect(),
+        considered: policy.rules.iter().map(|rule| consider(policy, rule, host, request)).collect(),
     }
 }
 
 /// What came of a rule.
-pub(crate) fn consider(rule: &Rule, host: &Host, request: &Request) -> Considered {
+pub(crate) fn consider(policy: &Policy, rule: &Rule, host: &Host, request: &Request) -> Considered {
+    let allowed = || allowed_by(policy, rule, host, request).filter(|_| !rule.allows);
     let outcome = match match_by(rule, host, &request.object) {
         Err(why) => Outcome::Differs { why },
+        Ok(by) if rule.allows && !surely_holds(rule, host, request) => {
+            Outcome::Differs { why: format!("`{by}` matches, but it is not certain that it is for who acts") }
+        }
         Ok(by) => match (asked_for(rule, host, &request.subject), lifted_by(rule, host, &request.subject)) {
             (Err(_), _) => Outcome::Differs { why: for_others(rule, &by) },
             (Ok(_), Some(exception)) => Outcome::Lifted {
@@ -102,10 +118,14 @@ pub(crate) fn consider(rule: &Rule, host: &Host, request: &Request) -> Considere
                 exception: describe(exception),
                 exception_reason: exception.reason.clone(),
             },
-            (Ok(item), None) => Outcome::Matches { by, only: item.map(asked_by) },
+            (Ok(item), None) => match allowed() {
+                Some(allows) => Outcome::Allowed { by, allowed_by: allows.id.clone() },
+                None => Outcome::Matches { by, only: item.map(asked_by) },
+            },
         },
     };
-    Considered { rule: rule.id.clone(), mode: rule.mode, adopts: rule.adopts, outcome }
+    let Rule { id, mode, adopts, allows, .. } = rule;
+    Considered { rule: id.clone(), mode: *mode, adopts: *adopts, allows: *allows, outcome }
 }
 
 /// The part of a rule that matches an object, or why none does.
@@ -149,7 +169,24 @@ fn match_by(rule: &Rule, host: &Host, object: &Object) -> Result<String, String>
         (Kind::Connect { to, .. }, Object::RawSocket) if to.is_empty() => Err("names no address".to_owned()),
         (Kind::Connect { .. }, Object::RawSocket) => Ok("to".to_owned()),
         (Kind::Trace, Object::Trace) => Ok("ptrace".to_owned()),
+        (Kind::Tool { .. }, Object::Tool(_))
+        | (Kind::Mcp { .. }, Object::Mcp(_))
+        | (Kind::Posture { .. }, Object::Posture(_)) => by_call(rule, host, object),
         (kind, _) => Err(format!("is a rule of kind `{}`", kind.name())),
+    }
+}
+
+/// What a rule says of a call or of the machine, and how certain that is.
+fn by_call(rule: &Rule, host: &Host, object: &Object) -> Result<String, String> {
+    let what = rule.kind.name();
+    match (match_holds(rule, host, object), rule.allows) {
+        (Holds::Yes, _) => Ok(what.to_owned()),
+        (Holds::Unknown, false) => Ok(format!("{what}, which cannot be told and counts")),
+        (Holds::Unknown, true) => {
+            Err("it cannot be told whether it is this, and that allows nothing".to_owned())
+        }
+        (Holds::No, true) => Err("does not match, or not all of it".to_owned()),
+        (Holds::No, false) => Err("does not match".to_owned()),
     }
 }
 
@@ -232,8 +269,9 @@ impl fmt::Display for Explanation {
             }
         }
         let width = self.considered.iter().map(|considered| considered.rule.len()).max().unwrap_or(0);
-        for Considered { rule, mode, adopts, outcome } in &self.considered {
+        for Considered { rule, mode, adopts, allows, outcome } in &self.considered {
             let mode = match (mode, adopts) {
+                _ if *allows => "allow  ",
                 (_, Some(_)) => "adopt  ",
                 (Mode::Monitor, None) => "monitor",
                 (Mode::Enforce, None) => "enforce",
@@ -254,6 +292,7 @@ impl fmt::Display for Outcome {
                 write!(f, "matches `{by}`, lifted for `{exception}`")?;
                 exception_reason.as_ref().map_or(Ok(()), |reason| write!(f, " ({reason})"))
             }
+            Self::Allowed { by, allowed_by } => write!(f, "matches `{by}`, allowed by `{allowed_by}`"),
             Self::Differs { why } => f.write_str(why),
         }
     }

@@ -255,6 +255,8 @@ impl<'t> Matcher<'t> {
             Object::ConnectAbstract { name } => self.decide_abstract(sets, name),
             Object::RawSocket => self.decide_raw(sets),
             Object::Trace => self.decide_trace(sets),
+            // The kernel sees none of these.
+            Object::Tool(_) | Object::Mcp(_) | Object::Posture(_) => Decision::ALLOW,
             Object::Connect { address, port } => self.decide_connect(sets, *address, *port),
         }
     }

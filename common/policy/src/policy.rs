@@ -10,6 +10,7 @@ use treeline_event::is_own_rule;
 
 use crate::{
     abstract_name::AbstractGlob,
+    call::{Names, Requirement, ServerPattern, When},
     diagnostic::Diagnostics,
     glob::Glob,
     lint::Silences,
@@ -89,17 +90,25 @@ impl Rule {
     }
 }
 
+/// The priority of what holds where no rule does: below that of every rule.
+pub const DEFAULT_PRIORITY: i32 = i32::MIN;
+
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Its name, unique in the policy. With a slash in it, it is a part of what the author wrote as one rule of kind
-    /// `broker`, or the sensor's own.
+    /// `broker`, the default of a kind, or the sensor's own.
     pub id: String,
     /// Whether it refuses or only records.
     pub mode: Mode,
     /// By which link whoever takes up what matches is taken into the session. Such a rule refuses nothing that it can
     /// follow, so its mode is [`Mode::Monitor`].
     pub adopts: Option<Adoption>,
+    /// Whether it allows what matches, against rules of the same kind with a lower priority. Such a rule refuses nothing, so its
+    /// mode is [`Mode::Monitor`].
+    pub allows: bool,
+    /// Which rules it can allow against, and which can allow against it: from -1000 to 1000, or [`DEFAULT_PRIORITY`].
+    pub priority: i32,
     /// How bad a match is.
     pub severity: Severity,
     /// Why, for the agent and the developer.
@@ -187,6 +196,27 @@ pub enum Kind {
     /// Access to processes outside of the session, as `ptrace` and what reads or writes their memory or takes their
     /// descriptors ask for it.
     Trace,
+    /// Calls of an agent's tools.
+    Tool {
+        /// The tools.
+        tools: Names,
+        /// What their arguments say.
+        when: When,
+    },
+    /// Calls of tools of servers of the Model Context Protocol.
+    Mcp {
+        /// The servers; all if there is none.
+        servers: Vec<ServerPattern>,
+        /// Their tools.
+        tools: Names,
+    },
+    /// The state of the machine: it matches one that falls short.
+    Posture {
+        /// What is required.
+        require: Vec<Requirement>,
+        /// Whether what is not known falls short.
+        unknown_counts: bool,
+    },
 }
 
 impl Kind {
@@ -198,16 +228,25 @@ impl Kind {
             Self::Exec { .. } => "exec",
             Self::Connect { .. } => "connect",
             Self::Trace => "trace",
+            Self::Tool { .. } => "tool",
+            Self::Mcp { .. } => "mcp",
+            Self::Posture { .. } => "posture",
         }
     }
 
-    /// Every path glob, whatever it means.
+    /// Whether it is about calls or the machine, which no kernel program sees.
+    #[must_use]
+    pub fn is_for_the_sensor(&self) -> bool {
+        matches!(self, Self::Tool { .. } | Self::Mcp { .. } | Self::Posture { .. })
+    }
+
+    /// Every path glob of an operation that the kernel is asked for.
     #[must_use]
     pub fn globs(&self) -> &[Spanned<Glob>] {
         match self {
             Self::File { paths, .. } | Self::Exec { paths, .. } => paths,
             Self::Connect { unix, .. } => unix,
-            Self::Trace => &[],
+            Self::Trace | Self::Tool { .. } | Self::Mcp { .. } | Self::Posture { .. } => &[],
         }
     }
 
@@ -218,7 +257,7 @@ impl Kind {
             Self::File { operations, .. } => operations.0,
             Self::Exec { .. } => 1 << paths::Operation::EXEC,
             Self::Connect { .. } => 1 << paths::Operation::CONNECT,
-            Self::Trace => 0,
+            Self::Trace | Self::Tool { .. } | Self::Mcp { .. } | Self::Posture { .. } => 0,
         }
     }
 
@@ -228,7 +267,7 @@ impl Kind {
         match self {
             Self::File { operations, .. } => operations.iter().map(FileOperation::name).collect(),
             Self::Exec { .. } => vec!["exec"],
-            Self::Trace => vec!["trace"],
+            Self::Trace | Self::Tool { .. } | Self::Mcp { .. } | Self::Posture { .. } => vec![self.name()],
             Self::Connect { to, unix, abstracts, .. } => {
                 [(!to.is_empty(), "connect"), (!unix.is_empty() || !abstracts.is_empty(), "connect-unix")]
                     .into_iter()

@@ -181,6 +181,78 @@ fn what_is_loosened_is_found() {
     assert_eq!((found.decisions.len(), found.unexplained.as_slice()), (0, &["b".to_owned()][..]), "{found}");
 }
 
+/// No call is asked about, so every rule about one that may decide otherwise is said to be looked at.
+#[test]
+fn rules_about_calls_are_told_by_what_they_say() {
+    let check = |before: &str, after: &str, lines: &[&str], unexplained: &[&str]| {
+        let found = between(before, after);
+        let text = found.to_string();
+        for line in lines {
+            assert!(text.lines().any(|told| told.trim() == *line), "{line}\n{text}");
+        }
+        assert_eq!(
+            (found.decisions.len(), found.unexplained.as_slice()),
+            (0, &unexplained.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>()[..]),
+            "{text}"
+        );
+    };
+    let push =
+        "id: t, kind: tool, tools: [Bash], when: {programs: [git], flags: [-f], writes: outside_repository}";
+    check(
+        "",
+        push,
+        &["+ programs: git", "+ flags: -f", "+ writes: outside_repository", "+ mode: enforce"],
+        &["t"],
+    );
+    check(push, "", &["- tools: Bash"], &["t"]);
+    check(push, &push.replace("-f", "--force"), &["- flags: -f", "+ flags: --force"], &["t"]);
+    let allow = push.replace("tools: [Bash]", "tools: [\"*\"], action: allow, priority: -3");
+    check(push, &allow, &["+ action: allow", "- mode: enforce", "+ priority: -3", "+ tools: *"], &["t"]);
+    check(&allow, &allow.replace("-3", "3"), &["- priority: -3", "+ priority: 3"], &["t"]);
+    // By what only people read nothing is decided.
+    check(push, &format!("{push}, severity: high"), &["+ severity: high"], &[]);
+    let kinds = "id: t, kind: tool, tools: [Bash], when: {secrets: [jwt], opaque: [eval], hosts: [\"*.a.b\"], words: [x], reads: [/x]}";
+    let lines = ["+ secrets: jwt", "+ opaque: eval", "+ hosts: *.a.b", "+ words: x", "+ reads: /x"];
+    check("", kinds, &lines, &["t"]);
+    let mcp = "id: m, kind: mcp, servers: [{package: {npm: p, version: \"1\"}, interpreter: /usr/bin/node}, {url: \"https://a/b\"}], tools: [x]";
+    let lines =
+        ["+ servers: package npm p 1, interpreter /usr/bin/node", "+ servers: url https://a/b", "+ tools: x"];
+    check("", mcp, &lines, &["m"]);
+    check(
+        mcp,
+        &mcp.replace("\"1\"", "\"2\""),
+        &["+ servers: package npm p 2, interpreter /usr/bin/node"],
+        &["m"],
+    );
+    let disk = "id: d, kind: posture, require: {disk_encryption: true, secure_boot: false}";
+    check(
+        "",
+        disk,
+        &["+ require: disk_encryption: true", "+ require: secure_boot: false", "+ on_unknown: deny"],
+        &["d"],
+    );
+    check(
+        disk,
+        &format!("{disk}, on_unknown: allow"),
+        &["- on_unknown: deny", "+ on_unknown: allow"],
+        &["d"],
+    );
+    // What it was before is told; what it is now is not asked about.
+    let found = between("id: x, kind: file, paths: [/k]", "id: x, kind: tool, tools: [Bash], action: allow");
+    assert_eq!(
+        (found.count(Effect::Loosens) > 0, found.unexplained.as_slice()),
+        (true, &["x".to_owned()][..]),
+        "{found}"
+    );
+    let defaults = |action: &str| {
+        let text =
+            format!("version: 1\nname: t\ndefaults: {{tool: {{action: {action}, reason: r}}}}\nrules: []\n");
+        parse("t", &text).expect("valid")
+    };
+    let found = diff(&defaults("deny"), &defaults("record"), &host());
+    assert_eq!(found.unexplained, ["default/tool"], "{found}");
+}
+
 #[test]
 fn what_is_told_of_a_pattern_of_programs() {
     let keys = "id: k, kind: file, operations: [read], paths: [/k]";

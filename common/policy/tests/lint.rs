@@ -206,6 +206,38 @@ fn rules_that_expire_soon() {
     assert!(linted.found.to_string().contains("`a` expires soon: from 2027-01-02 on it is not in force"));
 }
 
+/// Rules about calls are compared with none, for one that allows lifts another one; and what expires of them allows no more.
+#[test]
+fn rules_about_calls() {
+    let tool = |id: &str, more: &str| format!("id: {id}, kind: tool, tools: [Bash]{more}");
+    check(&[&tool("a", ""), &tool("b", "")], &[]);
+    check(&[&tool("a", ""), &tool("b", ", action: record")], &[]);
+    check(&[&tool("a", ", action: allow"), &tool("b", ", action: record, when: {programs: [git]}")], &[]);
+    check(&["id: a, kind: mcp", "id: b, kind: mcp, action: allow", "id: c, kind: mcp, tools: [x]"], &[]);
+    let disk = "kind: posture, require: {disk_encryption: true}";
+    check(&[&format!("id: a, {disk}"), &format!("id: b, {disk}, mode: monitor")], &[]);
+    let help = |more: &str| {
+        let rule = format!("  - {{{}, reason: r}}\n", tool("a", more));
+        let found = linted(&rule).1.found;
+        let [item] = found.items() else { panic!("{found}") };
+        (item.code, item.help.clone().unwrap_or_default())
+    };
+    let check = |more: &str, code: Code, words: &str| {
+        let (found, help) = help(more);
+        assert!(found == code && help.ends_with(words), "{more}: {help}");
+    };
+    check(", expires: 2027-01-02", Code::ExpiresSoon, "what it refuses is allowed");
+    check(", expires: 2027-01-02, action: allow", Code::ExpiresSoon, "what it allows can be refused");
+    let nobody = ", only: [{executable: /usr/bin/git}], except: [{executable: /usr/bin/*}]";
+    check(nobody, Code::Unreachable, "of whom it cannot be told");
+    check(&format!("{nobody}, action: allow"), Code::Unreachable, "it allows nobody anything");
+    // An exception of a rule that allows gives nothing away.
+    let wide = ", except: [{executable: /usr/bin/python3}]";
+    check(wide, Code::WideException, "or give a `reason`");
+    let rule = format!("  - {{{}{wide}, action: allow, reason: r}}\n", tool("a", ""));
+    assert!(linted(&rule).1.found.items().is_empty());
+}
+
 #[test]
 fn silences() {
     let read = |silence: &str| format!("id: a, kind: file, operations: [read], paths: [/x]{silence}");

@@ -65,6 +65,8 @@ fn add(policy: &mut Policy, id: &str, paths: Vec<Spanned<Glob>>, operations: &[F
             id: id.to_owned(),
             mode: Mode::Enforce,
             adopts: None,
+            allows: false,
+            priority: 0,
             severity: Severity::High,
             reason: "the sensor protects itself".to_owned(),
             about: About::default(),

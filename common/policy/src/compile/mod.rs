@@ -119,7 +119,8 @@ pub fn compile_after(
         policy.rules.iter().position(|rule| rule.adopts == Some(link)).map_or(0, |index| index as u32 + 1)
     });
     // What cannot be followed must not get away either.
-    let refuses = |rule: &Rule| rule.mode == Mode::Enforce || rule.adopts.is_some();
+    let refuses =
+        |rule: &Rule| (rule.mode == Mode::Enforce || rule.adopts.is_some()) && !rule.kind.is_for_the_sensor();
     table.enforcing = u32::from(policy.rules.iter().any(refuses));
     let rules: Vec<_> =
         policy.rules.iter().enumerate().map(|(index, rule)| kernel_rule(index, rule, &sets)).collect();

@@ -41,9 +41,13 @@ impl<'p> Candidates<'p> {
                 rules.dedup_by_key(|rule| rule.id.as_str());
                 rules
             }
-            Object::Connect { .. } | Object::ConnectAbstract { .. } | Object::RawSocket | Object::Trace => {
-                policy.rules.iter().filter(matches).collect()
-            }
+            Object::Connect { .. }
+            | Object::ConnectAbstract { .. }
+            | Object::RawSocket
+            | Object::Trace
+            | Object::Tool(_)
+            | Object::Mcp(_)
+            | Object::Posture(_) => policy.rules.iter().filter(matches).collect(),
         };
         Matching { rules }
     }

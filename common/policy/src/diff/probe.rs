@@ -156,6 +156,8 @@ fn objects(rule: &Rule, filler: &Filler) -> Vec<(&'static str, String, Object)> 
                 .collect()
         }
         Kind::Trace => vec![("trace", "processes outside of the session".to_owned(), Object::Trace)],
+        // What an agent could call with what has no ends to be tried: see `Diff::unexplained`.
+        Kind::Tool { .. } | Kind::Mcp { .. } | Kind::Posture { .. } => Vec::new(),
     }
 }
 

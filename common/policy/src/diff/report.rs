@@ -43,7 +43,7 @@ impl fmt::Display for Diff {
         for rule in &self.unexplained {
             writeln!(
                 f,
-                "no decision was found that `{rule}` changes: another rule covers it, or look at it yourself"
+                "no decision was found that `{rule}` changes: another rule covers it, or it is about calls or the machine; look at it yourself"
             )?;
         }
         Ok(())

@@ -6,6 +6,7 @@ use serde::Serialize;
 use treeline_event::Mode;
 
 use crate::{
+    call::{CommandPattern, Files, Names, Requirement, ServerPattern, When},
     explain::describe,
     policy::{AddressException, Kind, Policy, PortRange, Rule, SubjectItem},
 };
@@ -103,7 +104,16 @@ fn says(rule: &Rule) -> Says {
         }
     };
     put("kind", vec![rule.kind.name().to_owned()]);
-    put("mode", vec![if rule.mode == Mode::Enforce { "enforce" } else { "monitor" }.to_owned()]);
+    let mode = if rule.mode == Mode::Enforce { "enforce" } else { "monitor" };
+    // What allows refuses and records nothing, in whatever mode.
+    put(
+        if rule.allows { "action" } else { "mode" },
+        vec![if rule.allows { "allow" } else { mode }.to_owned()],
+    );
+    put(
+        "priority",
+        Some(rule.priority).filter(|priority| *priority != 0).iter().map(ToString::to_string).collect(),
+    );
     put("adopts", rule.adopts.iter().map(|adoption| format!("{adoption:?}").to_lowercase()).collect());
     put("severity", vec![rule.severity.name().to_owned()]);
     put("reason", vec![rule.reason.clone()]);
@@ -115,7 +125,13 @@ fn says(rule: &Rule) -> Says {
     put("except", rule.exceptions.iter().map(subject).collect());
     let silenced = rule.silences.0.iter().map(|(code, reason)| format!("{}: {}", code.name(), reason.value));
     put("silence", silenced.collect());
-    match &rule.kind {
+    matched(&rule.kind, &mut put);
+    says
+}
+
+/// What a kind matches, by its keys.
+fn matched(kind: &Kind, put: &mut impl FnMut(&'static str, Vec<String>)) {
+    match kind {
         Kind::File { paths, operations } => {
             put("paths", texts(paths));
             put("operations", operations.iter().map(|operation| operation.name().to_owned()).collect());
@@ -132,8 +148,77 @@ fn says(rule: &Rule) -> Says {
             put("unix", [texts(unix), texts(abstracts)].concat());
         }
         Kind::Trace => {}
+        Kind::Tool { tools, when } => {
+            put("tools", names(tools));
+            conditions(when, put);
+        }
+        Kind::Mcp { servers, tools } => {
+            put("servers", servers.iter().map(server).collect());
+            put("tools", names(tools));
+        }
+        Kind::Posture { require, unknown_counts } => {
+            let required = |Requirement { of, has }: &Requirement| format!("{}: {has}", of.name());
+            put("require", require.iter().map(required).collect());
+            put("on_unknown", vec![if *unknown_counts { "deny" } else { "allow" }.to_owned()]);
+        }
     }
-    says
+}
+
+/// What the arguments of a call have to say.
+fn conditions(when: &When, put: &mut impl FnMut(&'static str, Vec<String>)) {
+    let When { command, reads, writes, hosts, secrets, opaque } = when;
+    if let Some(CommandPattern { programs, words, flags }) = command {
+        put("programs", programs.clone());
+        put("words", words.clone());
+        put("flags", flags.clone());
+    }
+    put("reads", reads.as_ref().map(files).unwrap_or_default());
+    put("writes", writes.as_ref().map(files).unwrap_or_default());
+    put("hosts", hosts.iter().flatten().map(ToString::to_string).collect());
+    put("secrets", secrets.iter().flatten().map(ToString::to_string).collect());
+    put("opaque", opaque.iter().flatten().map(ToString::to_string).collect());
+}
+
+fn names(names: &Names) -> Vec<String> {
+    match names {
+        Names::Any => vec!["*".to_owned()],
+        Names::Of(names) => names.clone(),
+    }
+}
+
+fn files(files: &Files) -> Vec<String> {
+    let word = |is_inside: bool| {
+        let words = Files::WORDS.into_iter().filter(move |(_, means)| *means == is_inside);
+        words.map(|(word, _)| word.to_owned()).collect()
+    };
+    match files {
+        Files::InsideRepository => word(true),
+        Files::OutsideRepository => word(false),
+        Files::Globs(globs) => texts(globs),
+    }
+}
+
+/// An item of `servers`: what it asks for, in one order.
+fn server(server: &ServerPattern) -> String {
+    let ServerPattern { package, interpreter, interpreter_sha256, script_sha256, url } = server;
+    let package = package.as_ref().map(|package| {
+        let version = package.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
+        format!("{} {}{version}", package.registry.name(), package.name)
+    });
+    let hashes = |hashes: &Option<Vec<[u8; 32]>>| {
+        let mut hashes: Vec<String> = hashes.as_ref()?.iter().map(hex).collect();
+        hashes.sort();
+        Some(hashes.join(" or "))
+    };
+    let parts = [
+        ("package", package),
+        ("interpreter", interpreter.as_ref().map(ToString::to_string)),
+        ("interpreter_sha256", hashes(interpreter_sha256)),
+        ("script_sha256", hashes(script_sha256)),
+        ("url", url.as_ref().map(ToString::to_string)),
+    ];
+    let parts = parts.into_iter().filter_map(|(key, text)| Some(format!("{key} {}", text?)));
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 fn texts<T: ToString>(values: &[crate::source::Spanned<T>]) -> Vec<String> {

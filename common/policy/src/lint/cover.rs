@@ -77,7 +77,18 @@ impl Comparer {
                     && self.addresses_cover(wide, kind)
             }
             (Kind::Trace, Kind::Trace) => true,
-            _ => false,
+            // What cannot be told counts for a rule that refuses and not for one that allows, and a priority lifts: rules about
+            // calls are not compared.
+            (
+                Kind::File { .. }
+                | Kind::Exec { .. }
+                | Kind::Connect { .. }
+                | Kind::Trace
+                | Kind::Tool { .. }
+                | Kind::Mcp { .. }
+                | Kind::Posture { .. },
+                _,
+            ) => false,
         }
     }
 

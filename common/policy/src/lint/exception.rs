@@ -51,8 +51,10 @@ fn of_subjects(lints: &mut Lints<'_>, rule: &Rule) {
     if lifted.len() == rule.only.len() {
         let message =
             format!("`{id}` is lifted for everybody that it is for: every item of `only` is in `except`");
-        let finding = Diagnostic::warning(Code::Unreachable, rule.span, message)
-            .help("narrow `except`, or remove the rule; it is left for those of whom it cannot be told");
+        let finding = Diagnostic::warning(Code::Unreachable, rule.span, message).help(match rule.allows {
+            true => "narrow `except`, or remove the rule; it allows nobody anything",
+            false => "narrow `except`, or remove the rule; it is left for those of whom it cannot be told",
+        });
         lints.report(rule, label(finding, lifted.iter().map(|(_, by, _)| *by), "lifts it"));
         return;
     }

@@ -1,6 +1,8 @@
 //! From text to a checked [`Policy`]: every error is found and reported, not only the first.
 
 mod about;
+mod call;
+mod defaults;
 mod fields;
 mod include;
 mod lists;
@@ -8,9 +10,10 @@ mod rule;
 mod rules;
 mod scalar;
 mod silence;
+mod test_call;
 mod test_file;
 
-pub use self::test_file::parse_tests;
+pub use self::test_file::{parse_tests, parse_tests_with};
 use self::{
     fields::{Fields, clip, peek},
     lists::Lists,
@@ -82,7 +85,10 @@ fn policy(loader: &dyn Loader, out: &mut Diagnostics) -> Option<Policy> {
     let fragments = include::fragments(&fields, loader, out);
     let files = [&root].into_iter().chain(&fragments.nodes);
     let silences = silence::of_files(files.clone(), out).into_iter().collect();
-    let rules = rules(files, Lists::new(fragments.complete), mode, out);
+    let defaults = fields.get("defaults").map(|node| defaults::read(node, out)).unwrap_or_default();
+    let mut rules = rules(files, Lists::new(fragments.complete), mode, out);
+    rules.extend(defaults);
+    rules.sort_by(|left, right| left.id.cmp(&right.id));
     let sources = out.sources().clone();
     let warnings = Diagnostics::new(sources.clone());
     Some(Policy { name: name?, description, owner, revision, mode, rules, silences, sources, warnings })

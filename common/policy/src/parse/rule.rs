@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
-    about,
-    fields::{Fields, peek},
+    about, call,
+    fields::{Fields, clip, peek},
     lists::Lists,
     scalar::{self, UnixGlob},
     silence,
@@ -23,8 +23,8 @@ use crate::{
     syntax::{
         policy_shape::MODES,
         rule_shape::{ANCESTOR, Action, EXCEPT_TO, EXCEPTION, ONLY_ITEM, RULE},
-        scalars::ID,
-        shape::Record,
+        scalars::{ID, PRIORITY},
+        shape::{Numbers, Record},
     },
     yaml::{Node, Value},
 };
@@ -66,24 +66,28 @@ pub(super) fn read(
     let expires = fields.get("expires").map(|node| scalar::moment(node, out));
     let about = about::read(&fields, out);
     let silences = fields.get(silence::KEY).map(|node| silence::read(node, out)).unwrap_or_default();
-    let exceptions = subject_items(&fields, List::Except, out);
+    let action = kind.map_or(Some(None), |kind| self::action(kind, &fields, out));
+    // With an exception less is allowed, where a rule allows.
+    let except = if action == Some(Some(Action::Allow)) { List::Narrow } else { List::Except };
+    let exceptions = subject_items(&fields, except, out);
     let only = subject_items(&fields, List::Only, out);
-    let action = if kind == Some("broker") { fields.get("action") } else { None };
-    let action = action.map(|node| self::action(node, &fields, out));
-    let mode = action.flatten().map_or(mode, |action| Some(action.mode()));
-    let kinds = match kind? {
-        "file" => file(&fields, lists, out).map(whole),
-        "exec" => exec(&fields, lists, out).map(whole),
-        "broker" => brokers(&fields, action.flatten() == Some(Action::Adopt), out),
-        _ => connect(&fields, lists, out).map(whole),
+    let priority = if is_call(kind) { fields.get("priority") } else { None };
+    let priority = match priority {
+        Some(node) => self::priority(node, out),
+        None => Some(0),
     };
-    let (id, mode, severity, reason) = (id?, mode?, severity?, reason?);
+    let kinds = pieces(kind?, action.flatten(), &fields, lists, out);
+    let (id, severity, reason, priority, action) = (id?, severity?, reason?, priority?, action?);
+    let mode = action.map_or(mode, |action| Some(action.mode()))?;
+    let allows = action == Some(Action::Allow);
     // What could not be read must not make the rule hold for ever.
     let expires = expires.map_or(Some(None), |expires| expires.map(Some))?;
     let rule = |Piece { part, kind, adopts }: Piece| Rule {
         id: part.map_or_else(|| id.clone(), |part| format!("{id}/{part}")),
         mode,
         adopts,
+        allows,
+        priority,
         severity,
         reason: reason.clone(),
         about: about.clone(),
@@ -96,6 +100,25 @@ pub(super) fn read(
     };
     let rules = kinds?.into_iter().map(rule).collect();
     Some(Written { id, span, rules })
+}
+
+/// What a rule of a kind matches.
+fn pieces(
+    kind: &str,
+    action: Option<Action>,
+    fields: &Fields<'_>,
+    lists: &mut Lists,
+    out: &mut Diagnostics,
+) -> Option<Vec<Piece>> {
+    match kind {
+        "file" => file(fields, lists, out).map(whole),
+        "exec" => exec(fields, lists, out).map(whole),
+        "broker" => brokers(fields, action == Some(Action::Adopt), out),
+        "tool" => call::tool(fields, action == Some(Action::Allow), lists, out).map(whole),
+        "mcp" => call::mcp(fields, lists, out).map(whole),
+        "posture" => call::posture(fields, out).map(whole),
+        _ => connect(fields, lists, out).map(whole),
+    }
 }
 
 /// What was written as one rule.
@@ -117,16 +140,47 @@ fn whole(kind: Kind) -> Vec<Piece> {
 }
 
 impl Action {
-    fn mode(self) -> Mode {
+    pub(super) fn mode(self) -> Mode {
         match self {
             Self::Deny => Mode::Enforce,
-            Self::Record | Self::Adopt => Mode::Monitor,
+            Self::Record | Self::Adopt | Self::Allow => Mode::Monitor,
         }
     }
 }
 
-fn action(node: &Node, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Action> {
-    let action = scalar::word(node, "action", &Action::WORDS, out)?;
+/// Whether a rule is about calls: it can have an action that allows, and a priority.
+fn is_call(kind: Option<&str>) -> bool {
+    matches!(kind, Some("tool" | "mcp"))
+}
+
+fn priority(node: &Node, out: &mut Diagnostics) -> Option<i32> {
+    let Numbers::From(min, max) = PRIORITY.numbers else { return None };
+    let help = format!("write a whole number from {min} to {max}");
+    let text = match &node.value {
+        Value::Scalar { text, plain: true } if node.describe() == "a number" => text,
+        _ => {
+            out.error(Code::WrongType, node.span, "`priority` has to be a number", Some(help));
+            return None;
+        }
+    };
+    // `parse` would take a plus, too.
+    let number = if text.starts_with('+') { None } else { text.parse::<i32>().ok() };
+    let number = number.filter(|number| (min..=max).contains(&i64::from(*number)));
+    if number.is_none() {
+        out.error(Code::BadNumber, node.span, format!("`{}` cannot be a priority", clip(text)), Some(help));
+    }
+    number
+}
+
+/// The action of a rule, if it has one; the outer none if it could not be read, for it must not be another one.
+fn action(kind: &str, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Option<Action>> {
+    let words = match kind {
+        "broker" => &Action::OF_BROKERS,
+        kind if is_call(Some(kind)) => &Action::OF_CALLS,
+        _ => return Some(None),
+    };
+    let Some(node) = fields.get("action") else { return Some(None) };
+    let action = scalar::word(node, "action", words, out)?;
     if let Some(mode) = fields.get("mode") {
         let twice =
             Diagnostic::error(Code::ConflictingKeys, mode.span, "`mode` beside `action` says it twice");
@@ -139,7 +193,7 @@ fn action(node: &Node, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Act
         let help = "remove `except`; what one program starts this way is as much the session's as another's";
         out.push(both.help(help).label(node.span, "it adopts by this"));
     }
-    Some(action)
+    Some(Some(action))
 }
 
 fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
@@ -304,27 +358,29 @@ fn address_exceptions(node: &Node, lists: &mut Lists, out: &mut Diagnostics) -> 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum List {
     Except,
+    /// `except` of a rule that allows.
+    Narrow,
     Only,
 }
 
 impl List {
     fn key(self) -> &'static str {
         match self {
-            Self::Except => "except",
+            Self::Except | Self::Narrow => "except",
             Self::Only => "only",
         }
     }
 
     fn item(self) -> &'static Record {
         match self {
-            Self::Except => &EXCEPTION,
+            Self::Except | Self::Narrow => &EXCEPTION,
             Self::Only => &ONLY_ITEM,
         }
     }
 
     fn for_everybody(self) -> &'static str {
         match self {
-            Self::Except => "an exception for everybody lifts the rule for everybody",
+            Self::Except | Self::Narrow => "an exception for everybody lifts the rule for everybody",
             Self::Only => "this is everybody; a rule is for everybody without `only`",
         }
     }

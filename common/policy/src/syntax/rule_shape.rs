@@ -1,6 +1,7 @@
 //! What is written in a rule. A kind of rule is a row of [`RULE`]: its own keys between those that every rule has.
 
 use super::{
+    call_shape::{CALL_KEYS, MCP_KEYS, POSTURE_KEYS, TOOL_KEYS},
     policy_shape::{LIST_OF_ADDRESSES, LIST_OF_HASHES, LIST_OF_PATHS, MODE_WORDS, SILENCE_KEY},
     scalars::{CONTROL, DATE, GLOB, HASH, ID, LINK, PORT, REASON, REMEDY, SOCKETS},
     shape::{Demand, Key, Kinds, List, Presence, Record, Shape, list_of, optional, required, words},
@@ -13,23 +14,30 @@ use crate::{
 /// Controls that one rule can be evidence for.
 pub(crate) const CONTROLS_MAX: usize = 32;
 
-/// What a rule of kind `broker` does.
+/// What a rule does, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Deny,
     Record,
     Adopt,
+    Allow,
 }
 
 impl Action {
-    /// The word for each.
-    pub(crate) const WORDS: [(&'static str, Self); 3] =
+    /// The words in a rule about brokers.
+    pub(crate) const OF_BROKERS: [(&'static str, Self); 3] =
         [("deny", Self::Deny), ("record", Self::Record), ("adopt", Self::Adopt)];
+    /// The words in a rule about calls.
+    pub(crate) const OF_CALLS: [(&'static str, Self); 3] =
+        [("deny", Self::Deny), ("record", Self::Record), ("allow", Self::Allow)];
+    /// The words in a default.
+    pub(crate) const OF_DEFAULTS: [(&'static str, Self); 2] =
+        [("deny", Self::Deny), ("record", Self::Record)];
 }
 
-static SEVERITIES: [&str; 5] = words(&Severity::WORDS);
+pub(super) static SEVERITIES: [&str; 5] = words(&Severity::WORDS);
 static OPERATIONS: [&str; 6] = words(&FileOperation::WORDS);
-static ACTIONS: [&str; 3] = words(&Action::WORDS);
+static ACTIONS: [&str; 3] = words(&Action::OF_BROKERS);
 
 /// A rule.
 pub(crate) static RULE: Kinds = Kinds {
@@ -86,6 +94,47 @@ pub(crate) static RULE: Kinds = Kinds {
                     Demand::Excludes("mode", "action"),
                     Demand::WordExcludes { key: "action", word: "adopt", other: "except" },
                 ],
+                is_inline: false,
+            },
+        ),
+        (
+            "tool",
+            Record {
+                name: "tool-rule",
+                what: "a rule of kind `tool`",
+                doc: "Calls of an agent's tools, by what their arguments say.",
+                keys: &[&HEAD, &CALL_KEYS, &TOOL_KEYS, &TAIL],
+                demands: &[
+                    Demand::Excludes("mode", "action"),
+                    Demand::WordExcludesIn {
+                        key: "action",
+                        word: "allow",
+                        within: "when",
+                        others: &["secrets", "opaque"],
+                    },
+                ],
+                is_inline: false,
+            },
+        ),
+        (
+            "mcp",
+            Record {
+                name: "mcp-rule",
+                what: "a rule of kind `mcp`",
+                doc: "Calls of servers of the Model Context Protocol, by what the servers are.",
+                keys: &[&HEAD, &CALL_KEYS, &MCP_KEYS, &TAIL],
+                demands: &[Demand::Excludes("mode", "action")],
+                is_inline: false,
+            },
+        ),
+        (
+            "posture",
+            Record {
+                name: "posture-rule",
+                what: "a rule of kind `posture`",
+                doc: "The state of the machine: it matches one that falls short.",
+                keys: &[&HEAD, &POSTURE_KEYS, &TAIL],
+                demands: &[],
                 is_inline: false,
             },
         ),

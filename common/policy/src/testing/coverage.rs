@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Answer, Outcome, TestFile};
 use crate::{
-    eval::{asked_for, lifts, rule_matches},
+    eval::{asked_for, lifts, rule_matches, surely_holds},
     explain::describe,
     policy::{Policy, Rule, SubjectItem},
     source::Span,
@@ -33,7 +33,16 @@ pub struct UntestedException {
 /// What no test of a file shows, in the order of the rules. The parts of a rule about brokers have their exceptions in
 /// common: it is enough that one of them is lifted.
 pub(super) fn untested(file: &TestFile, policy: &Policy, outcomes: &[Outcome]) -> Untested {
-    let decides = |rule: &Rule| outcomes.iter().any(|outcome| outcome.answer.rule() == Some(&rule.id));
+    let host = &file.machine.host;
+    // What allows decides where nothing else does.
+    let allows = |rule: &Rule| {
+        rule.allows
+            && file.tests.iter().zip(outcomes).any(|(test, outcome)| {
+                outcome.answer == Answer::Allow && surely_holds(rule, host, &test.request)
+            })
+    };
+    let decides =
+        |rule: &Rule| allows(rule) || outcomes.iter().any(|outcome| outcome.answer.rule() == Some(&rule.id));
     let rules = policy.rules.iter().filter(|rule| !decides(rule)).map(|rule| rule.id.clone()).collect();
     let lets_through = |rule: &Rule, item: &SubjectItem| {
         let host = &file.machine.host;

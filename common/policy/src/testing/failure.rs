@@ -73,7 +73,7 @@ impl<'p> Failing<'p> {
     /// With the place of a rule and what came of it.
     fn label(&self, failed: Diagnostic, test: &Test, rule: &Rule, what: &str) -> Diagnostic {
         let Some(moved) = self.moved else { return failed };
-        let outcome = consider(rule, self.host, &test.request).outcome;
+        let outcome = consider(self.in_force, rule, self.host, &test.request).outcome;
         failed.label(rule.span.moved(moved), format!("{what}: {outcome}"))
     }
 

@@ -83,6 +83,8 @@ struct OfRule {
     mode: Mode,
     #[serde(skip_serializing_if = "Option::is_none")]
     adopts: Option<Adoption>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    allows: bool,
     #[serde(flatten)]
     classed: Classed,
     /// What it amounts to in the attach mode that was asked for.
@@ -188,6 +190,7 @@ fn rules(policy: &Policy, mode: Option<AttachMode>) -> Result<Vec<OfRule>, Diagn
         rule: rule.id.clone(),
         mode: rule.mode,
         adopts: rule.adopts,
+        allows: rule.allows,
         classed: rule.class(mode.unwrap_or(AttachMode::Lsm)),
         coverage: statuses.as_mut().and_then(Iterator::next),
     };
@@ -296,8 +299,9 @@ fn print_silenced(silenced: &[Silenced], out: &mut dyn Write) -> anyhow::Result<
 /// A line for each rule: where it is decided, and what it amounts to in the mode that was asked for.
 fn print_rules(rules: &[OfRule], out: &mut dyn Write) -> anyhow::Result<()> {
     let width = rules.iter().map(|rule| rule.rule.len()).max().unwrap_or(0);
-    for OfRule { rule, mode, adopts, classed, coverage } in rules {
+    for OfRule { rule, mode, adopts, allows, classed, coverage } in rules {
         let mode = match (mode, adopts) {
+            _ if *allows => "allow  ",
             (_, Some(_)) => "adopt  ",
             (Mode::Monitor, None) => "monitor",
             (Mode::Enforce, None) => "enforce",

@@ -1,5 +1,6 @@
 //! `treeline policy explain`.
 
+mod call;
 mod event;
 
 use std::{
@@ -14,7 +15,7 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use treeline_event::{PathBytes, Verdict};
 use treeline_policy::{
-    Executed, Explanation, Host, Lineage, Moment, Object, Policy, Request, Subject, explain,
+    Executed, Explanation, Features, Host, Lineage, Moment, Object, Policy, Request, Subject, explain,
     explain::{Considered, Outcome},
     object::{ObjectError, own_path},
     policy::{FileOperation, Rule},
@@ -38,7 +39,7 @@ pub(super) struct Args {
         long,
         value_name = "INDEX",
         group = "object",
-        conflicts_with_all = ["executable", "loads_code", "ancestor", "root", "uid"]
+        conflicts_with_all = ["executable", "loads_code", "ancestor", "root", "uid", "input"]
     )]
     pub(super) event: Option<u64>,
     /// Open for reading, or list a directory
@@ -74,6 +75,18 @@ pub(super) struct Args {
     /// Trace a process outside of the session, use its memory or take its descriptors
     #[arg(long, group = "object")]
     trace: bool,
+    /// Call a tool of the agent, by its name; with `--input` what it is given
+    #[arg(long, value_name = "NAME", group = "object", requires = "input")]
+    tool: Option<String>,
+    /// What the tool is given: a file with a JSON object, or `-` for standard input
+    #[arg(long, value_name = "FILE.json", requires = "tool")]
+    input: Option<PathBuf>,
+    /// The directory that the tool is called in [default: the working directory]
+    #[arg(long, value_name = "DIR", requires = "tool")]
+    cwd: Option<PathBuf>,
+    /// The root of the repository that the agent works in [default: the one that the directory is in]
+    #[arg(long, value_name = "DIR", requires = "tool")]
+    repository: Option<PathBuf>,
     /// SHA-256 of the file that is executed
     #[arg(long, value_name = "HEX", value_parser = sha256)]
     sha256: Option<Digest>,
@@ -134,6 +147,9 @@ struct Answer<'a> {
     /// Rules that are not asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     expired: Vec<String>,
+    /// What the arguments of a tool say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    features: Option<&'a Features>,
     #[serde(flatten)]
     explanation: &'a Explanation,
 }
@@ -154,6 +170,7 @@ impl InForce {
             rule: rule.id.clone(),
             mode: rule.mode,
             adopts: rule.adopts,
+            allows: rule.allows,
             outcome: Outcome::Differs { why: "has expired".to_owned() },
         };
         let expired = policy.rules.iter().filter(|rule| rule.has_expired(now)).map(considered).collect();
@@ -200,6 +217,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
             lineage: lineage(&request.subject),
             uid: request.subject.uid,
             expired: in_force.expired(),
+            features: call::features(&request.object),
             explanation: &explanation,
         };
         serde_json::to_writer_pretty(&mut *out, &answer).context("cannot write to standard output")?;
@@ -217,6 +235,9 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
                 let names: Vec<String> = names.iter().map(PathBytes::to_string).collect();
                 writeln!(out, "below {}", names.join(", "))?;
             }
+        }
+        if let Some(features) = call::features(&request.object) {
+            call::print(features, out)?;
         }
         write!(out, "{explanation}")?;
     }
@@ -255,6 +276,7 @@ fn lineage(subject: &Subject) -> Vec<PathBytes> {
 /// What is done, with the paths as they are resolved on this machine.
 fn object(args: &Args) -> anyhow::Result<Object> {
     let mut object = match (&args.words, named(args)) {
+        _ if args.tool.is_some() => return call::object(args),
         (Some(words), _) => words.clone(),
         (None, Some((word, what))) => Object::named(word, what.as_bytes())?,
         (None, None) => bail!("name an operation, such as `--read PATH`"),

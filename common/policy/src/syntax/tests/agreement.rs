@@ -31,15 +31,17 @@ fn read(of: Document, text: &str) -> Option<Diagnostics> {
 }
 
 /// What a schema cannot know: what is written in patterns, dates and addresses, and what names mean.
-const BEYOND: [Code; 22] = [
+const BEYOND: [Code; 25] = [
     Code::BadAddress,
     Code::BadDate,
     Code::BadHash,
+    Code::BadHost,
     Code::BadNumber,
     Code::BadObject,
     Code::BadPath,
     Code::BadPattern,
     Code::BadPort,
+    Code::BadUrl,
     Code::CannotAdopt,
     Code::CannotInclude,
     Code::DuplicateContent,
@@ -50,6 +52,7 @@ const BEYOND: [Code; 22] = [
     Code::DuplicateList,
     Code::IdleKey,
     Code::IncludeCycle,
+    Code::ServerName,
     Code::TooDeep,
     Code::UnknownList,
     Code::UnknownVersion,
@@ -157,6 +160,60 @@ fn what_both_refuse_and_take() {
     let except = json!([{"executable": "/x"}]);
     rule(broker(), json!({"action": "adopt", "except": except}), Some(Code::ConflictingKeys));
     rule(broker(), json!({"action": "deny", "except": except}), None);
+    let tool =
+        || json!({"id": "a", "kind": "tool", "tools": ["Bash"], "when": {"words": ["x"]}, "reason": "r"});
+    rule(tool(), json!({"when": null}), None);
+    rule(tool(), json!({"tools": ["*"], "priority": -1000, "action": "allow"}), None);
+    rule(tool(), json!({"tools": ["*", "Bash"]}), Some(Code::ConflictingKeys));
+    rule(tool(), json!({"tools": ["a b"]}), Some(Code::BadPattern));
+    rule(tool(), json!({"tools": ["x".repeat(128)]}), None);
+    rule(tool(), json!({"tools": ["x".repeat(129)]}), Some(Code::TooLong));
+    rule(tool(), json!({"tools": [true]}), Some(Code::WrongType));
+    rule(tool(), json!({"priority": 1001}), Some(Code::BadNumber));
+    rule(tool(), json!({"priority": "1"}), Some(Code::WrongType));
+    rule(tool(), json!({"action": "adopt"}), Some(Code::UnknownWord));
+    rule(tool(), json!({"action": "deny", "mode": "enforce"}), Some(Code::ConflictingKeys));
+    rule(tool(), json!({"action": "deny", "when": {"secrets": "any", "opaque": ["eval"]}}), None);
+    rule(tool(), json!({"action": "allow", "when": {"secrets": "any"}}), Some(Code::ConflictingKeys));
+    rule(tool(), json!({"action": "allow", "when": {"opaque": ["eval"]}}), Some(Code::ConflictingKeys));
+    rule(tool(), json!({"when": {}}), Some(Code::Empty));
+    rule(tool(), json!({"when": {"opaque": "all"}}), Some(Code::UnknownWord));
+    rule(tool(), json!({"when": {"writes": "inside_repository", "reads": ["~/x/**"]}}), None);
+    rule(tool(), json!({"when": {"writes": "inside"}}), Some(Code::UnknownWord));
+    rule(tool(), json!({"when": {"programs": ["/usr/bin/git", "git"]}}), None);
+    rule(tool(), json!({"when": {"programs": ["bin/git"]}}), Some(Code::BadPath));
+    rule(tool(), json!({"when": {"flags": ["-f", "--force"]}}), None);
+    rule(tool(), json!({"when": {"flags": ["--to=x"]}}), Some(Code::BadPattern));
+    rule(tool(), json!({"when": {"words": ["a\u{7}"]}}), Some(Code::ControlCharacter));
+    rule(tool(), json!({"when": {"words": [7]}}), Some(Code::WrongType));
+    rule(tool(), json!({"when": {"hosts": ["*.a.b", "::1", "10.0.0.1"]}}), None);
+    rule(tool(), json!({"when": {"hosts": ["A.b"]}}), Some(Code::BadHost));
+    let mcp = || json!({"id": "a", "kind": "mcp", "reason": "r"});
+    let server = |server: Value, code| rule(mcp(), json!({"servers": [server]}), code);
+    rule(mcp(), json!({}), None);
+    rule(mcp(), json!({"servers": []}), Some(Code::Empty));
+    rule(mcp(), json!({"when": {"words": ["x"]}}), Some(Code::UnknownKey));
+    server(json!({}), Some(Code::Empty));
+    server(json!({"url": "HTTPS://a/b"}), None);
+    server(json!({"url": "ftp://a/b"}), Some(Code::BadUrl));
+    server(json!({"package": {"npm": "@a/b", "version": "1"}, "interpreter": "/usr/bin/*"}), None);
+    server(json!({"package": {"npm": "a", "pypi": "b"}}), Some(Code::ConflictingKeys));
+    server(json!({"package": {"version": "1"}}), Some(Code::MissingKey));
+    server(json!({"package": {"npm": "a", "version": 1}}), Some(Code::WrongType));
+    let posture = || json!({"id": "a", "kind": "posture", "require": {"secure_boot": true}, "reason": "r"});
+    rule(posture(), json!({"on_unknown": "allow"}), None);
+    rule(posture(), json!({"require": {}}), Some(Code::Empty));
+    rule(posture(), json!({"require": {"secure_boot": "true"}}), Some(Code::WrongType));
+    rule(posture(), json!({"action": "deny"}), Some(Code::UnknownKey));
+    let defaults =
+        |value: Value, code| check(json!({"version": 1, "name": "t", "rules": [], "defaults": value}), code);
+    defaults(
+        json!({"tool": {"action": "deny", "reason": "r"}, "mcp": {"action": "record", "reason": "r", "severity": "low"}}),
+        None,
+    );
+    defaults(json!({"tool": {"action": "allow", "reason": "r"}}), Some(Code::UnknownWord));
+    defaults(json!({"tool": {"action": "deny"}}), Some(Code::MissingKey));
+    defaults(json!({"file": {"action": "deny", "reason": "r"}}), Some(Code::UnknownKey));
     check(json!({"version": 1, "name": "t"}), Some(Code::MissingKey));
     check(json!({"version": "1", "name": "t", "rules": []}), Some(Code::WrongType));
     check(json!({"version": 2, "name": "t", "rules": []}), Some(Code::UnknownVersion));
@@ -166,6 +223,36 @@ fn what_both_refuse_and_take() {
         Some(Code::BadId),
     );
     check(json!([]), Some(Code::WrongType));
+}
+
+#[test]
+fn what_both_refuse_and_take_of_tests() {
+    let check = |test: Value, code: Option<Code>| {
+        let file = json!({"policy": "p", "tests": [changed(json!({"expect": "allow"}), test)]});
+        let (by_schema, codes) = compare(Document::Tests, &file);
+        assert_eq!(by_schema.is_empty(), code.is_none(), "{by_schema:?} {file}");
+        assert_eq!(codes, code.into_iter().collect(), "{file}");
+    };
+    check(json!({"do": "tool Bash", "input": {"command": "ls", "timeout": 7, "x": [null, {}]}}), None);
+    check(json!({"do": "tool Bash", "input": null}), Some(Code::MissingKey));
+    check(json!({"do": "mcp x"}), None);
+    check(json!({"do": "mcp x", "server": {}}), None);
+    check(json!({"do": "mcp x", "server": {"script": "x.js"}}), Some(Code::BadPath));
+    check(
+        json!({"do": "mcp x", "server": {"url": "https://a/", "script": "/x.js"}}),
+        Some(Code::ConflictingKeys),
+    );
+    check(
+        json!({"do": "mcp x", "server": {"package": {"pypi": "a"}, "interpreter_sha256": "a".repeat(64)}}),
+        None,
+    );
+    check(
+        json!({"do": "mcp x", "server": {"package": {"npm": "a", "pypi": "b"}}}),
+        Some(Code::ConflictingKeys),
+    );
+    check(json!({"do": "posture", "machine": {"secure_boot": false}}), None);
+    check(json!({"do": "posture", "machine": {"secure_boot": 1}}), Some(Code::WrongType));
+    check(json!({"do": "posture", "machine": {"secure": true}}), Some(Code::UnknownKey));
 }
 
 #[test]

@@ -180,6 +180,14 @@ fn order_lines_and_quotes() {
         "policy: p\ntests:\n  - {do: read /x, by: {executable: /x, loads_code: true}, expect: allow}\n",
     );
     check(
+        "policy: p\ntests:\n- expect: allow\n  input:\n    command: 'a: \"b\"'\n    args: [1, '1', ~]\n  do: tool Bash\n",
+        "policy: p\ntests:\n  - {do: tool Bash, input: {command: 'a: \"b\"', args: [1, \"1\", ~]}, expect: allow}\n",
+    );
+    check(
+        "rules:\n- when:\n    flags: [-f]\n    programs: [git]\n  tools: ['*']\n  action: allow\n  kind: tool\n  id: a\n",
+        "rules:\n  - id: a\n    kind: tool\n    action: allow\n    tools: [\"*\"]\n    when: {programs: [git], flags: [\"-f\"]}\n",
+    );
+    check(
         "description: \"a\\n\\nb\\n\\n\"\nname: >\n  folded\n  name\n",
         "name: folded name\ndescription: |\n  a\n\n  b\n",
     );
