@@ -10,8 +10,8 @@ use treeline_policy::tool::Opaque;
 
 /// Constructs within constructs: the parser calls itself for each.
 pub(crate) const DEPTH_MAX: usize = 32;
-/// `case` within `case`: the parser tries the last item of each twice.
-const CASES_MAX: usize = 6;
+/// Parentheses and `case` within one another: the parser reads what is in them twice, and in what is in them twice again.
+const DOUBLINGS_MAX: usize = 12;
 /// Digits of a descriptor before a redirection; the parser wants it to be a number.
 const DESCRIPTOR_LEN_MAX: usize = 9;
 
@@ -361,7 +361,6 @@ struct Unit<'t> {
     cases: usize,
     has_comment: bool,
     has_double: bool,
-    has_case: bool,
     has_in: bool,
     has_raw: bool,
 }
@@ -373,7 +372,8 @@ impl<'t> Unit<'t> {
         }
         match token.text {
             "(" => self.parens += 1,
-            ")" => self.parens = self.parens.saturating_sub(1),
+            // The one behind a pattern of `case` closes nothing.
+            ")" if self.cases == 0 => self.parens = self.parens.saturating_sub(1),
             "<<" => self.wants_tag = Some(false),
             "<<-" => self.wants_tag = Some(true),
             _ => {}
@@ -395,25 +395,24 @@ impl<'t> Unit<'t> {
             self.open = self.open.saturating_sub(1);
         }
         match token.text {
+            // All of them: an `esac` can be a word like others, and end nothing.
             "case" => self.cases += 1,
-            "esac" => self.cases = self.cases.saturating_sub(1),
             "=~" => self.has_raw = true,
             "in" => self.has_in = true,
             _ => {}
         }
-        self.has_case |= token.text == "case";
         self.push(token)
     }
 
     fn push(&mut self, token: Token<'t>) -> Result<(), Opaque> {
         self.lexed.tokens.push(token);
-        let is_deep = self.parens + self.open > DEPTH_MAX || self.cases > CASES_MAX;
+        let is_deep = self.parens + self.open > DEPTH_MAX || self.parens + self.cases > DOUBLINGS_MAX;
         if is_deep { Err(Opaque::Bounds) } else { Ok(()) }
     }
 
     fn finish(self) -> Result<Lexed<'t>, Opaque> {
         // A pattern of `case` ends with a `)` that would be taken for the end of the substitution.
-        let is_cut = self.nested && self.has_case && self.has_in;
+        let is_cut = self.nested && self.cases > 0 && self.has_in;
         let is_raw = self.has_comment && (self.has_double || self.has_raw);
         if is_cut || is_raw || !self.pending.is_empty() || self.wants_tag.is_some() {
             return Err(Opaque::Syntax);
@@ -498,7 +497,11 @@ mod tests {
         check(&"$(".repeat(40), Opaque::Bounds);
         check(&"${a:-".repeat(40), Opaque::Bounds);
         check(&"{ ".repeat(40), Opaque::Bounds);
-        check(&"case x in x) ".repeat(9), Opaque::Bounds);
+        check(&"case x in x) ".repeat(13), Opaque::Bounds);
+        check(&"( ".repeat(13), Opaque::Bounds);
+        // What looks like an end of `case` is none.
+        check(&"case x in x) ((( echo esac; ".repeat(4), Opaque::Bounds);
+        check(&"( ( ( case x in x) a;; y) b;; z) ".repeat(4), Opaque::Bounds);
     }
 
     #[test]

@@ -79,6 +79,18 @@ proptest! {
     }
 }
 
+/// The parser takes twice as long for each of these within another one, so there is a bound. At the bound an answer takes less than
+/// a second even where nothing is optimised.
+#[test]
+fn what_the_parser_reads_twice() {
+    for text in
+        ["( ".repeat(12), "case x in x) ".repeat(12), "case x in x) ( ".repeat(6), "a | ( ".repeat(12)]
+    {
+        assert_eq!(of(&text).opaque, [Opaque::Syntax], "{text}");
+        assert_eq!(of(&(text.clone() + &text)).opaque, [Opaque::Bounds], "{text}");
+    }
+}
+
 #[test]
 fn the_longest_command() {
     let line = "a 'b' \"$c\"\n";

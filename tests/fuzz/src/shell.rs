@@ -52,6 +52,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "a[~99999999999999999999]=1".to_owned(),
         "case x in x) ".repeat(40),
         "((".repeat(500),
+        "a | ".to_owned() + &"( ".repeat(12),
         "$(".repeat(500),
         "\"${a:-".repeat(500),
         "[[ ( ".repeat(500),
