@@ -289,6 +289,29 @@ fn machines() {
     );
 }
 
+/// The kernel's tables have a place for every rule, and defaults are rules.
+#[test]
+fn defaults_count_as_rules() {
+    let check = |count: usize, words: Option<&str>| {
+        let rules: String = (0..count)
+            .map(|number| format!("  - {{id: r-{number}, kind: tool, tools: [X], reason: r}}\n"))
+            .collect();
+        let defaults = "defaults: {tool: {action: deny, reason: d}, mcp: {action: deny, reason: d}}\n";
+        match (parse("t", &format!("version: 1\nname: t\n{defaults}rules:\n{rules}")), words) {
+            (Ok(policy), None) => assert_eq!(policy.rules.len(), count + 2),
+            (Err(found), Some(words)) => {
+                assert!(found.items().iter().all(|item| item.code == Code::TooManyRules), "{found}");
+                assert!(found.items().len() == 1 && found.to_string().contains(words), "{found}");
+            }
+            (read, _) => panic!("{count}: {:?}", read.err()),
+        }
+    };
+    check(1020, None);
+    check(1021, Some("1023 rules with the defaults"));
+    check(1022, Some("1024 rules with the defaults"));
+    check(1023, Some("1023 rules; a policy has at most 1022"));
+}
+
 #[test]
 fn what_is_wrong_is_named() {
     let check = |text: &str, code: Code, words: &str| {

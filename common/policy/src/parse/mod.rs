@@ -86,9 +86,10 @@ fn policy(loader: &dyn Loader, out: &mut Diagnostics) -> Option<Policy> {
     let files = [&root].into_iter().chain(&fragments.nodes);
     let silences = silence::of_files(files.clone(), out).into_iter().collect();
     let defaults = fields.get("defaults").map(|node| defaults::read(node, out)).unwrap_or_default();
-    let mut rules = rules(files, Lists::new(fragments.complete), mode, out);
-    rules.extend(defaults);
-    rules.sort_by(|left, right| left.id.cmp(&right.id));
+    let mut found = Rules::new(mode);
+    rules(files, Lists::new(fragments.complete), &mut found, out);
+    found.add_defaults(defaults, out);
+    let rules = found.into_vec();
     let sources = out.sources().clone();
     let warnings = Diagnostics::new(sources.clone());
     Some(Policy { name: name?, description, owner, revision, mode, rules, silences, sources, warnings })
@@ -112,25 +113,23 @@ fn refuse_other_files(root: &Node, out: &mut Diagnostics) -> Option<()> {
     None
 }
 
-/// The rules of all files, whose lists are one set.
+/// Reads the rules of all files, whose lists are one set.
 fn rules<'n>(
     files: impl Iterator<Item = &'n Node> + Clone,
     mut lists: Lists,
-    mode: Mode,
+    rules: &mut Rules,
     out: &mut Diagnostics,
-) -> Vec<Rule> {
+) {
     for node in files.clone().filter_map(|file| peek(file, "lists")) {
         lists.add(node, out);
     }
     lists.resolve(out);
-    let mut rules = Rules::new(mode);
     for node in files.filter_map(|file| peek(file, "rules")) {
         rules.add(node, &mut lists, out);
     }
     if !out.has_errors() {
         lists.warn_of_unused(out);
     }
-    rules.into_vec()
 }
 
 fn warn_of_expired(rules: &[Rule], now: Moment, out: &mut Diagnostics) {

@@ -139,6 +139,16 @@ fn of_text(text: &Text, tape: &mut Tape<'_>) -> String {
     ];
     let lines = ["a\nb", "a\n\n  b\nc\n", "\n a", "# x\n- y: z", "a\n\tb", "a \nb"];
     let long = "words that are many enough to need another line than the first one ".repeat(3);
+    match text.form {
+        Form::Exactly(pattern) => of_pattern(pattern, tape),
+        Form::Lines if tape.one_in(3) => (*tape.one_of(&lines)).to_owned(),
+        Form::Lines if tape.one_in(3) => long,
+        _ => (*tape.one_of(&any)).to_owned(),
+    }
+}
+
+/// A text of those that match; each pattern has some.
+fn of_pattern(pattern: &str, tape: &mut Tape<'_>) -> String {
     let exact = [
         "a",
         "b-2",
@@ -159,15 +169,8 @@ fn of_text(text: &Text, tape: &mut Tape<'_>) -> String {
         "# a",
         "é",
     ];
-    match text.form {
-        Form::Exactly(pattern) => {
-            let right: Vec<&str> = exact.into_iter().filter(|text| matches(pattern, text)).collect();
-            (*tape.one_of(&right)).to_owned()
-        }
-        Form::Lines if tape.one_in(3) => (*tape.one_of(&lines)).to_owned(),
-        Form::Lines if tape.one_in(3) => long,
-        _ => (*tape.one_of(&any)).to_owned(),
-    }
+    let right: Vec<&str> = exact.into_iter().filter(|text| matches(pattern, text)).collect();
+    (*tape.one_of(&right)).to_owned()
 }
 
 /// Changes a value in one place.
