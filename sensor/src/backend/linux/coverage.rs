@@ -51,6 +51,7 @@ pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], proble
         reach.observed = std::mem::take(&mut reach.enforced).into_iter().chain(reach.observed).collect();
         reach.reasons.push(match rule.adopts {
             Some(_) => "what can be followed is not refused",
+            None if rule.allows => "the rule allows",
             None => "the rule is in `monitor`",
         });
     }

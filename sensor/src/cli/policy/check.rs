@@ -254,12 +254,14 @@ fn report(
             let adopt = policy.rules.iter().filter(|rule| rule.adopts.is_some()).count();
             let adopt = if adopt == 0 { String::new() } else { format!(", {adopt} of them adopt") };
             let enforce = policy.rules.iter().filter(|rule| rule.mode == Mode::Enforce).count();
+            let allow = policy.rules.iter().filter(|rule| rule.allows).count();
+            let monitor = policy.rules.len() - enforce - allow;
+            let allow = if allow == 0 { String::new() } else { format!(", {allow} allow") };
             writeln!(
                 out,
-                "{name}: valid; policy `{}`, {} rules ({enforce} enforce, {} monitor{adopt}), {} of {} words, {} of {} tree entries, {} of {} names for {homes} homes",
+                "{name}: valid; policy `{}`, {} rules ({enforce} enforce, {monitor} monitor{adopt}{allow}), {} of {} words, {} of {} tree entries, {} of {} names for {homes} homes",
                 policy.name,
                 policy.rules.len(),
-                policy.rules.len() - enforce,
                 usage.words,
                 treeline_abi::paths::WORDS,
                 usage.edges,
@@ -414,6 +416,13 @@ mod tests {
             out.starts_with("FILE: valid; policy `t`, 1 rules (1 enforce, 0 monitor), 0 of 16 words, "),
             "{out}"
         );
+    }
+
+    #[test]
+    fn what_allows_is_not_said_to_record() {
+        let text = "version: 1\nname: t\ndefaults: {tool: {action: record, reason: r}}\nrules: [{id: a, kind: tool, action: allow, tools: [Read], reason: r}]\n";
+        let (_, out) = check_text(text.as_bytes(), false).expect("a readable file");
+        assert!(out.contains("2 rules (0 enforce, 1 monitor, 1 allow)"), "{out}");
     }
 
     #[test]
