@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+mod durable;
 pub mod enrich;
 #[doc(hidden)]
 pub mod foreign;

@@ -58,7 +58,7 @@ impl Rule {
             AttachMode::Lsm | AttachMode::FmodRet => (true, Vec::new()),
             AttachMode::Fallback | AttachMode::Replay => in_fallback(&self.kind),
         };
-        let items = || self.exceptions.iter().chain(&self.only);
+        let items = || self.items();
         let by_content = |item: &SubjectItem| item.own.sha256.is_some();
         let lineage_by_content = |item: &SubjectItem| {
             item.descendant_of.as_ref().is_some_and(|ancestor| ancestor.sha256.is_some())

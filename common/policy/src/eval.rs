@@ -22,16 +22,21 @@ use crate::{
 /// that allows and has a higher priority.
 #[must_use]
 pub fn eval(policy: &Policy, host: &Host, request: &Request) -> Decision {
+    among(policy.rules.iter().enumerate(), |rule| {
+        rule_matches(rule, host, &request.object)
+            && holds(rule, host, &request.subject)
+            && allowed_by(policy, rule, host, request).is_none()
+    })
+}
+
+/// Decides among rules, each with its index and in the order of the indices, of which some hold.
+pub(crate) fn among<'p>(
+    rules: impl Iterator<Item = (usize, &'p Rule)> + Clone,
+    holds: impl Fn(&Rule) -> bool,
+) -> Decision {
     let first = |mode: Mode| {
-        let holds = policy.rules.iter().enumerate().filter(|(_, rule)| {
-            rule.mode == mode
-                && !rule.allows
-                && rule_matches(rule, host, &request.object)
-                && asked_for(rule, host, &request.subject).is_ok()
-                && lifted_by(rule, host, &request.subject).is_none()
-                && allowed_by(policy, rule, host, request).is_none()
-        });
-        holds.min_by_key(|(index, rule)| (Reverse(rule.priority), *index)).map(|(index, _)| index)
+        let of_mode = rules.clone().filter(|(_, rule)| rule.mode == mode && !rule.allows && holds(rule));
+        of_mode.min_by_key(|(index, rule)| (Reverse(rule.priority), *index)).map(|(index, _)| index)
     };
     if let Some(rule) = first(Mode::Enforce) {
         return Decision { verdict: Verdict::Deny, rule: Some(rule) };
@@ -84,6 +89,11 @@ pub(crate) fn match_holds(rule: &Rule, host: &Host, object: &Object) -> Holds {
         _ if rule_matches(rule, host, object) => Holds::Yes,
         _ => Holds::No,
     }
+}
+
+/// Whether a rule that matches is for a subject, and is not lifted for it.
+pub(crate) fn holds(rule: &Rule, host: &Host, subject: &Subject) -> bool {
+    asked_for(rule, host, subject).is_ok() && lifted_by(rule, host, subject).is_none()
 }
 
 /// Whether a rule matches an object, whoever acts. What cannot be told matches a rule that refuses or records, and none that

@@ -240,17 +240,23 @@ fn executable(wanted: &Executable) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(" with SHA-256 ")
 }
 
-fn hex(digest: &[u8; 32]) -> String {
+/// The word for a verdict.
+pub(crate) fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => "allow",
+        Verdict::Audit => "audit",
+        Verdict::Deny => "deny",
+    }
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(digest: &[u8; 32]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match self.verdict {
-            Verdict::Allow => "allow",
-            Verdict::Audit => "audit",
-            Verdict::Deny => "deny",
-        };
+        let verdict = word(self.verdict);
         match &self.rule {
             Some(rule) => writeln!(f, "{verdict} by `{rule}` of policy `{}`", self.policy)?,
             None => writeln!(f, "{verdict}: no rule of policy `{}` holds", self.policy)?,

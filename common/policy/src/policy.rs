@@ -130,6 +130,11 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Every item of `except` and of `only`.
+    pub fn items(&self) -> impl Iterator<Item = &SubjectItem> {
+        self.exceptions.iter().chain(&self.only)
+    }
+
     /// Whether it is no longer in force.
     #[must_use]
     pub fn has_expired(&self, now: Moment) -> bool {

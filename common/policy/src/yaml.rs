@@ -178,7 +178,7 @@ impl Reader<'_> {
             ),
             Event::Scalar(text, style, anchor, tag) => {
                 self.plain(span, anchor, tag.is_some())?;
-                let span = Span { end: self.end_of(span, style), ..span };
+                let span = Span { end: self.end_of(span, style, &text), ..span };
                 let value = Value::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
                 self.node(Node { value, span, in_brackets: false })
             }
@@ -251,10 +251,17 @@ impl Reader<'_> {
         self.node(Node { value, span: Span { start, end: last.max(start), ..end }, in_brackets })
     }
 
-    /// Where a scalar ends. The parser is beyond that when it knows: behind spaces, a comment, or empty lines.
-    fn end_of(&self, span: Span, style: ScalarStyle) -> usize {
+    /// Where a scalar ends that says `value`. The parser is beyond that when it knows: behind spaces, a comment, or empty lines.
+    /// Of what is not written it has the place of what comes next, which is no part of it.
+    fn end_of(&self, span: Span, style: ScalarStyle, value: &str) -> usize {
         let text = self.text.get(span.start..span.end).unwrap_or_default();
         let len = match style {
+            ScalarStyle::Plain if value.is_empty() => 0,
+            // A block without a line of its own: at the end of a file its span begins with its header, behind which a comment
+            // can be; elsewhere behind it, where only white space is.
+            ScalarStyle::Literal | ScalarStyle::Folded if value.chars().all(|c| c == '\n') => {
+                text.find(char::is_whitespace).unwrap_or(text.len())
+            }
             ScalarStyle::Plain => text.len(),
             ScalarStyle::Literal | ScalarStyle::Folded => text.trim_end().len(),
             ScalarStyle::SingleQuoted => closing(text, |rest| rest.starts_with("''")),

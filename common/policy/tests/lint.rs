@@ -132,6 +132,8 @@ fn twins() {
     let adopts = "id: b, kind: broker, brokers: [ptrace], action: adopt";
     check(&["id: a, kind: broker, brokers: [ptrace], action: record", adopts], &[]);
     check(&["id: a, kind: broker, brokers: [ptrace], action: deny", adopts], &["contradictory 2 ~1"]);
+    let two = "id: a, kind: broker, brokers: [cron, docker]";
+    check(&[two, "id: b, kind: broker, brokers: [cron], action: record"], &["shadowed 2 ~1"]);
 }
 
 #[test]
@@ -144,6 +146,13 @@ fn unreachable_rules() {
         &[&rule(&format!("only: [{git}, {{executable: /opt/x}}], except: [{any}]"))],
         &["excepted-item 1 ~1"],
     );
+    for everywhere in ["/**/*", "/*/**", "/**/?*", "**"] {
+        check(
+            &[&rule(&format!("except: [{{executable: \"{everywhere}\", reason: r}}]"))],
+            &["unreachable 1 ~1"],
+        );
+    }
+    check(&[&rule("except: [{executable: \"/usr/**\", reason: r}]")], &[]);
     let connect = |more: &str| format!("id: a, kind: connect, {more}");
     check(&[&connect("to: [10.1.0.0/16], except_to: [{to: [10.0.0.0/8]}]")], &["unreachable 1 ~1"]);
     check(
@@ -176,6 +185,30 @@ fn exceptions_that_another_rule_voids() {
     check(&[keys, "id: z, kind: file, operations: [write, rename], paths: [~/.ssh/**]"], &[]);
 }
 
+/// What ends covers nothing for longer.
+#[test]
+fn rules_for_a_time_cover_others_for_that_time() {
+    let freeze = |more: &str| format!("id: a, kind: exec, paths: [/usr/bin/**]{more}");
+    let tools = |more: &str| format!("id: b, kind: exec, paths: [/usr/bin/nc]{more}");
+    let check = |first: &str, second: &str, expect: &[&str]| check(&[&freeze(first), &tools(second)], expect);
+    check("", "", &["shadowed 2 ~1"]);
+    check(", expires: 2099-01-15", "", &[]);
+    check(", expires: 2099-01-15", ", expires: 2099-01-15", &["shadowed 2 ~1"]);
+    check(", expires: 2099-01-15", ", expires: 2099-01-16", &[]);
+    check("", ", expires: 2099-01-15", &["shadowed 2 ~1"]);
+    check(", expires: 2099-01-15", ", mode: monitor", &[]);
+    check(", expires: 2099-01-15", ", except: [{executable: /usr/bin/git}]", &[]);
+}
+
+#[test]
+fn what_refuses_a_rule_is_named_before_what_is_named_for_it() {
+    let rule =
+        |id: &str, mode: &str, path: &str| format!("id: {id}, kind: file, mode: {mode}, paths: [{path}]");
+    let rules =
+        [rule("a", "monitor", "/a/**"), rule("b", "enforce", "/a/b/**"), rule("c", "monitor", "/a/b/c")];
+    check(&rules.each_ref().map(String::as_str), &["shadowed 3 ~2"]);
+}
+
 #[test]
 fn files_that_can_be_renamed_away() {
     let read = "id: a, kind: file, operations: [read], paths: [~/.ssh/**]";
@@ -191,6 +224,8 @@ fn files_that_can_be_renamed_away() {
         &[read, &other("paths: [~/.ssh/**], except: [{executable: /usr/bin/ssh}]")],
         &["renamed-away 1 ~1"],
     );
+    check(&["id: a, kind: file, operations: [read], paths: [\"/proc/*/environ\", \"/sys/kernel/**\"]"], &[]);
+    check(&[read, &other("paths: [~/.ssh/**], expires: 2099-01-01")], &["renamed-away 1 ~1"]);
     let two = "id: a, kind: file, operations: [read], paths: [/x, /y]";
     check(&[two, &other("paths: [/x]"), "id: c, kind: file, operations: [rename], paths: [/y]"], &[]);
 }

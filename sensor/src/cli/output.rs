@@ -8,6 +8,8 @@ use std::{
 use anyhow::Error;
 use tracing_subscriber::EnvFilter;
 
+use crate::view::text::safe;
+
 /// An error with the next step, which is printed on a line of its own.
 #[derive(Debug)]
 pub struct Hinted {
@@ -44,7 +46,8 @@ pub fn print_note(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// The causes in one line; one that only repeats what the error before said is left out.
+/// The causes in one line; one that only repeats what the error before said is left out. They name files, whose names others
+/// choose: nothing of them acts on the terminal. What has several lines keeps them.
 fn chain(error: &Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
@@ -57,7 +60,7 @@ fn chain(error: &Error) -> String {
         }
         line.push_str(&words);
     }
-    line
+    line.split('\n').map(safe).collect::<Vec<_>>().join("\n")
 }
 
 /// Prints a text. Whoever reads may have seen enough of it (`| head`).
@@ -149,5 +152,11 @@ mod tests {
         assert_eq!(chain(&error.expect_err("it is one")), "cannot open `x`: no such file");
         let error = Err::<(), _>(Hinted::new("b", "do c")).context("a").expect_err("it is one");
         assert_eq!(chain(&error), "a: b");
+    }
+
+    #[test]
+    fn nothing_in_an_error_acts_on_the_terminal() {
+        let error = anyhow::anyhow!("cannot read `\u{1b}[2J\u{202e}x`:\nit's \"ä\"");
+        assert_eq!(chain(&error), "cannot read `\\u{1b}[2J\\u{202e}x`:\nit's \"ä\"");
     }
 }

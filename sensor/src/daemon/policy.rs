@@ -23,6 +23,7 @@ use self::{
     files::Below,
     signature::{OnlySigned, SignatureError, Signed, Trust},
 };
+use crate::durable;
 
 /// Bytes of a kept copy that are read: what JSON makes of the longest texts.
 const KEPT_LEN_MAX: u64 = 8 * TEXT_LEN_MAX as u64;
@@ -44,7 +45,9 @@ impl LoadedPolicy {
     /// The same with the rules that have not expired.
     #[must_use]
     pub fn at(&self, now: Moment) -> Self {
-        Self { policy: self.policy.clone().at(now), ..self.clone() }
+        let mut at = self.clone();
+        at.policy = at.policy.at(now);
+        at
     }
 }
 
@@ -192,13 +195,7 @@ pub fn kept(path: &Path, trust: &Trust) -> anyhow::Result<LoadedPolicy> {
 /// # Errors
 /// It cannot be written; the one before is still there.
 pub fn keep<T: Serialize>(path: &Path, what: &T) -> io::Result<()> {
-    use io::Write as _;
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(&serde_json::to_vec(what)?)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    fs::File::open(directory)?.sync_all()
+    durable::replace(path, &serde_json::to_vec(what)?, 0o600)
 }
 
 #[cfg(test)]

@@ -276,9 +276,7 @@ impl Verifier for PublicKey {
 
 /// Where the public key of a private one is.
 fn public_beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".pub");
-    name.into()
+    path.with_added_extension("pub")
 }
 
 fn load(path: &Path) -> Result<Ed25519KeyPair, KeyError> {

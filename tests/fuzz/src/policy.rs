@@ -111,7 +111,7 @@ fn without_places(rule: &Rule) -> String {
 /// Asks what each pattern of each rule is about, for subjects in and out of exceptions.
 fn compare(policy: &Policy, host: &Host, tables: &Tables) {
     let matcher = Matcher::new(tables);
-    let items = policy.rules.iter().flat_map(|rule| rule.exceptions.iter().chain(&rule.only));
+    let items = policy.rules.iter().flat_map(|rule| rule.items());
     let subjects = items.map(|item| {
         let of = |wanted: &Executable| Executed {
             path: wanted.path.as_ref().map_or_else(|| b"/other".to_vec(), witness),

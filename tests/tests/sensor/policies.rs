@@ -167,10 +167,15 @@ fn one_form() {
     check(&directory, &["fmt", "link.yaml"], 0, &["link.yaml: formatted"]);
     check(&directory, &["fmt", "--check", "p.yaml"], 0, &[]);
     assert!(directory.join("link.yaml").is_symlink());
+    fs::write(directory.join("p.yaml.note"), "signed").expect("a note");
+    check(&directory, &["fmt", "p.yaml"], 0, &[]);
+    fs::write(&file, POLICY).expect("a file");
+    check(&directory, &["fmt", "p.yaml"], 0, &["p.yaml: formatted", "`p.yaml` has to be signed again"]);
     let text = fs::read_to_string(&file).expect("a file");
     assert!(text.contains("  - id: keys\n    kind: file\n    paths: [/keys/**]\n"), "{text}");
     check(&directory, &["test", "p.yaml"], 2, &["no tests"]);
     check(&directory, &["fmt", "gone.yaml"], 2, &["cannot format `gone.yaml`", "No such file"]);
+    check(&directory, &["fmt", "-", "p.yaml"], 2, &["`-` is formatted alone"]);
     check(&directory, &["fmt", "--json", "-"], 2, &["standard output"]);
     fs::write(&file, "a: [").expect("a file");
     check(&directory, &["fmt", "p.yaml"], 1, &["error[not-yaml]", "p.yaml: not valid"]);
@@ -285,6 +290,26 @@ fn who_reads_may_have_seen_enough() {
     }
     piped(&format!("check {}", policy.display()), 1);
     piped("check gone.yaml", 2);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_keeps_no_other_from_being_checked() {
+    let scene = Scene::new();
+    let directory = scene.path("p");
+    fs::create_dir(&directory).expect("a directory");
+    fs::write(directory.join("good.yaml"), POLICY).expect("a file");
+    fs::write(directory.join("bad.yaml"), "version: 1\n").expect("a file");
+    let files = ["check", "good.yaml", "gone.yaml", "bad.yaml"];
+    check(&directory, &files, 2, &["good.yaml: valid", "cannot read `gone.yaml`", "bad.yaml:1:1"]);
+    let output = run(&directory, &[&files[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(2));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let said = |at: usize| (json[at]["valid"].as_bool(), json[at]["error"].is_string());
+    assert_eq!(
+        [said(0), said(1), said(2)],
+        [(Some(true), false), (Some(false), true), (Some(false), false)],
+        "{json}"
+    );
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! How long the kernel takes to decide about a path, alone.
 
-use std::process::Command;
+use std::ffi::OsStr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
@@ -22,11 +22,5 @@ const ROUNDS: &str = "300";
 
 /// Measures it.
 pub(super) fn measure(plan: &Plan) -> Result<Vec<Decision>> {
-    let output = Command::new(&plan.treeline)
-        .args(["parity", "--json", "--time", ROUNDS])
-        .output()
-        .context("cannot run `treeline parity`")?;
-    let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    ensure!(output.status.success(), "`treeline parity --time` failed ({}): {complaint}", output.status);
-    serde_json::from_slice(&output.stdout).context("its answer is not understood")
+    plan.ask(&["parity", "--json", "--time", ROUNDS].map(OsStr::new))
 }

@@ -1,8 +1,8 @@
 //! Rates of the log, and of the whole way from the kernel to the log.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{ffi::OsStr, fs, path::PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -57,14 +57,9 @@ pub(super) fn measure_log(plan: &Plan, scene: &Scene) -> Result<LogRates> {
     let (mut append, mut verify, mut entry_bytes) = (Vec::new(), Vec::new(), 0);
     for _ in 0..RUNS {
         let dir = scene.fresh("log-")?;
-        let output = Command::new(&plan.treeline)
-            .args(["log", "bench", "--json", "--entries", &entries.to_string(), "--dir"])
-            .arg(&dir)
-            .output()
-            .context("cannot run `treeline log bench`")?;
-        let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        ensure!(output.status.success(), "`treeline log bench` failed ({}): {complaint}", output.status);
-        let rates: Rates = serde_json::from_slice(&output.stdout).context("its answer is not understood")?;
+        let entries = entries.to_string();
+        let words = ["log", "bench", "--json", "--entries", &entries, "--dir"].map(OsStr::new);
+        let rates: Rates = plan.ask(&[&words[..], &[dir.as_os_str()]].concat())?;
         append.push(rates.append_per_s);
         verify.push(rates.verify_per_s);
         entry_bytes = rates.entry_bytes;

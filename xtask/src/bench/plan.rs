@@ -1,8 +1,9 @@
 //! What is measured, in which order.
 
-use std::path::PathBuf;
+use std::{ffi::OsStr, path::PathBuf, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
 
 use super::{
     decision, hooks, launch, live, log_rates, policy_rate,
@@ -22,6 +23,22 @@ pub(super) struct Plan {
     pub(super) scale: f64,
     /// Live processes; 0 for none.
     pub(super) live: u32,
+}
+
+impl Plan {
+    /// What a verb of the binary answers as JSON.
+    pub(super) fn ask<T: DeserializeOwned>(&self, arguments: &[&OsStr]) -> Result<T> {
+        let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
+        let verb = format!("treeline {}", words.join(" "));
+        let output = Command::new(&self.treeline)
+            .args(arguments)
+            .output()
+            .with_context(|| format!("cannot run `{verb}`"))?;
+        let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        ensure!(output.status.success(), "`{verb}` failed ({}): {complaint}", output.status);
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("the answer of `{verb}` is not understood"))
+    }
 }
 
 /// Measures everything.

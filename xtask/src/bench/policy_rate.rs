@@ -1,8 +1,8 @@
 //! How long a large policy takes to be read and compiled.
 
-use std::process::Command;
+use std::ffi::OsStr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
@@ -21,11 +21,6 @@ pub(super) struct PolicyRate {
 
 /// Measures it.
 pub(super) fn measure(plan: &Plan) -> Result<PolicyRate> {
-    let output = Command::new(&plan.treeline)
-        .args(["policy", "bench", "--json", "--runs", &plan.rounds.max(3).to_string()])
-        .output()
-        .context("cannot run `treeline policy bench`")?;
-    let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    ensure!(output.status.success(), "`treeline policy bench` failed ({}): {complaint}", output.status);
-    serde_json::from_slice(&output.stdout).context("its answer is not understood")
+    let runs = plan.rounds.max(3).to_string();
+    plan.ask(&["policy", "bench", "--json", "--runs", &runs].map(OsStr::new))
 }

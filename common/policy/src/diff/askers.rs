@@ -32,7 +32,7 @@ impl<'f> Askers<'f> {
         let nobody = Asker { text: String::new(), subject: subject(vec![filler.nobody()]) };
         let mut askers = Self { filler, all: vec![nobody], by_text: BTreeMap::new() };
         for rule in policies.into_iter().flat_map(|policy| &policy.rules) {
-            for item in items(rule) {
+            for item in rule.items() {
                 askers.number(describe(item), || (ancestors(item), &item.own));
             }
         }
@@ -46,7 +46,7 @@ impl<'f> Askers<'f> {
     /// Those for whom rules that match an object can differ: nobody in particular, each whom they name, and each who is two
     /// of these.
     pub(super) fn of_rules<'p>(&mut self, rules: impl Iterator<Item = &'p Rule>) -> Vec<usize> {
-        let items: Vec<&SubjectItem> = rules.flat_map(items).collect();
+        let items: Vec<&SubjectItem> = rules.flat_map(Rule::items).collect();
         let mut asked = vec![0];
         asked.extend(items.iter().filter_map(|item| self.by_text.get(&describe(item)).copied()));
         if items.len() <= PAIRED_MAX {
@@ -91,10 +91,6 @@ impl<'f> Askers<'f> {
         self.by_text.insert(text, self.all.len() - 1);
         self.all.len() - 1
     }
-}
-
-fn items(rule: &Rule) -> impl Iterator<Item = &SubjectItem> {
-    rule.exceptions.iter().chain(&rule.only)
 }
 
 fn ancestors(item: &SubjectItem) -> Vec<&Executable> {

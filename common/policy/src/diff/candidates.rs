@@ -2,15 +2,13 @@
 
 use std::collections::HashMap;
 
-use treeline_event::{Mode, Verdict};
-
 use super::Decided;
 use crate::{
-    eval::{asked_for, glob_matches, lifted_by, rule_matches},
+    eval::{among, glob_matches, holds, rule_matches},
     glob::{Anchor, Component, Glob, split},
     host::Host,
     policy::{Kind, Policy, Rule},
-    request::{Object, Subject},
+    request::{Decision, Object, Subject},
 };
 
 /// Rules that may match.
@@ -28,18 +26,16 @@ impl<'p> Candidates<'p> {
 
     pub(super) fn matching(&mut self, object: &Object) -> Matching<'p> {
         let (policy, host) = (self.policy, self.host);
-        let matches = |rule: &&'p Rule| rule_matches(rule, host, object);
-        let rules = match object {
+        let matches = |place: &usize| rule_matches(&policy.rules[*place], host, object);
+        let places: Vec<usize> = match object {
             Object::File { path, .. } | Object::Exec { path, .. } | Object::ConnectUnix { path } => {
-                let of_path = self.of_path(path).iter().map(|place| &policy.rules[*place]);
-                let by_content =
-                    |rule: &&Rule| matches!(&rule.kind, Kind::Exec { sha256, .. } if !sha256.is_empty());
-                let mut rules: Vec<&Rule> = of_path.filter(matches).collect();
-                rules.extend(policy.rules.iter().filter(by_content).filter(matches));
-                // By id, as everywhere, each once.
-                rules.sort_unstable_by_key(|rule| rule.id.as_str());
-                rules.dedup_by_key(|rule| rule.id.as_str());
-                rules
+                let by_content = |place: &usize| matches!(&policy.rules[*place].kind, Kind::Exec { sha256, .. } if !sha256.is_empty());
+                let by_content = (0..policy.rules.len()).filter(by_content);
+                let mut places: Vec<usize> = self.of_path(path).iter().copied().chain(by_content).collect();
+                places.sort_unstable();
+                places.dedup();
+                places.retain(matches);
+                places
             }
             Object::Connect { .. }
             | Object::ConnectAbstract { .. }
@@ -47,9 +43,9 @@ impl<'p> Candidates<'p> {
             | Object::Trace
             | Object::Tool(_)
             | Object::Mcp(_)
-            | Object::Posture(_) => policy.rules.iter().filter(matches).collect(),
+            | Object::Posture(_) => (0..policy.rules.len()).filter(matches).collect(),
         };
-        Matching { rules }
+        Matching { policy, places }
     }
 
     fn of_path(&mut self, path: &[u8]) -> &[usize] {
@@ -98,20 +94,19 @@ impl<'p> Ends<'p> {
 
 /// The rules of a policy that match an object, whoever acts.
 pub(super) struct Matching<'p> {
-    pub(super) rules: Vec<&'p Rule>,
+    policy: &'p Policy,
+    /// In their order.
+    places: Vec<usize>,
 }
 
-impl Matching<'_> {
-    /// As [`crate::eval()`] decides: a rule in `enforce` before one in `monitor`, and the first by id of either.
+impl<'p> Matching<'p> {
+    pub(super) fn rules(&self) -> impl Iterator<Item = &'p Rule> + Clone + use<'_, 'p> {
+        self.places.iter().map(|place| &self.policy.rules[*place])
+    }
+
     pub(super) fn decide(&self, subject: &Subject, host: &Host) -> Decided {
-        let holds = |rule: &&&Rule| {
-            asked_for(rule, host, subject).is_ok() && lifted_by(rule, host, subject).is_none()
-        };
-        let first = |mode: Mode| self.rules.iter().filter(|rule| rule.mode == mode).find(holds);
-        let decided = |verdict, rule: &Rule| Decided { verdict, rule: Some(rule.id.clone()) };
-        let denied = first(Mode::Enforce).map(|rule| decided(Verdict::Deny, rule));
-        denied
-            .or_else(|| first(Mode::Monitor).map(|rule| decided(Verdict::Audit, rule)))
-            .unwrap_or(Decided { verdict: Verdict::Allow, rule: None })
+        let rules = self.places.iter().copied().zip(self.rules());
+        let Decision { verdict, rule } = among(rules, |rule| holds(rule, host, subject));
+        Decided { verdict, rule: rule.map(|place| self.policy.rules[place].id.clone()) }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Change, Decided, Effect, Subjects,
     askers::Askers,
-    candidates::Candidates,
+    candidates::{Candidates, Matching},
     probe::{Filler, Probe, probes},
 };
 use crate::{
@@ -37,10 +37,10 @@ pub(super) fn changes(before: &Policy, after: &Policy, host: &Host, changed: &[&
             continue;
         }
         let both = candidates.each_mut().map(|candidates| candidates.matching(&probe.object));
-        if !both.iter().flat_map(|matching| matching.rules.iter().copied()).any(|rule| is_changed(&rule)) {
+        if !both.iter().flat_map(Matching::rules).any(|rule| is_changed(&rule)) {
             continue;
         }
-        let asked = askers.of_rules(both.iter().flat_map(|matching| matching.rules.iter().copied()));
+        let asked = askers.of_rules(both.iter().flat_map(Matching::rules));
         let decide = |asker: usize| {
             let subject = &askers.get(asker).subject;
             (asker, both.each_ref().map(|matching| matching.decide(subject, &host)))

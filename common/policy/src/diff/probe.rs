@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 
 use crate::{
+    explain::hex,
     glob::{Anchor, Component, Glob},
     host::{Home, Host},
     policy::{Executable, FileOperation, Kind, Policy, PortRange, Rule},
@@ -36,7 +37,7 @@ const OTHER_CONTENT: [u8; 32] = [0x5a; 32];
 impl Filler {
     pub(super) fn of(policies: [&Policy; 2], host: &Host) -> Self {
         let rules = || policies.into_iter().flat_map(|policy| &policy.rules);
-        let items = || rules().flat_map(|rule| rule.exceptions.iter().chain(&rule.only));
+        let items = || rules().flat_map(Rule::items);
         let executables = items().flat_map(|item| item.descendant_of.iter().chain([&item.own]));
         let executables = executables.filter_map(|wanted| wanted.path.as_ref());
         let globs = rules().flat_map(|rule| rule.kind.globs()).map(|glob| &glob.value);
@@ -133,8 +134,7 @@ fn objects(rule: &Rule, filler: &Filler) -> Vec<(&'static str, String, Object)> 
         Kind::Exec { sha256, .. } => {
             let path = |(text, path)| ("exec", text, Object::Exec { path, sha256: Some(OTHER_CONTENT) });
             let content = |digest: &[u8; 32]| {
-                let text =
-                    format!("SHA-256 {}", digest.iter().map(|b| format!("{b:02x}")).collect::<String>());
+                let text = format!("SHA-256 {}", hex(digest));
                 ("exec", text, Object::Exec { path: filler.nobody().path, sha256: Some(*digest) })
             };
             globs.map(path).chain(sha256.iter().map(|digest| content(&digest.value))).collect()

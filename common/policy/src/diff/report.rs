@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use treeline_event::Verdict;
+use crate::explain::word;
 
 use super::{Change, Decided, Diff, Effect, KeyChange, RuleChange, Subjects};
 
@@ -95,11 +95,7 @@ impl fmt::Display for Change {
 
 impl fmt::Display for Decided {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.verdict {
-            Verdict::Allow => "allow",
-            Verdict::Audit => "audit",
-            Verdict::Deny => "deny",
-        })?;
+        f.write_str(word(self.verdict))?;
         self.rule.as_ref().map_or(Ok(()), |rule| write!(f, " by `{rule}`"))
     }
 }

@@ -7,7 +7,7 @@ use treeline_event::Mode;
 
 use crate::{
     call::{CommandPattern, Files, Names, Requirement, ServerPattern, When},
-    explain::describe,
+    explain::{describe, hex},
     policy::{AddressException, Kind, Policy, PortRange, Rule, SubjectItem},
 };
 
@@ -238,8 +238,4 @@ fn exception(except: &AddressException) -> String {
     let mut to = texts(&except.to);
     to.sort();
     format!("{} ports {}", to.join(", "), ports(&except.ports).join(", "))
-}
-
-fn hex(digest: &[u8; 32]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

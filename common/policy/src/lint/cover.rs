@@ -126,6 +126,15 @@ impl Comparer {
     }
 }
 
+/// Whether a rule is in force as long as another one is.
+pub(super) fn outlives(wide: &Rule, rule: &Rule) -> bool {
+    match (&wide.expires, &rule.expires) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(wide), Some(rule)) => rule.value <= wide.value,
+    }
+}
+
 /// Whether one mode does all that the other does.
 pub(super) fn is_as_severe(severe: Mode, mode: Mode) -> bool {
     severe == mode || severe == Mode::Enforce

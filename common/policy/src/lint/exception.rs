@@ -12,6 +12,7 @@ use crate::{
     code::Code,
     diagnostic::Diagnostic,
     explain::describe,
+    glob::{Anchor, Component, Glob},
     policy::{Kind, Rule, SubjectItem},
     source::Span,
 };
@@ -39,6 +40,13 @@ pub(super) fn look(lints: &mut Lints<'_>, wider: &[Vec<usize>], shadowed: &BTree
     }
 }
 
+/// Whether an exception is for every program, wherever it is.
+fn is_for_everybody(lifts: &SubjectItem) -> bool {
+    let anywhere = Glob { anchor: Anchor::Root, components: vec![Component::Any, Component::Globstar] };
+    let is_by_path_only = lifts.own.sha256.is_none() && lifts.descendant_of.is_none();
+    is_by_path_only && lifts.own.path.as_ref().is_some_and(|path| path.covers(&anywhere))
+}
+
 /// Items of `only` for which an exception lifts the rule.
 fn of_subjects(lints: &mut Lints<'_>, rule: &Rule) {
     let lifting = |item: &SubjectItem| rule.exceptions.iter().find(|lifts| item_covers(lifts, item));
@@ -46,6 +54,14 @@ fn of_subjects(lints: &mut Lints<'_>, rule: &Rule) {
         rule.only.iter().filter_map(|item| Some((item.span, lifting(item)?.span, describe(item)))).collect();
     let id = written_id(rule);
     if lifted.is_empty() {
+        let for_everybody = rule.exceptions.iter().filter(|_| rule.only.is_empty());
+        if let Some(lifts) = for_everybody.into_iter().find(|lifts| is_for_everybody(lifts)) {
+            let message =
+                format!("`{id}` is lifted for everybody: every program is at `{}`", describe(lifts));
+            let finding = Diagnostic::warning(Code::Unreachable, rule.span, message)
+                .help("name the programs that have the need, or remove the rule");
+            lints.report(rule, finding.label(lifts.span, "lifts it"));
+        }
         return;
     }
     if lifted.len() == rule.only.len() {

@@ -2,15 +2,22 @@
 
 use super::{
     Lints,
-    cover::{Comparer, is_as_severe},
+    cover::{Comparer, is_as_severe, outlives},
 };
 use crate::{
     code::Code,
     diagnostic::Diagnostic,
-    glob::Glob,
+    glob::{Anchor, Component, Glob},
     policy::{FileOperation, Kind, Rule},
     source::Spanned,
 };
+
+/// Whether nobody can rename what a pattern matches: the kernel makes these files.
+fn is_fixed(glob: &Glob) -> bool {
+    let made: [&[u8]; 2] = [b"proc", b"sys"];
+    glob.anchor == Anchor::Root
+        && matches!(glob.components.first(), Some(Component::Literal(name)) if made.contains(&name.as_slice()))
+}
 
 /// Warns of rules about reading or writing that let the same files be renamed, and so be read or written elsewhere.
 pub(super) fn look(lints: &mut Lints<'_>, comparer: &Comparer) {
@@ -29,12 +36,18 @@ pub(super) fn look(lints: &mut Lints<'_>, comparer: &Comparer) {
         let keepers: Vec<&Rule> = keepers
             .iter()
             .copied()
-            .filter(|keeper| is_as_severe(keeper.mode, rule.mode) && comparer.holds_for_all_of(keeper, rule))
+            .filter(|keeper| {
+                is_as_severe(keeper.mode, rule.mode)
+                    && outlives(keeper, rule)
+                    && comparer.holds_for_all_of(keeper, rule)
+            })
             .collect();
         let is_kept = |path: &Spanned<Glob>| {
             keepers.iter().any(|keeper| comparer.is_in(&path.value, keeper.kind.globs()))
         };
-        let Some(loose) = paths.iter().find(|path| !is_kept(path)) else { continue };
+        let Some(loose) = paths.iter().find(|path| !is_fixed(&path.value) && !is_kept(path)) else {
+            continue;
+        };
         if comparer.has_given_up() {
             return;
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Lints,
-    cover::{Comparer, is_as_severe},
+    cover::{Comparer, is_as_severe, outlives},
     written_id,
 };
 use crate::{
@@ -23,6 +23,7 @@ pub(super) fn wider(policy: &Policy, comparer: &Comparer) -> Vec<Vec<usize>> {
             // The parts of one rule are not another one.
             wide.span != rule.span
                 && is_as_severe(wide.mode, rule.mode)
+                && outlives(wide, rule)
                 && comparer.covers(&wide.kind, &rule.kind)
         };
         rules.iter().enumerate().filter(|wide| is_wider(&wide)).map(|(index, _)| index).collect()
@@ -50,16 +51,24 @@ pub(super) fn look(lints: &mut Lints<'_>, comparer: &Comparer, wider: &[Vec<usiz
     for parts in written.into_values() {
         let by = |index: &usize| {
             let others = wider[*index].iter();
-            others
-                .filter_map(|other| {
-                    Some((*other, why([&rules[*index], &rules[*other]], other < index, comparer)?))
-                })
-                .next()
+            let found = others.filter_map(|other| {
+                Some((*other, why([&rules[*index], &rules[*other]], other < index, comparer)?))
+            });
+            // What refuses it is what decides, whatever else would be named if nothing did.
+            found.min_by_key(|(_, why)| match why {
+                Why::Refused { alike } => usize::from(!alike),
+                Why::Named => 2,
+            })
         };
+        let parts_of = |rule: &Rule| rules.iter().filter(|part| part.span == rule.span).count();
         // A rule about brokers is of use while one of its parts is.
         let Some(by) = parts.iter().map(by).collect::<Option<Vec<_>>>() else { continue };
         let (Some(first), Some((other, why))) = (parts.first(), by.first()) else { continue };
-        let finding = finding(&rules[*first], &rules[*other], *why);
+        // The parts of the one are all of the other one's, or they are not the same.
+        let is_whole = parts_of(&rules[*other]) == parts.len();
+        let why =
+            if *why == (Why::Refused { alike: true }) { Why::Refused { alike: is_whole } } else { *why };
+        let finding = finding(&rules[*first], &rules[*other], why);
         let mut places: Vec<Span> = by.iter().map(|(other, _)| rules[*other].span).collect();
         places.sort_unstable();
         places.dedup();

@@ -6,7 +6,7 @@ use treeline_event::{Mode, Verdict};
 
 use super::{Doubt, Past, contents::Contents};
 use crate::{
-    eval::{asked_for, lifted_by, rests_on_unknown, rule_matches},
+    eval::{holds, rests_on_unknown, rule_matches},
     host::Host,
     policy::{Kind, Policy},
     request::{Decision, Object, Subject},
@@ -78,8 +78,7 @@ impl<'p> Judge<'p> {
     }
 
     fn holds(&self, rule: usize, subject: &Subject) -> bool {
-        let rule = &self.policy.rules[rule];
-        asked_for(rule, self.host, subject).is_ok() && lifted_by(rule, self.host, subject).is_none()
+        holds(&self.policy.rules[rule], self.host, subject)
     }
 
     fn matching(&mut self, object: &Object) -> Arc<[usize]> {

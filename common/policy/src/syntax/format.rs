@@ -3,11 +3,12 @@
 use super::{
     Document,
     layout::lay_out,
-    print::{is_prose, print},
+    print::{is_prose, key_on_line, print},
     shape::Shape,
 };
 use crate::{
     diagnostic::Diagnostics,
+    render::printable,
     source::{FileId, Source, Spanned, TEXT_LEN_MAX},
     yaml::{self, Comment, Node, Type, Value, comments},
 };
@@ -21,11 +22,26 @@ pub enum Unformatted {
     /// It would be longer than a policy can be.
     #[error("in canonical form it would have {0} bytes; a policy has at most {TEXT_LEN_MAX}")]
     TooLong(usize),
+    /// YAML has keys of one line, up to a length.
+    #[error(
+        "the key `{begin}...` would have {chars} characters as it is printed; YAML reads at most {KEY_CHARS_MAX} before its `:`"
+    )]
+    LongKey {
+        /// Its first characters, safe to print.
+        begin: String,
+        /// Its characters, with quotes and escapes.
+        chars: usize,
+    },
     /// What would be printed does not say the same, or not with the same comments. This is never to happen; then the file is
     /// better left alone.
     #[error("the printed text would not say the same; this is an error of Treeline")]
     Unsure,
 }
+
+/// Characters of a key on its line, with its quotes.
+const KEY_CHARS_MAX: usize = 1024;
+/// Characters of a key that is too long, in what is said of it.
+const KEY_CHARS_SHOWN: usize = 32;
 
 /// Times that a text is printed until it stays as it is. Once is enough for what a policy can be; of other YAML, such as lists
 /// in lists, a comment can come to stand where it belongs to something else, and is then printed from there.
@@ -54,17 +70,37 @@ pub fn format(source: &Source) -> Result<String, Unformatted> {
 /// Prints a file, and makes sure that what is printed says the same.
 fn pass(source: &Source) -> Result<String, Unformatted> {
     let (root, remarks) = read(source)?;
+    refuse_long_keys(&root)?;
     let shape = Shape::Record(document(&root).record());
     let printed = print(lay_out(source.text(), &root, remarks.clone()), shape);
     if printed.len() > TEXT_LEN_MAX {
         return Err(Unformatted::TooLong(printed.len()));
     }
     let (again, kept) = read(&Source::new(source.name(), &printed)).map_err(|_| Unformatted::Unsure)?;
-    if is_same(&root, &again, Some(shape)) && texts(&remarks) == texts(&kept) {
-        Ok(printed)
-    } else {
-        Err(Unformatted::Unsure)
+    let is_kept = texts(&remarks) == texts(&kept) && are_all(source.text(), &root, &remarks);
+    if is_same(&root, &again, Some(shape)) && is_kept { Ok(printed) } else { Err(Unformatted::Unsure) }
+}
+
+/// Only after a `?` could they be longer, and none of the language is.
+fn refuse_long_keys(root: &Node) -> Result<(), Unformatted> {
+    let mut left = vec![root];
+    while let Some(node) = left.pop() {
+        match &node.value {
+            Value::Scalar { .. } => {}
+            Value::Sequence(items) => left.extend(items),
+            Value::Mapping(entries) => {
+                for (Spanned { value: key, .. }, value) in entries {
+                    let chars = key_on_line(key).chars().count();
+                    if chars > KEY_CHARS_MAX {
+                        let begin = printable(&key.chars().take(KEY_CHARS_SHOWN).collect::<String>());
+                        return Err(Unformatted::LongKey { begin, chars });
+                    }
+                    left.push(value);
+                }
+            }
+        }
     }
+    Ok(())
 }
 
 fn read(source: &Source) -> Result<(Node, Vec<Comment>), Unformatted> {
@@ -91,6 +127,27 @@ fn texts(remarks: &[Comment]) -> Vec<&str> {
     let mut texts: Vec<&str> = remarks.iter().map(|remark| remark.text.as_str()).collect();
     texts.sort_unstable();
     texts
+}
+
+/// Whether these are all comments of a text: each `#` of it is in one of them or in a scalar. Where a scalar ends is not asked
+/// for that, so that a comment which was taken for a part of one is missed.
+fn are_all(text: &str, root: &Node, remarks: &[Comment]) -> bool {
+    let hashes = |text: &str| text.bytes().filter(|byte| *byte == b'#').count();
+    let in_remarks: usize = remarks.iter().map(|remark| hashes(&remark.text)).sum();
+    let mut in_scalars = 0;
+    let mut left = vec![root];
+    while let Some(node) = left.pop() {
+        match &node.value {
+            Value::Scalar { text, .. } => in_scalars += hashes(text),
+            Value::Sequence(items) => left.extend(items),
+            Value::Mapping(entries) => {
+                in_scalars += entries.iter().map(|(key, _)| hashes(&key.value)).sum::<usize>();
+                left.extend(entries.iter().map(|(_, value)| value));
+            }
+        }
+    }
+    // In quotes one can be written as `\x23`.
+    hashes(text) <= in_remarks + in_scalars
 }
 
 /// Whether two values are the same, but for the order of keys and the white space around prose.

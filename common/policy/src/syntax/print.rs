@@ -80,8 +80,9 @@ impl Printer {
     fn item(&mut self, item: &Child, shape: Option<Shape>, indent: usize, width: usize) {
         self.lines(&item.before, indent);
         let room = COLUMNS.saturating_sub(indent + LEVEL);
+        // What is above an item that takes several lines is its own comment; an empty line comes before that.
+        self.gap(item.gap);
         if let Some(text) = if_short(&item.value, shape, room) {
-            self.gap(item.gap);
             let text = format!("- {text}");
             match &item.aside {
                 Some(aside) => self.line(indent, &format!("{text:width$}  {aside}")),
@@ -95,26 +96,22 @@ impl Printer {
             self.line(indent, aside);
         }
         match &item.value.body {
-            Body::Scalar { .. } => {
-                self.gap(item.gap);
-                self.scalar(item, shape, indent, "-");
-            }
+            Body::Scalar { .. } => self.scalar(item, shape, indent, "-"),
             Body::List(_) => {
-                self.gap(item.gap);
                 self.line(indent, "-");
                 self.is_first = true;
                 self.block(&item.value, shape, indent + LEVEL);
             }
-            Body::Map(_) => self.mapping_in_list(&item.value, shape, indent, item.gap),
+            Body::Map(_) => self.mapping_in_list(&item.value, shape, indent),
         }
     }
 
     /// A mapping whose first key is behind a dash.
-    fn mapping_in_list(&mut self, laid: &Laid, shape: Option<Shape>, indent: usize, gap: bool) {
+    fn mapping_in_list(&mut self, laid: &Laid, shape: Option<Shape>, indent: usize) {
         for (number, (child, shape)) in in_order(laid, shape).into_iter().enumerate() {
             let (at, lead) = if number == 0 { (indent, "- ") } else { (indent + LEVEL, "") };
             self.lines(&child.before, at);
-            self.gap(if number == 0 { gap } else { child.gap });
+            self.gap(number > 0 && child.gap);
             self.entry(child, shape, at, lead);
         }
         self.lines(&laid.tail, indent + LEVEL);
@@ -122,7 +119,7 @@ impl Printer {
 
     /// A key with its value; `lead` is the dash before it.
     fn entry(&mut self, child: &Child, shape: Option<Shape>, indent: usize, lead: &str) {
-        let key = format!("{lead}{}:", on_one_line(&child.key, false, Place::InBrackets));
+        let key = format!("{lead}{}:", key_on_line(&child.key));
         let room = COLUMNS.saturating_sub(indent + key.chars().count() + 1);
         if let Some(text) = if_short(&child.value, shape, room) {
             self.with_aside(indent, &format!("{key} {text}"), child);
@@ -243,7 +240,7 @@ fn on_line(laid: &Laid, shape: Option<Shape>, place: Place) -> Option<String> {
         Body::Map(_) => {
             let entry = |(child, shape): (&Child, Option<Shape>)| {
                 let value = on_line(&child.value, shape, Place::InBrackets)?;
-                Some(format!("{}: {value}", on_one_line(&child.key, false, Place::InBrackets)))
+                Some(format!("{}: {value}", key_on_line(&child.key)))
             };
             let entries = in_order(laid, shape).into_iter().map(entry);
             ('{', entries.collect::<Option<Vec<String>>>()?, '}')
@@ -324,6 +321,11 @@ fn is_inline(shape: Option<Shape>) -> bool {
         Some(Shape::Either(shapes)) => shapes.iter().any(|shape| is_inline(Some(*shape))),
         _ => false,
     }
+}
+
+/// A key, without its `:`.
+pub(super) fn key_on_line(key: &str) -> String {
+    on_one_line(key, false, Place::InBrackets)
 }
 
 /// Whether a text is for people to read, and can be folded.

@@ -19,7 +19,9 @@ pub(super) fn on_one_line(text: &str, plain: bool, place: Place) -> String {
     if plain && kind != Type::Text {
         return if text.is_empty() { "null".to_owned() } else { text.to_owned() };
     }
-    if kind == Type::Text && !is_old_boolean(text) && can_be_plain(text, place) {
+    // What was written without quotes is no worse without them.
+    let is_old = is_old_boolean(text) || !plain && is_old_number(text);
+    if kind == Type::Text && !is_old && can_be_plain(text, place) {
         return text.to_owned();
     }
     let is_verbatim = text.chars().all(is_shown);
@@ -78,6 +80,51 @@ fn words(text: &str) -> impl Iterator<Item = (&str, bool)> {
 /// Words that readers of YAML 1.1 take for booleans.
 fn is_old_boolean(text: &str) -> bool {
     ["yes", "no", "on", "off", "y", "n"].iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// What readers of YAML 1.1 take for a number or a moment: with `_`, in binary, in base 60, dates.
+fn is_old_number(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let all = |digits: &str, is_digit: fn(u8) -> bool| {
+        digits.bytes().any(is_digit) && digits.bytes().all(|byte| byte == b'_' || is_digit(byte))
+    };
+    if let Some(digits) = unsigned.strip_prefix("0b") {
+        return all(digits, |byte| matches!(byte, b'0' | b'1'));
+    }
+    if let Some(digits) = unsigned.strip_prefix("0x") {
+        return all(digits, |byte| byte.is_ascii_hexdigit());
+    }
+    let is_decimal = |digits: &str| {
+        digits.starts_with(|first: char| first.is_ascii_digit()) && all(digits, |byte| byte.is_ascii_digit())
+    };
+    is_old_date(text) || is_old_decimal(unsigned, is_decimal)
+}
+
+/// Such as `1_000`, `1_000.5e+3`, `190:20:30` and `190:20:30.15`.
+fn is_old_decimal(text: &str, is_decimal: impl Fn(&str) -> bool) -> bool {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let exponent = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let is_digit = |byte: u8| byte == b'_' || byte.is_ascii_digit();
+    let mut parts = whole.split(':');
+    let begins =
+        parts.next().is_some_and(|first| is_decimal(first) || first.is_empty() && !fraction.is_empty());
+    let is_sixtieth = |part: &str| matches!(part.as_bytes(), [b'0'..=b'9'] | [b'0'..=b'5', b'0'..=b'9']);
+    begins && parts.all(is_sixtieth) && fraction.bytes().all(is_digit) && is_decimal(exponent)
+}
+
+/// Such as `2099-01-02` and `2099-1-2T6:30:00Z`. What is behind the date is not looked at: no other text begins so.
+fn is_old_date(text: &str) -> bool {
+    let (date, time) =
+        text.split_once(['T', 't', ' ', '\t']).map_or((text, None), |(date, time)| (date, Some(time)));
+    let mut parts = date.split('-');
+    let mut is_part = |lens: &[usize]| {
+        parts
+            .next()
+            .is_some_and(|part| lens.contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let is_date = is_part(&[4]) && is_part(&[1, 2]) && is_part(&[1, 2]);
+    is_date && parts.next().is_none() && time.is_none_or(|time| time.contains(':'))
 }
 
 fn can_be_plain(text: &str, place: Place) -> bool {
@@ -139,7 +186,6 @@ mod tests {
         both("/dev/sd?", "/dev/sd?");
         both("10.0.0.0/8", "10.0.0.0/8");
         both("https://example.com/x", "https://example.com/x");
-        both("2099-01-02T06:30:00Z", "2099-01-02T06:30:00Z");
         both("it's `x`", "it's `x`");
         both("**/.env", "\"**/.env\"");
         both("@x", "\"@x\"");
@@ -163,6 +209,57 @@ mod tests {
         assert_eq!(on_one_line("443", true, Place::Open), "443");
         assert_eq!(on_one_line("", true, Place::Open), "null");
         assert_eq!(on_one_line("a: b", true, Place::Open), "\"a: b\"");
+    }
+
+    #[test]
+    fn what_older_readers_take_for_numbers() {
+        let both = |text: &str, expect: &str| {
+            for place in [Place::Open, Place::InBrackets] {
+                assert_eq!(on_one_line(text, false, place), expect, "{text}");
+            }
+        };
+        // Readers of YAML 1.1 take these for something else; without quotes they stay as they are.
+        for old in [
+            "1:30",
+            "190:20:30",
+            "190:20:30.15",
+            "1_000",
+            "1_000.5",
+            "0b11",
+            "-0b1_0",
+            "0x_1F",
+            "0_7",
+            "2099-01-02",
+            "2099-1-2",
+            "2099-01-02T06:30:00Z",
+            "2099-01-02 6:30:00",
+        ] {
+            both(old, &format!("\"{old}\""));
+            if !old.starts_with('-') {
+                assert_eq!(on_one_line(old, true, Place::Open), old);
+            }
+        }
+        for text in [
+            "10.0.0.1",
+            "10.0.0.1:443",
+            "8000-8999",
+            "1:60",
+            "1:2:x",
+            "0b",
+            "0b12",
+            "_1",
+            "1-2-3",
+            "2099-01-02x",
+            "2099-01-02 was it",
+            "2099-01-02-03",
+            "12:30pm",
+            "1e",
+            "abc",
+            "0xfg",
+            "e5",
+        ] {
+            both(text, text);
+        }
     }
 
     #[test]

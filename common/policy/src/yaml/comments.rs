@@ -79,5 +79,16 @@ mod tests {
         );
         check("a: # b\n  # c\n  - # d\n    x: y\n", &[("# b", false), ("# c", true), ("# d", false)]);
         check("'k # k': {a: 1} # b\n---x: #\n", &[("# b", false), ("#", false)]);
+        // Behind what is not written, and blocks without lines.
+        check("a:\n  - {b: c, by} # d\n", &[("# d", false)]);
+        check("a: {b} # c\n", &[("# c", false)]);
+        check("- {a} # x\n- b\n", &[("# x", false)]);
+        check("- [a: ] # x\n- {b: , c: # y\n}\n", &[("# x", false), ("# y", false)]);
+        for header in ["|", ">", "|+", ">-", "|1", "|+1", ">1-"] {
+            check(&format!("a: {header} # why"), &[("# why", false)]);
+            check(&format!("a: {header} # why\n"), &[("# why", false)]);
+            check(&format!("a: {header} # why\n\n \n"), &[("# why", false)]);
+            check(&format!("a: {header} # why\nb: c # d\n"), &[("# why", false), ("# d", false)]);
+        }
     }
 }

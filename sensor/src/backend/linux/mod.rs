@@ -72,7 +72,7 @@ use self::{
     track::Beginning,
 };
 pub(crate) use self::{
-    parity::{DecisionRate, decision_rate},
+    parity::{DecisionRate, decision_rate, sample_rule},
     sys::pass_on_broken_pipes,
 };
 use super::{

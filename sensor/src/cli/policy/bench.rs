@@ -6,6 +6,8 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use treeline_policy::{Home, Host, MountTable, Target, compile, lint, parse};
 
+use crate::backend::linux::sample_rule;
+
 /// Rules of the policy that is measured: nearly as many as one can have.
 const RULES: usize = 1_000;
 /// Homes that it is compiled for.
@@ -110,20 +112,15 @@ fn measure(runs: u32) -> anyhow::Result<Measured> {
     })
 }
 
-/// Rules of three patterns, one for each way in which they are stored, every eighth with an exception, and an address in
-/// every fourth.
+/// Rules about files, and an address in every fourth.
 fn text() -> String {
     let rule = |number: usize| {
-        let except = if number.is_multiple_of(8) { ", except: [{executable: /usr/bin/ssh}]" } else { "" };
-        let file = format!(
-            "  - {{id: r-{number}, kind: file, reason: Not for agents., paths: [\"~/.tool-{number}/**\", \"~/work/*/secret-{number}/**\", \"**/.env-{number}\"]{except}}}\n"
-        );
         let connect = format!(
             "  - {{id: r-{number}, kind: connect, reason: Not for agents., to: [10.{}.{}.0/24]}}\n",
             number / 256,
             number % 256
         );
-        if number % 4 == 3 { connect } else { file }
+        if number % 4 == 3 { connect } else { sample_rule(number) }
     };
     let rules: String = (0..RULES).map(rule).collect();
     format!("version: 1\nname: bench\nrules:\n{rules}")

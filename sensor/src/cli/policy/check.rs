@@ -5,7 +5,7 @@ mod host;
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -24,6 +24,7 @@ use treeline_policy::{
 };
 
 use super::{
+    super::output::print_error,
     files::{Below, read},
     homes, now, print_diagnostics,
 };
@@ -56,10 +57,13 @@ pub(super) struct Args {
 }
 
 /// What `check --json` says of one file.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Checked {
     file: String,
     valid: bool,
+    /// Why it cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
     /// Digest of all files, as the log and `status` have it.
@@ -100,18 +104,33 @@ struct Sound {
     silenced: Vec<Silenced>,
 }
 
+impl Checked {
+    fn unreadable(file: &Path, error: &anyhow::Error) -> Self {
+        let file = file.display().to_string();
+        Self { file, error: Some(format!("{error:#}")), ..Self::default() }
+    }
+}
+
 /// Checks policies; with `verbose` it says of each rule where it is decided.
 pub(super) fn run(args: &Args, verbose: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let host = Host { homes: homes() };
     let mut checked = Vec::with_capacity(args.files.len());
     for file in &args.files {
-        let source = read(file)?;
+        let source = match read(file) {
+            Ok(source) => source,
+            // The others are checked all the same.
+            Err(error) => {
+                print_error(&error);
+                checked.push(Checked::unreadable(file, &error));
+                continue;
+            }
+        };
         let recorder = Recorder::new(Below::directory_of(file));
         let result = check(args, &host, source.clone(), &recorder);
         let bundle = Bundle::of(file, source.text(), recorder);
         let name = file.display().to_string();
         if !args.json {
-            report(&name, &result, host.homes.len(), out)?;
+            report(&safe(&name), &result, host.homes.len(), out)?;
             if verbose {
                 print_files(&bundle, out)?;
             }
@@ -127,7 +146,13 @@ pub(super) fn run(args: &Args, verbose: bool, out: &mut dyn Write) -> anyhow::Re
         writeln!(out)?;
     }
     let is_good = |one: &Checked| one.valid && (!args.strict || one.diagnostics.is_empty());
-    Ok(if checked.iter().all(is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if checked.iter().any(|one| one.error.is_some()) {
+        ExitCode::from(2)
+    } else if checked.iter().all(is_good) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Reads a policy, compiles it, and looks for what is likely not meant.
@@ -154,6 +179,7 @@ fn checked_one(file: String, bundle: &Bundle, result: Result<Sound, Diagnostics>
         Ok(Sound { policy, usage, rules, silenced }) => Checked {
             file,
             valid: true,
+            error: None,
             diagnostics: policy.warnings.reports().collect(),
             policy: Some(policy.name),
             sha256,
@@ -164,14 +190,10 @@ fn checked_one(file: String, bundle: &Bundle, result: Result<Sound, Diagnostics>
         },
         Err(diagnostics) => Checked {
             file,
-            valid: false,
-            policy: None,
             sha256,
             files,
-            usage: None,
-            rules: Vec::new(),
-            silenced: Vec::new(),
             diagnostics: diagnostics.reports().collect(),
+            ..Checked::default()
         },
     }
 }
@@ -409,6 +431,19 @@ mod tests {
     }
 
     #[test]
+    fn a_name_does_not_act_on_the_terminal() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (text, expect) in [(VALID, ": valid;"), ("a: [", ": not valid")] {
+            let file = dir.path().join("\u{1b}[2J.yaml");
+            std::fs::write(&file, text).expect("a file");
+            let mut out = Vec::new();
+            run(&args(&file, false), false, &mut out).expect("a readable file");
+            let out = String::from_utf8(out).expect("text");
+            assert!(out.contains(&format!("/\\u{{1b}}[2J.yaml{expect}")), "{out:?}");
+        }
+    }
+
+    #[test]
     fn a_valid_policy() {
         let (code, out) = check_text(VALID.as_bytes(), false).expect("a readable file");
         assert_eq!(code, ExitCode::SUCCESS);
@@ -572,11 +607,17 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_names_the_file() {
-        let error = run(&args(Path::new("/nonexistent/p.yaml"), false), false, &mut Vec::new())
-            .expect_err("no such file");
-        assert!(error.to_string().contains("`/nonexistent/p.yaml`"), "{error}");
-        let error = check_text(b"name: \xff", false).expect_err("not UTF-8");
-        assert!(format!("{error:#}").contains("byte 6"), "{error:#}");
+        let dir = tempfile::tempdir().expect("a directory");
+        let text = dir.path().join("p.yaml");
+        std::fs::write(&text, b"name: \xff").expect("a file");
+        for (file, words) in [(Path::new("/nonexistent/p.yaml"), "No such file"), (&text, "byte 6")] {
+            let mut out = Vec::new();
+            let code = run(&args(file, true), false, &mut out).expect("it is told");
+            assert_eq!(code, ExitCode::from(2));
+            let json: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+            let error = json[0]["error"].as_str().expect("an error");
+            assert!(error.contains(&file.display().to_string()) && error.contains(words), "{error}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::{
         },
         sensor::chain,
     },
+    durable,
     log::SoftwareKey,
 };
 
@@ -98,7 +99,9 @@ pub(super) fn sign(args: &SignArgs, out: &mut dyn Write) -> anyhow::Result<ExitC
         Err(SignatureError::NoNote { .. }) => signed,
         Err(error) => return Err(error.into()),
     };
-    replace(&path, &whole).with_context(|| format!("cannot write `{}`", path.display()))?;
+    // Everybody may check it, as everybody may check a policy.
+    durable::replace(&path, whole.as_bytes(), 0o644)
+        .with_context(|| format!("cannot write `{}`", path.display()))?;
     writeln!(
         out,
         "`{}` signed as revision {} by {}+{:08x}: `{}`",
@@ -140,18 +143,6 @@ fn with_others(before: &str, signed: String, text: &str, key: &SoftwareKey) -> a
     let whole = lines.fold(signed, |whole, line| whole + line + "\n");
     Note::parse(whole.as_bytes()).context("the note would have too many signatures")?;
     Ok(whole)
-}
-
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(text.as_bytes())?;
-    // Everybody may check it, as everybody may check a policy.
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }
 
 /// Says whether a key that is trusted signed a policy.

@@ -48,10 +48,7 @@ impl Bundle {
     #[must_use]
     pub fn files(&self) -> Vec<File> {
         let texts = [(&self.name, &self.text)].into_iter().chain(&self.included);
-        let file = |(path, text): (&String, &String)| File {
-            path: path.clone(),
-            sha256: hex::encode(Sha256::digest(text)),
-        };
+        let file = |(path, text): (&String, &String)| File { path: path.clone(), sha256: digest(text) };
         texts.map(file).collect()
     }
 
@@ -63,10 +60,15 @@ impl Bundle {
             [own] => own.sha256.clone(),
             files => {
                 let lines = files.iter().map(|File { path, sha256 }| format!("{sha256}  {path}\n"));
-                hex::encode(Sha256::digest(lines.collect::<String>()))
+                digest(&lines.collect::<String>())
             }
         }
     }
+}
+
+/// SHA-256 of a text in lower-case hexadecimal.
+pub(super) fn digest(text: &str) -> String {
+    hex::encode(Sha256::digest(text))
 }
 
 /// What was read once can be read again.

@@ -9,18 +9,13 @@ use std::{
 use treeline_policy::{Loader, NotLoaded, source::Source};
 use treeline_tlog::{Note, NoteError, Verifier as _, VerifierKey, note::NOTE_LEN_MAX};
 
-use super::{
-    files,
-    statement::{Statement, digest},
-};
+use super::{bundle::digest, files, statement::Statement};
 use crate::log::PublicKey;
 
 /// Where the note of a policy is.
 #[must_use]
 pub fn note_of(policy: &Path) -> PathBuf {
-    let mut name = policy.as_os_str().to_owned();
-    name.push(".note");
-    name.into()
+    policy.with_added_extension("note")
 }
 
 /// Reads the note beside a policy.

@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use sha2::{Digest as _, Sha256};
 use treeline_policy::Policy;
 
-use super::{bundle::Bundle, signature::SignatureError};
+use super::{
+    bundle::{Bundle, digest},
+    signature::SignatureError,
+};
 
 /// The first line of what is signed.
 const FIRST_LINE: &str = "treeline.policy/v1";
@@ -62,10 +64,6 @@ impl Statement {
             ),
         }))
     }
-}
-
-pub(super) fn digest(text: &str) -> String {
-    hex::encode(Sha256::digest(text))
 }
 
 impl fmt::Display for Statement {

@@ -7,13 +7,15 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Read},
     path::Path,
 };
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use treeline_event::FileId;
+
+use crate::durable;
 
 const MAGIC: &[u8; 16] = b"treeline-hash-1\n";
 /// Longest file that is read, in bytes: 16 384 entries of at most 250.
@@ -130,15 +132,11 @@ fn decode(bytes: &[u8]) -> Option<Stored> {
     (Sha256::digest(payload).as_slice() == digest).then(|| postcard::from_bytes(payload).ok()).flatten()
 }
 
-/// Replaces the file so that a crash leaves the old or the new one.
+/// Replaces the file, and makes its directory.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(dir)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    File::open(dir)?.sync_all()
+    durable::replace(path, bytes, 0o600)
 }
 
 #[cfg(test)]

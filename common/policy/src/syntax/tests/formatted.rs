@@ -4,10 +4,9 @@ use proptest::prelude::*;
 
 use super::instance::{Tape, of_record};
 use crate::{
-    Diagnostics, parse, parse_tests,
-    source::{FileId, Source},
-    syntax::{Document, format},
-    yaml,
+    parse, parse_tests,
+    source::Source,
+    syntax::{Document, Unformatted, format},
 };
 
 #[track_caller]
@@ -70,25 +69,50 @@ fn document() -> impl Strategy<Value = Document> {
     prop::sample::select(vec![Document::Policy, Document::Tests])
 }
 
-/// The text with comments between and behind its lines, numbered from 0 on, and empty lines; `indent` says how deep each is.
-fn with_comments(text: &str, places: &[(u16, u8)]) -> String {
+/// For each line of a printed text, and its end, the column of the block that it is a line of, or that ends above it.
+fn blocks(lines: &[String]) -> Vec<(Option<usize>, Option<usize>)> {
+    let column_of = |line: &String| line.len() - line.trim_start_matches(' ').len();
+    let is_header = |line: &String| ["|", "|-", ">-"].iter().any(|mark| line.ends_with(&format!(" {mark}")));
+    let mut found = Vec::new();
+    let mut block = None;
+    for (number, line) in lines.iter().enumerate() {
+        let is_within = block.is_some_and(|column| line.is_empty() || column_of(line) >= column);
+        let ended = if is_within { None } else { block };
+        found.push((block.filter(|_| is_within), ended));
+        if !is_within {
+            block = lines.get(number + 1).filter(|_| is_header(line)).map(column_of);
+        }
+    }
+    found.push((None, block));
+    found
+}
+
+/// The text with comments between and behind its lines, numbered from 0 on, and empty lines, and how many they are; `places`
+/// say how deep each is. None is where it would be a line of a block.
+fn with_comments(text: &str, places: &[(u16, u8)]) -> (String, usize) {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let mut at: Vec<(usize, u8)> =
-        places.iter().map(|(at, how)| (usize::from(*at) % (lines.len() + 1), *how)).collect();
+    let blocks = blocks(&lines);
+    let at = places.iter().map(|(at, how)| (usize::from(*at) % (lines.len() + 1), *how));
+    let is_outside = |(at, how): &(usize, u8)| match blocks[*at] {
+        (Some(_), _) => false,
+        (None, Some(column)) => depth(*how) < column,
+        (None, None) => true,
+    };
+    let mut at: Vec<(usize, u8)> = at.filter(is_outside).collect();
     at.sort_unstable();
     for (number, (at, how)) in at.iter().enumerate().rev() {
         let gap = if how & 1 == 1 { "\n" } else { "" };
         match (how & 2, lines.get_mut(*at)) {
             (2, Some(line)) if !line.contains("# c") => line.push_str(&format!("  # c{number}.")),
-            _ => lines.insert(*at, format!("{gap}{}# c{number}.", " ".repeat(usize::from(how >> 2) % 12))),
+            _ => lines.insert(*at, format!("{gap}{}# c{number}.", " ".repeat(depth(*how)))),
         }
     }
-    lines.join("\n") + "\n"
+    (lines.join("\n") + "\n", at.len())
 }
 
-fn count_of_comments(text: &str) -> usize {
-    let mut out = Diagnostics::about(Source::new("p", text));
-    yaml::parse(FileId::default(), &mut out).map_or(0, |root| yaml::comments(text, &root).len())
+/// How deep a comment on a line of its own is.
+fn depth(how: u8) -> usize {
+    usize::from(how >> 2) % 12
 }
 
 /// The numbers of comments, in the order of a text.
@@ -124,12 +148,11 @@ proptest! {
         } else {
             printed
         };
-        let text = with_comments(&base, &places);
-        // In the middle of a text of several lines they are no comments.
-        prop_assume!(count_of_comments(&text) == places.len() && meaning(of, &text) == meaning(of, &base));
+        let (text, count) = with_comments(&base, &places);
+        prop_assert_eq!(meaning(of, &text), meaning(of, &base), "{}", text);
         let printed = formatted(&text);
         prop_assert_eq!(meaning(of, &printed), meaning(of, &base), "{}", printed);
-        let (mut found, count) = (numbers(&printed), places.len());
+        let mut found = numbers(&printed);
         if !in_brackets {
             prop_assert!(found.is_sorted(), "{}\n{}", text, printed);
         }
@@ -142,20 +165,29 @@ proptest! {
         file in anything(),
         places in prop::collection::vec(any::<(u16, u8)>(), 0..8),
         in_brackets: bool,
+        without_nulls: bool,
     ) {
-        let text = serde_json::to_string_pretty(&file).expect("JSON");
-        let text = with_comments(&if in_brackets { text } else { formatted(&text) }, &places);
-        if count_of_comments(&text) == places.len() {
-            let mut found = numbers(&formatted(&text));
-            found.sort_unstable();
-            prop_assert_eq!(found, (0..places.len()).collect::<Vec<_>>(), "{}", text);
+        let mut text = serde_json::to_string_pretty(&file).expect("JSON");
+        if !in_brackets {
+            text = formatted(&text);
         }
+        if without_nulls {
+            for (null, nothing) in [(": null}", "}"), (": null,", ","), (": null\n", ":\n"), ("- null\n", "-\n")] {
+                text = text.replace(null, nothing);
+            }
+        }
+        let (text, count) = with_comments(&text, &places);
+        let mut found = numbers(&formatted(&text));
+        found.sort_unstable();
+        prop_assert_eq!(found, (0..count).collect::<Vec<_>>(), "{}", text);
     }
 
     #[test]
     fn any_text_is_printed_or_refused(text in "([-a-z:#?|>'\"{},&*!%@~ ]|\\[|\\]|\n){0,40}") {
-        if let Ok(printed) = format(&Source::new("p", &text)) {
-            prop_assert_eq!(formatted(&printed), printed);
+        match format(&Source::new("p", &text)) {
+            Ok(printed) => prop_assert_eq!(formatted(&printed), printed),
+            Err(Unformatted::Unreadable(_)) => {}
+            Err(error) => prop_assert!(false, "{}", error),
         }
     }
 }
@@ -215,10 +247,30 @@ fn comments_go_with_what_they_are_about() {
         "include: [a, # x\n  long, # y\n  # z\n] # end\n",
         "include:\n  - a     # x\n  - long  # y\n  # z\n  # end\n",
     );
+    // A comment behind a rule in brackets comes to stand above it, and an empty line above both.
+    check(
+        "rules:\n  - {id: a, kind: file} # one\n\n  - {id: b, kind: file} # two\n",
+        "rules:\n  # one\n  - id: a\n    kind: file\n\n  # two\n  - id: b\n    kind: file\n",
+    );
+    check(
+        "rules:\n  - {id: a} # one\n  # of b\n\n  - {id: b} # two\n",
+        "rules:\n  # one\n  - id: a\n  # of b\n\n  # two\n  - id: b\n",
+    );
     // No list of the language is in another one, but it is printed all the same.
     check("# a\n\n-\n  # b\n  - {c: d} # e\n\n- - {}\n", "# a\n# b\n# e\n- [{c: d}]\n- [{}]\n");
     check("include: # why\n  - a\n", "include: [a]  # why\n");
     check("include: # one\n  [a] # two\n", "# one\ninclude: [a]  # two\n");
+    check(
+        "tests:\n  - {do: read /x, expect: allow, by} # c1\n",
+        "tests:\n  - {do: read /x, by: null, expect: allow}  # c1\n",
+    );
+    check("a: {b} # c\n", "a:  # c\n  b: null\n");
+    check("- {a} # x\n- b\n", "# x\n- a: null\n- b\n");
+    for header in ["|", ">", "|-", ">1"] {
+        check(&format!("description: {header} # why\n"), "description: \"\"  # why\n");
+    }
+    check("description: |+ # why\n\n", "description: \"\"  # why\n");
+    check("a: |+ # why\n\n", "a: \"\\n\"  # why\n");
     check("description: | # why\n  a\n  b\n", "description: |  # why\n  a\n  b\n");
     check(
         "rules:\n- # of a\n  id: a\n# of b\n- id: b\n",
@@ -235,6 +287,29 @@ fn what_is_not_printed() {
     check("a: [1\nb: 2\n", "not YAML");
     check("# nothing\n", "empty");
     check("a: &x 1\n", "anchors");
+}
+
+#[test]
+fn keys_as_long_as_yaml_has_them() {
+    let check = |key: &str, is_printed: bool| {
+        for text in [format!("? {key}\n: b\n"), format!("a:\n  - - ? {key}\n      : b\n")] {
+            match format(&Source::new("p", &text)) {
+                Ok(printed) => assert!(is_printed && printed.contains(": b"), "{printed}"),
+                Err(error @ Unformatted::LongKey { .. }) => {
+                    let error = error.to_string();
+                    assert!(!is_printed && error.contains("the key `") && error.contains("1025"), "{error}");
+                    assert!(error.chars().count() < 200, "{error}");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    check(&"k".repeat(1024), true);
+    check(&"k".repeat(1025), false);
+    // With quotes and escapes as they are printed.
+    check(&format!("\"{}:\"", "é".repeat(1021)), true);
+    check(&format!("\"{}:\"", "é".repeat(1022)), false);
+    check(&format!("\"\\a{}\"", "k".repeat(1019)), false);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use treeline_policy::{
 };
 use zerocopy::{FromZeros, IntoBytes};
 
-pub(crate) use self::rate::{DecisionRate, decision_rate};
+pub(crate) use self::rate::{DecisionRate, decision_rate, sample_rule};
 
 use self::random::Random;
 use super::{hooks, labels, load, object, offsets, suited, sys, tables::KernelTables};

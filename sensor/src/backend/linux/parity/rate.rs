@@ -98,13 +98,15 @@ fn read(path: &str) -> Request {
     }
 }
 
-/// Rules of three patterns, one for each way in which they are stored, every eighth with an exception.
 fn policy(rules: usize) -> String {
-    let rule = |number: usize| {
-        let except = if number.is_multiple_of(8) { ", except: [{executable: /usr/bin/ssh}]" } else { "" };
-        format!(
-            "  - {{id: r-{number}, kind: file, reason: Not for agents., paths: [\"~/.tool-{number}/**\", \"~/work/*/secret-{number}/**\", \"**/.env-{number}\"]{except}}}\n"
-        )
-    };
-    format!("version: 1\nname: rate\nrules:\n{}", (0..rules).map(rule).collect::<String>())
+    format!("version: 1\nname: rate\nrules:\n{}", (0..rules).map(sample_rule).collect::<String>())
+}
+
+/// A rule of three patterns, one for each way in which they are stored, and every eighth with an exception: what policies
+/// that are measured are made of.
+pub(crate) fn sample_rule(number: usize) -> String {
+    let except = if number.is_multiple_of(8) { ", except: [{executable: /usr/bin/ssh}]" } else { "" };
+    format!(
+        "  - {{id: r-{number}, kind: file, reason: Not for agents., paths: [\"~/.tool-{number}/**\", \"~/work/*/secret-{number}/**\", \"**/.env-{number}\"]{except}}}\n"
+    )
 }

@@ -47,7 +47,7 @@ pub(super) fn look(lints: &mut Lints<'_>, host: &Host) {
         for finding in giving.iter().filter_map(|item| writable(rule, item)) {
             lints.report(rule, finding);
         }
-        for finding in rule.exceptions.iter().chain(&rule.only).filter_map(other_content) {
+        for finding in rule.items().filter_map(other_content) {
             lints.report(rule, finding);
         }
     }
@@ -65,7 +65,7 @@ fn of_rule(rule: &Rule) -> Vec<Pattern<'_>> {
     let is_followed = !matches!(rule.kind, Kind::File { .. });
     let own =
         rule.kind.globs().iter().map(|glob| Pattern { glob: &glob.value, span: glob.span, is_followed });
-    let items = rule.exceptions.iter().chain(&rule.only);
+    let items = rule.items();
     let subjects = items.flat_map(|item| {
         let globs = executables(item).filter_map(|executable| executable.path.as_ref());
         globs.map(|glob| Pattern { glob, span: item.span, is_followed: true })
