@@ -1,14 +1,13 @@
 //! The oracle: what a policy says, by its definition, on paths as text. It shares no step with the compiler.
 
-use std::{
-    cmp::Reverse,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use treeline_event::{Mode, Verdict};
 
 use crate::{
+    abstract_name::AbstractGlob,
+    eval_allow::Allowed,
     eval_call::{self, Of},
     glob::Glob,
     host::Host,
@@ -18,14 +17,14 @@ use crate::{
 };
 
 /// Decides a request: deny if a rule in `enforce` matches and is not lifted, else audit if a rule in `monitor`
-/// does, else allow. Of several such rules, the one with the highest priority is named, and of these the first by id. A rule is lifted by its own exceptions, and by one
-/// that allows and has a higher priority.
+/// does, else allow. Of several such rules, the one with the highest priority is named, and of these the first by id. A rule is
+/// lifted by its own exceptions, and by one that allows and has a higher priority.
 #[must_use]
 pub fn eval(policy: &Policy, host: &Host, request: &Request) -> Decision {
+    let Request { subject, object } = request;
+    let allowed = Allowed::of(&policy.rules, host, subject, object);
     among(policy.rules.iter().enumerate(), |rule| {
-        rule_matches(rule, host, &request.object)
-            && holds(rule, host, &request.subject)
-            && allowed_by(policy, rule, host, request).is_none()
+        rule_matches(rule, host, object) && holds(rule, host, subject) && allowed.against(rule).is_none()
     })
 }
 
@@ -34,10 +33,8 @@ pub(crate) fn among<'p>(
     rules: impl Iterator<Item = (usize, &'p Rule)> + Clone,
     holds: impl Fn(&Rule) -> bool,
 ) -> Decision {
-    let first = |mode: Mode| {
-        let of_mode = rules.clone().filter(|(_, rule)| rule.mode == mode && !rule.allows && holds(rule));
-        of_mode.min_by_key(|(index, rule)| (Reverse(rule.priority), *index)).map(|(index, _)| index)
-    };
+    let is_of = |rule: &Rule, mode: Mode| rule.mode == mode && !rule.allows && holds(rule);
+    let first = |mode: Mode| rules.clone().find(|(_, rule)| is_of(rule, mode)).map(|(index, _)| index);
     if let Some(rule) = first(Mode::Enforce) {
         return Decision { verdict: Verdict::Deny, rule: Some(rule) };
     }
@@ -47,25 +44,18 @@ pub(crate) fn among<'p>(
     }
 }
 
-/// The rule that allows a request against another one: of the same kind, with a higher priority, and one that surely holds. What
-/// is unknown, of the object or of who acts, allows nothing.
-#[must_use]
-pub fn allowed_by<'p>(
-    policy: &'p Policy,
-    against: &Rule,
-    host: &Host,
-    request: &Request,
-) -> Option<&'p Rule> {
-    policy.rules.iter().find(|rule| {
-        rule.allows
-            && rule.priority > against.priority
-            && rule.kind.name() == against.kind.name()
-            && surely_holds(rule, host, request)
-    })
+/// Whether a rule means an object for its content.
+pub(crate) fn is_by_content(rule: &Rule, object: &Object) -> bool {
+    match (&rule.kind, object) {
+        (Kind::Exec { sha256, .. }, Object::Exec { sha256: content, .. }) => {
+            sha256.iter().any(|digest| Some(digest.value) == *content)
+        }
+        _ => false,
+    }
 }
 
 /// Whether a rule that allows holds for certain.
-pub(crate) fn surely_holds(rule: &Rule, host: &Host, Request { subject, object }: &Request) -> bool {
+pub(crate) fn surely_holds(rule: &Rule, host: &Host, subject: &Subject, object: &Object) -> bool {
     let is_asked = match asked_for(rule, host, subject) {
         Ok(None) => true,
         Ok(Some((_, holds))) => holds == Holds::Yes && !subject.loads_code,
@@ -102,11 +92,10 @@ pub(crate) fn holds(rule: &Rule, host: &Host, subject: &Subject) -> bool {
 pub fn rule_matches(rule: &Rule, host: &Host, object: &Object) -> bool {
     match (&rule.kind, object) {
         (Kind::File { paths, operations }, Object::File { path, operation }) => {
-            operations.contains(*operation) && paths.iter().any(|glob| glob_matches(&glob.value, host, path))
+            operations.contains(*operation) && names(paths, &rule.spares.paths, host, path)
         }
-        (Kind::Exec { paths, sha256 }, Object::Exec { path, sha256: content }) => {
-            paths.iter().any(|glob| glob_matches(&glob.value, host, path))
-                || sha256.iter().any(|digest| Some(digest.value) == *content)
+        (Kind::Exec { paths, .. }, Object::Exec { path, .. }) => {
+            names(paths, &rule.spares.paths, host, path) || is_by_content(rule, object)
         }
         (Kind::Connect { to, ports, except_to, .. }, Object::Connect { address, port }) => {
             destinations(*address).any(|address| {
@@ -115,19 +104,26 @@ pub fn rule_matches(rule: &Rule, host: &Host, object: &Object) -> bool {
             })
         }
         (Kind::Connect { unix, .. }, Object::ConnectUnix { path }) => {
-            unix.iter().any(|glob| glob_matches(&glob.value, host, path))
+            names(unix, &rule.spares.paths, host, path)
         }
         (Kind::Connect { abstracts, .. }, Object::ConnectAbstract { name }) => {
-            abstracts.iter().any(|glob| glob.value.matches(name))
+            let has = |globs: &[Spanned<AbstractGlob>]| globs.iter().any(|glob| glob.value.matches(name));
+            has(abstracts) && !has(&rule.spares.abstracts)
         }
-        // Where it leads cannot be looked at, so every address is meant.
-        (Kind::Connect { to, .. }, Object::RawSocket) => !to.is_empty(),
+        // Where it leads cannot be looked at, so every address is meant, and none is allowed.
+        (Kind::Connect { to, .. }, Object::RawSocket) => !to.is_empty() && !rule.allows,
         (Kind::Trace, Object::Trace) => true,
         (kind, object) if kind.is_for_the_sensor() && object.is_for_the_sensor() => {
             match_holds(rule, host, object) > if rule.allows { Holds::Unknown } else { Holds::No }
         }
         _ => false,
     }
+}
+
+/// Whether one of these globs matches a path, and none of what is spared does.
+fn names(globs: &[Spanned<Glob>], spared: &[Spanned<Glob>], host: &Host, path: &[u8]) -> bool {
+    let has = |globs: &[Spanned<Glob>]| globs.iter().any(|glob| glob_matches(&glob.value, host, path));
+    has(globs) && !has(spared)
 }
 
 /// Whether an address is in a block and a port in a range.

@@ -8,8 +8,10 @@ use treeline_event::{Mode, Verdict};
 
 use crate::{
     eval::{
-        allowed_by, asked_for, destinations, eval, glob_matches, lifted_by, match_holds, meant, surely_holds,
+        asked_for, destinations, eval, glob_matches, holds, lifted_by, match_holds, meant, rule_matches,
+        surely_holds,
     },
+    eval_allow::Allowed,
     glob::Glob,
     host::Host,
     policy::{About, Adoption, Executable, Kind, Policy, PortRange, Rule, SubjectItem},
@@ -92,6 +94,7 @@ pub enum Outcome {
 #[must_use]
 pub fn explain(policy: &Policy, host: &Host, request: &Request) -> Explanation {
     let Decision { verdict, rule } = eval(policy, host, request);
+    let allowed = Allowed::of(&policy.rules, host, &request.subject, &request.object);
     let rule = rule.map(|index| &policy.rules[index]);
     Explanation {
         policy: policy.name.clone(),
@@ -99,26 +102,34 @@ pub fn explain(policy: &Policy, host: &Host, request: &Request) -> Explanation {
         rule: rule.map(|rule| rule.id.clone()),
         reason: rule.map(|rule| rule.reason.clone()),
         about: rule.map(|rule| rule.about.clone()),
-        considered: policy.rules.iter().map(|rule| consider(policy, rule, host, request)).collect(),
+        considered: policy.rules.iter().map(|rule| consider(policy, rule, host, request, &allowed)).collect(),
     }
 }
 
-/// What came of a rule.
-pub(crate) fn consider(policy: &Policy, rule: &Rule, host: &Host, request: &Request) -> Considered {
-    let allowed = || allowed_by(policy, rule, host, request).filter(|_| !rule.allows);
-    let outcome = match match_by(rule, host, &request.object) {
+/// What came of a rule. `allowed` is what is allowed of the request.
+pub(crate) fn consider(
+    policy: &Policy,
+    rule: &Rule,
+    host: &Host,
+    request: &Request,
+    allowed: &Allowed<'_, '_>,
+) -> Considered {
+    let Request { subject, object } = request;
+    let matched = match_by(rule, host, object).and_then(|by| not_spared(rule, host, object, by));
+    let outcome = match matched {
         Err(why) => Outcome::Differs { why },
-        Ok(by) if rule.allows && !surely_holds(rule, host, request) => {
-            Outcome::Differs { why: format!("`{by}` matches, but it is not certain that it is for who acts") }
-        }
-        Ok(by) => match (asked_for(rule, host, &request.subject), lifted_by(rule, host, &request.subject)) {
+        Ok(by) => match (asked_for(rule, host, subject), lifted_by(rule, host, subject)) {
             (Err(_), _) => Outcome::Differs { why: for_others(rule, &by) },
             (Ok(_), Some(exception)) => Outcome::Lifted {
                 by,
                 exception: describe(exception),
                 exception_reason: exception.reason.clone(),
             },
-            (Ok(item), None) => match allowed() {
+            (Ok(_), None) if rule.allows && !surely_holds(rule, host, subject, object) => Outcome::Differs {
+                why: format!("`{by}` matches, but it is not certain that it is for who acts"),
+            },
+            (Ok(item), None) if rule.allows => allows(policy, rule, (by, item.map(asked_by)), host, request),
+            (Ok(item), None) => match allowed.against(rule) {
                 Some(allows) => Outcome::Allowed { by, allowed_by: allows.id.clone() },
                 None => Outcome::Matches { by, only: item.map(asked_by) },
             },
@@ -126,6 +137,29 @@ pub(crate) fn consider(policy: &Policy, rule: &Rule, host: &Host, request: &Requ
     };
     let Rule { id, mode, adopts, allows, .. } = rule;
     Considered { rule: id.clone(), mode: *mode, adopts: *adopts, allows: *allows, outcome }
+}
+
+/// What comes of a rule that allows and holds: whether there is anything that it takes away.
+fn allows(
+    policy: &Policy,
+    rule: &Rule,
+    (by, only): (String, Option<String>),
+    host: &Host,
+    Request { subject, object }: &Request,
+) -> Outcome {
+    let alone = Allowed::of([rule], host, subject, object);
+    let is_lifted = |other: &&Rule| {
+        !other.allows
+            && rule_matches(other, host, object)
+            && holds(other, host, subject)
+            && alone.against(other).is_some()
+    };
+    match policy.rules.iter().any(|other| is_lifted(&other)) {
+        true => Outcome::Matches { by, only },
+        false => Outcome::Differs {
+            why: format!("`{by}` matches, but no rule with a lower priority holds that it could lift"),
+        },
+    }
 }
 
 /// The part of a rule that matches an object, or why none does.
@@ -167,12 +201,37 @@ fn match_by(rule: &Rule, host: &Host, object: &Object) -> Result<String, String>
             matching.map(|glob| glob.value.to_string()).ok_or_else(|| "no abstract name matches".to_owned())
         }
         (Kind::Connect { to, .. }, Object::RawSocket) if to.is_empty() => Err("names no address".to_owned()),
+        (Kind::Connect { .. }, Object::RawSocket) if rule.allows => {
+            Err("where a raw socket leads cannot be looked at, and that allows nothing".to_owned())
+        }
         (Kind::Connect { .. }, Object::RawSocket) => Ok("to".to_owned()),
         (Kind::Trace, Object::Trace) => Ok("ptrace".to_owned()),
         (Kind::Tool { .. }, Object::Tool(_))
         | (Kind::Mcp { .. }, Object::Mcp(_))
         | (Kind::Posture { .. }, Object::Posture(_)) => by_call(rule, host, object),
         (kind, _) => Err(format!("is a rule of kind `{}`", kind.name())),
+    }
+}
+
+/// That a part of a rule matches, unless the rule spares the object.
+fn not_spared(rule: &Rule, host: &Host, object: &Object, by: String) -> Result<String, String> {
+    let spared = match object {
+        _ if rule_matches(rule, host, object) => None,
+        Object::ConnectAbstract { name } => {
+            let spared = rule.spares.abstracts.iter().find(|glob| glob.value.matches(name));
+            spared.map(|glob| ("except_unix", glob.value.to_string()))
+        }
+        Object::ConnectUnix { path } => {
+            by_path(&rule.spares.paths, host, path).ok().map(|by| ("except_unix", by))
+        }
+        Object::File { path, .. } | Object::Exec { path, .. } => {
+            by_path(&rule.spares.paths, host, path).ok().map(|by| ("except_paths", by))
+        }
+        _ => None,
+    };
+    match spared {
+        Some((key, spared)) => Err(format!("`{by}` matches, but `{key}` has `{spared}`")),
+        None => Ok(by),
     }
 }
 
@@ -254,12 +313,26 @@ pub(crate) fn hex(digest: &[u8; 32]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+impl Explanation {
+    /// The rule that allows what another one would refuse or record, of the highest priority, where none decides.
+    fn allowing(&self) -> Option<&str> {
+        let mut allowed = self.considered.iter().filter_map(|considered| match &considered.outcome {
+            Outcome::Allowed { allowed_by, .. } => Some(allowed_by.as_str()),
+            _ => None,
+        });
+        allowed.next().filter(|_| self.rule.is_none())
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = word(self.verdict);
         match &self.rule {
             Some(rule) => writeln!(f, "{verdict} by `{rule}` of policy `{}`", self.policy)?,
-            None => writeln!(f, "{verdict}: no rule of policy `{}` holds", self.policy)?,
+            None => match self.allowing() {
+                Some(allows) => writeln!(f, "{verdict} by `{allows}` of policy `{}`", self.policy)?,
+                None => writeln!(f, "{verdict}: no rule of policy `{}` holds", self.policy)?,
+            },
         }
         if let Some(reason) = &self.reason {
             writeln!(f, "reason: {reason}")?;

@@ -15,6 +15,7 @@ pub mod compile;
 pub mod diagnostic;
 pub mod diff;
 pub mod eval;
+mod eval_allow;
 mod eval_call;
 pub mod explain;
 pub mod glob;

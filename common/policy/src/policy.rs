@@ -1,6 +1,6 @@
 //! A policy that has been checked.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -31,7 +31,8 @@ pub struct Policy {
     pub revision: Option<u64>,
     /// Mode of the rules that do not say.
     pub mode: Mode,
-    /// The rules, in the order of their ids: a rule's place here is its index everywhere.
+    /// The rules, those with a higher priority first and else in the order of their ids: a rule's place here is its index
+    /// everywhere.
     pub rules: Vec<Rule>,
     /// Lints that its files have silenced in all that is in them. Nothing is decided by it.
     pub silences: BTreeMap<FileId, Silences>,
@@ -45,7 +46,13 @@ impl Policy {
     /// The rule of this id.
     #[must_use]
     pub fn rule(&self, id: &str) -> Option<&Rule> {
-        self.rules.binary_search_by(|rule| rule.id.as_str().cmp(id)).ok().map(|index| &self.rules[index])
+        self.rules.iter().find(|rule| rule.id == id)
+    }
+
+    /// Puts a rule in its place.
+    pub fn add(&mut self, rule: Rule) {
+        let at = self.rules.partition_point(|one| one.place() < rule.place());
+        self.rules.insert(at, rule);
     }
 
     /// The index of the rule that denies a [`paths::Operation`] on an object which cannot be resolved: the first one in
@@ -92,6 +99,8 @@ impl Rule {
 
 /// The priority of what holds where no rule does: below that of every rule.
 pub const DEFAULT_PRIORITY: i32 = i32::MIN;
+/// The priority of the sensor's own rules: no rule allows against them.
+pub const OWN_PRIORITY: i32 = i32::MAX;
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +116,8 @@ pub struct Rule {
     /// Whether it allows what matches, against rules of the same kind with a lower priority. Such a rule refuses nothing, so its
     /// mode is [`Mode::Monitor`].
     pub allows: bool,
-    /// Which rules it can allow against, and which can allow against it: from -1000 to 1000, or [`DEFAULT_PRIORITY`].
+    /// Which rules it can allow against, and which can allow against it: from -1000 to 1000, [`DEFAULT_PRIORITY`] or
+    /// [`OWN_PRIORITY`].
     pub priority: i32,
     /// How bad a match is.
     pub severity: Severity,
@@ -117,6 +127,8 @@ pub struct Rule {
     pub about: About,
     /// What it matches.
     pub kind: Kind,
+    /// What of what it matches by a path or a name is not meant.
+    pub spares: Spared,
     /// Who it does not hold for.
     pub exceptions: Vec<SubjectItem>,
     /// Who it holds for; everybody if there is none.
@@ -135,10 +147,32 @@ impl Rule {
         self.exceptions.iter().chain(&self.only)
     }
 
+    /// By which the rules of a policy are in order.
+    pub(crate) fn place(&self) -> (Reverse<i32>, &str) {
+        (Reverse(self.priority), &self.id)
+    }
+
     /// Whether it is no longer in force.
     #[must_use]
     pub fn has_expired(&self, now: Moment) -> bool {
         self.expires.as_ref().is_some_and(|expires| expires.value <= now)
+    }
+}
+
+/// What of its objects a rule does not mean: `except_paths` and `except_unix`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spared {
+    /// By path: files, and unix sockets of a connect rule.
+    pub paths: Vec<Spanned<Glob>>,
+    /// Unix sockets by abstract name.
+    pub abstracts: Vec<Spanned<AbstractGlob>>,
+}
+
+impl Spared {
+    /// Whether it is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty() && self.abstracts.is_empty()
     }
 }
 

@@ -350,7 +350,6 @@ fn what_is_wrong_is_named() {
     check(&tool("priority: +1"), Code::BadNumber, "-1000 to 1000");
     check(&tool("priority: 0.5"), Code::BadNumber, "-1000 to 1000");
     check(&tool("priority: \"1\""), Code::WrongType, "has to be a number");
-    check(&rule("kind: file, paths: [/x], action: allow"), Code::UnknownKey, "`action`");
     check(&rule("kind: mcp, servers: [{}]"), Code::Empty, "every server");
     check(&rule("kind: mcp, servers: [{name: github}]"), Code::UnknownKey, "`name`");
     check(&rule("kind: mcp, servers: [{url: \"http://u@x/\"}]"), Code::BadUrl, "without a user");

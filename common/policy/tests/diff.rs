@@ -304,14 +304,20 @@ fn glob() -> impl Strategy<Value = String> {
 
 fn rule() -> impl Strategy<Value = String> {
     let program = || prop::sample::select(vec!["", "/bin/p", "/bin/q"]);
-    let modes = prop::sample::select(vec!["monitor", "enforce"]);
+    let modes =
+        prop::sample::select(vec!["mode: monitor", "mode: enforce", "mode: enforce", "action: allow"]);
+    let priorities = prop::sample::select(vec!["", "", ", priority: 1"]);
+    let spared = prop::option::weighted(0.3, glob());
     let operations = prop::sample::select(vec!["[read]", "[read, write]", "[write, create]"]);
-    (glob(), modes, operations, program(), program()).prop_map(|(glob, mode, operations, only, except)| {
+    let modes = (modes, priorities, spared);
+    (glob(), modes, operations, program(), program()).prop_map(|(glob, (mode, priority, spared), operations, only, except)| {
+        let spared = spared.filter(|_| !mode.contains("allow"));
+        let spared = spared.map_or_else(String::new, |glob| format!(", except_paths: [\"{glob}\"]"));
         let list = |key: &str, path: &str| {
             if path.is_empty() { String::new() } else { format!(", {key}: [{{executable: {path}}}]") }
         };
         let (only, except) = (list("only", only), list("except", except));
-        format!("kind: file, paths: [\"{glob}\"], operations: {operations}, mode: {mode}{only}{except}")
+        format!("kind: file, paths: [\"{glob}\"], operations: {operations}{spared}, {mode}{priority}{only}{except}")
     })
 }
 

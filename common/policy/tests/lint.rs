@@ -38,6 +38,41 @@ fn check(rules: &[&str], expect: &[&str]) {
 }
 
 #[test]
+fn exceptions_for_objects() {
+    let file = |paths: &str, out: &str| format!("id: a, kind: file, paths: [{paths}], except_paths: [{out}]");
+    check(&[&file("/a/**", "/a/b/**")], &[]);
+    check(&[&file("/a/b/**, /a/c", "/a/**")], &["unreachable 1 ~1"]);
+    check(&[&file("/a/b/**, /c", "/a/**")], &[]);
+    check(&[&file("/a/**", "/b/**")], &["idle-exception 1"]);
+    check(&[&file("/a/**, ~/x/**", "/b/**")], &[]);
+    check(&[&file("~/a/**", "~/b/**, ~/a/x")], &[]);
+    check(&[&file("/a/*.pem", "/a/x*")], &[]);
+    check(&[&file("/a/*.pem", "/a/x.key")], &["idle-exception 1"]);
+    check(&[&file("/**", "/**/x")], &[]);
+    let hash = "1".repeat(64);
+    let exec = |more: &str| format!("id: a, kind: exec, paths: [/a/b], except_paths: [/a/**]{more}");
+    check(&[&exec("")], &["unreachable 1 ~1"]);
+    check(&[&exec(&format!(", sha256: [\"{hash}\"]"))], &[]);
+    let names = |unix: &str| format!("id: a, kind: connect, unix: [{unix}], except_unix: [\"@a*\", /run/**]");
+    check(&[&names("\"@ab\", /run/x")], &["unreachable 1 ~1 ~1"]);
+    check(&[&names("\"@b\", /run/x")], &[]);
+}
+
+#[test]
+fn what_spares_or_yields_more_is_not_wider() {
+    let narrow = "id: b, kind: file, paths: [/a/b/**]";
+    check(&["id: a, kind: file, paths: [/a/**]", narrow], &["shadowed 2 ~1"]);
+    check(&["id: a, kind: file, paths: [/a/**], except_paths: [/a/b/c]", narrow], &[]);
+    let exec =
+        |id: &str, path: &str| format!("id: {id}, kind: exec, paths: [{path}], except_paths: [/a/b/c]");
+    check(&[&exec("a", "/a/**"), &exec("b", "/a/b/**")], &["shadowed 2 ~1"]);
+    let allows = "id: c, kind: file, paths: [/a/b/c], action: allow, priority: 1";
+    check(&["id: a, kind: file, paths: [/a/**]", narrow, allows], &["shadowed 2 ~1"]);
+    check(&["id: a, kind: file, paths: [/a/**]", &format!("{narrow}, priority: 1"), allows], &[]);
+    check(&["id: a, kind: file, paths: [/a/**], action: allow, priority: 1", narrow], &[]);
+}
+
+#[test]
 fn shadowed_rules() {
     let wide = "id: a, kind: file, paths: [~/.aws/**]";
     check(&[wide, "id: b, kind: file, paths: [~/.azure/**]"], &[]);
@@ -364,20 +399,37 @@ fn about() -> impl Strategy<Value = String> {
         ", except_to: [{to: [10.0.0.0/8], ports: [80]}]",
         ", except_to: [{to: [10.1.0.1], ports: [443]}, {to: [10.1.0.0/16], ports: [80]}]",
     ]);
+    let spared = |key: &'static str| {
+        let items = some(&["/p/a", "/p/*", "/**/a", "/x", "~/a"], 1);
+        prop::option::weighted(0.3, items)
+            .prop_map(move |items| items.map_or_else(String::new, |items| format!(", {key}: [{items}]")))
+    };
     prop_oneof![
-        3 => (paths(), operations).prop_map(|(paths, operations)| format!("kind: file, paths: [{paths}], operations: [{operations}]")),
-        1 => paths().prop_map(|paths| format!("kind: exec, paths: [{paths}]")),
-        1 => sockets.prop_map(|sockets| format!("kind: connect, unix: [{sockets}]")),
+        3 => (paths(), operations, spared("except_paths")).prop_map(|(paths, operations, spared)| format!("kind: file, paths: [{paths}], operations: [{operations}]{spared}")),
+        1 => (paths(), spared("except_paths")).prop_map(|(paths, spared)| format!("kind: exec, paths: [{paths}]{spared}")),
+        1 => (sockets, spared("except_unix")).prop_map(|(sockets, spared)| format!("kind: connect, unix: [{sockets}]{spared}")),
         2 => (to, ports, except).prop_map(|(to, ports, except)| format!("kind: connect, to: [{to}]{ports}{except}")),
     ]
 }
 
+fn without_spared(about: &str) -> String {
+    let end = ["except_paths", "except_unix"].iter().find_map(|key| about.find(&format!(", {key}")));
+    about[..end.unwrap_or(about.len())].to_owned()
+}
+
 fn rules() -> impl Strategy<Value = String> {
-    let mode = prop::sample::select(vec!["monitor", "enforce"]);
+    let mode = prop::sample::select(vec!["mode: monitor", "mode: enforce", "mode: enforce", "action: allow"]);
+    let mode = (mode, prop::sample::select(vec!["", "", "", ", priority: 1"]));
     let rule = (about(), mode, items("except"), items("only"));
     prop::collection::vec(rule, 1..5).prop_map(|rules| {
-        let rule = |(number, (about, mode, except, only)): (usize, (String, &str, String, String))| {
-            format!("  - {{id: r-{number}, reason: r, mode: {mode}, {about}{except}{only}}}\n")
+        let rule = |(number, rule)| {
+            let (about, (mode, priority), except, only): (String, (&str, &str), String, String) = rule;
+            // What allows spares nothing.
+            let about = match mode {
+                "action: allow" => without_spared(&about),
+                _ => about,
+            };
+            format!("  - {{id: r-{number}, reason: r, {mode}{priority}, {about}{except}{only}}}\n")
         };
         rules.into_iter().enumerate().map(rule).collect()
     })
@@ -490,6 +542,7 @@ proptest! {
                 Code::IdleException => {
                     let rule = &mut other.rules[index];
                     rule.exceptions.retain(|item| item.span != finding.span);
+                    rule.spares.paths.retain(|item| item.span != finding.span);
                     if let Kind::Connect { except_to, .. } = &mut rule.kind {
                         except_to.retain(|item| item.to[0].span != finding.span);
                     }
@@ -512,7 +565,9 @@ proptest! {
             if !opens || loose.contains(&index) {
                 continue;
             }
-            let alone = Policy { rules: vec![rule.clone()], ..policy.clone() };
+            // With what is allowed against it.
+            let rules = policy.rules.iter().filter(|other| other.allows || other.id == rule.id);
+            let alone = Policy { rules: rules.cloned().collect(), ..policy.clone() };
             for request in requests() {
                 let Object::File { path, operation: FileOperation::Read } = &request.object else { continue };
                 if eval(&alone, &host(), &request).rule.is_none() {

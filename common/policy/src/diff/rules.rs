@@ -125,6 +125,9 @@ fn says(rule: &Rule) -> Says {
     put("except", rule.exceptions.iter().map(subject).collect());
     let silenced = rule.silences.0.iter().map(|(code, reason)| format!("{}: {}", code.name(), reason.value));
     put("silence", silenced.collect());
+    let spared = [texts(&rule.spares.paths), texts(&rule.spares.abstracts)].concat();
+    let is_of_sockets = matches!(rule.kind, Kind::Connect { .. });
+    put(if is_of_sockets { "except_unix" } else { "except_paths" }, spared);
     matched(&rule.kind, &mut put);
     says
 }

@@ -120,8 +120,10 @@ impl Comparer {
         else {
             return true;
         };
-        let judges_renames =
-            operations.contains(FileOperation::Rename) && wide.exceptions.is_empty() && wide.only.is_empty();
+        let judges_renames = operations.contains(FileOperation::Rename)
+            && wide.exceptions.is_empty()
+            && wide.only.is_empty()
+            && wide.spares.is_empty();
         judges_renames || paths.iter().all(|one| self.any(wide_paths, |wide| wide.value == one.value))
     }
 }

@@ -94,6 +94,11 @@ impl<'n> Fields<'n> {
     /// The value of a key, if there.
     pub(super) fn get(&self, key: &str) -> Option<&'n Node> {
         debug_assert!(self.known.iter().any(|known| known.name == key), "`{key}` is not described");
+        self.find(key)
+    }
+
+    /// The value of a key that some kinds have, if there.
+    pub(super) fn find(&self, key: &str) -> Option<&'n Node> {
         self.entries.iter().find(|(name, _)| name.value == key).map(|(_, node)| *node)
     }
 

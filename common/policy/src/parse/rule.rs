@@ -10,13 +10,14 @@ use super::{
     silence,
 };
 use crate::{
+    abstract_name::AbstractGlob,
     brokers::{BROKERS, Part},
     code::Code,
     diagnostic::{Diagnostic, Diagnostics},
     glob::{Component, Glob},
     policy::{
         AddressException, Adoption, Executable, FileOperation, Kind, Mode, Operations, PortRange, Rule,
-        Severity, SubjectItem,
+        Severity, Spared, SubjectItem,
     },
     source::{Span, Spanned},
     suggest,
@@ -71,11 +72,12 @@ pub(super) fn read(
     let except = if action == Some(Some(Action::Allow)) { List::Narrow } else { List::Except };
     let exceptions = subject_items(&fields, except, out);
     let only = subject_items(&fields, List::Only, out);
-    let priority = if is_call(kind) { fields.get("priority") } else { None };
-    let priority = match priority {
+    let priority = match fields.find("priority") {
         Some(node) => self::priority(node, out),
         None => Some(0),
     };
+    let spares = spared(&fields, kind, lists, out);
+    refuse_narrow_allow(action.flatten(), &fields, out);
     let kinds = pieces(kind?, action.flatten(), &fields, lists, out);
     let (id, severity, reason, priority, action) = (id?, severity?, reason?, priority?, action?);
     let mode = action.map_or(mode, |action| Some(action.mode()))?;
@@ -92,6 +94,7 @@ pub(super) fn read(
         reason: reason.clone(),
         about: about.clone(),
         kind,
+        spares: spares.clone(),
         exceptions: exceptions.clone(),
         only: only.clone(),
         expires: expires.clone(),
@@ -148,11 +151,6 @@ impl Action {
     }
 }
 
-/// Whether a rule is about calls: it can have an action that allows, and a priority.
-fn is_call(kind: Option<&str>) -> bool {
-    matches!(kind, Some("tool" | "mcp"))
-}
-
 fn priority(node: &Node, out: &mut Diagnostics) -> Option<i32> {
     let Numbers::From(min, max) = PRIORITY.numbers else { return None };
     let help = format!("write a whole number from {min} to {max}");
@@ -176,8 +174,8 @@ fn priority(node: &Node, out: &mut Diagnostics) -> Option<i32> {
 fn action(kind: &str, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Option<Action>> {
     let words = match kind {
         "broker" => &Action::OF_BROKERS,
-        kind if is_call(Some(kind)) => &Action::OF_CALLS,
-        _ => return Some(None),
+        "posture" => return Some(None),
+        _ => &Action::OF_RULES,
     };
     let Some(node) = fields.get("action") else { return Some(None) };
     let action = scalar::word(node, "action", words, out)?;
@@ -194,6 +192,59 @@ fn action(kind: &str, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Opti
         out.push(both.help(help).label(node.span, "it adopts by this"));
     }
     Some(Some(action))
+}
+
+/// A rule that allows means all that it names: what of that is refused is a rule of its own, and the kernel knows a content where
+/// it is executed and not where it is found.
+fn refuse_narrow_allow(action: Option<Action>, fields: &Fields<'_>, out: &mut Diagnostics) {
+    if action != Some(Action::Allow) {
+        return;
+    }
+    let found = ["except_paths", "except_unix", "sha256"].map(|key| fields.find(key).map(|node| (key, node)));
+    for (key, node) in found.into_iter().flatten() {
+        let message = format!("a rule that allows has no `{key}`");
+        let help = match key {
+            "sha256" => "write `paths`, or an item of `except` with this `sha256` in the rule that refuses",
+            _ => "refuse these by a rule with a higher `priority`",
+        };
+        let both = Diagnostic::error(Code::ConflictingKeys, node.span, message).help(help);
+        out.push(match fields.find("action") {
+            Some(action) => both.label(action.span, "it allows by this"),
+            None => both,
+        });
+    }
+}
+
+/// `except_paths` or `except_unix`.
+fn spared(fields: &Fields<'_>, kind: Option<&str>, lists: &mut Lists, out: &mut Diagnostics) -> Spared {
+    let mut spared = Spared::default();
+    if let Some(node) = fields.find("except_paths") {
+        spared.paths = lists.paths(node, "`except_paths`", out);
+        if kind == Some("exec") && fields.get("paths").is_none() {
+            let help = Some("remove it: a content that is refused is refused wherever it is".into());
+            out.error(Code::IdleKey, node.span, "`except_paths` says nothing without `paths`", help);
+        }
+    }
+    if let Some(node) = fields.find("except_unix") {
+        (spared.paths, spared.abstracts) = by_kind(lists.sockets(node, "`except_unix`", out));
+        if kind == Some("connect") && fields.get("unix").is_none() {
+            let help = Some("add `unix:`, such as `unix: [/**, \"@*\"]` for every socket".into());
+            out.error(Code::IdleKey, node.span, "`except_unix` says nothing without `unix`", help);
+        }
+    }
+    spared
+}
+
+/// Unix sockets by path, and by abstract name.
+fn by_kind(sockets: Vec<Spanned<UnixGlob>>) -> (Vec<Spanned<Glob>>, Vec<Spanned<AbstractGlob>>) {
+    let (mut paths, mut abstracts) = (Vec::new(), Vec::new());
+    for Spanned { value, span } in sockets {
+        match value {
+            UnixGlob::Path(value) => paths.push(Spanned { value, span }),
+            UnixGlob::Abstract(value) => abstracts.push(Spanned { value, span }),
+        }
+    }
+    (paths, abstracts)
 }
 
 fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
@@ -307,14 +358,7 @@ fn connect(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Opt
         out.error(Code::IdleKey, node.span, "`except_to` says nothing without `to`", help);
     }
     let except_to = except_to.map(|node| address_exceptions(node, lists, out)).unwrap_or_default();
-    let mut paths = Vec::new();
-    let mut abstracts = Vec::new();
-    for Spanned { value, span } in unix.unwrap_or_default() {
-        match value {
-            UnixGlob::Path(value) => paths.push(Spanned { value, span }),
-            UnixGlob::Abstract(value) => abstracts.push(Spanned { value, span }),
-        }
-    }
+    let (paths, abstracts) = by_kind(unix.unwrap_or_default());
     let ports = self::ports(ports, out);
     Some(Kind::Connect { to: to.unwrap_or_default(), ports, except_to, unix: paths, abstracts })
 }

@@ -81,8 +81,10 @@ impl Rules {
         }
     }
 
-    /// All of them, in the order of their ids.
+    /// All of them, in their order.
     pub(super) fn into_vec(self) -> Vec<Rule> {
-        self.rules.into_values().collect()
+        let mut rules: Vec<Rule> = self.rules.into_values().collect();
+        rules.sort_by(|left, right| left.place().cmp(&right.place()));
+        rules
     }
 }

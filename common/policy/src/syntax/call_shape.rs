@@ -3,7 +3,7 @@
 use super::{
     policy_shape::{LIST_OF_HASHES, LIST_OF_PATHS},
     rule_shape::{Action, SEVERITIES},
-    scalars::{FLAG, GLOB, HOST, PRIORITY, PROGRAM, REASON, TOOL, URL, WORD},
+    scalars::{FLAG, GLOB, HOST, PROGRAM, REASON, TOOL, URL, WORD},
     shape::{Demand, Key, List, Record, Shape, list_of, optional, required, words},
 };
 use crate::{
@@ -20,7 +20,6 @@ pub(crate) const ANY: [(&str, ()); 1] = [("any", ())];
 /// The words for whether a machine of which it is not known falls short.
 pub(crate) const ON_UNKNOWN: [(&str, bool); 2] = [("deny", true), ("allow", false)];
 
-static ACTIONS: [&str; 3] = words(&Action::OF_CALLS);
 static ACTIONS_OF_DEFAULTS: [&str; 2] = words(&Action::OF_DEFAULTS);
 static ANY_WORD: [&str; 1] = words(&ANY);
 static EVERY_TOOL_WORD: [&str; 1] = [EVERY_TOOL];
@@ -49,16 +48,6 @@ pub(super) static POSTURE_KEYS: [Key; 2] = [
         Shape::Word(&ON_UNKNOWN_WORDS),
         "Whether a machine of which it is not known falls short: `deny` (the default) or `allow`.",
     ),
-];
-
-/// What each rule about calls can have.
-pub(super) static CALL_KEYS: [Key; 2] = [
-    optional(
-        "action",
-        Shape::Word(&ACTIONS),
-        "Instead of `mode`: `deny`, `record`, or `allow`, which lifts rules of its kind with a lower `priority`.",
-    ),
-    optional("priority", Shape::Scalar(&PRIORITY), "Which rules it lifts, and who is named; 0 without it."),
 ];
 
 /// Names of tools: all of them, or some.
@@ -170,28 +159,29 @@ pub(super) static TRAITS: [Key; Trait::WORDS.len()] = [
 pub(crate) static DEFAULTS: Record = Record {
     name: "defaults",
     what: "`defaults`",
-    doc: "What holds for calls that no rule is about.",
-    keys: &[&[
-        optional("tool", Shape::Record(&DEFAULT_OF_TOOLS), "For calls of tools."),
-        optional("mcp", Shape::Record(&DEFAULT_OF_SERVERS), "For calls of servers."),
-    ]],
+    doc: "What holds where no rule is about it. Rules that allow lift it.",
+    keys: &[&DEFAULTS_KEYS],
     demands: &[],
     is_inline: false,
 };
 
-/// The default for calls of tools.
-pub(crate) static DEFAULT_OF_TOOLS: Record =
-    Record { name: "default-of-tool", what: "the default of `tool`", ..DEFAULT };
-/// The default for calls of servers.
-pub(crate) static DEFAULT_OF_SERVERS: Record =
-    Record { name: "default-of-mcp", what: "the default of `mcp`", ..DEFAULT };
+static DEFAULTS_KEYS: [Key; 7] = [
+    optional("read", Shape::Record(&DEFAULT), "For reading files."),
+    optional("write", Shape::Record(&DEFAULT), "For all else that is done with files."),
+    optional("exec", Shape::Record(&DEFAULT), "For execution."),
+    optional("connect", Shape::Record(&DEFAULT), "For addresses in the network."),
+    optional("unix", Shape::Record(&DEFAULT), "For unix sockets."),
+    optional("tool", Shape::Record(&DEFAULT), "For calls of tools."),
+    optional("mcp", Shape::Record(&DEFAULT), "For calls of servers."),
+];
 
-const DEFAULT: Record = Record {
-    name: "",
-    what: "",
-    doc: "A rule about every call of its kind, below all others.",
+/// A default.
+pub(crate) static DEFAULT: Record = Record {
+    name: "default",
+    what: "a default",
+    doc: "A rule about all there is of its kind, below all others.",
     keys: &[&[
-        required("action", Shape::Word(&ACTIONS_OF_DEFAULTS), "What comes of such a call."),
+        required("action", Shape::Word(&ACTIONS_OF_DEFAULTS), "What comes of it."),
         optional("severity", Shape::Word(&SEVERITIES), "How bad a match is; `medium` without it."),
         required("reason", Shape::Text(&REASON), "Why. It is shown to the agent and to the developer."),
     ]],

@@ -73,7 +73,7 @@ static PARTS: [Key; 3] = [
 ];
 
 const DEFAULTS_KEY: Key =
-    optional("defaults", Shape::Record(&DEFAULTS), "What holds for calls that no rule is about.");
+    optional("defaults", Shape::Record(&DEFAULTS), "What holds where no rule is about it.");
 const RULES_KEY: Key =
     optional("rules", Shape::List(&RULES), "What may not be done. Their order never matters.");
 

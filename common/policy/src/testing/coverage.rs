@@ -38,7 +38,8 @@ pub(super) fn untested(file: &TestFile, policy: &Policy, outcomes: &[Outcome]) -
     let allows = |rule: &Rule| {
         rule.allows
             && file.tests.iter().zip(outcomes).any(|(test, outcome)| {
-                outcome.answer == Answer::Allow && surely_holds(rule, host, &test.request)
+                outcome.answer == Answer::Allow
+                    && surely_holds(rule, host, &test.request.subject, &test.request.object)
             })
     };
     let decides =

@@ -163,6 +163,23 @@ fn what_both_refuse_and_take() {
     check_rule(connect(), json!({"to": null, "unix": ["@x"], "ports": [1]}), Some(Code::IdleKey));
     check_rule(connect(), json!({"hosts": ["example.com"]}), Some(Code::HostName));
     check_rule(connect(), json!({"ports": [443, "80-90"]}), None);
+    let exec = || json!({"id": "a", "kind": "exec", "paths": ["/x"], "reason": "r"});
+    let hash = json!(["1".repeat(64)]);
+    check_rule(file(), json!({"action": "allow", "priority": 1000}), None);
+    check_rule(file(), json!({"action": "allow", "mode": "enforce"}), Some(Code::ConflictingKeys));
+    check_rule(file(), json!({"except_paths": ["/x/y"]}), None);
+    check_rule(file(), json!({"except_paths": ["/x/y"], "action": "allow"}), Some(Code::ConflictingKeys));
+    check_rule(exec(), json!({"except_paths": ["/x/y"], "sha256": hash}), None);
+    check_rule(exec(), json!({"except_paths": ["/x/y"], "sha256": hash, "paths": null}), Some(Code::IdleKey));
+    check_rule(exec(), json!({"action": "allow", "sha256": hash}), Some(Code::ConflictingKeys));
+    check_rule(connect(), json!({"except_unix": ["@x"]}), Some(Code::IdleKey));
+    check_rule(connect(), json!({"unix": ["@*"], "except_unix": ["@x"]}), None);
+    check_rule(
+        connect(),
+        json!({"unix": ["@*"], "except_unix": ["@x"], "action": "allow"}),
+        Some(Code::ConflictingKeys),
+    );
+    check_rule(broker(), json!({"priority": -1000}), None);
     check_rule(broker(), json!({"action": "adopt"}), None);
     check_rule(broker(), json!({"action": "deny", "mode": "enforce"}), Some(Code::ConflictingKeys));
     let except = json!([{"executable": "/x"}]);
@@ -239,6 +256,9 @@ fn what_both_refuse_and_take_of_servers_and_machines() {
     defaults(json!({"tool": {"action": "allow", "reason": "r"}}), Some(Code::UnknownWord));
     defaults(json!({"tool": {"action": "deny"}}), Some(Code::MissingKey));
     defaults(json!({"file": {"action": "deny", "reason": "r"}}), Some(Code::UnknownKey));
+    let every = ["read", "write", "exec", "connect", "unix"];
+    let every = every.map(|key| (key.to_owned(), json!({"action": "deny", "reason": "r"})));
+    defaults(Value::Object(every.into_iter().collect()), None);
 }
 
 #[test]
