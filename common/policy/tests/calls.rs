@@ -32,10 +32,11 @@ fn answer(policy: &Policy, object: Object) -> (Verdict, Option<&str>) {
 fn command(text: &str) -> Command {
     let mut parts = text.split(' ').map(str::to_owned);
     let program = parts.next().expect("a program");
-    let mut command = Command { program, ..Command::default() };
+    let mut command = Command { program, is_complete: true, ..Command::default() };
     for part in parts {
         match part.as_str() {
-            "..." => command.is_vague = true,
+            "..." => (command.is_vague, command.is_complete) = (true, false),
+            "?" => command.is_complete = false,
             _ if part.starts_with('-') => command.flags.push(part),
             _ => command.words.push(part),
         }
@@ -43,11 +44,12 @@ fn command(text: &str) -> Command {
     command
 }
 
-/// A call of `Bash` that runs these.
+/// A call of `Bash` that runs these: `...` are arguments that are not known, `?` says that it may use other files and hosts.
 fn bash(commands: &[&str]) -> Features {
     Features {
         commands: commands.iter().map(|text| command(text)).collect(),
         repository: Some("/w/p".into()),
+        is_scanned: true,
         ..Features::default()
     }
 }
@@ -87,19 +89,40 @@ fn commands() {
     check("{programs: [git, ls]}", &bash(&["git x", "ls ..."]), true, true);
     check("{programs: [git, ls]}", &bash(&[]), false, false);
     check("{flags: [-f]}", &bash(&["x -f"]), true, true);
-    let at = |path: Option<&str>| Features {
-        commands: vec![Command {
-            program: "git".into(),
-            path: path.map(str::to_owned),
-            ..Command::default()
-        }],
+}
+
+#[test]
+fn programs() {
+    let at = |path: Option<Place>| Features {
+        commands: vec![Command { program: "git".into(), path, ..Command::default() }],
         ..Features::default()
     };
-    check("{programs: [/usr/bin/git]}", &at(Some("/usr/bin/git")), true, true);
-    check("{programs: [/usr/bin/git]}", &at(Some("/tmp/git")), false, false);
+    let of = |path: &str| at(Some(Place::At(path.into())));
+    check("{programs: [/usr/bin/git]}", &of("/usr/bin/git"), true, true);
+    check("{programs: [/usr/bin/git]}", &of("/tmp/git"), false, false);
+    check("{programs: [/usr/bin/git]}", &at(Some(Place::Unknown)), true, false);
     check("{programs: [/usr/bin/git]}", &at(None), true, false);
     check("{programs: [/usr/bin/ls]}", &at(None), false, false);
-    check("{programs: [git]}", &at(Some("/tmp/git")), true, true);
+    check("{programs: [/usr/bin/ls]}", &at(Some(Place::Unknown)), false, false);
+    // Whatever is called so counts for a rule that refuses; one that allows means what is found by the name.
+    check("{programs: [git]}", &at(None), true, true);
+    check("{programs: [git]}", &of("/tmp/git"), true, false);
+    check("{programs: [git]}", &at(Some(Place::Unknown)), true, false);
+    check("{programs: [git, /tmp/git]}", &of("/tmp/git"), true, true);
+}
+
+/// Programs take the beginning of a long option for the whole.
+#[test]
+fn flags_that_are_cut_short() {
+    let hard = "{programs: [git], flags: [--hard]}";
+    check(hard, &bash(&["git reset --hard"]), true, true);
+    check(hard, &bash(&["git reset --har"]), true, false);
+    check(hard, &bash(&["git reset --h"]), true, false);
+    check(hard, &bash(&["git reset --"]), false, false);
+    check(hard, &bash(&["git reset -h"]), false, false);
+    check(hard, &bash(&["git reset --harder"]), false, false);
+    check(hard, &bash(&["git reset --soft"]), false, false);
+    check("{flags: [-f, --force]}", &bash(&["git push -f --fo"]), true, true);
 }
 
 #[test]
@@ -113,7 +136,7 @@ fn files() {
     check(outside, &writes(&[at("/w/p"), at("/w/px")]), true, false);
     check(inside, &writes(&[at("/w/p/x"), below("/w/p/y")]), true, true);
     check(inside, &writes(&[at("/w/p/x"), at("/x")]), true, false);
-    check(inside, &writes(&[]), false, true);
+    check(inside, &writes(&[]), false, false);
     check(inside, &opaque(writes(&[at("/w/p/x")])), true, false);
     check(outside, &opaque(writes(&[])), true, false);
     check(outside, &writes(&[below("/w")]), true, false);
@@ -131,7 +154,33 @@ fn files() {
     check("{writes: [\"**/.env\"]}", &writes(&[below("/w/p")]), true, false);
     let reads = Features { reads: vec![at("/etc/x.conf")], ..bash(&["x"]) };
     check("{reads: [/etc/**]}", &reads, true, true);
-    check("{writes: [/etc/**]}", &reads, false, true);
+    check("{writes: [/etc/**]}", &reads, false, false);
+    check("{programs: [x], writes: [/etc/**]}", &reads, false, true);
+    check("{reads: [/etc/**], writes: [/etc/**]}", &reads, false, true);
+}
+
+/// What may use more than was found is not allowed for what was found; what is named and may be written is refused.
+#[test]
+fn files_and_hosts_that_are_not_known() {
+    let inside = "{programs: [git, foo], writes: inside_repository}";
+    let outside = "{writes: outside_repository}";
+    let touches =
+        |command: &str, path: &str| Features { touches: vec![Place::At(path.into())], ..bash(&[command]) };
+    check(inside, &bash(&["git"]), false, true);
+    check(inside, &bash(&["git ..."]), false, false);
+    check(inside, &bash(&["git", "foo ?"]), false, false);
+    check("{programs: [foo], reads: [/x]}", &bash(&["foo ?"]), false, false);
+    check("{programs: [foo], hosts: [a.com]}", &bash(&["foo ?"]), false, false);
+    check("{programs: [foo]}", &bash(&["foo ?"]), true, true);
+    check(inside, &touches("git ?", "/etc/x"), false, false);
+    check(inside, &touches("git", "/w/p/x"), true, false);
+    check(outside, &touches("foo ?", "/etc/x"), true, false);
+    check(outside, &touches("foo ?", "/w/p/x"), false, false);
+    check("{reads: [/etc/*]}", &touches("foo ?", "/etc/x"), true, false);
+    check("{reads: [/etc/*]}", &touches("foo ?", "/usr/x"), false, false);
+    // Nothing is named.
+    check(outside, &bash(&["foo -x y --help ?"]), false, false);
+    check(outside, &bash(&["foo ..."]), false, false);
 }
 
 #[test]
@@ -144,7 +193,9 @@ fn hosts() {
     check(hosts, &reaches(&[named("x.example.com")]), false, false);
     check(hosts, &reaches(&[Peer::Unknown]), true, false);
     check("{hosts: [\"::1\"]}", &reaches(&[named("::1")]), true, true);
-    check(hosts, &reaches(&[]), false, true);
+    check(hosts, &reaches(&[]), false, false);
+    check("{programs: [curl], hosts: [example.com]}", &reaches(&[]), false, true);
+    check("{hosts: [example.com], writes: [/x]}", &reaches(&[named("example.com")]), false, true);
     check(hosts, &opaque(reaches(&[])), true, false);
 }
 
@@ -164,6 +215,14 @@ fn secrets_and_what_cannot_be_told() {
     check("{opaque: [eval, source]}", &opaque(bash(&[])), true);
     check("{opaque: [source]}", &opaque(bash(&[])), false);
     check("{opaque: any}", &bash(&["x"]), false);
+    // What was not read can have it in it.
+    for why in [Opaque::Syntax, Opaque::Bounds, Opaque::Parser, Opaque::Input] {
+        let unread = Features { is_scanned: true, ..Features::unknown(why) };
+        check("{opaque: [eval]}", &unread, true);
+        check("{secrets: any}", &unread, false);
+        check("{secrets: any}", &Features::unknown(why), true);
+    }
+    check("{opaque: [syntax]}", &opaque(bash(&[])), false);
     // Both have to hold.
     check("{opaque: any, programs: [rm]}", &bash(&["rm x"]), false);
     check("{opaque: any, programs: [rm]}", &opaque(bash(&[])), true);
@@ -374,7 +433,7 @@ fn when(allows: bool) -> impl Strategy<Value = String> {
     let condition = prop_oneof![
         3 => some_of(&["a", "b", "/bin/a"]).prop_map(|programs| format!("programs: {programs}")),
         2 => some_of(&["x", "y"]).prop_map(|words| format!("words: {words}")),
-        2 => some_of(&["-f", "-r"]).prop_map(|flags| format!("flags: {flags}")),
+        2 => some_of(&["-f", "-r", "--recursive"]).prop_map(|flags| format!("flags: {flags}")),
         1 => prop::sample::select(vec!["reads: [/w/**]", "reads: outside_repository"]).prop_map(str::to_owned),
         2 => prop::sample::select(vec!["writes: [/w/**, ~/**]", "writes: outside_repository", "writes: inside_repository"]).prop_map(str::to_owned),
         2 => some_of(&["a.com", "\"*.b.com\""]).prop_map(|hosts| format!("hosts: {hosts}")),
@@ -413,7 +472,7 @@ fn policy_of(rules: &[(usize, String)], default: bool) -> Policy {
 fn call() -> impl Strategy<Value = Request> {
     let command = (
         prop::sample::select(vec!["a", "b", "c"]),
-        prop::sample::subsequence(vec!["x", "y", "-f", "-r", "..."], 0..4),
+        prop::sample::subsequence(vec!["x", "y", "-f", "-r", "--recursive", "--rec", "?", "..."], 0..4),
     )
         .prop_map(|(program, rest)| command(&[&[program], rest.as_slice()].concat().join(" ")));
     let place = prop::sample::select(vec![
@@ -459,6 +518,10 @@ fn less_known(request: &Request, part: usize) -> Request {
     match part {
         0 => features.opaque.push(Opaque::Wrapper),
         1 => features.commands.iter_mut().for_each(|command| command.is_vague = true),
+        5 => features.commands.iter_mut().for_each(|command| command.is_complete = false),
+        6 => features.touches = std::mem::take(&mut features.writes),
+        7 => features.is_scanned = false,
+        8 => features.commands.iter_mut().for_each(|command| command.path = Some(Place::Unknown)),
         2 => features.writes.iter_mut().for_each(|place| *place = Place::Unknown),
         3 => features.hosts.iter_mut().for_each(|peer| *peer = Peer::Unknown),
         4 => features.reads.iter_mut().for_each(|place| *place = Place::Unknown),
@@ -521,7 +584,7 @@ proptest! {
 
     /// What is not known never allows.
     #[test]
-    fn the_less_is_known_the_less_is_allowed(rules in prop::collection::vec(rule(), 1..7), default: bool, request in call(), part in 0..6_usize) {
+    fn the_less_is_known_the_less_is_allowed(rules in prop::collection::vec(rule(), 1..7), default: bool, request in call(), part in 0..10_usize) {
         // An exception of a rule that refuses needs to be known as well; so does `only` of one that allows.
         let numbered: Vec<_> = rules.into_iter().map(|(rule, _)| rule).enumerate().collect();
         let policy = policy_of(&numbered, default);

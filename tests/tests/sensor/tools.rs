@@ -22,7 +22,8 @@ rules:
   - {id: looking, kind: tool, action: allow, tools: [Read], reason: Free.}
   - {id: outside, kind: tool, tools: [Bash, Write], when: {writes: outside_repository}, reason: Stay inside.}
   - {id: push, kind: tool, tools: [Bash], when: {programs: [git], words: [push], flags: [--force, -f]}, reason: Ask first.}
-  - {id: shell, kind: tool, action: allow, tools: [Bash, Write], when: {programs: [git, ls, rm], writes: inside_repository}, reason: Work.}
+  - {id: shell, kind: tool, action: allow, tools: [Bash, Write], when: {programs: [ls, rm], writes: inside_repository}, reason: Work.}
+  - {id: git, kind: tool, action: allow, tools: [Bash], when: {programs: [git]}, reason: Work.}
 ";
 
 fn policy(directory: &Path, input: &str, arguments: &[&str]) -> Output {
@@ -64,6 +65,19 @@ fn a_call_is_explained() {
     );
     check("Bash", r#"{"command": "rm ../x"}"#, 0, &["writes: ", "/repository/x"]);
     check("Bash", r#"{"command": "rm ../../x"}"#, 1, &["deny by `outside`"]);
+    check(
+        "Bash",
+        r#"{"command": "rm -rf x; ls $y"}"#,
+        1,
+        &["may use other files and hosts: ls", "deny by `default/tool`"],
+    );
+    check(
+        "Bash",
+        r#"{"command": "tar -C /etc -xf x.tar"}"#,
+        1,
+        &["may read or write: /etc", "deny by `outside`", "which cannot be told and counts"],
+    );
+    check("Bash", r#"{"command": "./git status"}"#, 1, &["deny by `default/tool`"]);
     check("Bash", r#"{"command": "cargo build"}"#, 1, &["deny by `default/tool`", "shell", "allow"]);
     check(
         "Bash",

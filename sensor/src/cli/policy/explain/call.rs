@@ -73,14 +73,23 @@ pub(super) fn features(object: &Object) -> Option<&Features> {
 
 /// Prints what arguments say, for people.
 pub(super) fn print(features: &Features, out: &mut dyn Write) -> io::Result<()> {
-    let Features { commands, reads, writes, hosts, secrets, opaque, .. } = features;
+    let Features { commands, reads, writes, touches, hosts, secrets, opaque, .. } = features;
+    let mut incomplete: Vec<String> = commands
+        .iter()
+        .filter(|command| !command.is_complete)
+        .map(|command| command.program.clone())
+        .collect();
+    incomplete.sort();
+    incomplete.dedup();
     let lines = [
         ("runs", commands.iter().map(command).collect::<Vec<_>>()),
         ("reads", reads.iter().map(ToString::to_string).collect()),
         ("writes", writes.iter().map(ToString::to_string).collect()),
+        ("may read or write", touches.iter().map(ToString::to_string).collect()),
         ("reaches", hosts.iter().map(ToString::to_string).collect()),
         ("secrets", secrets.iter().map(ToString::to_string).collect()),
         ("cannot be told", opaque.iter().map(ToString::to_string).collect()),
+        ("may use other files and hosts", incomplete),
     ];
     for (what, items) in lines.iter().filter(|(_, items)| !items.is_empty()) {
         // What is in them is the agent's, and must not act on a terminal.
