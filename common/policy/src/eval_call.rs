@@ -220,6 +220,7 @@ fn server(wanted: &ServerPattern, host: &Host, found: &McpServer) -> Holds {
     let (interpreter, script, package, url) = match found {
         McpServer::Process { interpreter, script, package } => (interpreter, script, package, &Fact::None),
         McpServer::Remote { url } => (&Fact::None, &Fact::None, &Fact::None, url),
+        McpServer::Unknown => (&Fact::Unknown, &Fact::Unknown, &Fact::Unknown, &Fact::Unknown),
     };
     let conditions = [
         wanted.interpreter.as_ref().map(|glob| fact(interpreter, |file| path_holds(glob, host, file))),

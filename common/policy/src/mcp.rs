@@ -32,6 +32,8 @@ pub enum McpServer {
         /// The address.
         url: Fact<Url>,
     },
+    /// It is not known whether it is a process or a service.
+    Unknown,
 }
 
 /// Something that may be known.

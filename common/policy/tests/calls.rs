@@ -6,9 +6,10 @@ use treeline_policy::{
     Code, Decision, Executed, Features, Home, Host, Lineage, MountTable, Object, Policy, Request, Subject,
     Target, ToolCall, compile, eval, explain,
     mcp::{Fact, FileIdentity, McpCall, McpServer, Package, Registry},
-    parse,
+    parse, parse_server,
     policy::{DEFAULT_PRIORITY, Mode},
     posture::{Posture, Trait},
+    source::Source,
     tool::{Command, Opaque, Peer, Place, Secret},
     url::Url,
 };
@@ -325,6 +326,46 @@ fn servers() {
     check("[{url: \"https://mcp.example.com/v1\"}]", remote("https://mcp.example.com/v2"), false, false);
     check("[{url: \"https://mcp.example.com/v1\"}]", McpServer::Remote { url: Fact::Unknown }, true, false);
     check(&format!("[{{interpreter_sha256: [{}]}}]", hash(1)), process(None, None), true, false);
+    // What is not known at all can be either.
+    check("[{url: \"https://mcp.example.com/v1\"}]", McpServer::Unknown, true, false);
+    check("[{interpreter: /usr/bin/node}]", McpServer::Unknown, true, false);
+    check(by_package, McpServer::Unknown, true, false);
+}
+
+/// What tests and `explain` say of a server.
+#[test]
+fn servers_that_are_written() {
+    let file = |path: &str, sha256| Fact::Is(FileIdentity { path: path.into(), sha256 });
+    let hash = "01".repeat(32);
+    let check = |text: &str, expect: McpServer| {
+        let server = parse_server(Source::new("s", text)).unwrap_or_else(|found| panic!("{found}"));
+        assert_eq!(server, expect, "{text}");
+    };
+    let process = |interpreter, script, package| McpServer::Process { interpreter, script, package };
+    let node = || file("/usr/bin/node", None);
+    check("{interpreter: /usr/bin/node}", process(node(), Fact::None, Fact::None));
+    check("{\"interpreter\": \"/usr/bin/node\"}", process(node(), Fact::None, Fact::None));
+    check(
+        "{interpreter: /usr/bin/node, interpreter_sha256: unknown, script: unknown}",
+        process(node(), Fact::Unknown, Fact::None),
+    );
+    check(
+        &format!("{{script: unknown, script_sha256: \"{hash}\", package: unknown}}"),
+        process(Fact::None, file("", Some([1; 32])), Fact::Unknown),
+    );
+    let url = Url::parse("https://a/b").expect("a URL");
+    check("{url: \"https://a/b\"}", McpServer::Remote { url: Fact::Is(url) });
+    check("{url: unknown}", McpServer::Remote { url: Fact::Unknown });
+    for (text, words) in [
+        ("{interpreter: node}", "not absolute"),
+        ("{url: \"x\"}", "no URL"),
+        ("{name: x}", "unknown key `name`"),
+        ("[]", "has to be a mapping"),
+        ("{", ""),
+    ] {
+        let found = parse_server(Source::new("s", text)).expect_err(text);
+        assert!(found.to_string().contains(words), "{text}: {found}");
+    }
 }
 
 #[test]
