@@ -47,6 +47,8 @@ codes! {
     BadNumber "bad-number",
     /// Words that do not say what is done.
     BadObject "bad-object",
+    /// A name or a version of a package that its registry cannot have.
+    BadPackage "bad-package",
     /// A path that is none of a file.
     BadPath "bad-path",
     /// A pattern that cannot be matched.

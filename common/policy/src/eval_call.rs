@@ -232,7 +232,7 @@ fn server(wanted: &ServerPattern, host: &Host, found: &McpServer) -> Holds {
         wanted.url.as_ref().map(|wanted| fact(url, |url| of(wanted.covers(url)))),
         wanted.package.as_ref().map(|wanted| {
             fact(package, |package| {
-                let is_it = wanted.registry == package.registry && wanted.name == package.name;
+                let is_it = package.is_called(wanted.registry, &wanted.name);
                 let version = match (&wanted.version, &package.version) {
                     (None, _) => Holds::Yes,
                     (Some(_), None) => Holds::Unknown,

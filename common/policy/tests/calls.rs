@@ -321,7 +321,14 @@ fn servers() {
     check(by_package, process(None, Some("2.1.0")), true, true);
     check(by_package, process(None, Some("2.1.1")), false, false);
     check(by_package, process(None, None), true, false);
-    check("[{package: {pypi: \"@acme/x\"}}]", process(None, None), false, false);
+    check("[{package: {pypi: x}}]", process(None, None), false, false);
+    let of_pypi = McpServer::Process {
+        interpreter: Fact::None,
+        script: Fact::None,
+        package: Fact::Is(Package { registry: Registry::Pypi, name: "Mcp_X".into(), version: None }),
+    };
+    check("[{package: {pypi: mcp.x}}]", of_pypi.clone(), true, true);
+    check("[{package: {pypi: mcpx}}]", of_pypi, false, false);
     check("[{url: \"https://mcp.example.com/v1\"}]", remote("https://mcp.example.com/v1/x"), true, true);
     check("[{url: \"https://mcp.example.com/v1\"}]", remote("https://mcp.example.com/v2"), false, false);
     check("[{url: \"https://mcp.example.com/v1\"}]", McpServer::Remote { url: Fact::Unknown }, true, false);
@@ -454,6 +461,22 @@ fn what_is_wrong_is_named() {
     check(&rule("kind: mcp, servers: [{}]"), Code::Empty, "every server");
     check(&rule("kind: mcp, servers: [{name: github}]"), Code::UnknownKey, "`name`");
     check(&rule("kind: mcp, servers: [{url: \"http://u@x/\"}]"), Code::BadUrl, "without a user");
+    check(&rule("kind: mcp, servers: [{url: \"https://a/*\"}]"), Code::BadUrl, "all that is below it");
+    check(&rule("kind: mcp, servers: [{url: \"https://a/?b\"}]"), Code::BadUrl, "behind a `?`");
+    check(&rule("kind: mcp, servers: [{url: \"https://a//b\"}]"), Code::BadUrl, "empty names");
+    check(&rule("kind: mcp, servers: [{package: {npm: \"a b\"}}]"), Code::BadPackage, "lower-case letters");
+    check(&rule("kind: mcp, servers: [{package: {pypi: \"@a/b\"}}]"), Code::BadPackage, "package of `pypi`");
+    check(
+        &rule("kind: mcp, servers: [{package: {npm: 1}}]"),
+        Code::WrongType,
+        "the name of a package of `npm`",
+    );
+    check(
+        &rule("kind: mcp, servers: [{package: {npm: a, version: 2.1}}]"),
+        Code::WrongType,
+        "a version has to be",
+    );
+    check(&rule("kind: mcp, servers: [{package: {npm: a, version: \"^2\"}}]"), Code::BadPackage, "ranges");
     check(&rule("kind: mcp, servers: [{package: {version: \"1\"}}]"), Code::MissingKey, "no name");
     check(&rule("kind: mcp, servers: [{package: {npm: a, pypi: b}}]"), Code::ConflictingKeys, "one registry");
     check(&rule("kind: posture, require: {}"), Code::Empty, "`require`");

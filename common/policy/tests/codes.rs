@@ -66,6 +66,7 @@ fn examples() -> Vec<(Code, String)> {
         (Code::BadInclude, including("../x")),
         (Code::BadLink, rule("kind: file, paths: [/x], link: \"http://example.com\"")),
         (Code::BadNumber, "version: 1\nname: t\nrevision: 0\nrules: []\n".to_owned()),
+        (Code::BadPackage, rule("kind: mcp, servers: [{package: {npm: A}}]")),
         (Code::BadPattern, rule("kind: file, paths: [x]")),
         (Code::BadPort, rule("kind: connect, to: [1.2.3.4], ports: [70000]")),
         (Code::BadUrl, rule("kind: mcp, servers: [{url: x}]")),

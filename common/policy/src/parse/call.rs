@@ -18,11 +18,11 @@ use crate::{
     suggest,
     syntax::{
         call_shape::{ANY, EVERY_TOOL, ON_UNKNOWN, PACKAGE, REQUIRE, SERVER, WHEN},
-        scalars::{FLAG, HOST, PROGRAM, TOOL, URL, WORD},
+        scalars::{FLAG, HOST, NPM, PACKAGE_VERSION, PROGRAM, PYPI, TOOL, URL, WORD},
         shape::Text,
     },
     tool::{Opaque, Secret},
-    url::{Url, host_of},
+    url::{Url, UrlError, host_of},
     yaml::{Node, Value},
 };
 
@@ -261,7 +261,7 @@ fn server(node: &Node, lists: &mut Lists, out: &mut Diagnostics) -> Option<Serve
         })
     };
     let (interpreter_sha256, script_sha256) = (hashes("interpreter_sha256"), hashes("script_sha256"));
-    let url = fields.maybe("url", |node| url(node, out));
+    let url = fields.maybe("url", |node| url_pattern(node, out));
     // What could not be read must not make it more servers.
     Some(ServerPattern {
         package: package?,
@@ -272,16 +272,49 @@ fn server(node: &Node, lists: &mut Lists, out: &mut Diagnostics) -> Option<Serve
     })
 }
 
+/// The name of a package, as its registry has it.
+fn package_name(node: &Node, registry: Registry, out: &mut Diagnostics) -> Option<String> {
+    let (of, help) = match registry {
+        Registry::Npm => (
+            &NPM,
+            "a name is lower-case letters, digits, `-`, `_`, `.` and `~`, with `@scope/` before it or not",
+        ),
+        Registry::Pypi => (&PYPI, "a name is letters and digits, with `-`, `_` and `.` between them"),
+    };
+    let text = plain(node, &format!("the name of a package of `{}`", registry.name()), of, out)?;
+    if registry.has_name(&text) {
+        return Some(registry.normal(&text));
+    }
+    let message = format!("`{}` is no name of a package of `{}`", clip(&text), registry.name());
+    out.error(Code::BadPackage, node.span, message, Some(help.into()));
+    None
+}
+
+/// The version of a package, as it is compared: byte by byte.
+fn version(node: &Node, out: &mut Diagnostics) -> Option<String> {
+    let text = plain(node, "a version", &PACKAGE_VERSION, out)?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._+!".contains(&byte);
+    if text.bytes().all(is_plain) {
+        return Some(text);
+    }
+    let message = format!("`{}` is no version of a package", clip(&text));
+    let help = "write one version as the registry has it, such as \"2.1.0\"; ranges are not compared";
+    out.error(Code::BadPackage, node.span, message, Some(help.into()));
+    None
+}
+
 /// `{npm: NAME, version: VERSION}`.
 pub(super) fn package(node: &Node, out: &mut Diagnostics) -> Option<PackagePattern> {
     let fields = Fields::of(node, &PACKAGE, out)?;
     let named =
         Registry::WORDS.into_iter().filter_map(|(word, registry)| Some((registry, fields.get(word)?)));
-    let version = fields.maybe("version", |node| word(node, out));
+    let version = fields.maybe("version", |node| version(node, out));
     match named.collect::<Vec<_>>().as_slice() {
-        [(registry, name)] => {
-            Some(PackagePattern { registry: *registry, name: word(name, out)?, version: version? })
-        }
+        [(registry, name)] => Some(PackagePattern {
+            registry: *registry,
+            name: package_name(name, *registry, out)?,
+            version: version?,
+        }),
         [] => {
             let help = "add `npm:` or `pypi:` with the package's name";
             out.error(Code::MissingKey, fields.head(), "`package` has no name", Some(help.into()));
@@ -300,18 +333,23 @@ pub(super) fn package(node: &Node, out: &mut Diagnostics) -> Option<PackagePatte
     }
 }
 
+/// The address of a server, and of all that is below it.
+fn url_pattern(node: &Node, out: &mut Diagnostics) -> Option<Url> {
+    let text = scalar::text(node, "a URL", &URL, out)?;
+    let read = Url::parse_pattern(&text);
+    read.map_err(|error| bad_url(node, &text, error, out)).ok()
+}
+
 /// The address of a server.
 pub(super) fn url(node: &Node, out: &mut Diagnostics) -> Option<Url> {
     let text = scalar::text(node, "a URL", &URL, out)?;
     let url = Url::parse(&text);
     if url.is_none() {
-        let help = "write `https://`, a host and a path, without a user and without `..`";
-        out.error(
-            Code::BadUrl,
-            node.span,
-            format!("`{}` is no URL of a server", clip(&text)),
-            Some(help.into()),
-        );
+        bad_url(node, &text, UrlError::OTHER, out);
     }
     url
+}
+
+fn bad_url(node: &Node, text: &str, UrlError { message, help }: UrlError, out: &mut Diagnostics) {
+    out.error(Code::BadUrl, node.span, format!("`{}` {message}", clip(text)), Some(help.into()));
 }
