@@ -124,7 +124,7 @@ fn examples() -> Vec<(Code, String)> {
 }
 
 /// A policy for each lint that does not depend on the machine.
-fn examples_of_lints() -> [(Code, String); 8] {
+fn examples_of_lints() -> [(Code, String); 10] {
     [
         (
             Code::Contradictory,
@@ -134,6 +134,8 @@ fn examples_of_lints() -> [(Code, String); 8] {
         ),
         (Code::ExceptedItem, rule("kind: connect, to: [10.0.0.1, 10.0.0.2], except_to: [{to: [10.0.0.1]}]")),
         (Code::ExpiresSoon, rule("kind: file, paths: [/x], expires: 2001-09-20")),
+        (Code::IdleAllow, rule("kind: tool, tools: [Bash], action: allow")),
+        (Code::WeakServer, rule("kind: mcp, servers: [{package: {npm: a}}], action: allow")),
         (Code::IdleException, rule("kind: connect, to: [10.0.0.1], except_to: [{to: [10.0.0.2]}]")),
         (Code::IdleSilence, rule("kind: file, paths: [/x], silence: {shadowed: why}")),
         (Code::RenamedAway, rule("kind: file, operations: [read], paths: [/x]")),
