@@ -449,7 +449,14 @@ fn what_is_wrong_is_named() {
     check(&tool("when: {words: [\"a\\u0007\"]}"), Code::ControlCharacter, "U+0007");
     check(&tool("when: {words: [\" \"]}"), Code::Empty, "a word");
     check(&tool("when: {secrets: [password]}"), Code::UnknownWord, "unknown secret");
-    check(&tool("when: {opaque: all}"), Code::UnknownWord, "any");
+    check(
+        &tool("when: {opaque: frobnicate}"),
+        Code::UnknownWord,
+        "write `any`, or a list of `syntax`, `bounds`",
+    );
+    check(&tool("when: {opaque: evil}"), Code::UnknownWord, "did you mean `[eval]`?");
+    check(&tool("when: {opaque: eval}"), Code::UnknownWord, "did you mean `[eval]`?");
+    check(&tool("when: {secrets: anny}"), Code::UnknownWord, "did you mean `any`?");
     check(&tool("action: allow, when: {opaque: any}"), Code::ConflictingKeys, "never allowed");
     check(&tool("action: adopt"), Code::UnknownWord, "`deny`, `record` or `allow`");
     check(&tool("action: allow, mode: enforce"), Code::ConflictingKeys, "says it twice");
@@ -486,6 +493,16 @@ fn what_is_wrong_is_named() {
     check("defaults: {file: {action: deny, reason: r}}\nrules: []", Code::UnknownKey, "`tool` and `mcp`");
     check("defaults: {tool: {action: allow, reason: r}}\nrules: []", Code::UnknownWord, "`deny` or `record`");
     check("defaults: {tool: {action: deny}}\nrules: []", Code::MissingKey, "`reason`");
+}
+
+/// Of a list the item is shown that is wrong.
+#[test]
+fn places_of_names() {
+    let text =
+        "version: 1\nname: t\nrules: [{id: a, kind: tool, reason: r, tools: [Bash, mcp__x__y, mcp__z]}]\n";
+    let found = parse("t", text).expect_err("names of servers");
+    let shown: Vec<&str> = found.items().iter().map(|item| &text[item.span.start..item.span.end]).collect();
+    assert_eq!(shown, ["mcp__x__y", "mcp__z"], "{found}");
 }
 
 fn some_of(items: &'static [&'static str]) -> impl Strategy<Value = String> {

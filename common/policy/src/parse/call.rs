@@ -226,6 +226,21 @@ fn host(node: &Node, out: &mut Diagnostics) -> Option<HostPattern> {
     None
 }
 
+/// Reports a word that is not `any`, which could be one of a list.
+fn any_kind<T: Copy>(node: &Node, what: &str, words: &[(&'static str, T)], out: &mut Diagnostics) {
+    let Value::Scalar { text, .. } = &node.value else { return };
+    if ANY.iter().any(|(any, ())| any == text) {
+        return;
+    }
+    let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    let help = match suggest::nearest(text, names.iter().copied().chain(ANY.map(|(any, ())| any))) {
+        Some("any") => "did you mean `any`?".to_owned(),
+        Some(near) => format!("did you mean `[{near}]`?"),
+        None => format!("write `any`, or a list of {}", suggest::list(&names)),
+    };
+    out.error(Code::UnknownWord, node.span, format!("unknown {what} `{}`", clip(text)), Some(help));
+}
+
 /// `any`, or a list of words.
 fn kinds<T: Copy + Ord>(
     node: &Node,
@@ -234,7 +249,7 @@ fn kinds<T: Copy + Ord>(
     out: &mut Diagnostics,
 ) -> Vec<T> {
     if let Value::Scalar { .. } = node.value {
-        let _ = scalar::word(node, what, &ANY, out);
+        any_kind(node, what, words, out);
         return words.iter().map(|(_, kind)| *kind).collect();
     }
     let read = |item: &Node, out: &mut Diagnostics| scalar::word(item, what, words, out);
