@@ -103,7 +103,12 @@ impl Call<'_> {
             Use::Edit => {
                 let has_script = self.has_option(&["-e", "-f", "--expression", "--file"]);
                 let files = skip(usize::from(!has_script));
-                if self.edits_in_place() { (Vec::new(), files) } else { (files, Vec::new()) }
+                match self.suffix_in_place() {
+                    Some(suffix) => {
+                        (Vec::new(), files.iter().cloned().chain(backups(&files, suffix)).collect())
+                    }
+                    None => (files, Vec::new()),
+                }
             }
         }
     }
@@ -152,6 +157,10 @@ impl Call<'_> {
         let target = self.values_of(&["-t", "--target-directory"]).into_iter().next();
         let (target, from) = match (target, self.words.split_last()) {
             (Some(target), _) => (target, self.words.as_slice()),
+            // `ln FILE`
+            (None, Some((last, []))) if self.program.name == "ln" => {
+                (Word::of("."), std::slice::from_ref(last))
+            }
             (None, Some((last, others))) => (last.clone(), others),
             (None, None) => return (Vec::new(), Vec::new()),
         };
@@ -192,14 +201,18 @@ impl Call<'_> {
         (starts, writes)
     }
 
-    /// Whether `sed` writes what it reads: `-i`, `-Ei`, `--in-place=.bak`.
-    fn edits_in_place(&self) -> bool {
-        self.arguments.iter().any(|word| {
+    /// What `sed` appends to the names of backups of what it writes, if it does: `-i`, `-Ei`, `--in-place=.bak`.
+    fn suffix_in_place(&self) -> Option<&str> {
+        self.arguments.iter().find_map(|word| {
             let text = word.prefix.as_str();
-            let letters = text.trim_start_matches(|c| "-nrEsuz".contains(c));
-            is_letters(text) && letters.starts_with('i')
-                || text.len() > 3 && "--in-place".starts_with(text)
-                || text.starts_with("--in-place")
+            if let Some(behind) = text.strip_prefix("--in-place") {
+                return Some(behind.trim_start_matches('='));
+            }
+            if text.len() > 3 && "--in-place".starts_with(text.split('=').next().unwrap_or(text)) {
+                return Some(text.split_once('=').map_or("", |(_, suffix)| suffix));
+            }
+            let letters = text.strip_prefix('-')?.trim_start_matches(|letter| "nrEsuz".contains(letter));
+            letters.strip_prefix('i')
         })
     }
 
@@ -226,7 +239,14 @@ impl Call<'_> {
             // Names of files in its place could be options, were they not behind this.
             None => is_start_of_name(word),
         };
-        self.arguments.iter().all(is_known)
+        self.arguments.iter().all(is_known) && !self.has_late_option()
+    }
+
+    /// Whether something that looks like an option is behind an operand, to a program that takes it for a file then.
+    fn has_late_option(&self) -> bool {
+        let is_operand = |word: &&Word| !word.text().is_some_and(is_option);
+        let behind = self.arguments.iter().skip_while(|word| !is_operand(word));
+        self.program.used == Use::Filter && behind.filter(|word| !is_operand(word)).count() > 0
     }
 
     /// Whether an expression of `find` has no words but such as use nothing besides its directories.
@@ -260,6 +280,17 @@ fn is_option(text: &str) -> bool {
 /// Whether a word stands for names of files that begin like this, none of which is an option.
 fn is_start_of_name(word: &Word) -> bool {
     word.is_glob && !word.prefix.is_empty() && !word.prefix.starts_with('-')
+}
+
+/// The backups of files; somewhere in a directory, if the suffix names one.
+fn backups(files: &[Word], suffix: &str) -> Vec<Word> {
+    match suffix.rsplit_once('/') {
+        _ if suffix.is_empty() => Vec::new(),
+        Some((directory, _)) => {
+            vec![Word { prefix: format!("{directory}/"), is_glob: true, ..Word::default() }]
+        }
+        None => files.iter().filter_map(Word::text).map(|file| Word::of(format!("{file}{suffix}"))).collect(),
+    }
 }
 
 /// What a file becomes in a directory; somewhere in it, if its name is not known.

@@ -76,15 +76,16 @@ impl Known {
     /// Whether an argument that begins with a `-` uses no file but those that are looked for.
     pub(crate) fn has_option(&self, text: &str) -> bool {
         if text.starts_with("--") {
-            return LONG.contains(&text.split('=').next().unwrap_or(text));
+            let (name, has_value) = text.split_once('=').map_or((text, false), |(name, _)| (name, true));
+            return LONG.contains(&name) && !(has_value && name == "--in-place");
         }
         for (at, letter) in text.char_indices().skip(1) {
             if !letter.is_ascii_digit() && !self.letters.contains(letter) {
                 return false;
             }
-            // The rest is a suffix.
+            // The rest is the suffix of another file, or leads into another directory.
             if self.used == Use::Edit && letter == 'i' {
-                return true;
+                return at + 1 == text.len();
             }
             if self.valued.contains(letter) {
                 // The rest is its value. Where that is a file it is looked for in front and at the end.
@@ -134,7 +135,7 @@ const LONG: [&str; 32] = [
 
 const GREP: &str = "ABCEFGHILPTUZabchilmnoqrRsvwxyz";
 
-/// The programs. What is not among the letters of one (`-e` and `-f` of `grep`, `-T` of `sort`) can be anything.
+/// The programs. Backups (`-b`, `-S`) are further files. What is not among the letters of one (`-e` and `-f` of `grep`, `-T` of `sort`) can be anything.
 pub(crate) const PROGRAMS: [Known; 73] = [
     known("cat", Use::Read(0), "", "AbeEnstTuv"),
     known("tac", Use::Read(0), "s", "brs"),
@@ -183,10 +184,10 @@ pub(crate) const PROGRAMS: [Known; 73] = [
     known("chmod", Use::Write(1), "", "cfvR").trees(Trees::With("R")),
     known("chown", Use::Write(1), "", "cfhHLPvR").trees(Trees::With("R")),
     known("chgrp", Use::Write(1), "", "cfhHLPvR").trees(Trees::With("R")),
-    known("cp", Use::Copy, "St", "abdfHilLnPprRsStTuvxZ").trees(Trees::With("arR")),
-    known("install", Use::Copy, "mogSt", "bcCdDgmopsStTvZ"),
-    known("ln", Use::Copy, "St", "bdfFiLnPrsStTvz"),
-    known("mv", Use::Move, "St", "bfinStTuvZ").trees(Trees::Always),
+    known("cp", Use::Copy, "St", "adfHilLnPprRstTuvxZ").trees(Trees::With("arR")),
+    known("install", Use::Copy, "mogSt", "cCdDgmoptTvZ"),
+    known("ln", Use::Copy, "St", "dfFiLnPrstTv"),
+    known("mv", Use::Move, "St", "fintTuvZ").trees(Trees::Always),
     known("sed", Use::Edit, "e", "eEinrsuz"),
     known("dd", Use::Assigned, "", ""),
     known("curl", Use::Hosts, "HdXouAebcFTmwxEKrtyYzCDQP", "AdefgHiIkmosSuvX"),
@@ -234,7 +235,8 @@ mod tests {
         check("cp", "-rt", true);
         check("cp", "-rt/x", false);
         check("grep", "-e", false);
-        check("sed", "-i.bak", true);
+        check("sed", "-i.bak", false);
+        check("sed", "--in-place=/x/*", false);
         check("sed", "-Ei", true);
         check("sed", "-f", false);
         check("curl", "-sS", true);

@@ -217,7 +217,7 @@ fn what_may_use_more_is_said() {
             "sudo -u ada timeout 5 env A=b cat x",
             "find . -name '*.o' -mtime -5 -delete",
             "bash -c 'rm x'",
-            "sed -n 1,5p x; sed -i.bak s/a/b/ y",
+            "sed -n 1,5p x; sed -Ei s/a/b/ y",
             "rm build/*.o",
             "dd if=a of=b bs=1M",
             "curl -sS -X POST -o x https://example.com",
@@ -255,6 +255,8 @@ fn what_may_use_more_is_said() {
         "curl -X -- -K x https://example.com",
         "curl -L https://example.com",
         "sed -f x y",
+        "sed -i.bak s/a/b/ y",
+        "cp -b x y",
         "cp --parents a/b c",
     ] {
         let found = of(command);
@@ -324,6 +326,8 @@ fn places() {
     files("rg x", &["/ws/p", "/ws/p/..."], &[]);
     files("grep -e x y; grep x", &["/ws/p/x", "/ws/p/y"], &[]);
     files("sed -Ei s/x/y/ a", &[], &["/ws/p/a"]);
+    files("sed -i.b s/x/y/ a; sed -i'/d/*' s/x/y/ /c", &[], &["/c", "/ws/p/a", "/ws/p/a.b", "/d/..."]);
+    files("ln -s /a/b", &["/a/b"], &["/ws/p", "/ws/p/b"]);
     files("curl https://x/ -o a https://x/ -o /b", &[], &["/b", "/ws/p/a"]);
     files(
         "dd if=a of=/b; tee -a c; sed -i s/x/y/ d; grep -r e f",
