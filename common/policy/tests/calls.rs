@@ -419,16 +419,25 @@ fn defaults_count_as_rules() {
     check(1023, Some("1023 rules; a policy has at most 1022"));
 }
 
+/// Checks that a finding in the lines of a policy has this code, and these words in its message or help.
+#[track_caller]
+fn finds(text: &str, code: Code, words: &str) {
+    let found = parse("t", &format!("version: 1\nname: t\n{text}\n")).expect_err(text);
+    let item = found.items().iter().find(|item| item.code == code);
+    let item = item.unwrap_or_else(|| panic!("{text}: {found}"));
+    let help = item.help.as_deref().unwrap_or_default();
+    assert!(format!("{}{help}", item.message).contains(words), "{text}: {found}");
+}
+
+/// One rule, by its keys besides its id and reason.
+fn one_rule(more: &str) -> String {
+    format!("rules: [{{id: a, reason: r, {more}}}]")
+}
+
 #[test]
 fn what_is_wrong_is_named() {
-    let check = |text: &str, code: Code, words: &str| {
-        let found = parse("t", &format!("version: 1\nname: t\n{text}\n")).expect_err(text);
-        let item = found.items().iter().find(|item| item.code == code);
-        let item = item.unwrap_or_else(|| panic!("{text}: {found}"));
-        let help = item.help.as_deref().unwrap_or_default();
-        assert!(format!("{}{help}", item.message).contains(words), "{text}: {found}");
-    };
-    let rule = |more: &str| format!("rules: [{{id: a, reason: r, {more}}}]");
+    let check = finds;
+    let rule = one_rule;
     let tool = |more: &str| rule(&format!("kind: tool, tools: [Bash], {more}"));
     check(&rule("kind: tool"), Code::MissingKey, "`tools`");
     check(&rule("kind: tool, tools: []"), Code::Empty, "`tools`");
@@ -465,6 +474,12 @@ fn what_is_wrong_is_named() {
     check(&tool("priority: 0.5"), Code::BadNumber, "-1000 to 1000");
     check(&tool("priority: \"1\""), Code::WrongType, "has to be a number");
     check(&rule("kind: file, paths: [/x], action: allow"), Code::UnknownKey, "`action`");
+}
+
+#[test]
+fn what_is_wrong_with_servers_and_machines_is_named() {
+    let check = finds;
+    let rule = one_rule;
     check(&rule("kind: mcp, servers: [{}]"), Code::Empty, "every server");
     check(&rule("kind: mcp, servers: [{name: github}]"), Code::UnknownKey, "`name`");
     check(&rule("kind: mcp, servers: [{url: \"http://u@x/\"}]"), Code::BadUrl, "without a user");

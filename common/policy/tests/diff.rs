@@ -247,6 +247,11 @@ fn rules_about_calls_are_told_by_what_they_say() {
         (true, &["x".to_owned()][..]),
         "{found}"
     );
+}
+
+/// A default has no priority that anybody wrote, and nothing is asked about calls.
+#[test]
+fn defaults_are_told() {
     let defaults = |action: &str| {
         let text =
             format!("version: 1\nname: t\ndefaults: {{tool: {{action: {action}, reason: r}}}}\nrules: []\n");

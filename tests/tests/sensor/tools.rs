@@ -93,6 +93,14 @@ fn a_call_is_explained() {
     check("mcp__gh__search", "{}", 2, &["is a tool of a server, which is asked about as `mcp`"]);
     let escape = r#"{"command": "ls '\u001b[2J'"}"#;
     check("Bash", escape, 0, &["runs: ls \\x1b[2J"]);
+}
+
+#[test]
+fn a_call_is_explained_to_scripts() {
+    let scene = Scene::new();
+    let directory = scene.path("p");
+    fs::create_dir_all(directory.join("repository")).expect("a directory");
+    fs::write(directory.join("p.yaml"), POLICY).expect("a file");
     let file = directory.join("input.json");
     fs::write(&file, r#"{"command": "git push --force"}"#).expect("a file");
     let arguments = [
