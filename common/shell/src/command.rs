@@ -48,27 +48,38 @@ fn step(walk: &mut Walk, words: &[Word]) -> Next {
         return Next::Opaque(Opaque::Program);
     };
     let program = written.rsplit('/').next().unwrap_or(written);
+    let command = walk.features.commands.len();
     record(walk, written, program, arguments);
     if program == written
         && let Some(next) = builtins::run(walk, program, arguments)
     {
+        // `history -w FILE`.
+        walk.features.commands[command].is_complete = program != "history" || arguments.is_empty();
         return next;
     }
+    let (next, is_complete) = follow(walk, program, arguments);
+    walk.features.commands[command].is_complete = is_complete;
+    next
+}
+
+/// Takes up what a program other than a builtin does. Whether that is all that it is told to do.
+fn follow(walk: &mut Walk, program: &str, arguments: &[Word]) -> (Next, bool) {
     let has_word =
         |word: &str| arguments.iter().any(|argument| argument.text().is_none_or(|text| text == word));
     match kind(program, has_word) {
         Kind::Wrapper(wrapper) => wrapper::run(walk, wrapper, arguments),
-        Kind::OtherWrapper => Next::Opaque(Opaque::Wrapper),
+        Kind::OtherWrapper => (Next::Opaque(Opaque::Wrapper), false),
         Kind::Remote => {
             operands::run(walk, program, arguments);
-            Next::Opaque(Opaque::Remote)
+            (Next::Opaque(Opaque::Remote), false)
         }
         Kind::Shell => shell(walk, arguments),
-        Kind::OtherShell => Next::Opaque(Opaque::Shell),
-        Kind::Interpreter(letters) => interpreter(walk, letters, arguments),
+        Kind::OtherShell => (Next::Opaque(Opaque::Shell), false),
+        // What a script does is not in the text.
+        Kind::Interpreter(letters) => (interpreter(walk, letters, arguments), false),
         Kind::Plain => {
-            operands::run(walk, program, arguments);
-            plain(program, arguments)
+            let is_complete = operands::run(walk, program, arguments);
+            (plain(program, arguments), is_complete)
         }
     }
 }
@@ -78,10 +89,10 @@ fn record(walk: &mut Walk, written: &str, program: &str, arguments: &[Word]) {
     let mut command = Command { program: program.to_owned(), ..Command::default() };
     if written.contains('/') {
         let places = walk.directories().places(written, Place::At);
-        command.path = match places.as_slice() {
-            [Place::At(path)] => Some(path.clone()),
-            _ => None,
-        };
+        command.path = Some(match places.as_slice() {
+            [place] => place.clone(),
+            _ => Place::Unknown,
+        });
     }
     let mut are_words = false;
     for argument in arguments {
@@ -113,9 +124,9 @@ fn flags(text: &str, flags: &mut Vec<String>) {
     }
 }
 
-/// A shell: a command of its own, a script, or what it reads.
-fn shell(walk: &mut Walk, arguments: &[Word]) -> Next {
-    const UNKNOWN: Next = Next::Opaque(Opaque::Shell);
+/// A shell: a command of its own, a script, or what it reads. Whether it was followed.
+fn shell(walk: &mut Walk, arguments: &[Word]) -> (Next, bool) {
+    const UNKNOWN: (Next, bool) = (Next::Opaque(Opaque::Shell), false);
     let mut rest = arguments;
     let mut has_code = false;
     while let Some((first, behind)) = rest.split_first() {
@@ -126,7 +137,7 @@ fn shell(walk: &mut Walk, arguments: &[Word]) -> Next {
         rest = behind;
         match letters {
             "-" => break,
-            "-version" | "-help" => return Next::Done,
+            "-version" | "-help" => return (Next::Done, true),
             "-login" | "-norc" | "-noprofile" | "-posix" => {}
             _ if letters.contains(|c: char| !"abcefhilmnuvxBCEHPT".contains(c))
                 && letters != "o"
@@ -154,14 +165,15 @@ fn shell(walk: &mut Walk, arguments: &[Word]) -> Next {
         let before = walk.directories();
         walk.text(&text);
         walk.restore(before);
-        return Next::Done;
+        return (Next::Done, true);
     }
     if is_stream(&text) {
         return UNKNOWN;
     }
     let places = operands::places(first, &walk.directories());
     walk.features.reads.extend(places);
-    Next::Done
+    // What a script does is not in the text.
+    (Next::Done, false)
 }
 
 /// Whether a file is what the program is given, and no file.

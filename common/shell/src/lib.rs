@@ -15,6 +15,8 @@ mod builtins;
 mod call;
 mod command;
 mod directories;
+mod files;
+mod known;
 mod lex;
 mod operands;
 mod parse;
@@ -46,6 +48,7 @@ pub fn features(command: &str, context: &Context) -> Features {
         walk::walk(command, context)
     };
     features.secrets = secrets;
+    features.is_scanned = true;
     features.repository.clone_from(&context.repository);
     features.sorted()
 }

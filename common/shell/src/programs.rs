@@ -18,6 +18,17 @@ pub(crate) struct Wrapper {
     pub(crate) assigns: bool,
     /// Whether it adds arguments of its own.
     pub(crate) appends: bool,
+    /// What it uses files of its own for.
+    pub(crate) opens: Opens,
+}
+
+/// When a program that runs another uses files of its own, or makes the other one's files others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opens {
+    Never,
+    Always,
+    /// With an option that has this letter.
+    With(char),
 }
 
 impl Wrapper {
@@ -31,6 +42,7 @@ impl Wrapper {
             operands: 0,
             assigns: false,
             appends: false,
+            opens: Opens::Never,
         }
     }
 
@@ -50,6 +62,10 @@ impl Wrapper {
         Self { appends: true, ..self }
     }
 
+    const fn opens(self, opens: Opens) -> Self {
+        Self { opens, ..self }
+    }
+
     /// Whether a letter is an option, and if so whether it has a value.
     pub(crate) fn letter(&self, letter: char) -> Option<bool> {
         let valued = self.valued.contains(letter);
@@ -67,7 +83,8 @@ pub(crate) const WRAPPERS: [Wrapper; 21] = [
         .long(&["non-interactive", "preserve-env", "set-home", "stdin"], &["user", "group"])
         .assigns(),
     Wrapper::new("doas", "n", "u"),
-    Wrapper::new("nohup", "", ""),
+    // `nohup.out`, if its output is a terminal.
+    Wrapper::new("nohup", "", "").opens(Opens::Always),
     Wrapper::new("nice", "", "n").long(&[], &["adjustment"]),
     Wrapper::new("ionice", "t", "cn").long(&["ignore"], &["class", "classdata"]),
     Wrapper::new("chrt", "abfoir", "").operands(1),
@@ -78,20 +95,23 @@ pub(crate) const WRAPPERS: [Wrapper; 21] = [
     Wrapper::new("stdbuf", "", "ioe").long(&[], &["input", "output", "error"]),
     Wrapper::new("setsid", "cfw", "").long(&["ctty", "fork", "wait"], &[]),
     Wrapper::new("time", "pvaq", "fo")
-        .long(&["portability", "verbose", "append", "quiet"], &["format", "output"]),
+        .long(&["portability", "verbose", "append", "quiet"], &["format", "output"])
+        .opens(Opens::With('o')),
     Wrapper::new("xargs", "0rtpxo", "nPLdEsaI")
         .long(
             &["null", "no-run-if-empty", "verbose", "interactive", "exit", "open-tty"],
             &["max-args", "max-procs", "max-lines", "delimiter", "arg-file", "max-chars"],
         )
-        .appends(),
-    Wrapper::new("strace", "fqvtTrcCyxh", "eopsPEIO"),
+        .appends()
+        .opens(Opens::With('a')),
+    Wrapper::new("strace", "fqvtTrcCyxh", "eopsPEIO").opens(Opens::With('o')),
     Wrapper::new("flock", "nxseu", "wE")
         .long(&["nonblock", "exclusive", "shared"], &["timeout", "wait", "conflict-exit-code"])
-        .operands(1),
+        .operands(1)
+        .opens(Opens::Always),
     Wrapper::new("busybox", "", ""),
     Wrapper::new("toybox", "", ""),
-    Wrapper::new("chroot", "", "").long(&[], &["userspec", "groups"]).operands(1),
+    Wrapper::new("chroot", "", "").long(&[], &["userspec", "groups"]).operands(1).opens(Opens::Always),
 ];
 
 /// Programs that run others, called in ways that are not followed.

@@ -2,14 +2,26 @@
 
 use treeline_policy::tool::Opaque;
 
-use crate::{command::Next, programs::Wrapper, walk::Walk, word::Word};
+use crate::{
+    command::Next,
+    programs::{Opens, Wrapper},
+    walk::Walk,
+    word::Word,
+};
 
 const UNKNOWN: Next = Next::Opaque(Opaque::Wrapper);
 
-/// The program that a wrapper runs.
-pub(crate) fn run(walk: &mut Walk, wrapper: &Wrapper, arguments: &[Word]) -> Next {
-    let Some((rest, replaced)) = options(wrapper, arguments) else { return UNKNOWN };
-    let Some(rest) = operands(walk, wrapper, rest) else { return UNKNOWN };
+/// The program that a wrapper runs, and whether the wrapper itself uses no file.
+pub(crate) fn run(walk: &mut Walk, wrapper: &Wrapper, arguments: &[Word]) -> (Next, bool) {
+    let Some((rest, replaced)) = options(wrapper, arguments) else { return (UNKNOWN, false) };
+    let own = &arguments[..arguments.len() - rest.len()];
+    let has = |letter: char| own.iter().any(|word| word.text().is_none_or(|text| text.contains(letter)));
+    let is_complete = match wrapper.opens {
+        Opens::Never => true,
+        Opens::Always => false,
+        Opens::With(letter) => !has(letter),
+    };
+    let Some(rest) = operands(walk, wrapper, rest) else { return (UNKNOWN, false) };
     let mut rest = rest.to_vec();
     if let Some(replaced) = replaced {
         let holds = |word: &Word| word.text().is_none_or(|text| text.contains(&replaced));
@@ -20,7 +32,7 @@ pub(crate) fn run(walk: &mut Walk, wrapper: &Wrapper, arguments: &[Word]) -> Nex
     } else if wrapper.appends && !rest.is_empty() {
         rest.push(Word::unknown());
     }
-    Next::Run(rest)
+    (Next::Run(rest), is_complete)
 }
 
 /// What is behind the options, and which text `xargs` replaces by what it reads; none if an option is not known.
