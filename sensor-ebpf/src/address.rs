@@ -6,6 +6,7 @@
 
 use treeline_abi::{
     Label,
+    lift::LIFT,
     network::{
         ABSTRACT_WORDS_USED, ABSTRACTS_MAX, AbstractRule, Prefix4, Prefix6, PrefixRules, RULES_PER_PREFIX_MAX,
     },
@@ -16,12 +17,16 @@ use crate::{
     cgroup::AF_INET,
     decide::{self, active, subject_sets},
     kernel::{GO_ON, STOP, copy, masked, repeat},
+    lifts,
     maps::{ABSTRACTS, PREFIXES4, PREFIXES6, RULES},
     scratch::{Found, Scratch},
+    walk::Active,
 };
 
-/// A rule that is not for everybody was noted in the first pass.
+/// The first pass has left rules.
 const NOTED: u64 = 1 << 63;
+/// And to weigh them it has to be known who acts.
+const ASKS: u64 = 1 << 62;
 const LOOPBACK4: [u8; 4] = [127, 0, 0, 1];
 
 /// What a pass knows, the same in all its rounds. What it finds is in `Scratch::found`, see there.
@@ -40,26 +45,26 @@ impl Weighing {
         Self { scratch, slot, plain }
     }
 
-    /// Weighs a rule that matches.
+    /// Weighs a rule that matches; `liftable` is 0 where nothing can lift it.
     #[inline(always)]
-    fn add(&self, index: u32, rule: &Rule) {
+    fn add(&self, index: u32, rule: &Rule, liftable: u32) {
         // SAFETY: the pointer was put there by `new` and outlives the loop; the verifier tracks it.
-        let (holds, found) = unsafe { (&(*self.scratch).holds, &mut (*self.scratch).found) };
-        let plain = rule.exceptions | rule.only == 0;
-        if !plain && self.plain != 0 {
-            found.exceptions = 1;
-        }
-        if plain == (self.plain != 0) && rule.holds_for(holds) {
-            decide::add(found, index + 1, rule.enforce);
-        }
+        decide::weigh_rule(unsafe { &mut *self.scratch }, index, rule, self.plain, liftable);
     }
 
-    /// As [`Self::add`], by the rule's index.
+    /// As [`Self::add`], by the rule's index; or notes a lift.
     #[inline(always)]
     fn add_index(&self, index: u32) {
+        if index & LIFT != 0 {
+            if self.plain != 0 {
+                // SAFETY: as in `add`.
+                lifts::note(unsafe { &mut *self.scratch }, index);
+            }
+            return;
+        }
         let index = index & (RULES_MAX - 1);
         if let Some(rule) = RULES.get(self.slot * RULES_MAX + index) {
-            self.add(index, rule);
+            self.add(index, rule, rule.enforce & Rule::LIFTABLE);
         }
     }
 
@@ -83,14 +88,36 @@ impl Weighing {
     fn packed(&self) -> u64 {
         // SAFETY: as in `add`.
         let found = unsafe { &(*self.scratch).found };
-        found.packed | if found.exceptions != 0 { NOTED } else { 0 }
+        let noted = found.is_incomplete() as u64 * NOTED;
+        found.packed | noted | found.needs_subject() as u64 * ASKS
     }
 }
 
 /// The severer of two passes. Both are of one generation, which is put in later.
 #[inline(always)]
 fn severer(scratch: &mut Scratch, one: u64, other: u64) -> u64 {
-    decide::severer(scratch, one & !NOTED, other & !NOTED)
+    decide::severer(scratch, one & !(NOTED | ASKS), other & !(NOTED | ASKS))
+}
+
+/// Judges by one pass, and a second one if the first has left rules. Each is given whether it is the first: 1, or 0.
+#[inline(always)]
+fn judge_by(
+    scratch: &mut Scratch,
+    active: &Active,
+    label_flags: u32,
+    pass: impl Fn(&mut Scratch, u32) -> u64,
+) -> u64 {
+    lifts::forget(scratch);
+    let first = pass(scratch, 1);
+    if first & NOTED == 0 {
+        return first & !ASKS;
+    }
+    if first & ASKS != 0 {
+        subject_sets(scratch, active.table, active.slot, label_flags);
+    }
+    lifts::weigh(scratch, active.slot);
+    let second = pass(scratch, 0);
+    severer(scratch, first, second)
 }
 
 /// Judges the destination in the record's head.
@@ -99,17 +126,15 @@ pub(crate) fn judge_address(scratch: &mut Scratch, label: &Label) -> u64 {
     let Some(active) = active() else {
         return 0;
     };
-    let first = weigh_address(scratch, active.slot, 1);
-    let also = weigh_loopback(scratch, active.slot, 1);
-    let plain = severer(scratch, first, also);
-    if (first | also) & NOTED == 0 {
-        return plain;
+    let slot = active.slot;
+    let one = judge_by(scratch, &active, label.flags, |scratch, plain| weigh_address(scratch, slot, plain));
+    if scratch.header.detail == AF_INET as u32 || scratch.header.address != [0; 16] {
+        return one;
     }
-    subject_sets(scratch, active.table, active.slot, label.flags);
-    let first = weigh_address(scratch, active.slot, 0);
-    let also = weigh_loopback(scratch, active.slot, 0);
-    let second = severer(scratch, first, also);
-    severer(scratch, plain, second)
+    // Each of the two by itself: what lifts a rule for one of them says nothing of the other.
+    let other =
+        judge_by(scratch, &active, label.flags, |scratch, plain| weigh_loopback(scratch, slot, plain));
+    severer(scratch, one, other)
 }
 
 /// One pass over the rules of the longest prefix of the destination, as `treeline_abi::network` says it is looked up.
@@ -136,13 +161,10 @@ fn weigh_address(scratch: &mut Scratch, slot: u32, plain: u32) -> u64 {
     weigh_ports(rules, port, Weighing::new(scratch, slot, plain))
 }
 
-/// One pass over the rules of IPv4's loopback, if the destination is `::`: a socket that is bound to a mapped address
+/// One pass over the rules of IPv4's loopback, for the destination `::`: a socket that is bound to a mapped address
 /// connects there.
 #[inline(never)]
 fn weigh_loopback(scratch: &mut Scratch, slot: u32, plain: u32) -> u64 {
-    if scratch.header.detail == AF_INET as u32 || scratch.header.address != [0; 16] {
-        return 0;
-    }
     let rules = PREFIXES4.get(&aya_ebpf::maps::lpm_trie::Key::new(64, Prefix4 { slot, address: LOOPBACK4 }));
     let port = scratch.header.port;
     weigh_ports(rules, port, Weighing::new(scratch, slot, plain))
@@ -189,13 +211,8 @@ pub(crate) fn judge_all(scratch: &mut Scratch, label: &Label, bit: u32) -> u64 {
     let Some(active) = active() else {
         return 0;
     };
-    let first = weigh_all(scratch, active.slot, bit, 1);
-    if first & NOTED == 0 {
-        return first;
-    }
-    subject_sets(scratch, active.table, active.slot, label.flags);
-    let second = weigh_all(scratch, active.slot, bit, 0);
-    severer(scratch, first, second)
+    let slot = active.slot;
+    judge_by(scratch, &active, label.flags, |scratch, plain| weigh_all(scratch, slot, bit, plain))
 }
 
 /// One pass over all rules.
@@ -233,7 +250,8 @@ fn one_with_bit(index: u64, pass: *mut AllPass) -> u64 {
     if let Some(rule) = RULES.get(pass.weighing.slot * RULES_MAX + index)
         && rule.operations & pass.bit != 0
     {
-        pass.weighing.add(index, rule);
+        // Of what is not looked at nothing is lifted.
+        pass.weighing.add(index, rule, 0);
     }
     GO_ON
 }
@@ -245,13 +263,8 @@ pub(crate) fn judge_abstract(scratch: &mut Scratch, label: &Label, name: u64, le
         return 0;
     };
     take_name(scratch, name, len);
-    let first = weigh_name(scratch, active.slot, 1);
-    if first & NOTED == 0 {
-        return first;
-    }
-    subject_sets(scratch, active.table, active.slot, label.flags);
-    let second = weigh_name(scratch, active.slot, 0);
-    severer(scratch, first, second)
+    let slot = active.slot;
+    judge_by(scratch, &active, label.flags, |scratch, plain| weigh_name(scratch, slot, plain))
 }
 
 /// Copies a name to where it is compared: from its beginning, and aligned to its end.

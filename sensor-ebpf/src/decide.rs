@@ -2,8 +2,9 @@
 
 use treeline_abi::{
     Label, LabelFlags, Verdict,
+    lift::LIFT,
     paths::{
-        Accept, AliasKey, AliasRules, LISTED_MAX, LISTS_MAX, Operation, RULES_MAX, RULES_PER_ALIAS_MAX,
+        Accept, AliasKey, AliasRules, LISTED_MAX, LISTS_MAX, Operation, RULES_MAX, RULES_PER_ALIAS_MAX, Rule,
         SLOTS, Table, WORDS,
     },
     subject::{AcceptKind, SETS_MAX},
@@ -12,6 +13,7 @@ use treeline_abi::{
 use crate::{
     content,
     kernel::{GO_ON, STOP, inode, is_older, masked, offset, read, repeat, repeat_plainly},
+    lifts,
     maps::{ACCEPTS, ACTIVE, ALIASES, HOLDS, IMAGES, LISTS, RULES, TABLES},
     scratch::{Found, Listed, Scratch},
     tasks,
@@ -232,7 +234,7 @@ fn judge_alias(
     scratch.found = Found::default();
     let mut pass = AliasPass { scratch, alias, slot, operations, plain: 1 };
     weigh_aliases(&mut pass);
-    if scratch.found.exceptions != 0 {
+    if scratch.found.noted != 0 {
         subject_sets(scratch, table, slot, label_flags);
         pass = AliasPass { scratch, alias, slot, operations, plain: 0 };
         weigh_aliases(&mut pass);
@@ -270,9 +272,10 @@ extern "C" fn weigh_alias(index: u64, pass: *mut AliasPass) -> u64 {
     if rule.operations & pass.operations == 0 {
         return GO_ON;
     }
+    // What lifts a rule is said of names, and another name of the object may be any.
     let plain = rule.exceptions | rule.only == 0;
     if !plain && pass.plain != 0 {
-        found.exceptions = 1;
+        found.noted = Found::ASKS;
     }
     if plain == (pass.plain != 0) && rule.holds_for(holds) {
         add(found, number, rule.enforce);
@@ -297,12 +300,14 @@ pub(crate) fn judge<const GIVEN: bool>(
     }
     restrict(scratch, table, operations);
     scratch.keep_accepted();
+    lifts::forget(scratch);
     weigh_all(scratch, Weighing { slot, operations, plain: 1 });
-    if scratch.found.exceptions != 0 && scratch.found.word > WORDS as u32 {
+    if scratch.found.is_incomplete() && scratch.found.word > WORDS as u32 {
         // Only now, and once, is the subject's executable looked at.
-        if !GIVEN {
+        if !GIVEN && scratch.found.needs_subject() {
             subject_sets(scratch, table, slot, label_flags);
         }
+        lifts::weigh(scratch, slot);
         scratch.restore_accepted();
         scratch.lists.rewind();
         scratch.found.word = 0;
@@ -400,17 +405,34 @@ fn one_weighing(pass: *mut Pass) -> u64 {
             return GO_ON;
         }
     };
+    if index & LIFT != 0 {
+        if pass.plain != 0 {
+            lifts::note(scratch, index);
+        }
+        return GO_ON;
+    }
     let Some(rule) = RULES.get(pass.slot * RULES_MAX + (index & (RULES_MAX - 1))) else {
         return GO_ON;
     };
-    let plain = rule.exceptions | rule.only == 0;
-    if !plain && pass.plain != 0 {
-        scratch.found.exceptions = 1;
-    }
-    if plain == (pass.plain != 0) && rule.holds_for(&scratch.holds) {
-        add(&mut scratch.found, index + 1, rule.enforce);
-    }
+    weigh_rule(scratch, index, rule, pass.plain, rule.enforce & Rule::LIFTABLE);
     GO_ON
+}
+
+/// Weighs a rule that matches, in the first pass if it is for everybody and nothing can lift it: then `plain` is 1.
+#[inline(always)]
+pub(crate) fn weigh_rule(scratch: &mut Scratch, index: u32, rule: &Rule, plain: u32, liftable: u32) {
+    let asks = (rule.exceptions | rule.only != 0) as u32 * Found::ASKS;
+    let notes = asks | (liftable != 0) as u32 * Found::LIFTABLE;
+    if notes != 0 && plain != 0 {
+        scratch.found.noted |= notes;
+    }
+    if (notes == 0) != (plain != 0) || !rule.holds_for(&scratch.holds) {
+        return;
+    }
+    if liftable != 0 && lifts::is_lifted(scratch, index) {
+        return;
+    }
+    add(&mut scratch.found, index + 1, rule.enforce);
 }
 
 /// What a round of a pass finds.

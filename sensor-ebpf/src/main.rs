@@ -16,6 +16,7 @@ mod decide;
 mod emit;
 mod kernel;
 mod lifecycle;
+mod lifts;
 mod lineage;
 mod log;
 mod lsm;

@@ -9,6 +9,7 @@ use treeline_abi::{
     adopt::{CONNECTIONS_MAX, Connection, Ends, JOBS_MAX, JobKey, NOTES_MAX, Note},
     content::{Content, Hold, IMAGES_MAX, WRITERS_MAX},
     label::{LABELS_MAX, ProcessId, TaskKey, WAITING_MAX, Waiting},
+    lift::{LIFTS_MAX, Lift},
     network::{ABSTRACTS_MAX, AbstractRule, PREFIXES_MAX, Prefix4, Prefix6, PrefixRules},
     paths::{
         ALIASES_MAX, ANCESTORS_MAX, Accept, AliasKey, AliasRules, AncestorKey, DEVICES_MAX, Device,
@@ -88,6 +89,10 @@ pub(crate) static ACCEPTS: Array<Accept> = Array::with_max_entries(WORDS as u32 
 /// Rules by slot and index.
 #[map]
 pub(crate) static RULES: Array<Rule> = Array::with_max_entries(RULES_MAX * SLOTS, 0);
+
+/// What takes rules away, by slot and number.
+#[map]
+pub(crate) static LIFTS: Array<Lift> = Array::with_max_entries(LIFTS_MAX * SLOTS, 0);
 
 /// Files whose content is known. The agent adds and removes entries.
 #[map]

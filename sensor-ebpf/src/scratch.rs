@@ -6,6 +6,7 @@
 
 use treeline_abi::{
     Header,
+    lift::{LIFT_WORDS, RULE_WORDS},
     network::ABSTRACT_WORDS,
     paths::{AliasKey, AncestorKey, DEPTH_MAX, Edge, FileKey, LISTED_MAX, Mask, NO_LIST, WORDS},
     record::DATA_LEN_MAX,
@@ -177,6 +178,10 @@ pub(crate) struct Scratch {
     pub(crate) pad: u32,
     pub(crate) sent: SentKey,
     pub(crate) found: Found,
+    /// Lifts that were found about the object, as bits, until they are looked at.
+    pub(crate) lifts: [u64; LIFT_WORDS],
+    /// Rules that they take away, as bits.
+    pub(crate) lifted: [u64; RULE_WORDS],
     pub(crate) sets: Sets,
     /// A decision on its way from one function to another, see `Decision::unpack`.
     pub(crate) packed: u64,
@@ -195,10 +200,32 @@ pub(crate) struct Scratch {
 pub(crate) struct Found {
     /// See `Decision::pack`.
     pub(crate) packed: u64,
-    /// 1 when a rule with exceptions was noted.
-    pub(crate) exceptions: u32,
+    /// What was noted for a second pass: bits of [`Found::ASKS`] and others.
+    pub(crate) noted: u32,
     /// The word of accepting positions that is being looked at; their number when the pass is complete.
     pub(crate) word: u32,
+}
+
+impl Found {
+    /// A rule that is not for everybody.
+    pub(crate) const ASKS: u32 = 1;
+    /// A rule that a lift may take away.
+    pub(crate) const LIFTABLE: u32 = 2;
+    /// A lift that is not for everybody.
+    pub(crate) const LIFT_ASKS: u32 = 4;
+
+    /// Whether there are rules that the first pass has left.
+    #[inline(always)]
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.noted & (Self::ASKS | Self::LIFTABLE) != 0
+    }
+
+    /// Whether the second pass has to know who acts.
+    #[inline(always)]
+    pub(crate) fn needs_subject(&self) -> bool {
+        let lift = Self::LIFTABLE | Self::LIFT_ASKS;
+        self.noted & Self::ASKS != 0 || self.noted & lift == lift
+    }
 }
 
 /// As [`Found`], for what the path of an executable leads to.

@@ -11,4 +11,5 @@ pub mod enrich;
 #[doc(hidden)]
 pub mod foreign;
 pub mod log;
+pub mod tools;
 pub mod view;

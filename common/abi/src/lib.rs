@@ -11,6 +11,7 @@ pub mod config;
 pub mod content;
 pub mod environment;
 pub mod label;
+pub mod lift;
 pub mod name;
 pub mod network;
 pub mod parity;

@@ -20,7 +20,7 @@ pub struct PortRule {
     pub port_first: u16,
     /// See `port_first`.
     pub port_last: u16,
-    /// Rule index (see [`crate::paths::Rule`]).
+    /// Rule index (see [`crate::paths::Rule`]), or a lift's (see [`crate::lift`]).
     pub rule: u32,
 }
 
@@ -86,7 +86,7 @@ pub struct AbstractRule {
     pub len_min: u32,
     /// Longest matching name in bytes.
     pub len_max: u32,
-    /// Rule index + 1, or 0.
+    /// Rule index, or a lift's (see [`crate::lift`]), + 1, or 0.
     pub rule: u32,
     /// Explicit padding.
     pub pad: u32,

@@ -370,8 +370,8 @@ pub struct DeviceKey {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Accept {
-    /// For operations up to [`Operation::CONNECT`]: the rule's index in `RULES`. For [`Operation::SUBJECT`]: see
-    /// [`crate::subject::AcceptKind`].
+    /// For operations up to [`Operation::CONNECT`]: the rule's index in `RULES`, or a lift's, see [`crate::lift`]. For
+    /// [`Operation::SUBJECT`]: see [`crate::subject::AcceptKind`].
     pub index: u32,
     /// In a list: bits over [`Operation`] that it is for, and [`Accept::LAST`]. At a position: 0.
     pub operations: u32,
@@ -392,7 +392,7 @@ pub struct Rule {
     pub only: u64,
     /// Bit set over [`Operation`], with [`Rule::BY_ADDRESS`] and [`Rule::TRACE`].
     pub operations: u32,
-    /// 1 when a match denies, 0 when it is only recorded (`monitor`).
+    /// 1 when a match denies, 0 when it is only recorded (`monitor`); with [`Rule::LIFTABLE`].
     pub enforce: u32,
 }
 
@@ -404,6 +404,8 @@ impl Rule {
         sets.fall_under(self.only, self.exceptions)
     }
 
+    /// Bit of [`Rule::enforce`]: a lift may take it away, see [`crate::lift`].
+    pub const LIFTABLE: u32 = 1 << 1;
     /// Bit of [`Rule::operations`]: a connect rule that names addresses.
     pub const BY_ADDRESS: u32 = 1 << 31;
     /// Bit of [`Rule::operations`]: a rule about access to processes outside of the session.

@@ -45,10 +45,15 @@ const ASKED: &str = "the kernel asks the sensor before a marked file is opened o
 const AFTERWARDS: &str = "the sensor judges names when the system call has returned";
 const UNIX: &str = "the sensor judges connects to unix sockets when the system call has returned";
 
+const CALLS: &str = "no kernel program sees calls of tools or the state of the machine";
+
 impl Rule {
     /// Where it is decided in an attach mode; what the mode can enforce of it is another question.
     #[must_use]
     pub fn class(&self, mode: AttachMode) -> Classed {
+        if self.kind.is_for_the_sensor() {
+            return Classed { class: Class::User, why: vec![CALLS] };
+        }
         let (in_kernel, mut why) = match mode {
             AttachMode::Lsm | AttachMode::FmodRet => (true, Vec::new()),
             AttachMode::Fallback | AttachMode::Replay => in_fallback(&self.kind),
@@ -90,6 +95,7 @@ fn in_fallback(kind: &Kind) -> (bool, Vec<&'static str>) {
         }
         // Nothing asks there; where something does, it is a kernel program.
         Kind::Trace => (true, Vec::new()),
+        Kind::Tool { .. } | Kind::Mcp { .. } | Kind::Posture { .. } => (false, vec![CALLS]),
     }
 }
 

@@ -35,6 +35,8 @@ codes! {
     BadExpectation "bad-expectation",
     /// A SHA-256 that is none.
     BadHash "bad-hash",
+    /// A host that is none, or that is not written as it is compared.
+    BadHost "bad-host",
     /// An id with characters that an id cannot have.
     BadId "bad-id",
     /// A path of a file that is not below the directory of the one that includes it.
@@ -45,12 +47,16 @@ codes! {
     BadNumber "bad-number",
     /// Words that do not say what is done.
     BadObject "bad-object",
+    /// A name or a version of a package that its registry cannot have.
+    BadPackage "bad-package",
     /// A path that is none of a file.
     BadPath "bad-path",
     /// A pattern that cannot be matched.
     BadPattern "bad-pattern",
     /// A port or a range that is none.
     BadPort "bad-port",
+    /// A URL that is none of a server.
+    BadUrl "bad-url",
     /// Work of a broker that cannot be proven to be a session's.
     CannotAdopt "cannot-adopt",
     /// A file that cannot be read.
@@ -87,6 +93,8 @@ codes! {
     ForEverybody "for-everybody",
     /// A host name, where only addresses can be matched.
     HostName "host-name",
+    /// A rule that allows, where there is nothing that it could lift.
+    IdleAllow "idle-allow",
     /// An exception that changes no answer.
     IdleException "idle-exception",
     /// A key that says nothing without another one.
@@ -121,6 +129,8 @@ codes! {
     OtherContent "other-content",
     /// Files that can be renamed out of a rule's reach.
     RenamedAway "renamed-away",
+    /// The name of a server, which says nothing of what it is.
+    ServerName "server-name",
     /// A rule that never decides, because of another one.
     Shadowed "shadowed",
     /// Tables that decide other than the policy means.
@@ -155,6 +165,8 @@ codes! {
     Unreachable "unreachable",
     /// A list that no rule has.
     UnusedList "unused-list",
+    /// A server that a rule allows by what it says of itself, or by its interpreter.
+    WeakServer "weak-server",
     /// An exception that is likely for more than is meant.
     WideException "wide-exception",
     /// An executable of an exception that others than root can replace.
@@ -173,6 +185,7 @@ impl Code {
         Self::Contradictory,
         Self::ExceptedItem,
         Self::ExpiresSoon,
+        Self::IdleAllow,
         Self::IdleException,
         Self::NoHome,
         Self::OtherContent,
@@ -181,17 +194,20 @@ impl Code {
         Self::ThroughLink,
         Self::Unreachable,
         Self::UnusedList,
+        Self::WeakServer,
         Self::WritableExecutable,
     ];
     /// Those of [`Self::LINTS`] that depend on neither the time nor the machine.
     pub const OF_POLICY: &[Self] = &[
         Self::Contradictory,
         Self::ExceptedItem,
+        Self::IdleAllow,
         Self::IdleException,
         Self::RenamedAway,
         Self::Shadowed,
         Self::Unreachable,
         Self::UnusedList,
+        Self::WeakServer,
     ];
 }
 

@@ -6,6 +6,9 @@ use ipnet::IpNet;
 use treeline_event::{Mode, Verdict};
 
 use crate::{
+    abstract_name::AbstractGlob,
+    eval_allow::Allowed,
+    eval_call::{self, Of},
     glob::Glob,
     host::Host,
     policy::{Executable, Kind, Policy, PortRange, Rule, SubjectItem},
@@ -14,11 +17,14 @@ use crate::{
 };
 
 /// Decides a request: deny if a rule in `enforce` matches and is not lifted, else audit if a rule in `monitor`
-/// does, else allow. Of several such rules, the first by id is named.
+/// does, else allow. Of several such rules, the one with the highest priority is named, and of these the first by id. A rule is
+/// lifted by its own exceptions, and by one that allows and has a higher priority.
 #[must_use]
 pub fn eval(policy: &Policy, host: &Host, request: &Request) -> Decision {
+    let Request { subject, object } = request;
+    let allowed = Allowed::of(&policy.rules, host, subject, object);
     among(policy.rules.iter().enumerate(), |rule| {
-        rule_matches(rule, host, &request.object) && holds(rule, host, &request.subject)
+        rule_matches(rule, host, object) && holds(rule, host, subject) && allowed.against(rule).is_none()
     })
 }
 
@@ -27,8 +33,8 @@ pub(crate) fn among<'p>(
     rules: impl Iterator<Item = (usize, &'p Rule)> + Clone,
     holds: impl Fn(&Rule) -> bool,
 ) -> Decision {
-    let first =
-        |mode: Mode| rules.clone().find(|(_, rule)| rule.mode == mode && holds(rule)).map(|(index, _)| index);
+    let is_of = |rule: &Rule, mode: Mode| rule.mode == mode && !rule.allows && holds(rule);
+    let first = |mode: Mode| rules.clone().find(|(_, rule)| is_of(rule, mode)).map(|(index, _)| index);
     if let Some(rule) = first(Mode::Enforce) {
         return Decision { verdict: Verdict::Deny, rule: Some(rule) };
     }
@@ -38,21 +44,58 @@ pub(crate) fn among<'p>(
     }
 }
 
+/// Whether a rule means an object for its content.
+pub(crate) fn is_by_content(rule: &Rule, object: &Object) -> bool {
+    match (&rule.kind, object) {
+        (Kind::Exec { sha256, .. }, Object::Exec { sha256: content, .. }) => {
+            sha256.iter().any(|digest| Some(digest.value) == *content)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a rule that allows holds for certain.
+pub(crate) fn surely_holds(rule: &Rule, host: &Host, subject: &Subject, object: &Object) -> bool {
+    let is_asked = match asked_for(rule, host, subject) {
+        Ok(None) => true,
+        Ok(Some((_, holds))) => holds == Holds::Yes && !subject.loads_code,
+        Err(NotAsked) => false,
+    };
+    is_asked
+        && rule.exceptions.iter().all(|item| item_holds(item, host, subject) == Holds::No)
+        && match_holds(rule, host, object) == Holds::Yes
+}
+
+/// Whether a call or a machine is what a rule is about; of everything else it is always known.
+pub(crate) fn match_holds(rule: &Rule, host: &Host, object: &Object) -> Holds {
+    let count = if rule.allows { Of::Each } else { Of::Any };
+    match (&rule.kind, object) {
+        (Kind::Tool { tools, when }, Object::Tool(call)) => eval_call::tool(tools, when, host, call, count),
+        (Kind::Mcp { servers, tools }, Object::Mcp(call)) => eval_call::mcp(servers, tools, host, call),
+        (Kind::Posture { require, unknown_counts }, Object::Posture(found)) => {
+            eval_call::posture(require, *unknown_counts, found)
+        }
+        (kind, _) if kind.is_for_the_sensor() => Holds::No,
+        _ if rule_matches(rule, host, object) => Holds::Yes,
+        _ => Holds::No,
+    }
+}
+
 /// Whether a rule that matches is for a subject, and is not lifted for it.
 pub(crate) fn holds(rule: &Rule, host: &Host, subject: &Subject) -> bool {
     asked_for(rule, host, subject).is_ok() && lifted_by(rule, host, subject).is_none()
 }
 
-/// Whether a rule matches an object, whoever acts.
+/// Whether a rule matches an object, whoever acts. What cannot be told matches a rule that refuses or records, and none that
+/// allows.
 #[must_use]
 pub fn rule_matches(rule: &Rule, host: &Host, object: &Object) -> bool {
     match (&rule.kind, object) {
         (Kind::File { paths, operations }, Object::File { path, operation }) => {
-            operations.contains(*operation) && paths.iter().any(|glob| glob_matches(&glob.value, host, path))
+            operations.contains(*operation) && names(paths, &rule.spares.paths, host, path)
         }
-        (Kind::Exec { paths, sha256 }, Object::Exec { path, sha256: content }) => {
-            paths.iter().any(|glob| glob_matches(&glob.value, host, path))
-                || sha256.iter().any(|digest| Some(digest.value) == *content)
+        (Kind::Exec { paths, .. }, Object::Exec { path, .. }) => {
+            names(paths, &rule.spares.paths, host, path) || is_by_content(rule, object)
         }
         (Kind::Connect { to, ports, except_to, .. }, Object::Connect { address, port }) => {
             destinations(*address).any(|address| {
@@ -61,16 +104,26 @@ pub fn rule_matches(rule: &Rule, host: &Host, object: &Object) -> bool {
             })
         }
         (Kind::Connect { unix, .. }, Object::ConnectUnix { path }) => {
-            unix.iter().any(|glob| glob_matches(&glob.value, host, path))
+            names(unix, &rule.spares.paths, host, path)
         }
         (Kind::Connect { abstracts, .. }, Object::ConnectAbstract { name }) => {
-            abstracts.iter().any(|glob| glob.value.matches(name))
+            let has = |globs: &[Spanned<AbstractGlob>]| globs.iter().any(|glob| glob.value.matches(name));
+            has(abstracts) && !has(&rule.spares.abstracts)
         }
-        // Where it leads cannot be looked at, so every address is meant.
-        (Kind::Connect { to, .. }, Object::RawSocket) => !to.is_empty(),
+        // Where it leads cannot be looked at, so every address is meant, and none is allowed.
+        (Kind::Connect { to, .. }, Object::RawSocket) => !to.is_empty() && !rule.allows,
         (Kind::Trace, Object::Trace) => true,
+        (kind, object) if kind.is_for_the_sensor() && object.is_for_the_sensor() => {
+            match_holds(rule, host, object) > if rule.allows { Holds::Unknown } else { Holds::No }
+        }
         _ => false,
     }
+}
+
+/// Whether one of these globs matches a path, and none of what is spared does.
+fn names(globs: &[Spanned<Glob>], spared: &[Spanned<Glob>], host: &Host, path: &[u8]) -> bool {
+    let has = |globs: &[Spanned<Glob>]| globs.iter().any(|glob| glob_matches(&glob.value, host, path));
+    has(globs) && !has(spared)
 }
 
 /// Whether an address is in a block and a port in a range.

@@ -7,7 +7,11 @@ use serde::Serialize;
 use treeline_event::{Mode, Verdict};
 
 use crate::{
-    eval::{asked_for, destinations, eval, glob_matches, lifted_by, meant},
+    eval::{
+        asked_for, destinations, eval, glob_matches, holds, lifted_by, match_holds, meant, rule_matches,
+        surely_holds,
+    },
+    eval_allow::Allowed,
     glob::Glob,
     host::Host,
     policy::{About, Adoption, Executable, Kind, Policy, PortRange, Rule, SubjectItem},
@@ -43,6 +47,9 @@ pub struct Considered {
     /// By which link it adopts whoever takes up what matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adopts: Option<Adoption>,
+    /// Whether it allows.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allows: bool,
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -69,6 +76,13 @@ pub enum Outcome {
         /// Its reason.
         exception_reason: Option<String>,
     },
+    /// It would hold, but a rule with a higher priority allows.
+    Allowed {
+        /// The part of the rule that matches.
+        by: String,
+        /// The rule that allows.
+        allowed_by: String,
+    },
     /// It does not hold.
     Differs {
         /// Why not.
@@ -80,6 +94,7 @@ pub enum Outcome {
 #[must_use]
 pub fn explain(policy: &Policy, host: &Host, request: &Request) -> Explanation {
     let Decision { verdict, rule } = eval(policy, host, request);
+    let allowed = Allowed::of(&policy.rules, host, &request.subject, &request.object);
     let rule = rule.map(|index| &policy.rules[index]);
     Explanation {
         policy: policy.name.clone(),
@@ -87,25 +102,64 @@ pub fn explain(policy: &Policy, host: &Host, request: &Request) -> Explanation {
         rule: rule.map(|rule| rule.id.clone()),
         reason: rule.map(|rule| rule.reason.clone()),
         about: rule.map(|rule| rule.about.clone()),
-        considered: policy.rules.iter().map(|rule| consider(rule, host, request)).collect(),
+        considered: policy.rules.iter().map(|rule| consider(policy, rule, host, request, &allowed)).collect(),
     }
 }
 
-/// What came of a rule.
-pub(crate) fn consider(rule: &Rule, host: &Host, request: &Request) -> Considered {
-    let outcome = match match_by(rule, host, &request.object) {
+/// What came of a rule. `allowed` is what is allowed of the request.
+pub(crate) fn consider(
+    policy: &Policy,
+    rule: &Rule,
+    host: &Host,
+    request: &Request,
+    allowed: &Allowed<'_, '_>,
+) -> Considered {
+    let Request { subject, object } = request;
+    let matched = match_by(rule, host, object).and_then(|by| not_spared(rule, host, object, by));
+    let outcome = match matched {
         Err(why) => Outcome::Differs { why },
-        Ok(by) => match (asked_for(rule, host, &request.subject), lifted_by(rule, host, &request.subject)) {
+        Ok(by) => match (asked_for(rule, host, subject), lifted_by(rule, host, subject)) {
             (Err(_), _) => Outcome::Differs { why: for_others(rule, &by) },
             (Ok(_), Some(exception)) => Outcome::Lifted {
                 by,
                 exception: describe(exception),
                 exception_reason: exception.reason.clone(),
             },
-            (Ok(item), None) => Outcome::Matches { by, only: item.map(asked_by) },
+            (Ok(_), None) if rule.allows && !surely_holds(rule, host, subject, object) => Outcome::Differs {
+                why: format!("`{by}` matches, but it is not certain that it is for who acts"),
+            },
+            (Ok(item), None) if rule.allows => allows(policy, rule, (by, item.map(asked_by)), host, request),
+            (Ok(item), None) => match allowed.against(rule) {
+                Some(allows) => Outcome::Allowed { by, allowed_by: allows.id.clone() },
+                None => Outcome::Matches { by, only: item.map(asked_by) },
+            },
         },
     };
-    Considered { rule: rule.id.clone(), mode: rule.mode, adopts: rule.adopts, outcome }
+    let Rule { id, mode, adopts, allows, .. } = rule;
+    Considered { rule: id.clone(), mode: *mode, adopts: *adopts, allows: *allows, outcome }
+}
+
+/// What comes of a rule that allows and holds: whether there is anything that it takes away.
+fn allows(
+    policy: &Policy,
+    rule: &Rule,
+    (by, only): (String, Option<String>),
+    host: &Host,
+    Request { subject, object }: &Request,
+) -> Outcome {
+    let alone = Allowed::of([rule], host, subject, object);
+    let is_lifted = |other: &&Rule| {
+        !other.allows
+            && rule_matches(other, host, object)
+            && holds(other, host, subject)
+            && alone.against(other).is_some()
+    };
+    match policy.rules.iter().any(|other| is_lifted(&other)) {
+        true => Outcome::Matches { by, only },
+        false => Outcome::Differs {
+            why: format!("`{by}` matches, but no rule with a lower priority holds that it could lift"),
+        },
+    }
 }
 
 /// The part of a rule that matches an object, or why none does.
@@ -147,9 +201,51 @@ fn match_by(rule: &Rule, host: &Host, object: &Object) -> Result<String, String>
             matching.map(|glob| glob.value.to_string()).ok_or_else(|| "no abstract name matches".to_owned())
         }
         (Kind::Connect { to, .. }, Object::RawSocket) if to.is_empty() => Err("names no address".to_owned()),
+        (Kind::Connect { .. }, Object::RawSocket) if rule.allows => {
+            Err("where a raw socket leads cannot be looked at, and that allows nothing".to_owned())
+        }
         (Kind::Connect { .. }, Object::RawSocket) => Ok("to".to_owned()),
         (Kind::Trace, Object::Trace) => Ok("ptrace".to_owned()),
+        (Kind::Tool { .. }, Object::Tool(_))
+        | (Kind::Mcp { .. }, Object::Mcp(_))
+        | (Kind::Posture { .. }, Object::Posture(_)) => by_call(rule, host, object),
         (kind, _) => Err(format!("is a rule of kind `{}`", kind.name())),
+    }
+}
+
+/// That a part of a rule matches, unless the rule spares the object.
+fn not_spared(rule: &Rule, host: &Host, object: &Object, by: String) -> Result<String, String> {
+    let spared = match object {
+        _ if rule_matches(rule, host, object) => None,
+        Object::ConnectAbstract { name } => {
+            let spared = rule.spares.abstracts.iter().find(|glob| glob.value.matches(name));
+            spared.map(|glob| ("except_unix", glob.value.to_string()))
+        }
+        Object::ConnectUnix { path } => {
+            by_path(&rule.spares.paths, host, path).ok().map(|by| ("except_unix", by))
+        }
+        Object::File { path, .. } | Object::Exec { path, .. } => {
+            by_path(&rule.spares.paths, host, path).ok().map(|by| ("except_paths", by))
+        }
+        _ => None,
+    };
+    match spared {
+        Some((key, spared)) => Err(format!("`{by}` matches, but `{key}` has `{spared}`")),
+        None => Ok(by),
+    }
+}
+
+/// What a rule says of a call or of the machine, and how certain that is.
+fn by_call(rule: &Rule, host: &Host, object: &Object) -> Result<String, String> {
+    let what = rule.kind.name();
+    match (match_holds(rule, host, object), rule.allows) {
+        (Holds::Yes, _) => Ok(what.to_owned()),
+        (Holds::Unknown, false) => Ok(format!("{what}, which cannot be told and counts")),
+        (Holds::Unknown, true) => {
+            Err("it cannot be told whether it is this, and that allows nothing".to_owned())
+        }
+        (Holds::No, true) => Err("does not match, or not all of it".to_owned()),
+        (Holds::No, false) => Err("does not match".to_owned()),
     }
 }
 
@@ -217,12 +313,26 @@ pub(crate) fn hex(digest: &[u8; 32]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+impl Explanation {
+    /// The rule that allows what another one would refuse or record, of the highest priority, where none decides.
+    fn allowing(&self) -> Option<&str> {
+        let mut allowed = self.considered.iter().filter_map(|considered| match &considered.outcome {
+            Outcome::Allowed { allowed_by, .. } => Some(allowed_by.as_str()),
+            _ => None,
+        });
+        allowed.next().filter(|_| self.rule.is_none())
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = word(self.verdict);
         match &self.rule {
             Some(rule) => writeln!(f, "{verdict} by `{rule}` of policy `{}`", self.policy)?,
-            None => writeln!(f, "{verdict}: no rule of policy `{}` holds", self.policy)?,
+            None => match self.allowing() {
+                Some(allows) => writeln!(f, "{verdict} by `{allows}` of policy `{}`", self.policy)?,
+                None => writeln!(f, "{verdict}: no rule of policy `{}` holds", self.policy)?,
+            },
         }
         if let Some(reason) = &self.reason {
             writeln!(f, "reason: {reason}")?;
@@ -238,8 +348,9 @@ impl fmt::Display for Explanation {
             }
         }
         let width = self.considered.iter().map(|considered| considered.rule.len()).max().unwrap_or(0);
-        for Considered { rule, mode, adopts, outcome } in &self.considered {
+        for Considered { rule, mode, adopts, allows, outcome } in &self.considered {
             let mode = match (mode, adopts) {
+                _ if *allows => "allow  ",
                 (_, Some(_)) => "adopt  ",
                 (Mode::Monitor, None) => "monitor",
                 (Mode::Enforce, None) => "enforce",
@@ -260,6 +371,7 @@ impl fmt::Display for Outcome {
                 write!(f, "matches `{by}`, lifted for `{exception}`")?;
                 exception_reason.as_ref().map_or(Ok(()), |reason| write!(f, " ({reason})"))
             }
+            Self::Allowed { by, allowed_by } => write!(f, "matches `{by}`, allowed by `{allowed_by}`"),
             Self::Differs { why } => f.write_str(why),
         }
     }

@@ -5,6 +5,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use treeline_abi::{
+    lift::{LIFT, LIFTS_MAX, Lift},
     name,
     network::{AbstractRule, PrefixRules},
     paths::{
@@ -255,6 +256,8 @@ impl<'t> Matcher<'t> {
             Object::ConnectAbstract { name } => self.decide_abstract(sets, name),
             Object::RawSocket => self.decide_raw(sets),
             Object::Trace => self.decide_trace(sets),
+            // The kernel sees none of these.
+            Object::Tool(_) | Object::Mcp(_) | Object::Posture(_) => Decision::ALLOW,
             Object::Connect { address, port } => self.decide_connect(sets, *address, *port),
         }
     }
@@ -268,18 +271,21 @@ impl<'t> Matcher<'t> {
         operation: u32,
         sha256: Option<&[u8; 32]>,
     ) -> Decision {
-        let Ok(mut rules) = self.accepted(file, operation) else {
+        let Ok(rules) = self.accepted(file, operation) else {
             return match self.tables.table.unresolved(1 << operation) {
                 0 => Decision::ALLOW,
                 rule => Decision { verdict: Verdict::Deny, rule: Some(rule as usize - 1) },
             };
         };
-        if operation == Operation::EXEC
-            && let Some(digest) = sha256
-        {
-            rules.extend(self.tables.image_rules(digest, None).exec_rule.checked_sub(1));
+        let by_path = self.severest(sets, rules);
+        match sha256.filter(|_| operation == Operation::EXEC) {
+            // What is said of a path lifts nothing that is said of a content.
+            Some(digest) => {
+                let rule = self.tables.image_rules(digest, None).exec_rule.checked_sub(1);
+                severer(by_path, self.severest(sets, rule))
+            }
+            None => by_path,
         }
-        self.severest(sets, rules)
     }
 
     /// Decides a connect to an address.
@@ -301,10 +307,13 @@ impl<'t> Matcher<'t> {
                 &v6.octets(),
             ),
         });
-        let hits = rules.flat_map(|rules| rules.rules.iter().take(rules.count as usize));
-        let hits =
-            hits.filter(|rule| (rule.port_first..=rule.port_last).contains(&port)).map(|rule| rule.rule);
-        self.severest(sets, hits)
+        // Each of two addresses is judged by itself.
+        let decided = rules.map(|rules| {
+            let rules = rules.rules.iter().take(rules.count as usize);
+            let hits = rules.filter(|rule| (rule.port_first..=rule.port_last).contains(&port));
+            self.severest(sets, hits.map(|rule| rule.rule))
+        });
+        decided.fold(Decision::ALLOW, severer)
     }
 
     /// Decides a connect to a unix socket by abstract name, given without `@`.
@@ -340,14 +349,20 @@ impl<'t> Matcher<'t> {
         self.severest(sets, rules.filter(|(rule, _)| rule.operations & bit != 0).map(|(_, index)| index))
     }
 
-    fn severest(&self, sets: Facts, rules: impl IntoIterator<Item = u32>) -> Decision {
+    /// Decides among rules, without those that a lift among them takes away.
+    fn severest(&self, sets: Facts, indices: impl IntoIterator<Item = u32>) -> Decision {
+        let (lifts, rules): (Vec<u32>, Vec<u32>) = indices.into_iter().partition(|index| index & LIFT != 0);
+        let lifts =
+            lifts.iter().filter_map(|index| self.tables.lifts.get((index & (LIFTS_MAX - 1)) as usize));
+        let lifts: Vec<_> = lifts.filter(|lift| lift.holds_for(&sets)).collect();
         let mut hits = Hits::default();
         for index in rules {
             let Some(rule) = self.tables.rules.get(index as usize) else { continue };
-            if !rule.holds_for(&sets) {
+            let takes_away = |lift: &&Lift| lift.rules[index as usize / 64] >> (index % 64) & 1 != 0;
+            if !rule.holds_for(&sets) || lifts.iter().any(takes_away) {
                 continue;
             }
-            let class = if rule.enforce == 1 { &mut hits.deny } else { &mut hits.audit };
+            let class = if rule.enforce & 1 == 1 { &mut hits.deny } else { &mut hits.audit };
             let index = index as usize;
             *class = Some(class.map_or(index, |first| first.min(index)));
         }
@@ -357,6 +372,13 @@ impl<'t> Matcher<'t> {
             Hits { .. } => Decision::ALLOW,
         }
     }
+}
+
+/// The severer of two decisions; of two that are equally severe the one of the first rule.
+fn severer(one: Decision, other: Decision) -> Decision {
+    let is_severer = other.verdict > one.verdict;
+    let is_first = other.verdict == one.verdict && other.rule < one.rule;
+    if is_severer || is_first { other } else { one }
 }
 
 fn wild_matches(wild: &Wild, name: &[u8]) -> bool {

@@ -9,10 +9,24 @@ use std::{
 use treeline_abi::{network::ABSTRACT_LEN_MAX, paths::DEPTH_MAX};
 use treeline_event::PathBytes;
 
-use crate::{glob::split, host::join, policy::FileOperation, request::Object, suggest};
+use crate::{
+    glob::split,
+    host::join,
+    mcp::{McpCall, McpServer},
+    policy::FileOperation,
+    posture::Posture,
+    request::Object,
+    suggest,
+    tool::{Features, Opaque, ToolCall},
+};
+
+/// Bytes of a tool's name.
+pub(crate) const TOOL_NAME_LEN_MAX: usize = 128;
+/// What every name of a tool begins with that an agent makes up for a server.
+pub(crate) const OF_SERVERS: &str = "mcp__";
 
 /// The words for what is done, each with whether something follows it.
-const WORDS: [(&str, bool); 11] = [
+const WORDS: [(&str, bool); 14] = [
     ("read", true),
     ("write", true),
     ("create", true),
@@ -24,6 +38,9 @@ const WORDS: [(&str, bool); 11] = [
     ("unix", true),
     ("raw-socket", false),
     ("trace", false),
+    ("tool", true),
+    ("mcp", true),
+    ("posture", false),
 ];
 
 /// Why a text does not say what is done.
@@ -48,7 +65,8 @@ impl FromStr for Object {
     type Err = ObjectError;
 
     /// Reads `read PATH` (`write`, `create`, `delete`, `rename`, `link`), `exec PATH`, `connect ADDRESS:PORT`,
-    /// `unix PATH`, `unix @NAME`, `raw-socket` or `trace`: what [`Object`] prints. In paths and names `\xHH` is a byte and
+    /// `unix PATH`, `unix @NAME`, `raw-socket`, `trace`, `tool NAME`, `mcp TOOL` or `posture`: what [`Object`] prints. Of calls and
+    /// the machine nothing else is known then. In paths and names `\xHH` is a byte and
     /// `\\` a backslash; a space at the end is written as `\x20`.
     fn from_str(text: &str) -> Result<Self, ObjectError> {
         let begin = text.len() - text.trim_start().len();
@@ -106,6 +124,8 @@ impl Object {
                 ("unix", _) => {
                     ("`unix` needs a socket".to_owned(), "write `unix /run/x.sock` or `unix @name`")
                 }
+                ("tool", _) => ("`tool` needs the tool's name".to_owned(), "write `tool Bash`"),
+                ("mcp", _) => ("`mcp` needs the name of a tool".to_owned(), "write `mcp search`"),
                 _ => (format!("`{word}` needs a path"), "write it from `/` on"),
             };
             return Err(ObjectError::new(whole, message, help));
@@ -127,6 +147,12 @@ impl Object {
             },
             "raw-socket" => Self::RawSocket,
             "trace" => Self::Trace,
+            "tool" => {
+                let features = Features::unknown(Opaque::Input);
+                Self::Tool(ToolCall { tool: own_tool_name(what)?, features })
+            }
+            "mcp" => Self::Mcp(McpCall { server: McpServer::Unknown, tool: tool_name(what)? }),
+            "posture" => Self::Posture(Posture::default()),
             word => {
                 let found = FileOperation::WORDS.into_iter().find(|(name, _)| *name == word);
                 let (_, operation) = found.ok_or_else(|| unknown(word, 0))?;
@@ -139,9 +165,43 @@ impl Object {
     pub fn path_mut(&mut self) -> Option<&mut Vec<u8>> {
         match self {
             Self::File { path, .. } | Self::Exec { path, .. } | Self::ConnectUnix { path } => Some(path),
-            Self::Connect { .. } | Self::ConnectAbstract { .. } | Self::RawSocket | Self::Trace => None,
+            Self::Connect { .. }
+            | Self::ConnectAbstract { .. }
+            | Self::RawSocket
+            | Self::Trace
+            | Self::Tool(_)
+            | Self::Mcp(_)
+            | Self::Posture(_) => None,
         }
     }
+}
+
+/// The name of a tool: one word, as agents have them.
+fn tool_name(bytes: &[u8]) -> Result<String, ObjectError> {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    if is_tool_name(&text) {
+        return Ok(text);
+    }
+    let shown: String = text.chars().take(60).collect();
+    let help = "a name is letters, digits, `_`, `-`, `.` and `:`";
+    Err(ObjectError::new((0, bytes.len()), format!("`{shown}` is no name of a tool"), help))
+}
+
+/// The name of a tool that the agent has itself.
+fn own_tool_name(bytes: &[u8]) -> Result<String, ObjectError> {
+    let name = tool_name(bytes)?;
+    if name.starts_with(OF_SERVERS) {
+        let message = format!("`{name}` is a tool of a server, which is asked about as `mcp`");
+        let help = "write `mcp` and the tool's name as the server has it, and say what the server is";
+        return Err(ObjectError::new((0, bytes.len()), message, help));
+    }
+    Ok(name)
+}
+
+/// Whether a text is a name that a tool can have.
+pub(crate) fn is_tool_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:".contains(&byte);
+    (1..=TOOL_NAME_LEN_MAX).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
 /// The path of a file as rules are matched against it: absolute, names with one `/` before each.
@@ -205,6 +265,9 @@ impl fmt::Display for Object {
             Self::ConnectAbstract { name } => write!(f, "unix @{}", text(name)),
             Self::RawSocket => f.write_str("raw-socket"),
             Self::Trace => f.write_str("trace"),
+            Self::Tool(call) => write!(f, "tool {}", call.tool),
+            Self::Mcp(call) => write!(f, "mcp {}", call.tool),
+            Self::Posture(_) => f.write_str("posture"),
         }
     }
 }
@@ -234,6 +297,9 @@ mod tests {
         check("unix @a\\x00", "unix @a\\x00");
         check("raw-socket", "raw-socket");
         check("trace", "trace");
+        check("tool Bash", "tool Bash");
+        check("mcp search-issues", "mcp search-issues");
+        check("posture", "posture");
     }
 
     #[test]
@@ -251,6 +317,10 @@ mod tests {
         check("read", "read", &["`read` needs a path"]);
         check("connect", "connect", &["needs an address and a port"]);
         check("unix", "unix", &["needs a socket"]);
+        check("tool", "tool", &["needs the tool's name"]);
+        check("tool a b", "a b", &["`a b` is no name of a tool"]);
+        check("tool mcp__gh__search", "mcp__gh__search", &["a tool of a server", "write `mcp`"]);
+        check("mcp ", "mcp", &["needs the name of a tool"]);
         check("trace 1", "1", &["nothing follows `trace`"]);
         check("read x/y", "x/y", &["`x/y` is not absolute"]);
         check("read ~/x", "~/x", &["not absolute", "write the home itself"]);

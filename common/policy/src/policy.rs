@@ -1,6 +1,6 @@
 //! A policy that has been checked.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -10,6 +10,7 @@ use treeline_event::is_own_rule;
 
 use crate::{
     abstract_name::AbstractGlob,
+    call::{Names, Requirement, ServerPattern, When},
     diagnostic::Diagnostics,
     glob::Glob,
     lint::Silences,
@@ -30,7 +31,8 @@ pub struct Policy {
     pub revision: Option<u64>,
     /// Mode of the rules that do not say.
     pub mode: Mode,
-    /// The rules, in the order of their ids: a rule's place here is its index everywhere.
+    /// The rules, those with a higher priority first and else in the order of their ids: a rule's place here is its index
+    /// everywhere.
     pub rules: Vec<Rule>,
     /// Lints that its files have silenced in all that is in them. Nothing is decided by it.
     pub silences: BTreeMap<FileId, Silences>,
@@ -44,7 +46,13 @@ impl Policy {
     /// The rule of this id.
     #[must_use]
     pub fn rule(&self, id: &str) -> Option<&Rule> {
-        self.rules.binary_search_by(|rule| rule.id.as_str().cmp(id)).ok().map(|index| &self.rules[index])
+        self.rules.iter().find(|rule| rule.id == id)
+    }
+
+    /// Puts a rule in its place.
+    pub fn add(&mut self, rule: Rule) {
+        let at = self.rules.partition_point(|one| one.place() < rule.place());
+        self.rules.insert(at, rule);
     }
 
     /// The index of the rule that denies a [`paths::Operation`] on an object which cannot be resolved: the first one in
@@ -89,17 +97,28 @@ impl Rule {
     }
 }
 
+/// The priority of what holds where no rule does: below that of every rule.
+pub const DEFAULT_PRIORITY: i32 = i32::MIN;
+/// The priority of the sensor's own rules: no rule allows against them.
+pub const OWN_PRIORITY: i32 = i32::MAX;
+
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Its name, unique in the policy. With a slash in it, it is a part of what the author wrote as one rule of kind
-    /// `broker`, or the sensor's own.
+    /// `broker`, the default of a kind, or the sensor's own.
     pub id: String,
     /// Whether it refuses or only records.
     pub mode: Mode,
     /// By which link whoever takes up what matches is taken into the session. Such a rule refuses nothing that it can
     /// follow, so its mode is [`Mode::Monitor`].
     pub adopts: Option<Adoption>,
+    /// Whether it allows what matches, against rules of the same kind with a lower priority. Such a rule refuses nothing, so its
+    /// mode is [`Mode::Monitor`].
+    pub allows: bool,
+    /// Which rules it can allow against, and which can allow against it: from -1000 to 1000, [`DEFAULT_PRIORITY`] or
+    /// [`OWN_PRIORITY`].
+    pub priority: i32,
     /// How bad a match is.
     pub severity: Severity,
     /// Why, for the agent and the developer.
@@ -108,6 +127,8 @@ pub struct Rule {
     pub about: About,
     /// What it matches.
     pub kind: Kind,
+    /// What of what it matches by a path or a name is not meant.
+    pub spares: Spared,
     /// Who it does not hold for.
     pub exceptions: Vec<SubjectItem>,
     /// Who it holds for; everybody if there is none.
@@ -126,10 +147,32 @@ impl Rule {
         self.exceptions.iter().chain(&self.only)
     }
 
+    /// By which the rules of a policy are in order.
+    pub(crate) fn place(&self) -> (Reverse<i32>, &str) {
+        (Reverse(self.priority), &self.id)
+    }
+
     /// Whether it is no longer in force.
     #[must_use]
     pub fn has_expired(&self, now: Moment) -> bool {
         self.expires.as_ref().is_some_and(|expires| expires.value <= now)
+    }
+}
+
+/// What of its objects a rule does not mean: `except_paths` and `except_unix`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spared {
+    /// By path: files, and unix sockets of a connect rule.
+    pub paths: Vec<Spanned<Glob>>,
+    /// Unix sockets by abstract name.
+    pub abstracts: Vec<Spanned<AbstractGlob>>,
+}
+
+impl Spared {
+    /// Whether it is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty() && self.abstracts.is_empty()
     }
 }
 
@@ -192,6 +235,27 @@ pub enum Kind {
     /// Access to processes outside of the session, as `ptrace` and what reads or writes their memory or takes their
     /// descriptors ask for it.
     Trace,
+    /// Calls of an agent's tools.
+    Tool {
+        /// The tools.
+        tools: Names,
+        /// What their arguments say.
+        when: When,
+    },
+    /// Calls of tools of servers of the Model Context Protocol.
+    Mcp {
+        /// The servers; all if there is none.
+        servers: Vec<ServerPattern>,
+        /// Their tools.
+        tools: Names,
+    },
+    /// The state of the machine: it matches one that falls short.
+    Posture {
+        /// What is required.
+        require: Vec<Requirement>,
+        /// Whether what is not known falls short.
+        unknown_counts: bool,
+    },
 }
 
 impl Kind {
@@ -203,16 +267,25 @@ impl Kind {
             Self::Exec { .. } => "exec",
             Self::Connect { .. } => "connect",
             Self::Trace => "trace",
+            Self::Tool { .. } => "tool",
+            Self::Mcp { .. } => "mcp",
+            Self::Posture { .. } => "posture",
         }
     }
 
-    /// Every path glob, whatever it means.
+    /// Whether it is about calls or the machine, which no kernel program sees.
+    #[must_use]
+    pub fn is_for_the_sensor(&self) -> bool {
+        matches!(self, Self::Tool { .. } | Self::Mcp { .. } | Self::Posture { .. })
+    }
+
+    /// Every path glob of an operation that the kernel is asked for.
     #[must_use]
     pub fn globs(&self) -> &[Spanned<Glob>] {
         match self {
             Self::File { paths, .. } | Self::Exec { paths, .. } => paths,
             Self::Connect { unix, .. } => unix,
-            Self::Trace => &[],
+            Self::Trace | Self::Tool { .. } | Self::Mcp { .. } | Self::Posture { .. } => &[],
         }
     }
 
@@ -223,7 +296,7 @@ impl Kind {
             Self::File { operations, .. } => operations.0,
             Self::Exec { .. } => 1 << paths::Operation::EXEC,
             Self::Connect { .. } => 1 << paths::Operation::CONNECT,
-            Self::Trace => 0,
+            Self::Trace | Self::Tool { .. } | Self::Mcp { .. } | Self::Posture { .. } => 0,
         }
     }
 
@@ -233,7 +306,7 @@ impl Kind {
         match self {
             Self::File { operations, .. } => operations.iter().map(FileOperation::name).collect(),
             Self::Exec { .. } => vec!["exec"],
-            Self::Trace => vec!["trace"],
+            Self::Trace | Self::Tool { .. } | Self::Mcp { .. } | Self::Posture { .. } => vec![self.name()],
             Self::Connect { to, unix, abstracts, .. } => {
                 [(!to.is_empty(), "connect"), (!unix.is_empty() || !abstracts.is_empty(), "connect-unix")]
                     .into_iter()

@@ -5,7 +5,12 @@ use std::{net::IpAddr, sync::Arc};
 use serde::Serialize;
 use treeline_event::Verdict;
 
-use crate::policy::{Executable, FileOperation};
+use crate::{
+    mcp::McpCall,
+    policy::{Executable, FileOperation},
+    posture::Posture,
+    tool::ToolCall,
+};
 
 /// Who acts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,6 +107,20 @@ pub enum Object {
     RawSocket,
     /// Access to a process outside of the session: `ptrace`, its memory, its descriptors.
     Trace,
+    /// A call of an agent's tool.
+    Tool(ToolCall),
+    /// A call of a tool of a server.
+    Mcp(McpCall),
+    /// The state of the machine.
+    Posture(Posture),
+}
+
+impl Object {
+    /// Whether it is one that no kernel program sees.
+    #[must_use]
+    pub fn is_for_the_sensor(&self) -> bool {
+        matches!(self, Self::Tool(_) | Self::Mcp(_) | Self::Posture(_))
+    }
 }
 
 /// One question.

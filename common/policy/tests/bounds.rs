@@ -180,3 +180,17 @@ fn large_texts_are_read_in_time() {
     let blocks = list(20_000, |index| format!("10.{}.{}.0/24", index / 256, index % 256));
     check_refused(&format!("  - {{id: n, kind: connect, reason: r, to: [{blocks}]}}\n"), "20000 IPv4 blocks");
 }
+
+#[test]
+fn as_many_lifts_as_fit() {
+    let rule = |n: usize| {
+        format!("  - {{id: r-{n:03}, kind: file, paths: [/a/{n}/**], except_paths: [/a/{n}/b], reason: r}}\n")
+    };
+    let rules = |count: usize| (0..count).map(rule).collect::<String>();
+    let fits = read(&rules(256));
+    let tables =
+        compile(&fits, &Host::default(), &MountTable::single(1), Target { seed: 1, generation: 1, slot: 0 });
+    assert_eq!(tables.expect("it fits").usage().lifts, 256);
+    let refused = check_refused(&rules(257), "`r-256` is one more rule that allows");
+    assert_eq!(refused.code, treeline_policy::Code::NoRoom);
+}

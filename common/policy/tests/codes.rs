@@ -61,12 +61,15 @@ fn examples() -> Vec<(Code, String)> {
         (Code::BadAddress, rule("kind: connect, to: [1.2.3.4/33]")),
         (Code::BadDate, rule("kind: file, paths: [/x], expires: 2027-02-30")),
         (Code::BadHash, rule("kind: exec, sha256: [12]")),
+        (Code::BadHost, rule("kind: tool, tools: [Bash], when: {hosts: [\"http://x/\"]}")),
         (Code::BadId, rules("{id: A, kind: file, paths: [/x], reason: r}")),
         (Code::BadInclude, including("../x")),
         (Code::BadLink, rule("kind: file, paths: [/x], link: \"http://example.com\"")),
         (Code::BadNumber, "version: 1\nname: t\nrevision: 0\nrules: []\n".to_owned()),
+        (Code::BadPackage, rule("kind: mcp, servers: [{package: {npm: A}}]")),
         (Code::BadPattern, rule("kind: file, paths: [x]")),
         (Code::BadPort, rule("kind: connect, to: [1.2.3.4], ports: [70000]")),
+        (Code::BadUrl, rule("kind: mcp, servers: [{url: x}]")),
         (Code::CannotAdopt, rule("kind: broker, brokers: [cron], action: adopt")),
         (Code::CannotInclude, including("missing")),
         (Code::ConflictingKeys, rule("kind: broker, brokers: [cron], action: deny, mode: enforce")),
@@ -99,6 +102,7 @@ fn examples() -> Vec<(Code, String)> {
         (Code::NoRoom, rule(&format!("kind: file, paths: [{}]", names(4097)))),
         (Code::NotAPolicy, "version: 1\nrules: []\n".to_owned()),
         (Code::NotYaml, "a: [1\nb: 2\n".to_owned()),
+        (Code::ServerName, rule("kind: tool, tools: [mcp__x__y]")),
         (Code::TooDeep, rule(&format!("kind: file, paths: [\"~{}\"]", "/a".repeat(63)))),
         (Code::TooLong, " ".repeat(TEXT_LEN_MAX + 1)),
         (Code::TooManyFiles, including(&(0..64).map(|number| format!("f{number},")).collect::<String>())),
@@ -120,7 +124,7 @@ fn examples() -> Vec<(Code, String)> {
 }
 
 /// A policy for each lint that does not depend on the machine.
-fn examples_of_lints() -> [(Code, String); 8] {
+fn examples_of_lints() -> [(Code, String); 10] {
     [
         (
             Code::Contradictory,
@@ -130,6 +134,8 @@ fn examples_of_lints() -> [(Code, String); 8] {
         ),
         (Code::ExceptedItem, rule("kind: connect, to: [10.0.0.1, 10.0.0.2], except_to: [{to: [10.0.0.1]}]")),
         (Code::ExpiresSoon, rule("kind: file, paths: [/x], expires: 2001-09-20")),
+        (Code::IdleAllow, rule("kind: tool, tools: [Bash], action: allow")),
+        (Code::WeakServer, rule("kind: mcp, servers: [{package: {npm: a}}], action: allow")),
         (Code::IdleException, rule("kind: connect, to: [10.0.0.1], except_to: [{to: [10.0.0.2]}]")),
         (Code::IdleSilence, rule("kind: file, paths: [/x], silence: {shadowed: why}")),
         (Code::RenamedAway, rule("kind: file, operations: [read], paths: [/x]")),

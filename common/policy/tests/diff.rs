@@ -181,6 +181,120 @@ fn what_is_loosened_is_found() {
     assert_eq!((found.decisions.len(), found.unexplained.as_slice()), (0, &["b".to_owned()][..]), "{found}");
 }
 
+/// No call is asked about, so every rule about one that may decide otherwise is said to be looked at.
+#[test]
+fn rules_about_calls_are_told_by_what_they_say() {
+    let check = |before: &str, after: &str, lines: &[&str], unexplained: &[&str]| {
+        let found = between(before, after);
+        let text = found.to_string();
+        for line in lines {
+            assert!(text.lines().any(|told| told.trim() == *line), "{line}\n{text}");
+        }
+        assert_eq!(
+            (found.decisions.len(), found.unexplained.as_slice()),
+            (0, &unexplained.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>()[..]),
+            "{text}"
+        );
+    };
+    let push =
+        "id: t, kind: tool, tools: [Bash], when: {programs: [git], flags: [-f], writes: outside_repository}";
+    check(
+        "",
+        push,
+        &["+ programs: git", "+ flags: -f", "+ writes: outside_repository", "+ mode: enforce"],
+        &["t"],
+    );
+    check(push, "", &["- tools: Bash"], &["t"]);
+    check(push, &push.replace("-f", "--force"), &["- flags: -f", "+ flags: --force"], &["t"]);
+    let allow = push.replace("tools: [Bash]", "tools: [\"*\"], action: allow, priority: -3");
+    check(push, &allow, &["+ action: allow", "- mode: enforce", "+ priority: -3", "+ tools: *"], &["t"]);
+    check(&allow, &allow.replace("-3", "3"), &["- priority: -3", "+ priority: 3"], &["t"]);
+    // By what only people read nothing is decided.
+    check(push, &format!("{push}, severity: high"), &["+ severity: high"], &[]);
+    let kinds = "id: t, kind: tool, tools: [Bash], when: {secrets: [jwt], opaque: [eval], hosts: [\"*.a.b\"], words: [x], reads: [/x]}";
+    let lines = ["+ secrets: jwt", "+ opaque: eval", "+ hosts: *.a.b", "+ words: x", "+ reads: /x"];
+    check("", kinds, &lines, &["t"]);
+    let mcp = "id: m, kind: mcp, servers: [{package: {npm: p, version: \"1\"}, interpreter: /usr/bin/node}, {url: \"https://a/b\"}], tools: [x]";
+    let lines = [
+        "+ servers: {package: {npm: \"p\", version: \"1\"}, interpreter: \"/usr/bin/node\"}",
+        "+ servers: {url: \"https://a/b\"}",
+        "+ tools: x",
+    ];
+    check("", mcp, &lines, &["m"]);
+    check(
+        mcp,
+        &mcp.replace("\"1\"", "\"2\""),
+        &["+ servers: {package: {npm: \"p\", version: \"2\"}, interpreter: \"/usr/bin/node\"}"],
+        &["m"],
+    );
+    let disk = "id: d, kind: posture, require: {disk_encryption: true, secure_boot: false}";
+    check(
+        "",
+        disk,
+        &["+ require: disk_encryption: true", "+ require: secure_boot: false", "+ on_unknown: deny"],
+        &["d"],
+    );
+    check(
+        disk,
+        &format!("{disk}, on_unknown: allow"),
+        &["- on_unknown: deny", "+ on_unknown: allow"],
+        &["d"],
+    );
+    // What it was before is told; what it is now is not asked about.
+    let found = between("id: x, kind: file, paths: [/k]", "id: x, kind: tool, tools: [Bash], action: allow");
+    assert_eq!(
+        (found.count(Effect::Loosens) > 0, found.unexplained.as_slice()),
+        (true, &["x".to_owned()][..]),
+        "{found}"
+    );
+}
+
+/// A default has no priority that anybody wrote, and nothing is asked about calls.
+#[test]
+fn defaults_are_told() {
+    let defaults = |action: &str| {
+        let text =
+            format!("version: 1\nname: t\ndefaults: {{tool: {{action: {action}, reason: r}}}}\nrules: []\n");
+        parse("t", &text).expect("valid")
+    };
+    let found = diff(&defaults("deny"), &defaults("record"), &host());
+    assert_eq!(found.unexplained, ["default/tool"], "{found}");
+    let text = found.to_string();
+    assert!(found.is_partial && !text.contains("priority"), "{text}");
+    assert!(text.contains("by all that the two name; about calls and machines nothing was asked"), "{text}");
+    let none = parse("t", "version: 1\nname: t\nrules: []\n").expect("valid");
+    let text = diff(&defaults("deny"), &none, &host()).to_string();
+    assert!(text.contains("rule `default/tool` is removed") && !text.contains("priority"), "{text}");
+    let others = between(KEYS, &format!("{KEYS}, severity: high")).to_string();
+    assert!(others.ends_with("by all that the two name\n"), "{others}");
+}
+
+/// What means something else looks different.
+#[test]
+fn keys_and_quotes_tell_apart() {
+    let check = |before: &str, after: &str, lines: &str| {
+        let server = |server: &str| format!("id: a, kind: mcp, servers: [{server}]");
+        let text = between(&server(before), &server(after)).to_string();
+        assert!(text.contains(lines), "{text}");
+    };
+    check(
+        "{package: {npm: a, version: \"1.0\"}}",
+        "{package: {npm: a}, interpreter: \"/x, y\"}",
+        "  - servers: {package: {npm: \"a\", version: \"1.0\"}}\n  + servers: {package: {npm: \"a\"}, interpreter: \"/x, y\"}\n",
+    );
+    check(
+        "{interpreter: \"/x, url: y\"}",
+        "{interpreter: /x, url: \"https://a/\"}",
+        "  - servers: {interpreter: \"/x, url: y\"}\n  + servers: {interpreter: \"/x\", url: \"https://a/\"}\n",
+    );
+    let found = between(
+        &format!("{KEYS}, except: [{{executable: \"/a, descendant of /b\"}}]"),
+        &format!("{KEYS}, except: [{{executable: /a, descendant_of: {{executable: /b}}}}]"),
+    );
+    let lines = "  - except: {executable: \"/a, descendant of /b\"}\n  + except: /a, descendant of /b\n";
+    assert!(found.to_string().contains(lines), "{found}");
+}
+
 #[test]
 fn what_is_told_of_a_pattern_of_programs() {
     let keys = "id: k, kind: file, operations: [read], paths: [/k]";
@@ -232,14 +346,20 @@ fn glob() -> impl Strategy<Value = String> {
 
 fn rule() -> impl Strategy<Value = String> {
     let program = || prop::sample::select(vec!["", "/bin/p", "/bin/q"]);
-    let modes = prop::sample::select(vec!["monitor", "enforce"]);
+    let modes =
+        prop::sample::select(vec!["mode: monitor", "mode: enforce", "mode: enforce", "action: allow"]);
+    let priorities = prop::sample::select(vec!["", "", ", priority: 1"]);
+    let spared = prop::option::weighted(0.3, glob());
     let operations = prop::sample::select(vec!["[read]", "[read, write]", "[write, create]"]);
-    (glob(), modes, operations, program(), program()).prop_map(|(glob, mode, operations, only, except)| {
+    let modes = (modes, priorities, spared);
+    (glob(), modes, operations, program(), program()).prop_map(|(glob, (mode, priority, spared), operations, only, except)| {
+        let spared = spared.filter(|_| !mode.contains("allow"));
+        let spared = spared.map_or_else(String::new, |glob| format!(", except_paths: [\"{glob}\"]"));
         let list = |key: &str, path: &str| {
             if path.is_empty() { String::new() } else { format!(", {key}: [{{executable: {path}}}]") }
         };
         let (only, except) = (list("only", only), list("except", except));
-        format!("kind: file, paths: [\"{glob}\"], operations: {operations}, mode: {mode}{only}{except}")
+        format!("kind: file, paths: [\"{glob}\"], operations: {operations}{spared}, {mode}{priority}{only}{except}")
     })
 }
 

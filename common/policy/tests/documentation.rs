@@ -1,7 +1,7 @@
 //! The examples of `docs/policy.md` are valid, its messages are those that are printed, and it lists every code.
 
 use treeline_policy::{
-    Code, Loader, NotLoaded, lint, parse, parse_tests, parse_with,
+    Code, Loader, NotLoaded, lint, parse, parse_tests, parse_tests_with, parse_with,
     source::Source,
     testing::{self, Results, TestFile, Untested},
 };
@@ -61,8 +61,8 @@ fn examples_of_tests_pass() {
         blocks("yaml").into_iter().filter(|block| block.contains("\ntests:\n")).collect();
     assert!(!examples.is_empty(), "the examples have been found");
     for example in examples {
-        let file =
-            parse_tests(Source::new("docs/policy.md", &example)).unwrap_or_else(|found| panic!("{found}"));
+        let file = parse_tests_with(Source::new("docs/policy.md", &example), &mut treeline_shell::Here)
+            .unwrap_or_else(|found| panic!("{found}"));
         let results = tested(&file);
         assert_eq!(results.failed(), 0, "{}", results.failures());
         assert_eq!(results.untested, Untested::default());

@@ -179,7 +179,7 @@ fn rules() {
     );
     check(
         &rule("id: a\nkind: connect\nreason: r\nto: [10.0.0.1]\nzzz: 1"),
-        &["8:5 unknown key `zzz` | `to`, `ports`, `except_to`, `unix`, `expires`"],
+        &["8:5 unknown key `zzz` | `to`, `ports`, `except_to`, `unix`, `except_unix`, `expires`"],
     );
     check(
         &rule("id: a\nkind: connect\nreason: r\nunix: [/x]\nexcept_to: [{ports: [1]}, {to: [x], port: [1]}]"),
@@ -258,8 +258,8 @@ fn a_rule_about_brokers_denies_records_or_adopts() {
         &["9:13 has no exceptions | remove `except` ~ 8:13"],
     );
     check(
-        &rule("id: a\nkind: file\nreason: r\npaths: [/x]\naction: deny"),
-        &["8:5 unknown key `action` in a rule of kind `file`"],
+        &rule("id: a\nkind: posture\nreason: r\nrequire: {secure_boot: true}\naction: deny"),
+        &["8:5 unknown key `action` in a rule of kind `posture`"],
     );
 }
 

@@ -38,6 +38,97 @@ fn check(rules: &[&str], expect: &[&str]) {
 }
 
 #[test]
+fn exceptions_for_objects() {
+    let file = |paths: &str, out: &str| format!("id: a, kind: file, paths: [{paths}], except_paths: [{out}]");
+    check(&[&file("/a/**", "/a/b/**")], &[]);
+    check(&[&file("/a/b/**, /a/c", "/a/**")], &["unreachable 1 ~1"]);
+    check(&[&file("/a/b/**, /c", "/a/**")], &[]);
+    check(&[&file("/a/**", "/b/**")], &["idle-exception 1"]);
+    check(&[&file("/a/**, ~/x/**", "/b/**")], &[]);
+    check(&[&file("~/a/**", "~/b/**, ~/a/x")], &[]);
+    check(&[&file("/a/*.pem", "/a/x*")], &[]);
+    check(&[&file("/a/*.pem", "/a/x.key")], &["idle-exception 1"]);
+    check(&[&file("/**", "/**/x")], &[]);
+    let hash = "1".repeat(64);
+    let exec = |more: &str| format!("id: a, kind: exec, paths: [/a/b], except_paths: [/a/**]{more}");
+    check(&[&exec("")], &["unreachable 1 ~1"]);
+    check(&[&exec(&format!(", sha256: [\"{hash}\"]"))], &[]);
+    let names = |unix: &str| format!("id: a, kind: connect, unix: [{unix}], except_unix: [\"@a*\", /run/**]");
+    check(&[&names("\"@ab\", /run/x")], &["unreachable 1 ~1 ~1"]);
+    check(&[&names("\"@b\", /run/x")], &[]);
+}
+
+#[test]
+fn what_spares_or_yields_more_is_not_wider() {
+    let narrow = "id: b, kind: file, paths: [/a/b/**]";
+    check(&["id: a, kind: file, paths: [/a/**]", narrow], &["shadowed 2 ~1"]);
+    check(&["id: a, kind: file, paths: [/a/**], except_paths: [/a/b/c]", narrow], &[]);
+    let exec =
+        |id: &str, path: &str| format!("id: {id}, kind: exec, paths: [{path}], except_paths: [/a/b/c]");
+    check(&[&exec("a", "/a/**"), &exec("b", "/a/b/**")], &["shadowed 2 ~1"]);
+    let allows = "id: c, kind: file, paths: [/a/b/c], action: allow, priority: 1";
+    check(&["id: a, kind: file, paths: [/a/**]", narrow, allows], &["shadowed 2 ~1"]);
+    check(&["id: a, kind: file, paths: [/a/**]", &format!("{narrow}, priority: 1"), allows], &[]);
+    check(&["id: a, kind: file, paths: [/a/**], action: allow, priority: 1", narrow], &[]);
+}
+
+#[test]
+fn rules_that_allow() {
+    let allow = "id: a, kind: tool, tools: [Bash], action: allow";
+    let deny = "id: b, kind: tool, tools: [Bash]";
+    check(&[allow], &["idle-allow 1"]);
+    check(&[allow, deny], &["idle-allow 1"]);
+    check(&[allow, &format!("{deny}, priority: -1")], &[]);
+    check(&[allow, &format!("{deny}, action: record, priority: -1")], &[]);
+    check(&[&format!("{allow}, priority: 1"), deny], &[]);
+    check(&[allow, "id: b, kind: mcp, priority: -1"], &["idle-allow 1"]);
+    check(
+        &[allow, "id: b, kind: tool, tools: [Bash], action: allow, priority: -1"],
+        &["idle-allow 1", "idle-allow 2"],
+    );
+    check(&[&format!("{allow}, silence: {{idle-allow: soon}}")], &[]);
+    let servers =
+        |servers: &str| format!("id: a, kind: mcp, action: allow, priority: 1, servers: [{servers}]");
+    let weak = |item: &str, expect: &[&str]| check(&[&servers(item), "id: b, kind: mcp"], expect);
+    let hash = "1".repeat(64);
+    weak("{interpreter: /usr/bin/node}", &["weak-server 1"]);
+    weak("{package: {npm: a}, interpreter: /usr/bin/node}", &["weak-server 1"]);
+    weak("{package: {npm: a}}, {interpreter: /x}", &["weak-server 1", "weak-server 1"]);
+    weak(&format!("{{package: {{npm: a}}, script_sha256: [\"{hash}\"]}}"), &[]);
+    weak(&format!("{{interpreter_sha256: [\"{hash}\"]}}"), &[]);
+    weak("{url: \"https://a/\"}", &[]);
+    check(&["id: a, kind: mcp, servers: [{package: {npm: a}}]"], &[]);
+    let only = |item: &str| format!("{allow}, priority: 1, only: [{{{item}}}]");
+    let wide = |item: &str, expect: &[&str]| check(&[&only(item), deny], expect);
+    wide("executable: /usr/bin/bash", &["wide-exception 1"]);
+    wide("executable: /usr/bin/bash, reason: meant", &[]);
+    wide("executable: \"/**\"", &["wide-exception 1"]);
+    wide("descendant_of: {executable: /usr/bin/node}", &["wide-exception 1"]);
+    wide("executable: /usr/bin/claude", &[]);
+    check(&["id: b, kind: tool, tools: [Bash], only: [{executable: /usr/bin/bash}]"], &[]);
+}
+
+#[test]
+fn rules_about_calls_that_say_the_same() {
+    let deny = "kind: tool, tools: [Bash, Write], when: {writes: [/x, /y], flags: [-f]}";
+    let alike = "kind: tool, tools: [Write, Bash], when: {flags: [-f], writes: [/y, /x]}";
+    let check_two = |one: &str, other: &str, expect: &[&str]| {
+        check(&[&format!("id: a, {one}"), &format!("id: b, {other}")], expect);
+    };
+    check_two(deny, alike, &["shadowed 2 ~1"]);
+    check_two(deny, &format!("{alike}, action: record"), &["contradictory 2 ~1"]);
+    check_two(deny, &format!("{alike}, priority: 1"), &["shadowed 1 ~2"]);
+    check_two(deny, &format!("{alike}, only: [{{executable: /x}}]"), &["shadowed 2 ~1"]);
+    check_two(&format!("{deny}, only: [{{executable: /x}}]"), alike, &[]);
+    check_two(deny, "kind: tool, tools: [Bash]", &[]);
+    check_two("kind: mcp, servers: [{package: {npm: a}}]", "kind: mcp, servers: [{package: {npm: b}}]", &[]);
+    check_two("kind: mcp, tools: [x]", "kind: mcp, tools: [x]", &["shadowed 2 ~1"]);
+    let posture = "kind: posture, require: {secure_boot: true}";
+    check_two(posture, posture, &["shadowed 2 ~1"]);
+    check_two(posture, &format!("{posture}, on_unknown: allow"), &[]);
+}
+
+#[test]
 fn shadowed_rules() {
     let wide = "id: a, kind: file, paths: [~/.aws/**]";
     check(&[wide, "id: b, kind: file, paths: [~/.azure/**]"], &[]);
@@ -241,6 +332,39 @@ fn rules_that_expire_soon() {
     assert!(linted.found.to_string().contains("`a` expires soon: from 2027-01-02 on it is not in force"));
 }
 
+/// Rules that allow are compared with none; and what expires of them allows no more.
+#[test]
+fn rules_about_calls() {
+    let tool = |id: &str, more: &str| format!("id: {id}, kind: tool, tools: [Bash]{more}");
+    let above = ", action: allow, priority: 1";
+    check(&[&tool("a", above), &tool("b", ", action: record, when: {programs: [git]}")], &[]);
+    check(&[&tool("a", above), &tool("b", above), &tool("c", "")], &[]);
+    check(
+        &["id: a, kind: mcp", "id: b, kind: mcp, action: allow, priority: 1", "id: c, kind: mcp, tools: [x]"],
+        &[],
+    );
+    let help = |more: &str| {
+        let rule = format!("  - {{{}, reason: r}}\n", tool("a", more));
+        let found = linted(&rule).1.found;
+        let item = found.items().iter().find(|item| item.code != Code::IdleAllow);
+        let item = item.unwrap_or_else(|| panic!("{found}"));
+        (item.code, item.help.clone().unwrap_or_default())
+    };
+    let helps = |more: &str, code: Code, words: &str| {
+        let (found, help) = help(more);
+        assert!(found == code && help.ends_with(words), "{more}: {help}");
+    };
+    helps(", expires: 2027-01-02", Code::ExpiresSoon, "what it refuses is allowed");
+    helps(", expires: 2027-01-02, action: allow", Code::ExpiresSoon, "what it allows can be refused");
+    let nobody = ", only: [{executable: /usr/bin/git}], except: [{executable: /usr/bin/*}]";
+    helps(nobody, Code::Unreachable, "of whom it cannot be told");
+    helps(&format!("{nobody}, action: allow"), Code::Unreachable, "it allows nobody anything");
+    // An exception of a rule that allows gives nothing away.
+    let wide = ", except: [{executable: /usr/bin/python3}]";
+    helps(wide, Code::WideException, "or give a `reason`");
+    check(&[&tool("a", &format!("{above}{wide}")), &tool("b", "")], &[]);
+}
+
 #[test]
 fn silences() {
     let read = |silence: &str| format!("id: a, kind: file, operations: [read], paths: [/x]{silence}");
@@ -332,20 +456,37 @@ fn about() -> impl Strategy<Value = String> {
         ", except_to: [{to: [10.0.0.0/8], ports: [80]}]",
         ", except_to: [{to: [10.1.0.1], ports: [443]}, {to: [10.1.0.0/16], ports: [80]}]",
     ]);
+    let spared = |key: &'static str| {
+        let items = some(&["/p/a", "/p/*", "/**/a", "/x", "~/a"], 1);
+        prop::option::weighted(0.3, items)
+            .prop_map(move |items| items.map_or_else(String::new, |items| format!(", {key}: [{items}]")))
+    };
     prop_oneof![
-        3 => (paths(), operations).prop_map(|(paths, operations)| format!("kind: file, paths: [{paths}], operations: [{operations}]")),
-        1 => paths().prop_map(|paths| format!("kind: exec, paths: [{paths}]")),
-        1 => sockets.prop_map(|sockets| format!("kind: connect, unix: [{sockets}]")),
+        3 => (paths(), operations, spared("except_paths")).prop_map(|(paths, operations, spared)| format!("kind: file, paths: [{paths}], operations: [{operations}]{spared}")),
+        1 => (paths(), spared("except_paths")).prop_map(|(paths, spared)| format!("kind: exec, paths: [{paths}]{spared}")),
+        1 => (sockets, spared("except_unix")).prop_map(|(sockets, spared)| format!("kind: connect, unix: [{sockets}]{spared}")),
         2 => (to, ports, except).prop_map(|(to, ports, except)| format!("kind: connect, to: [{to}]{ports}{except}")),
     ]
 }
 
+fn without_spared(about: &str) -> String {
+    let end = ["except_paths", "except_unix"].iter().find_map(|key| about.find(&format!(", {key}")));
+    about[..end.unwrap_or(about.len())].to_owned()
+}
+
 fn rules() -> impl Strategy<Value = String> {
-    let mode = prop::sample::select(vec!["monitor", "enforce"]);
+    let mode = prop::sample::select(vec!["mode: monitor", "mode: enforce", "mode: enforce", "action: allow"]);
+    let mode = (mode, prop::sample::select(vec!["", "", "", ", priority: 1"]));
     let rule = (about(), mode, items("except"), items("only"));
     prop::collection::vec(rule, 1..5).prop_map(|rules| {
-        let rule = |(number, (about, mode, except, only)): (usize, (String, &str, String, String))| {
-            format!("  - {{id: r-{number}, reason: r, mode: {mode}, {about}{except}{only}}}\n")
+        let rule = |(number, rule)| {
+            let (about, (mode, priority), except, only): (String, (&str, &str), String, String) = rule;
+            // What allows spares nothing.
+            let about = match mode {
+                "action: allow" => without_spared(&about),
+                _ => about,
+            };
+            format!("  - {{id: r-{number}, reason: r, {mode}{priority}, {about}{except}{only}}}\n")
         };
         rules.into_iter().enumerate().map(rule).collect()
     })
@@ -437,7 +578,7 @@ proptest! {
             let index = rule_of(&policy, finding);
             let mut other = policy.clone();
             match finding.code {
-                Code::Shadowed | Code::Contradictory => {
+                Code::Shadowed | Code::Contradictory | Code::IdleAllow => {
                     other.rules.remove(index);
                     assert_alike(&policy, &other, |_| true);
                 }
@@ -458,6 +599,7 @@ proptest! {
                 Code::IdleException => {
                     let rule = &mut other.rules[index];
                     rule.exceptions.retain(|item| item.span != finding.span);
+                    rule.spares.paths.retain(|item| item.span != finding.span);
                     if let Kind::Connect { except_to, .. } = &mut rule.kind {
                         except_to.retain(|item| item.to[0].span != finding.span);
                     }
@@ -480,7 +622,9 @@ proptest! {
             if !opens || loose.contains(&index) {
                 continue;
             }
-            let alone = Policy { rules: vec![rule.clone()], ..policy.clone() };
+            // With what is allowed against it.
+            let rules = policy.rules.iter().filter(|other| other.allows || other.id == rule.id);
+            let alone = Policy { rules: rules.cloned().collect(), ..policy.clone() };
             for request in requests() {
                 let Object::File { path, operation: FileOperation::Read } = &request.object else { continue };
                 if eval(&alone, &host(), &request).rule.is_none() {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use treeline_abi::{
+    lift::{LIFT, LIFTS_MAX},
     name,
     paths::{AncestorKey, Operation},
 };
@@ -145,17 +146,47 @@ fn rule() -> impl Strategy<Value = String> {
     let operations =
         prop::sample::subsequence(vec!["read", "write", "create", "delete", "rename", "link"], 1..4)
             .prop_map(move |operations| list(operations.into_iter().map(str::to_owned).collect()));
+    let contents = prop::sample::select(vec!["", "", "    sha256: [$one]\n"]);
+    // What a rule is about, and what of it is not meant.
     let body = prop_oneof![
-        4 => (globs(), operations).prop_map(|(paths, operations)| format!("kind: file\n    paths: {paths}\n    operations: {operations}\n")),
-        1 => globs().prop_map(|paths| format!("kind: file\n    paths: {paths}\n")),
-        2 => globs().prop_map(|paths| format!("kind: exec\n    paths: {paths}\n")),
-        3 => by_address(),
-        1 => abstracts().prop_map(|unix| format!("kind: connect\n    unix: {unix}\n")),
-        1 => globs().prop_map(|unix| format!("kind: connect\n    unix: {unix}\n")),
+        4 => (globs(), operations, spared("except_paths", globs())).prop_map(|(paths, operations, spared)| (format!("kind: file\n    paths: {paths}\n    operations: {operations}\n"), spared)),
+        1 => (globs(), spared("except_paths", globs())).prop_map(|(paths, spared)| (format!("kind: file\n    paths: {paths}\n"), spared)),
+        2 => (globs(), contents, spared("except_paths", globs())).prop_map(|(paths, contents, spared)| (format!("kind: exec\n    paths: {paths}\n"), format!("{contents}{spared}"))),
+        3 => by_address().prop_map(|body| (body, String::new())),
+        1 => (abstracts(), spared("except_unix", abstracts())).prop_map(|(unix, spared)| (format!("kind: connect\n    unix: {unix}\n"), spared)),
+        1 => (globs(), spared("except_unix", globs())).prop_map(|(unix, spared)| (format!("kind: connect\n    unix: {unix}\n"), spared)),
     ];
-    let mode = prop::sample::select(vec!["", "    mode: monitor\n", "    mode: enforce\n"]);
-    (body, mode, subjects("except"), subjects("only"))
-        .prop_map(|(body, mode, except, only)| format!("{body}{mode}    reason: because\n{except}{only}"))
+    let mode = prop_oneof![
+        6 => prop::sample::select(vec!["", "    mode: monitor\n", "    mode: enforce\n", "    action: deny\n"]),
+        2 => Just("    action: allow\n"),
+    ];
+    let priority = prop::sample::select(vec!["", "", "    priority: 1\n", "    priority: -1\n"]);
+    (body, mode, priority, subjects("except"), subjects("only")).prop_map(
+        |((body, spared), mode, priority, except, only)| {
+            // One that allows means all that it names.
+            let spared = if mode.contains("allow") { "" } else { spared.as_str() };
+            format!("{body}{spared}{mode}{priority}    reason: because\n{except}{only}")
+        },
+    )
+}
+
+/// What a rule is not about, or nothing.
+fn spared(key: &'static str, items: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+    prop::option::weighted(0.3, items)
+        .prop_map(move |items| items.map_or_else(String::new, |items| format!("    {key}: {items}\n")))
+}
+
+/// What holds where no rule does.
+fn defaults() -> impl Strategy<Value = String> {
+    let kinds = vec!["read", "write", "exec", "connect", "unix"];
+    (prop::sample::subsequence(kinds, 0..3), prop::sample::select(vec!["deny", "record"])).prop_map(
+        |(kinds, action)| {
+            let defaults =
+                kinds.iter().map(|kind| format!("  {kind}: {{action: {action}, reason: because}}\n"));
+            let defaults: String = defaults.collect();
+            if defaults.is_empty() { defaults } else { format!("defaults:\n{defaults}") }
+        },
+    )
 }
 
 /// A list of subjects, or nothing.
@@ -190,13 +221,21 @@ fn images() -> impl Strategy<Value = Vec<Executed>> {
 }
 
 fn text(rules: &[String]) -> String {
+    with_defaults("", rules)
+}
+
+fn with_defaults(defaults: &str, rules: &[String]) -> String {
     let rules: String = rules.iter().map(|rule| format!("  - {rule}")).collect();
-    format!("version: 1\nname: random\nrules:\n{rules}")
+    let rules = if rules.is_empty() { " []\n".to_owned() } else { format!("\n{rules}") };
+    format!("version: 1\nname: random\n{defaults}rules:{rules}")
 }
 
 fn policy() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec(rule(), 1..7).prop_map(|rules| {
-        rules.into_iter().enumerate().map(|(index, rule)| format!("id: r-{index}\n    {rule}")).collect()
+        // A content can be in one rule only.
+        let own = |index: usize, rule: String| rule.replace("$one", &hex(index as u8 + 1));
+        let rules = rules.into_iter().enumerate();
+        rules.map(|(index, rule)| format!("id: r-{index}\n    {}", own(index, rule))).collect()
     })
 }
 
@@ -251,7 +290,8 @@ fn request() -> impl Strategy<Value = Request> {
     let address = prop::sample::select(addresses.map(|a| a.parse::<IpAddr>().expect("an address")).to_vec());
     let object = prop_oneof![
         4 => (path(), operation).prop_map(|(path, operation)| Object::File { path: path.into_bytes(), operation }),
-        2 => path().prop_map(|path| Object::Exec { path: path.into_bytes(), sha256: None }),
+        2 => (path(), prop::option::of((1..5_u8).prop_map(digest)))
+            .prop_map(|(path, sha256)| Object::Exec { path: path.into_bytes(), sha256 }),
         2 => (address, prop::sample::select(vec![80, 90, 91, 1500, 65535]))
             .prop_map(|(address, port)| Object::Connect { address, port }),
         1 => path().prop_map(|path| Object::ConnectUnix { path: path.into_bytes() }),
@@ -291,13 +331,24 @@ fn decide(tables: &Tables, request: &Request) -> Decision {
 }
 
 /// The rules in `enforce` that a file falls under, whoever asks. Of those that let files be renamed nothing is promised.
-fn holding(policy: &Policy, matcher: &Matcher<'_>, file: &Located, operation: FileOperation) -> Vec<u32> {
+fn holding(
+    (policy, tables): (&Policy, &Tables),
+    matcher: &Matcher<'_>,
+    file: &Located,
+    operation: FileOperation,
+) -> Vec<u32> {
     let accepted = matcher.accepted(file, operation as u32).expect("few components");
     let counts = |index: &u32| {
         let rule = &policy.rules[*index as usize];
         rule.mode == Mode::Enforce && rule.kind.operations() & 1 << Operation::RENAME != 0
     };
-    let mut rules: Vec<u32> = accepted.into_iter().filter(counts).collect();
+    let (lifts, accepted): (Vec<u32>, Vec<u32>) = accepted.into_iter().partition(|index| index & LIFT != 0);
+    // Somebody is allowed what only some are.
+    let lifted = |index: &u32| {
+        let mut lifts = lifts.iter().map(|lift| &tables.lifts[(lift & (LIFTS_MAX - 1)) as usize]);
+        lifts.any(|lift| lift.rules[*index as usize / 64] >> (index % 64) & 1 != 0)
+    };
+    let mut rules: Vec<u32> = accepted.into_iter().filter(counts).filter(|index| !lifted(index)).collect();
     rules.sort_unstable();
     rules.dedup();
     rules
@@ -312,15 +363,15 @@ fn may_move(policy: &Policy, tables: &Tables, matcher: &Matcher<'_>, directory: 
     let key = AncestorKey { slot: tables.slot, device: directory.device, names };
     let above = tables.ancestors.iter().find(|(above, _)| *above == key);
     let is_refused = above.is_some_and(|(_, rule)| policy.rules[*rule as usize - 1].mode == Mode::Enforce);
-    !is_refused && holding(policy, matcher, directory, FileOperation::Rename).is_empty()
+    !is_refused && holding((policy, tables), matcher, directory, FileOperation::Rename).is_empty()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: std::env::var("ORACLE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(128), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn tables_decide_as_the_oracle(rules in policy(), requests in prop::collection::vec(request(), 32), seed: u64) {
-        let text = text(&rules);
+    fn tables_decide_as_the_oracle(rules in policy(), defaults in defaults(), requests in prop::collection::vec(request(), 32), seed: u64) {
+        let text = with_defaults(&defaults, &rules);
         let policy = read(&text);
         let tables = build(&policy, seed);
         let host = machine().0;
@@ -348,7 +399,7 @@ proptest! {
             }
             let file = |path: &str| at(&below.iter().fold(path.trim_end_matches('/').to_owned(), |path, name| format!("{path}/{name}")));
             for (_, operation) in FileOperation::WORDS {
-                let [before, after] = [&from, &to].map(|path| holding(&policy, &matcher, &file(path), operation));
+                let [before, after] = [&from, &to].map(|path| holding((&policy, &tables), &matcher, &file(path), operation));
                 prop_assert_eq!(before, after, "{} -> {}, {:?}\n{}", from, to, below, text);
             }
         }
@@ -369,8 +420,26 @@ proptest! {
         let host = machine().0;
         let fewer = read(&text(&rules[1..]));
         let more = read(&text(&rules));
+        let allows = rules[0].contains("action: allow");
         for request in requests {
-            prop_assert!(eval(&more, &host, &request).verdict >= eval(&fewer, &host, &request).verdict);
+            let [more, fewer] = [&more, &fewer].map(|policy| eval(policy, &host, &request).verdict);
+            // And one more rule that allows never refuses more.
+            prop_assert!(if allows { more <= fewer } else { more >= fewer }, "{:?}\n{}", request, text(&rules));
+        }
+    }
+
+    #[test]
+    fn nothing_is_allowed_against_a_rule_of_the_same_priority(rules in policy(), requests in prop::collection::vec(request(), 16)) {
+        let host = machine().0;
+        let level: Vec<String> = rules.iter().map(|rule| rule.replace("priority: -1", "priority: 0").replace("priority: 1", "priority: 0")).collect();
+        let without: Vec<String> = level.iter().filter(|rule| !rule.contains("action: allow")).cloned().collect();
+        let [level, without] = [level, without].map(|rules| read(&text(&rules)));
+        for request in requests {
+            let [level, without] = [&level, &without].map(|policy| {
+                let decision = eval(policy, &host, &request);
+                (decision.verdict, decision.rule.map(|rule| policy.rules[rule].id.clone()))
+            });
+            prop_assert_eq!(level, without);
         }
     }
 }

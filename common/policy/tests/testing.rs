@@ -1,9 +1,10 @@
 //! What test files say of policies: who is right, what is wrong with the file, and what is not tested.
 
 use treeline_policy::{
-    Moment, parse, parse_tests,
+    Features, Moment, parse, parse_tests, parse_tests_with,
     source::Source,
     testing::{Results, UntestedException, run},
+    tool::{Command, ToolReader, Workplace},
 };
 
 const POLICY: &str = "\
@@ -140,12 +141,22 @@ fn what_is_wrong_with_a_file_is_named() {
     check("policy: ../p\ntests: [{do: trace, expect: allow}]\n", "t:1:9", &["error[bad-include]"]);
     check("policy: p\ntest: []\n", "t:2:1", &["did you mean `tests`?"]);
     check(&test("do: trace"), "t:3:5", &["a test has no `expect`"]);
+    check(&test("do: tool Bash, expect: allow"), "t:3:10", &["error[missing-key]", "add `input: {...}`"]);
+    check(&test("do: tool a b, expect: allow"), "t:3:15", &["error[bad-object]", "no name of a tool"]);
+    check(
+        &test("do: trace, input: {}, expect: allow"),
+        "t:3:24",
+        &["error[idle-key]", "`input` is that of `tool`"],
+    );
+    check(&test("do: mcp x, server: {url: x}, expect: allow"), "t:3:31", &["error[bad-url]"]);
+    check(&test("do: mcp x, server: {name: x}, expect: allow"), "t:3:26", &["unknown key `name`"]);
+    check(&test("do: posture, machine: {disk: true}, expect: allow"), "t:3:29", &["error[unknown-key]"]);
     check(&test("do: raed /x, expect: allow"), "t:3:10", &["error[bad-object]", "did you mean `read`?"]);
     check(&test("do: read x, expect: allow"), "t:3:15", &["error[bad-object]", "`x` is not absolute"]);
     check(&test("do: [read], expect: allow"), "t:3:10", &["error[wrong-type]"]);
     check(&test("do: trace, expect: audit x"), "t:3:25", &["unknown expectation", "did you mean `record`?"]);
     check(&test("do: trace, expect: deny"), "t:3:25", &["error[bad-expectation]", "write `deny RULE`"]);
-    check(&test("do: trace, expect: allow x"), "t:3:25", &["no rule allows"]);
+    check(&test("do: trace, expect: allow x"), "t:3:25", &["`allow` names no rule"]);
     check(&test("do: trace, expect: deny x y"), "t:3:25", &["more than one rule"]);
     check(
         &test("do: trace, by: cat, expect: allow"),
@@ -179,4 +190,69 @@ fn what_is_wrong_with_a_file_is_named() {
     let many: String = (0..65).map(|number| format!("/{number},")).collect();
     check(&machine(&format!("mounts: [{many}]")), "t:2:19", &["65 mounts"]);
     check(&" ".repeat((1 << 20) + 1), "t:1:1", &["error[too-long]"]);
+}
+
+/// What is given to a tool comes to who reads it as JSON has it, with where it is called.
+#[test]
+fn calls_in_tests() {
+    struct Noting(Vec<(String, String, Workplace)>);
+    impl ToolReader for Noting {
+        fn features(&mut self, tool: &str, input: &serde_json::Value, place: &Workplace) -> Features {
+            self.0.push((tool.to_owned(), input.to_string(), place.clone()));
+            Features {
+                commands: vec![Command { program: "rm".into(), ..Command::default() }],
+                ..Features::default()
+            }
+        }
+    }
+    let text = "policy: p\nmachine: {homes: {ada: /home/ada}, repository: /w}\ntests:\n\
+        \x20 - {do: tool Bash, input: {command: rm x, n: 1, yes: true, no: ~, list: [a, \"2\"]}, expect: deny a}\n\
+        \x20 - {do: mcp x, server: {package: {npm: p, version: \"1\"}}, expect: allow}\n\
+        \x20 - {do: mcp x, server: {package: {npm: q}}, expect: deny b}\n\
+        \x20 - {do: mcp x, expect: deny b}\n\
+        \x20 - {do: mcp x, server: {package: unknown}, expect: deny b}\n\
+        \x20 - {do: mcp x, server: {url: unknown}, expect: deny b}\n\
+        \x20 - {do: posture, machine: {secure_boot: true}, expect: allow}\n\
+        \x20 - {do: posture, expect: record c}\n";
+    let mut noting = Noting(Vec::new());
+    let file =
+        parse_tests_with(Source::new("t", text), &mut noting).unwrap_or_else(|found| panic!("{found}"));
+    let [(tool, input, place)] = noting.0.as_slice() else { panic!("one call") };
+    assert_eq!(
+        (tool.as_str(), place.home.as_deref(), place.cwd.as_deref()),
+        ("Bash", Some("/home/ada"), Some("/w"))
+    );
+    assert_eq!(input, r#"{"command":"rm x","list":["a","2"],"n":1,"no":null,"yes":true}"#);
+    let policy = parse(
+        "p",
+        "version: 1\nname: t\ndefaults: {mcp: {action: deny, reason: d}}\nrules:\n\
+         \x20 - {id: a, kind: tool, tools: [Bash], when: {programs: [rm]}, reason: r}\n\
+         \x20 - {id: b, kind: mcp, action: deny, priority: -1, reason: r}\n\
+         \x20 - {id: b-allow, kind: mcp, action: allow, servers: [{package: {npm: p}}], reason: r}\n\
+         \x20 - {id: c, kind: posture, mode: monitor, require: {secure_boot: true}, reason: r}\n",
+    );
+    let policy = policy.unwrap_or_else(|found| panic!("{found}"));
+    let results = run(&file, &policy, None).expect("room");
+    assert_eq!(results.failed(), 0, "{}", results.failures());
+    assert_eq!(results.untested.rules, ["default/mcp"]);
+}
+
+/// A rule that allows is shown by a test in which there is something to allow against.
+#[test]
+fn what_allows_and_lifts_nothing_is_not_tested() {
+    let check = |rules: &str, server: &str, expect: &[&str]| {
+        let text = format!(
+            "version: 1\nname: t\nrules:\n  - {{id: a, kind: mcp, action: allow, reason: r, servers: [{{package: {{npm: p}}}}]}}\n{rules}"
+        );
+        let policy = parse("p", &text).unwrap_or_else(|found| panic!("{found}"));
+        let test = format!("policy: p\ntests: [{{do: mcp x, server: {server}, expect: allow}}]\n");
+        let file = parse_tests(Source::new("t", &test)).unwrap_or_else(|found| panic!("{found}"));
+        assert_eq!(run(&file, &policy, None).expect("room").untested.rules, expect, "{text}");
+    };
+    let p = "{package: {npm: p}}";
+    let deny = |more: &str| format!("  - {{id: b, kind: mcp, reason: r{more}}}\n");
+    check("", p, &["a"]);
+    check(&deny(", priority: -1"), p, &["b"]);
+    check(&deny(", priority: -1, tools: [y]"), p, &["a", "b"]);
+    check(&deny(", priority: -1, servers: [{package: {npm: q}}]"), p, &["a", "b"]);
 }

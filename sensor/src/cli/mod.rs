@@ -96,6 +96,9 @@ enum Verb {
     /// Watch one command
     #[command(name = standalone::sensor::VERB, hide = true)]
     Sensor(standalone::sensor::Args),
+    /// Take shell commands apart
+    #[command(name = crate::tools::worker::VERB, hide = true)]
+    ShellReader,
     /// End by a signal
     #[command(name = gate::END_VERB, hide = true)]
     End(gate::EndArgs),
@@ -143,6 +146,10 @@ fn dispatch(Cli { globals, verb }: Cli) -> Result<ExitCode> {
         Verb::Man(args) => man::run(&args),
         Verb::Gate(args) => gate::run(&args),
         Verb::Sensor(args) => standalone::sensor::run(args, &globals),
+        Verb::ShellReader => {
+            crate::tools::worker::run(&mut std::io::stdin().lock(), &mut std::io::stdout().lock())?;
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::End(args) => gate::end(&args),
     }
 }

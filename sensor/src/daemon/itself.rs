@@ -10,7 +10,7 @@ use treeline_policy::{
     Policy,
     glob::{Anchor, Component, Glob},
     lint::Silences,
-    policy::{About, FileOperation, Kind, Mode, Operations, Rule, Severity},
+    policy::{About, FileOperation, Kind, Mode, OWN_PRIORITY, Operations, Rule, Severity, Spared},
     source::{Span, Spanned},
 };
 
@@ -54,28 +54,27 @@ impl OwnFiles {
 }
 
 fn add(policy: &mut Policy, id: &str, paths: Vec<Spanned<Glob>>, operations: &[FileOperation]) {
-    let at = policy.rules.partition_point(|rule| rule.id.as_str() < id);
-    if paths.is_empty() || policy.rules.get(at).is_some_and(|rule| rule.id == id) {
+    if paths.is_empty() || policy.rule(id).is_some() {
         return;
     }
     let kind = Kind::File { paths, operations: operations.iter().copied().collect::<Operations>() };
-    policy.rules.insert(
-        at,
-        Rule {
-            id: id.to_owned(),
-            mode: Mode::Enforce,
-            adopts: None,
-            severity: Severity::High,
-            reason: "the sensor protects itself".to_owned(),
-            about: About::default(),
-            expires: None,
-            silences: Silences::default(),
-            kind,
-            exceptions: Vec::new(),
-            only: Vec::new(),
-            span: Span::default(),
-        },
-    );
+    policy.add(Rule {
+        id: id.to_owned(),
+        mode: Mode::Enforce,
+        adopts: None,
+        allows: false,
+        priority: OWN_PRIORITY,
+        severity: Severity::High,
+        reason: "the sensor protects itself".to_owned(),
+        about: About::default(),
+        expires: None,
+        silences: Silences::default(),
+        kind,
+        spares: Spared::default(),
+        exceptions: Vec::new(),
+        only: Vec::new(),
+        span: Span::default(),
+    });
 }
 
 /// A file's own path as a pattern, without meaning to its characters; nothing for the root.

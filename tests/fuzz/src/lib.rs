@@ -12,6 +12,7 @@ pub mod glob;
 pub mod policy;
 pub mod procfs;
 pub mod record;
+pub mod shell;
 mod target;
 pub mod tlog;
 

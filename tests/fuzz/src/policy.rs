@@ -3,14 +3,18 @@
 use treeline_abi::paths::Operation;
 use treeline_policy::{
     Decision, Diagnostics, Executed, Home, Host, Lineage, Loader, Located, Matcher, MountTable, NotLoaded,
-    Object, Policy, Request, Resolver, Subject, Tables, Target, compile,
+    Object, Policy, Request, Resolver, Subject, Tables, Target,
+    call::Names,
+    compile,
     diff::path_of,
     eval, explain,
     glob::Glob,
     lint, literal_roots, parse_with,
     policy::{Executable, FileOperation, Kind, Rule},
+    posture::Posture,
     source::Source,
     syntax::format,
+    tool::{Features, Opaque, ToolCall},
 };
 
 const HOME: &[u8] = b"/home/u";
@@ -123,8 +127,11 @@ fn compare(policy: &Policy, host: &Host, tables: &Tables) {
     for (number, object) in objects.enumerate() {
         for subject in &subjects {
             let request = Request { subject: subject.clone(), object: object.clone() };
-            let Some(decision) = decide(&matcher, &request) else { continue };
             let expect = eval(policy, host, &request);
+            if request.object.is_for_the_sensor() {
+                assert_eq!(explain(policy, host, &request).verdict, expect.verdict, "{request:?}");
+            }
+            let Some(decision) = decide(&matcher, &request) else { continue };
             assert_eq!(decision, expect, "{request:?}");
             // It makes texts of every rule, which takes longer than all the rest.
             if number == 0 {
@@ -141,7 +148,8 @@ fn subject(images: Vec<Executed>) -> Subject {
     Subject { executable: path, sha256, uid: 1000, loads_code, lineage }
 }
 
-/// What the kernel would do; none for what is deeper than it walks: it refuses that, while the oracle has no bound.
+/// What the kernel would do; none for what it does not see, and for what is deeper than it walks: it refuses that, while the oracle
+/// has no bound.
 fn decide(matcher: &Matcher<'_>, request: &Request) -> Option<Decision> {
     if let Lineage::Images { images, .. } = &request.subject.lineage {
         for image in images {
@@ -153,6 +161,7 @@ fn decide(matcher: &Matcher<'_>, request: &Request) -> Option<Decision> {
         Object::Exec { path, .. } => Some((path, Operation::EXEC)),
         Object::ConnectUnix { path } => Some((path, Operation::CONNECT)),
         Object::Connect { .. } | Object::ConnectAbstract { .. } | Object::RawSocket | Object::Trace => None,
+        Object::Tool(_) | Object::Mcp(_) | Object::Posture(_) => return None,
     };
     if let Some((path, operation)) = walked {
         matcher.accepted(&located(path), operation).ok()?;
@@ -173,6 +182,16 @@ fn objects(rule: &Rule) -> Vec<Object> {
     match &rule.kind {
         Kind::File { .. } => {}
         Kind::Trace => objects.push(Object::Trace),
+        Kind::Tool { tools, .. } => {
+            let tool = if let Names::Of(tools) = tools { tools[0].clone() } else { "Bash".to_owned() };
+            for features in [Features::default(), Features::unknown(Opaque::Eval)] {
+                objects.push(Object::Tool(ToolCall { tool: tool.clone(), features }));
+            }
+        }
+        Kind::Mcp { .. } => {
+            objects.extend(["mcp t".parse::<Object>().expect("a call"), "mcp u".parse().expect("a call")]);
+        }
+        Kind::Posture { .. } => objects.push(Object::Posture(Posture::default())),
         Kind::Exec { sha256, .. } => {
             let content = |digest: [u8; 32]| Object::Exec { path: b"/other".to_vec(), sha256: Some(digest) };
             objects.extend(sha256.iter().map(|digest| content(digest.value)));
@@ -206,6 +225,19 @@ fn located(path: &[u8]) -> Located {
 fn witness(glob: &Glob) -> Vec<u8> {
     path_of(glob, HOME, b"any", 0, b"x")
 }
+
+/// Rules about calls and the machine.
+const CALLS: &str = r#"version: 1
+name: calls
+lists: {paths: {keys: [~/.ssh/**]}, hashes: {h: ["0f2f2ea1e1c0ab0fb3d9d7b0cf0b36ea7e50a8e8d0c97ee5a0bb8dcc5d5f2b6a"]}}
+defaults: {tool: {action: deny, reason: d}, mcp: {action: record, reason: d, severity: low}}
+rules:
+  - {id: a, kind: tool, tools: [Bash, Write], when: {programs: [git, /bin/x], words: [push], flags: [-f], writes: [$keys], hosts: ["*.a.b"]}, reason: r}
+  - {id: b, kind: tool, action: allow, priority: -3, tools: ["*"], when: {reads: inside_repository, writes: outside_repository}, reason: r}
+  - {id: c, kind: tool, tools: [Bash], when: {secrets: any, opaque: [eval]}, mode: monitor, reason: r, only: [{executable: /x}]}
+  - {id: d, kind: mcp, action: allow, servers: [{package: {npm: p, version: "1"}, script_sha256: [$h]}, {url: "https://a/b"}], tools: [t], reason: r}
+  - {id: e, kind: posture, require: {disk_encryption: true}, on_unknown: allow, reason: r}
+"#;
 
 const EVERY_RULE: &str = r#"version: 1
 name: every
@@ -259,5 +291,10 @@ const IN_PARTS: &str = "version: 1\nname: parts\ninclude: [\"1\"]\nlists: {addre
 /// The shipped policy, one with a rule of every kind, and one in two files.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
-    vec![include_bytes!("../../../policies/baseline.yaml").to_vec(), EVERY_RULE.into(), IN_PARTS.into()]
+    vec![
+        include_bytes!("../../../policies/baseline.yaml").to_vec(),
+        EVERY_RULE.into(),
+        IN_PARTS.into(),
+        CALLS.into(),
+    ]
 }

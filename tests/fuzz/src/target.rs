@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::{config, control, elf, event, glob, policy, procfs, record, tlog};
+use crate::{config, control, elf, event, glob, policy, procfs, record, shell, tlog};
 
 /// The environment variable that names the folder for a target's seeds.
 pub const SEEDS_VARIABLE: &str = "TREELINE_FUZZ_SEEDS";
@@ -19,7 +19,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "config", run: config::run, seeds: config::seeds },
     Target { name: "control", run: control::run, seeds: control::seeds },
     Target { name: "elf", run: elf::run, seeds: elf::seeds },
@@ -28,6 +28,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "policy", run: policy::run, seeds: policy::seeds },
     Target { name: "procfs", run: procfs::run, seeds: procfs::seeds },
     Target { name: "record", run: record::run, seeds: record::seeds },
+    Target { name: "shell", run: shell::run, seeds: shell::seeds },
     Target { name: "tlog", run: tlog::run, seeds: tlog::seeds },
 ];
 

@@ -21,3 +21,4 @@ mod policies;
 mod replay;
 mod signed_policies;
 mod terminal;
+mod tools;

@@ -42,6 +42,17 @@ pub(crate) const STARTUP: &str = "/home/dev/.bashrc";
 /// Where everything is allowed.
 pub(crate) const WORK: &str = "/home/dev/work";
 
+/// What may not be changed, but for some of it.
+pub(crate) const SITE: &str = "/home/dev/site";
+/// Of which directories a rule protects something that is deep below them, but for some of it.
+pub(crate) const LAB: &str = "/home/dev/lab";
+/// In a block that is denied; that which is allowed to all, and that which is allowed to [`TRUSTED`].
+pub(crate) const SHUT_ADDRESS: &str = "127.0.3.1";
+pub(crate) const LIFTED_ADDRESS: &str = "127.0.3.2";
+pub(crate) const LIFTED_FOR_TRUSTED: &str = "127.0.3.3";
+/// Abstract names that are denied, but for the first.
+pub(crate) const LIFTED_ABSTRACT: [&[u8]; 2] = [b"shut/open", b"shut/other"];
+
 pub(crate) const FORBIDDEN_SOCKET: &str = "/run/forbidden.sock";
 pub(crate) const ALLOWED_SOCKET: &str = "/run/allowed.sock";
 /// Both are loopback; the policy denies the first, alone.
@@ -58,6 +69,23 @@ pub(crate) const FORBIDDEN_DATAGRAMS: &str = "/run/forbidden-datagrams.sock";
 pub(crate) const BYSTANDER: &str = "/run/bystander";
 /// Abstract names of sockets; the policy denies all but the last.
 pub(crate) const ABSTRACT: [&[u8]; 4] = [b"forbidden/name", b"forbidden/\xff\0/x", b"exactly", b"exactly\0"];
+
+/// Below the developer's home.
+const SITE_FILES: [&str; 13] = [
+    "site/key",
+    "site/out/key",
+    "site/moved",
+    "site/directory/file",
+    "site/other/file",
+    "site/open/mine",
+    "site/open/old",
+    "site/open/out",
+    "site/open/unwanted",
+    "site/open/directory/file",
+    "site/open/key",
+    "site/x/out/mine",
+    "lab/a/b/key",
+];
 
 /// Rules about files that do not exist, before the ones that matter: a policy is as large as that of an organisation.
 /// (The first file rule by name is that which refuses what cannot be resolved: `keys`.)
@@ -185,6 +213,51 @@ rules:
     except:
       - descendant_of: {executable: /usr/local/bin/builder}
       - descendant_of: {executable: /usr/local/bin/trusted-shell}
+  - id: site
+    kind: file
+    paths: [\"/home/dev/site/**\"]
+    operations: [write, create, delete, rename, link]
+    except_paths: [\"/home/dev/site/open/**\", \"/home/dev/site/*/out/**\"]
+    reason: Changes are made where they may be
+  - id: lab
+    kind: file
+    paths: [\"/home/dev/lab/*/*/key\"]
+    except_paths: [\"/home/dev/lab/open/**\"]
+    reason: These keys are not for agents
+  - id: site-programs
+    kind: exec
+    paths: [\"/home/dev/site-bin/**\"]
+    except_paths: [\"/home/dev/site-bin/ok/*\"]
+    reason: Programs are started where they may be
+  - id: shut
+    kind: connect
+    to: [127.0.3.0/24]
+    reason: This network is for some
+  - id: shut-for-some
+    kind: connect
+    action: allow
+    priority: 1
+    to: [127.0.3.3]
+    ports: [4242]
+    only:
+      - executable: /usr/local/bin/trusted
+    reason: One program needs it
+  - id: shut-but-for-one
+    kind: connect
+    action: allow
+    priority: 1
+    to: [127.0.3.2]
+    reason: It is harmless
+  - id: shut-names
+    kind: connect
+    unix: [\"@shut/*\"]
+    reason: These names are for nobody
+  - id: shut-names-but-for-one
+    kind: connect
+    action: allow
+    priority: 1
+    unix: [\"@shut/open\"]
+    reason: It is harmless
   - id: watched
     kind: connect
     mode: monitor
@@ -200,7 +273,8 @@ pub(crate) fn prepare() -> Result<()> {
         }
         _ => {}
     }
-    for directory in [KEYS, WORK, "/home/dev/.aws", "/home/dev/.state", "/usr/local/bin", "/mnt"] {
+    let own = [KEYS, WORK, "/home/dev/.aws", "/home/dev/.state", "/home/dev/site-bin/ok"];
+    for directory in own.into_iter().chain(["/usr/local/bin", "/mnt"]) {
         fs::create_dir_all(directory).with_context(|| format!("creating {directory}"))?;
     }
     fs::write(KEY, "secret\n").context("writing the key")?;
@@ -221,6 +295,17 @@ pub(crate) fn prepare() -> Result<()> {
         fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
         fs::write(&path, "mine\n").with_context(|| format!("writing {path}"))?;
     }
+    for name in SITE_FILES {
+        let path = format!("/home/dev/{name}");
+        let directory = Path::new(&path).parent().context("a file without a directory")?;
+        fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
+        fs::write(&path, "mine\n").with_context(|| format!("writing {path}"))?;
+    }
+    fs::create_dir_all(format!("{SITE}/x/out/empty")).context("creating an empty directory")?;
+    fs::create_dir_all(format!("{LAB}/open")).context("creating a directory")?;
+    symlink(format!("{SITE}/key"), format!("{SITE}/open/soft")).context("linking out of what is spared")?;
+    fs::hard_link(format!("{SITE}/key"), format!("{SITE}/open/alias"))
+        .context("making a name in what is spared")?;
     symlink(KEY, format!("{WORK}/soft")).context("linking to the key")?;
     symlink(KEYS, format!("{WORK}/soft-directory")).context("linking to the keys' directory")?;
     fs::hard_link(KEY, format!("{WORK}/hard")).context("making a second name of the key")?;
@@ -233,6 +318,8 @@ pub(crate) fn prepare() -> Result<()> {
         ("/usr/bin/true", ONLY_BY_TRUSTED),
         ("/usr/bin/true", NOT_BY_TRUSTED),
         ("/usr/bin/true", FORBIDDEN),
+        ("/usr/bin/true", "/home/dev/site-bin/tool"),
+        ("/usr/bin/true", "/home/dev/site-bin/ok/tool"),
     ];
     for (from, to) in copies {
         if Path::new(to).is_file() {
@@ -278,7 +365,7 @@ pub(crate) fn listen() -> Result<()> {
         let listener = UnixListener::bind(path).with_context(|| format!("listening on {path}"))?;
         thread::spawn(move || hold_for_a_while(listener.incoming()));
     }
-    for name in ABSTRACT {
+    for name in ABSTRACT.into_iter().chain(LIFTED_ABSTRACT) {
         let address = SocketAddr::from_abstract_name(name).context("making an abstract name")?;
         let listener = UnixListener::bind_addr(&address).context("listening on an abstract name")?;
         thread::spawn(move || listener.incoming().for_each(drop));

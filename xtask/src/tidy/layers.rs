@@ -40,8 +40,21 @@ const LAYERS: &[Layer] = &[
         why: "policy is evaluated on events and compiled to kernel tables",
     },
     Layer {
+        package: "treeline-shell",
+        ours: &["treeline-abi", "treeline-policy"],
+        theirs: None,
+        why: "it says what a command does, in the words of the policy",
+    },
+    Layer {
         package: "treeline",
-        ours: &["treeline-abi", "treeline-event", "treeline-policy", "treeline-tlog", "treeline-macos"],
+        ours: &[
+            "treeline-abi",
+            "treeline-event",
+            "treeline-policy",
+            "treeline-shell",
+            "treeline-tlog",
+            "treeline-macos",
+        ],
         theirs: None,
         why: "the sensor stands on common/ alone",
     },
@@ -53,7 +66,8 @@ const LAYERS: &[Layer] = &[
     },
 ];
 /// Crates that one of ours alone may depend on.
-const RESERVED: &[(&str, &str)] = &[("aya", "treeline"), ("btf-rs", "treeline")];
+const RESERVED: &[(&str, &str)] =
+    &[("aya", "treeline"), ("brush-parser", "treeline-shell"), ("btf-rs", "treeline")];
 
 /// What cargo says of the workspace.
 #[derive(Debug, Deserialize)]

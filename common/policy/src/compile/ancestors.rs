@@ -15,6 +15,7 @@ use treeline_event::Mode;
 use super::{
     Target,
     place::{Placed, Places, Where},
+    spared::watched,
 };
 use crate::{
     code::Code,
@@ -33,9 +34,11 @@ pub(super) fn ancestors(
     let mut table = BTreeMap::new();
     // Rules in `enforce` come first, and whoever comes first stays.
     for mode in [Mode::Enforce, Mode::Monitor] {
-        let files = |(_, rule): &(usize, &Rule)| rule.mode == mode && matches!(rule.kind, Kind::File { .. });
+        let files = |(_, rule): &(usize, &Rule)| {
+            rule.mode == mode && !rule.allows && matches!(rule.kind, Kind::File { .. })
+        };
         for (index, rule) in policy.rules.iter().enumerate().filter(files) {
-            let placed = places.of_rule(index).iter().flatten();
+            let placed = places.of_rule(index).iter().flatten().chain(watched(policy, places, index));
             for key in placed.flat_map(|placed| above(placed, target)) {
                 table.entry(key).or_insert(index as u32 + 1);
             }

@@ -3,9 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use treeline_abi::network::{
-    ABSTRACTS_MAX, AbstractRule, PREFIXES_MAX, PortRule, Prefix4, Prefix6, PrefixRules, RULES_PER_PREFIX_MAX,
+use treeline_abi::{
+    lift::{LIFT, LIFT_ASKS},
+    network::{
+        ABSTRACTS_MAX, AbstractRule, PREFIXES_MAX, PortRule, Prefix4, Prefix6, PrefixRules,
+        RULES_PER_PREFIX_MAX,
+    },
 };
+
+use super::lifts::{Lifts, is_lifted_by};
 
 use crate::{
     code::Code,
@@ -31,12 +37,18 @@ struct Says<'p> {
     exceptions: Vec<(usize, &'p [PortRange])>,
 }
 
-/// The rules of a block and of every larger one that it lies in, less their exceptions there.
+/// The rules of a block and of every larger one that it lies in, less their exceptions there and what rules allow that are for
+/// everybody; and the lifts of those that allow for some.
 ///
 /// Every block that a rule or an exception names is an entry of its own, so an address lies in exactly those blocks
 /// in which the smallest of them lies: what is said of that entry holds for each of its addresses that has no entry
 /// of its own.
-fn covering(blocks: &BTreeMap<IpNet, Says<'_>>, net: &IpNet) -> BTreeSet<(usize, PortRange)> {
+fn covering(
+    policy: &Policy,
+    lifts: &Lifts,
+    blocks: &BTreeMap<IpNet, Says<'_>>,
+    net: &IpNet,
+) -> BTreeSet<(u32, PortRange)> {
     let mut rules: BTreeMap<usize, Vec<PortRange>> = BTreeMap::new();
     let covering = || blocks.iter().filter(|(other, _)| other.contains(net)).map(|(_, says)| says);
     for (index, ports) in covering().flat_map(|says| &says.rules) {
@@ -46,16 +58,28 @@ fn covering(blocks: &BTreeMap<IpNet, Says<'_>>, net: &IpNet) -> BTreeSet<(usize,
     for (index, ports) in covering().flat_map(|says| &says.exceptions) {
         exceptions.entry(*index).or_default().extend_from_slice(ports);
     }
-    let left = rules.into_iter().flat_map(|(index, ports)| {
-        let without = PortRange::union(exceptions.remove(&index).unwrap_or_default());
-        let left = PortRange::difference(&PortRange::union(ports), &without);
-        left.into_iter().map(move |range| (index, range))
-    });
-    left.collect()
+    for (index, ports) in &mut rules {
+        let without = PortRange::union(exceptions.remove(index).unwrap_or_default());
+        *ports = PortRange::difference(&PortRange::union(std::mem::take(ports)), &without);
+    }
+    let (allowed, refused): (Vec<_>, Vec<_>) =
+        rules.into_iter().partition(|(index, _)| policy.rules[*index].allows);
+    let mut left = BTreeSet::new();
+    for (index, mut ports) in refused {
+        let is_above = |allows: usize| is_lifted_by(&policy.rules[index], &policy.rules[allows]);
+        for (allows, open) in allowed.iter().filter(|(allows, _)| is_above(*allows)) {
+            match lifts.index(*allows) {
+                Some(lift) if lift & LIFT_ASKS != 0 => left.extend(open.iter().map(|range| (lift, *range))),
+                _ => ports = PortRange::difference(&ports, open),
+            }
+        }
+        left.extend(ports.into_iter().map(|range| (index as u32, range)));
+    }
+    left
 }
 
 /// Fills the tables; reports what does not fit.
-pub(super) fn prefixes(policy: &Policy, slot: u32, out: &mut Diagnostics) -> Prefixes {
+pub(super) fn prefixes(policy: &Policy, lifts: &Lifts, slot: u32, out: &mut Diagnostics) -> Prefixes {
     let mut blocks: BTreeMap<IpNet, Says<'_>> = BTreeMap::new();
     for (index, rule) in policy.rules.iter().enumerate() {
         let Kind::Connect { to, ports, except_to, .. } = &rule.kind else { continue };
@@ -73,9 +97,10 @@ pub(super) fn prefixes(policy: &Policy, slot: u32, out: &mut Diagnostics) -> Pre
     }
     let mut tables = Prefixes::default();
     for net in blocks.keys() {
-        let covering = covering(&blocks, net);
+        let covering = covering(policy, lifts, &blocks, net);
         if covering.len() > RULES_PER_PREFIX_MAX {
-            let rule = &policy.rules[covering.last().map_or(0, |(index, _)| *index)];
+            let last = covering.iter().rfind(|(index, _)| index & LIFT == 0);
+            let rule = &policy.rules[last.map_or(0, |(index, _)| *index as usize)];
             let message = format!(
                 "`{net}` falls under {} port ranges, `{}` among them; at most {RULES_PER_PREFIX_MAX} fit",
                 covering.len(),
@@ -123,24 +148,29 @@ fn too_many<T>(policy: &Policy, blocks: &BTreeMap<IpNet, T>, out: &mut Diagnosti
     true
 }
 
-fn value(rules: &BTreeSet<(usize, PortRange)>) -> PrefixRules {
+fn value(rules: &BTreeSet<(u32, PortRange)>) -> PrefixRules {
     let mut value =
         PrefixRules { count: rules.len() as u32, pad: 0, rules: [PortRule::default(); RULES_PER_PREFIX_MAX] };
     for (slot, (index, range)) in value.rules.iter_mut().zip(rules) {
-        *slot = PortRule { port_first: range.first, port_last: range.last, rule: *index as u32 };
+        *slot = PortRule { port_first: range.first, port_last: range.last, rule: *index };
     }
     value
 }
 
 /// The entries for abstract names; reports what does not fit.
-pub(super) fn abstracts(policy: &Policy, out: &mut Diagnostics) -> Vec<AbstractRule> {
+pub(super) fn abstracts(policy: &Policy, lifts: &Lifts, out: &mut Diagnostics) -> Vec<AbstractRule> {
     let mut entries = Vec::new();
     let mut last = None;
     for (index, rule) in policy.rules.iter().enumerate() {
         let Kind::Connect { abstracts, .. } = &rule.kind else { continue };
-        for glob in abstracts {
+        let lift = lifts.index(index);
+        let own = if rule.allows { lift } else { Some(index as u32) };
+        let own = own.into_iter().flat_map(|index| abstracts.iter().map(move |glob| (index, glob)));
+        let spared =
+            lift.into_iter().flat_map(|index| rule.spares.abstracts.iter().map(move |glob| (index, glob)));
+        for (index, glob) in own.chain(spared) {
             let suffix = glob.value.suffix.as_deref();
-            entries.push(AbstractRule::new(&glob.value.prefix, suffix, index as u32 + 1));
+            entries.push(AbstractRule::new(&glob.value.prefix, suffix, index + 1));
             last = Some((glob.span, &rule.id));
         }
     }

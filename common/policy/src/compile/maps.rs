@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use treeline_abi::{
+    lift::{LIFTS_MAX, Lift},
     network::{ABSTRACTS_MAX, AbstractRule, PREFIXES_MAX, Prefix4, Prefix6, PrefixRules},
     paths::{
         ANCESTORS_MAX, Accept, AncestorKey, DEVICES_MAX, Device, DeviceKey, EDGES_MAX, Edge, EdgeKey,
@@ -68,6 +69,7 @@ impl Tables {
                 size_of::<u32>(),
             ),
             array("RULES", self.rules.len(), RULES_MAX as usize, size_of::<Rule>()),
+            array("LIFTS", self.lifts.len(), LIFTS_MAX as usize, size_of::<Lift>()),
             keyed(
                 "PREFIXES4",
                 self.prefixes4.len(),

@@ -5,10 +5,12 @@ mod connect;
 pub mod cost;
 mod hold;
 mod layout;
+mod lifts;
 mod lists;
 mod maps;
 mod pattern;
 pub(crate) mod place;
+mod spared;
 mod subjects;
 mod tables;
 mod tree;
@@ -22,10 +24,12 @@ use treeline_abi::{
 };
 use treeline_event::Mode;
 
+pub(crate) use self::lifts::is_lifted_by;
 pub use self::maps::MapUse;
 pub use self::tables::{HashRules, LineageReader, RuleInfo, Tables, Usage};
 use self::{
     layout::{Full, Layout, Owner, WORD_BITS},
+    lifts::Lifts,
     pattern::Pattern,
     place::{Placed, Places, place},
     subjects::SubjectSets,
@@ -36,7 +40,7 @@ use crate::{
     glob::Glob,
     host::{Host, Resolver},
     policy::{Adoption, Kind, Policy, Rule},
-    source::Span,
+    source::{Span, Spanned},
 };
 
 /// In the order of the numbers of [`treeline_abi::record::Link`].
@@ -88,11 +92,12 @@ pub fn compile_after(
 ) -> Result<Tables, Diagnostics> {
     let mut out = Diagnostics::new(policy.sources.clone());
     let sets = SubjectSets::of(policy, before.subjects, &mut out);
+    let lifts = Lifts::of(policy, &sets, &mut out);
     let places = Places::of(policy, host, resolver);
-    let patterns = patterns(policy, &sets, &places, (host, resolver), &mut out);
+    let patterns = patterns(policy, (&sets, &lifts), &places, (host, resolver), &mut out);
     let ancestors = ancestors::ancestors(policy, &places, target, &mut out);
-    let prefixes = connect::prefixes(policy, target.slot, &mut out);
-    let abstracts = connect::abstracts(policy, &mut out);
+    let prefixes = connect::prefixes(policy, &lifts, target.slot, &mut out);
+    let abstracts = connect::abstracts(policy, &lifts, &mut out);
     let hashes = hashes(policy, &sets, &mut out);
     let sizes = sizes(&patterns, policy);
     let ways = ways::ways(policy, &places);
@@ -119,10 +124,11 @@ pub fn compile_after(
         policy.rules.iter().position(|rule| rule.adopts == Some(link)).map_or(0, |index| index as u32 + 1)
     });
     // What cannot be followed must not get away either.
-    let refuses = |rule: &Rule| rule.mode == Mode::Enforce || rule.adopts.is_some();
+    let refuses =
+        |rule: &Rule| (rule.mode == Mode::Enforce || rule.adopts.is_some()) && !rule.kind.is_for_the_sensor();
     table.enforcing = u32::from(policy.rules.iter().any(refuses));
     let rules: Vec<_> =
-        policy.rules.iter().enumerate().map(|(index, rule)| kernel_rule(index, rule, &sets)).collect();
+        policy.rules.iter().enumerate().map(|rule| kernel_rule(rule, &sets, &lifts)).collect();
     Ok(Tables {
         slot: target.slot,
         table,
@@ -136,6 +142,7 @@ pub fn compile_after(
         lists,
         hold: hold::hold(policy, &rules),
         rules,
+        lifts: lifts.into_table(),
         prefixes4: prefixes.v4,
         prefixes6: prefixes.v6,
         abstracts,
@@ -146,7 +153,10 @@ pub fn compile_after(
     })
 }
 
-fn kernel_rule(index: usize, rule: &Rule, sets: &SubjectSets) -> paths::Rule {
+fn kernel_rule((index, rule): (usize, &Rule), sets: &SubjectSets, lifts: &Lifts) -> paths::Rule {
+    if rule.allows {
+        return paths::Rule::default();
+    }
     let operations = match &rule.kind {
         Kind::Connect { to, unix, .. } => {
             let by_address = if to.is_empty() { 0 } else { paths::Rule::BY_ADDRESS };
@@ -157,7 +167,8 @@ fn kernel_rule(index: usize, rule: &Rule, sets: &SubjectSets) -> paths::Rule {
         kind => kind.operations(),
     };
     let (exceptions, only) = sets.of_rule(index);
-    paths::Rule { exceptions, only, operations, enforce: u32::from(rule.mode == Mode::Enforce) }
+    let liftable = if lifts.may_lift(index) { paths::Rule::LIFTABLE } else { 0 };
+    paths::Rule { exceptions, only, operations, enforce: u32::from(rule.mode == Mode::Enforce) | liftable }
 }
 
 fn rule_info(rule: &Rule) -> RuleInfo {
@@ -171,10 +182,10 @@ fn rule_info(rule: &Rule) -> RuleInfo {
     }
 }
 
-/// The patterns of every rule and subject set.
-fn patterns(
-    policy: &Policy,
-    sets: &SubjectSets,
+/// The patterns of every rule, lift and subject set.
+fn patterns<'p>(
+    policy: &'p Policy,
+    (sets, lifts): (&SubjectSets, &Lifts),
     places: &Places,
     (host, resolver): (&Host, &dyn Resolver),
     out: &mut Diagnostics,
@@ -206,9 +217,25 @@ fn patterns(
         patterns.extend(pattern::merge(places).into_iter().map(|pattern| (owner, pattern)));
     };
     for (index, rule) in policy.rules.iter().enumerate() {
-        let owner = Owner { operations: rule.kind.operations(), index: index as u32 };
-        let globs = rule.kind.globs().iter().zip(places.of_rule(index));
-        add(owner, &rule.id, globs.map(|(glob, found)| (&glob.value, glob.span, found.clone())).collect());
+        let lift = lifts.index(index);
+        let mut own = |index: u32, globs: &'p [Spanned<Glob>], found: &[BTreeSet<Placed>]| {
+            let owner = Owner { operations: rule.kind.operations(), index };
+            let globs = globs.iter().zip(found);
+            add(
+                owner,
+                &rule.id,
+                globs.map(|(glob, found)| (&glob.value, glob.span, found.clone())).collect(),
+            );
+        };
+        match (rule.allows, lift) {
+            (false, _) => own(index as u32, rule.kind.globs(), places.of_rule(index)),
+            (true, Some(lift)) => own(lift, rule.kind.globs(), places.of_rule(index)),
+            // It allows against nothing.
+            (true, None) => {}
+        }
+        if let (false, Some(lift)) = (rule.allows, lift) {
+            own(lift, &rule.spares.paths, places.spared_by(index));
+        }
     }
     for (owner, index, globs) in sets.patterns() {
         let rule = &policy.rules[index];
@@ -255,8 +282,10 @@ fn hashes(policy: &Policy, sets: &SubjectSets, out: &mut Diagnostics) -> Vec<Has
 fn sizes(patterns: &[(Owner, Pattern)], policy: &Policy) -> Vec<usize> {
     let mut sizes = vec![0; policy.rules.len()];
     for (owner, pattern) in patterns {
-        if owner.operations != 1 << Operation::SUBJECT {
-            sizes[owner.index as usize] += pattern.bits();
+        if owner.operations != 1 << Operation::SUBJECT
+            && let Some(size) = sizes.get_mut(owner.index as usize)
+        {
+            *size += pattern.bits();
         }
     }
     sizes

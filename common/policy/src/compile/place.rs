@@ -6,6 +6,7 @@ use crate::{
     glob::{Anchor, Component, Glob, split},
     host::{Host, Resolver, join},
     policy::{Policy, Rule},
+    source::Spanned,
 };
 
 /// The filesystems that a pattern holds on.
@@ -35,19 +36,27 @@ pub(crate) fn expand(glob: &Glob, host: &Host) -> BTreeSet<Vec<Component>> {
     }
 }
 
-/// Where each glob of each rule holds, by the indices of both. Looking it up is much of the work of a large policy.
-pub(crate) struct Places(Vec<Vec<BTreeSet<Placed>>>);
+/// Where each glob of each rule holds, and each glob that it spares, by the indices of both. Looking it up is much of the work of
+/// a large policy.
+pub(crate) struct Places(Vec<[Vec<BTreeSet<Placed>>; 2]>);
 
 impl Places {
     pub(crate) fn of(policy: &Policy, host: &Host, resolver: &dyn Resolver) -> Self {
-        let of_rule =
-            |rule: &Rule| rule.kind.globs().iter().map(|glob| place(&glob.value, host, resolver)).collect();
+        let of = |globs: &[Spanned<Glob>]| {
+            globs.iter().map(|glob| place(&glob.value, host, resolver)).collect::<Vec<_>>()
+        };
+        let of_rule = |rule: &Rule| [of(rule.kind.globs()), of(&rule.spares.paths)];
         Self(policy.rules.iter().map(of_rule).collect())
     }
 
     /// Those of a rule's globs.
     pub(crate) fn of_rule(&self, index: usize) -> &[BTreeSet<Placed>] {
-        self.0.get(index).map_or(&[], Vec::as_slice)
+        self.0.get(index).map_or(&[], |[own, _]| own)
+    }
+
+    /// Those of the globs that a rule spares.
+    pub(crate) fn spared_by(&self, index: usize) -> &[BTreeSet<Placed>] {
+        self.0.get(index).map_or(&[], |[_, spared]| spared)
     }
 }
 

@@ -60,7 +60,9 @@ impl SubjectSets {
     pub(super) fn of(policy: &Policy, before: &Subjects, out: &mut Diagnostics) -> Self {
         let mut items: BTreeMap<(Option<Executable>, Executable), Places> = BTreeMap::new();
         let key = |item: &SubjectItem| (item.descendant_of.clone(), item.own.clone());
-        for (index, rule) in policy.rules.iter().enumerate() {
+        // The kernel is not asked about calls, so it need not know who calls.
+        let rules = policy.rules.iter().enumerate().filter(|(_, rule)| !rule.kind.is_for_the_sensor());
+        for (index, rule) in rules {
             for item in &rule.exceptions {
                 items.entry(key(item)).or_default().0.insert(index);
             }

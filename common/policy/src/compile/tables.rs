@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use treeline_abi::{
     content::Hold,
+    lift::Lift,
     network::{AbstractRule, Prefix4, Prefix6, PrefixRules},
     paths::{self, Accept, AncestorKey, Device, DeviceKey, Edge, EdgeKey, ImageRules, NO_RULE, Name, Wild},
     subject::{self as label, Facts, Subjects},
@@ -44,6 +45,8 @@ pub struct Tables {
     pub lists: Vec<Accept>,
     /// Rules by rule index.
     pub rules: Vec<paths::Rule>,
+    /// What takes rules away, by number.
+    pub lifts: Vec<Lift>,
     /// IPv4 blocks: prefix length (the 32 bits of the slot included), key, value.
     pub prefixes4: Vec<(u32, Prefix4, PrefixRules)>,
     /// IPv6 blocks.
@@ -131,6 +134,8 @@ pub struct Usage {
     pub devices: usize,
     /// Rules, of [`paths::RULES_MAX`].
     pub rules: usize,
+    /// Exceptions by path and rules that allow, of [`treeline_abi::lift::LIFTS_MAX`].
+    pub lifts: usize,
     /// Address blocks of both families.
     pub prefixes: usize,
     /// Patterns for abstract names, of [`treeline_abi::network::ABSTRACTS_MAX`].
@@ -199,6 +204,7 @@ impl Tables {
             wilds: self.wilds.len(),
             devices: self.devices.len(),
             rules: self.rules.len(),
+            lifts: self.lifts.len(),
             prefixes: self.prefixes4.len() + self.prefixes6.len(),
             abstracts: self.abstracts.len(),
             hashes: self.hashes.len(),

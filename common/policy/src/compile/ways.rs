@@ -13,10 +13,11 @@ use super::{
     layout::WORD_BITS,
     pattern::{self, Pattern},
     place::{Placed, Places},
+    spared::{judges_renames, watched},
 };
 use crate::{
     glob::Component,
-    policy::{FileOperation, Kind, Policy},
+    policy::{Kind, Policy},
 };
 
 /// A beginning of patterns, or several that mean the same, of rules in one mode.
@@ -28,8 +29,8 @@ pub(super) struct Way {
     pub(super) rules: BTreeSet<u32>,
 }
 
-/// What is left of which rule's patterns behind a beginning.
-type Rests = BTreeSet<(u32, Vec<Component>)>;
+/// What is left of which rule's patterns behind a beginning, and whether of those that lift it.
+type Rests = BTreeSet<(u32, bool, Vec<Component>)>;
 
 /// The ways of every file rule, those that refuse first and the shorter before the longer. What is in `monitor` has ways of
 /// its own: it makes no rule refuse more.
@@ -40,16 +41,20 @@ pub(super) fn ways(policy: &Policy, places: &Places) -> Vec<Way> {
 
 fn of_mode(policy: &Policy, mode: Mode, places: &Places) -> Vec<Way> {
     let mut found: BTreeMap<Placed, Rests> = BTreeMap::new();
-    for (index, rule) in policy.rules.iter().enumerate().filter(|(_, rule)| rule.mode == mode) {
-        let Kind::File { operations, .. } = &rule.kind else { continue };
-        // For everybody: what one moves, all others find elsewhere.
-        let judges_renames = rule.exceptions.is_empty()
-            && rule.only.is_empty()
-            && operations.iter().any(|operation| operation == FileOperation::Rename);
-        for placed in places.of_rule(index).iter().flatten() {
-            for (way, rest) in beginnings(placed, judges_renames) {
-                found.entry(way).or_default().insert((index as u32, rest));
-            }
+    let rules = policy.rules.iter().enumerate();
+    for (index, rule) in rules.filter(|(_, rule)| rule.mode == mode && !rule.allows) {
+        let Kind::File { .. } = &rule.kind else { continue };
+        let watched = watched(policy, places, index);
+        // Of a directory that is not judged it has to be seen whether it is in a rule's reach at all.
+        let judges_renames = judges_renames(rule) && watched.is_empty();
+        let all = |placed| whole(placed).filter(|_| !watched.is_empty());
+        let own = places.of_rule(index).iter().flatten();
+        let own = own.flat_map(|placed| beginnings(placed, judges_renames).into_iter().chain(all(placed)));
+        let own = own.map(|way| (way, false));
+        let spared = watched.iter().copied();
+        let spared = spared.flat_map(|placed| beginnings(placed, false).into_iter().chain(whole(placed)));
+        for ((way, rest), lifts) in own.chain(spared.map(|way| (way, true))) {
+            found.entry(way).or_default().insert((index as u32, lifts, rest));
         }
     }
     // What is merged cannot be told from one another: only where the same is left to match, of the same rules.
@@ -59,7 +64,7 @@ fn of_mode(policy: &Policy, mode: Mode, places: &Places) -> Vec<Way> {
     }
     let mut ways: Vec<Way> = Vec::new();
     for (rests, places) in alike {
-        let rules: BTreeSet<u32> = rests.iter().map(|(rule, _)| *rule).collect();
+        let rules: BTreeSet<u32> = rests.iter().map(|(rule, _, _)| *rule).collect();
         let way = |pattern| Way { pattern, mode, rules: rules.clone() };
         ways.extend(pattern::merge(places).into_iter().map(way));
     }
@@ -86,6 +91,15 @@ fn beginnings(placed: &Placed, judges_renames: bool) -> Vec<(Placed, Vec<Compone
     splits
         .map(|(way, rest)| (Placed { on: placed.on.clone(), components: way.to_vec() }, rest.to_vec()))
         .collect()
+}
+
+/// All of a pattern about a directory and everything below it.
+fn whole(placed: &Placed) -> Option<(Placed, Vec<Component>)> {
+    let is_tree =
+        placed.components.last() == Some(&Component::Globstar) && placed.components.len() < WORD_BITS;
+    // Every directory is in it.
+    let is_everything = placed.components.len() == 1;
+    (is_tree && !is_everything).then(|| (placed.clone(), Vec::new()))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::Decided;
 use crate::{
     eval::{among, glob_matches, holds, rule_matches},
+    eval_allow::Allowed,
     glob::{Anchor, Component, Glob, split},
     host::Host,
     policy::{Kind, Policy, Rule},
@@ -37,11 +38,15 @@ impl<'p> Candidates<'p> {
                 places.retain(matches);
                 places
             }
-            Object::Connect { .. } | Object::ConnectAbstract { .. } | Object::RawSocket | Object::Trace => {
-                (0..policy.rules.len()).filter(matches).collect()
-            }
+            Object::Connect { .. }
+            | Object::ConnectAbstract { .. }
+            | Object::RawSocket
+            | Object::Trace
+            | Object::Tool(_)
+            | Object::Mcp(_)
+            | Object::Posture(_) => (0..policy.rules.len()).filter(matches).collect(),
         };
-        Matching { policy, places }
+        Matching { policy, places, object: object.clone() }
     }
 
     fn of_path(&mut self, path: &[u8]) -> &[usize] {
@@ -91,6 +96,7 @@ impl<'p> Ends<'p> {
 /// The rules of a policy that match an object, whoever acts.
 pub(super) struct Matching<'p> {
     policy: &'p Policy,
+    object: Object,
     /// In their order.
     places: Vec<usize>,
 }
@@ -102,7 +108,9 @@ impl<'p> Matching<'p> {
 
     pub(super) fn decide(&self, subject: &Subject, host: &Host) -> Decided {
         let rules = self.places.iter().copied().zip(self.rules());
-        let Decision { verdict, rule } = among(rules, |rule| holds(rule, host, subject));
+        let allowed = Allowed::of(self.rules(), host, subject, &self.object);
+        let Decision { verdict, rule } =
+            among(rules, |rule| holds(rule, host, subject) && allowed.against(rule).is_none());
         Decided { verdict, rule: rule.map(|place| self.policy.rules[place].id.clone()) }
     }
 }

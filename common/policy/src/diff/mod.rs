@@ -11,7 +11,7 @@ mod candidates;
 mod decisions;
 mod probe;
 mod report;
-mod rules;
+pub(crate) mod rules;
 
 use serde::Serialize;
 use treeline_event::Verdict;
@@ -36,8 +36,11 @@ pub struct Diff {
     /// Decisions that differ: first what is loosened, then what is tightened, then what another rule decides.
     pub decisions: Vec<Change>,
     /// Ids of rules that were removed, or match something else, and of which no decision was found that differs: they may be
-    /// covered by another rule, or differ where neither policy names anything.
+    /// covered by another rule, or differ where neither policy names anything. Calls and machines are not asked about: each rule
+    /// about them that decides otherwise, was removed or was added is among these.
     pub unexplained: Vec<String>,
+    /// Whether a rule about calls or machines, which are not asked about, is among what may decide otherwise.
+    pub is_partial: bool,
 }
 
 /// A decision that differs.
@@ -126,9 +129,17 @@ pub fn diff(before: &Policy, after: &Policy, host: &Host) -> Diff {
         let mut by = decisions.iter().flat_map(|change| [&change.before.rule, &change.after.rule]);
         by.any(|rule| rule.as_deref() == Some(id))
     };
-    let unexplained = deciding.iter().filter(|change| !change.is_added && !is_told(&change.rule));
+    // No call was asked about, so what is told of such a rule is not all: one that was added can allow.
+    let is_not_asked = |id: &str| {
+        let both = [before, after].into_iter().filter_map(|policy| policy.rule(id));
+        both.into_iter().any(|rule| rule.kind.is_for_the_sensor())
+    };
+    let is_unexplained =
+        |change: &&&RuleChange| is_not_asked(&change.rule) || !change.is_added && !is_told(&change.rule);
+    let is_partial = deciding.iter().any(|change| is_not_asked(&change.rule));
+    let unexplained = deciding.iter().filter(is_unexplained);
     let unexplained = unexplained.map(|change| change.rule.clone()).collect();
     let (before_name, after_name) = (before.name.clone(), after.name.clone());
     let about = rules::about(before, after);
-    Diff { before: before_name, after: after_name, about, rules, decisions, unexplained }
+    Diff { before: before_name, after: after_name, about, rules, decisions, unexplained, is_partial }
 }

@@ -40,7 +40,8 @@ impl Filler {
         let items = || rules().flat_map(Rule::items);
         let executables = items().flat_map(|item| item.descendant_of.iter().chain([&item.own]));
         let executables = executables.filter_map(|wanted| wanted.path.as_ref());
-        let globs = rules().flat_map(|rule| rule.kind.globs()).map(|glob| &glob.value);
+        let globs = rules().flat_map(|rule| rule.kind.globs().iter().chain(&rule.spares.paths));
+        let globs = globs.map(|glob| &glob.value);
         let globs: Vec<&Glob> = globs.chain(executables).collect();
         let is_named = |name: &[u8]| {
             globs.iter().flat_map(|glob| &glob.components).any(|component| match component {
@@ -117,7 +118,7 @@ pub(super) fn probes(policies: [&Policy; 2], filler: &Filler) -> Vec<Probe> {
 
 /// What a rule names: what is done, to what as the policy has it, and an object.
 fn objects(rule: &Rule, filler: &Filler) -> Vec<(&'static str, String, Object)> {
-    let globs = rule.kind.globs().iter();
+    let globs = rule.kind.globs().iter().chain(&rule.spares.paths);
     let globs = globs.flat_map(|glob| {
         let text = glob.value.to_string();
         filler.paths(&glob.value).into_iter().map(move |path| (text.clone(), path))
@@ -140,7 +141,7 @@ fn objects(rule: &Rule, filler: &Filler) -> Vec<(&'static str, String, Object)> 
             globs.map(path).chain(sha256.iter().map(|digest| content(&digest.value))).collect()
         }
         Kind::Connect { to, abstracts, .. } => {
-            let names = abstracts.iter().flat_map(|glob| {
+            let names = abstracts.iter().chain(&rule.spares.abstracts).flat_map(|glob| {
                 let gaps: &[&[u8]] = if glob.value.suffix.is_some() { &[b"", &filler.name] } else { &[b""] };
                 let suffix = glob.value.suffix.as_deref().unwrap_or_default();
                 let name = |gap: &&[u8]| [&glob.value.prefix, *gap, suffix].concat();
@@ -156,6 +157,8 @@ fn objects(rule: &Rule, filler: &Filler) -> Vec<(&'static str, String, Object)> 
                 .collect()
         }
         Kind::Trace => vec![("trace", "processes outside of the session".to_owned(), Object::Trace)],
+        // What an agent could call with what has no ends to be tried: see `Diff::unexplained`.
+        Kind::Tool { .. } | Kind::Mcp { .. } | Kind::Posture { .. } => Vec::new(),
     }
 }
 

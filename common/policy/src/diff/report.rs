@@ -33,17 +33,18 @@ impl fmt::Display for Diff {
             }
             rest = behind;
         }
+        let but_calls = if self.is_partial { "; about calls and machines nothing was asked" } else { "" };
         if self.decisions.is_empty() {
-            writeln!(f, "\nno decision differs, by all that the two name")?;
+            writeln!(f, "\nno decision differs, by all that the two name{but_calls}")?;
         } else {
             let [loosens, tightens, others] =
                 [Effect::Loosens, Effect::Tightens, Effect::OtherRule].map(|effect| self.count(effect));
-            writeln!(f, "\n{loosens} loosen, {tightens} tighten, {others} by another rule")?;
+            writeln!(f, "\n{loosens} loosen, {tightens} tighten, {others} by another rule{but_calls}")?;
         }
         for rule in &self.unexplained {
             writeln!(
                 f,
-                "no decision was found that `{rule}` changes: another rule covers it, or look at it yourself"
+                "no decision was found that `{rule}` changes: another rule covers it, or it is about calls or the machine; look at it yourself"
             )?;
         }
         Ok(())

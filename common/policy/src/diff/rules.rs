@@ -6,8 +6,9 @@ use serde::Serialize;
 use treeline_event::Mode;
 
 use crate::{
+    call::{CommandPattern, Files, Names, Requirement, ServerPattern, When},
     explain::{describe, hex},
-    policy::{AddressException, Kind, Policy, PortRange, Rule, SubjectItem},
+    policy::{AddressException, DEFAULT_PRIORITY, Executable, Kind, Policy, PortRange, Rule, SubjectItem},
 };
 
 /// A rule that is not as it was.
@@ -103,7 +104,15 @@ fn says(rule: &Rule) -> Says {
         }
     };
     put("kind", vec![rule.kind.name().to_owned()]);
-    put("mode", vec![if rule.mode == Mode::Enforce { "enforce" } else { "monitor" }.to_owned()]);
+    let mode = if rule.mode == Mode::Enforce { "enforce" } else { "monitor" };
+    // What allows refuses and records nothing, in whatever mode.
+    put(
+        if rule.allows { "action" } else { "mode" },
+        vec![if rule.allows { "allow" } else { mode }.to_owned()],
+    );
+    // That of a default is nothing that anybody has written.
+    let priority = Some(rule.priority).filter(|priority| ![0, DEFAULT_PRIORITY].contains(priority));
+    put("priority", priority.iter().map(ToString::to_string).collect());
     put("adopts", rule.adopts.iter().map(|adoption| format!("{adoption:?}").to_lowercase()).collect());
     put("severity", vec![rule.severity.name().to_owned()]);
     put("reason", vec![rule.reason.clone()]);
@@ -115,7 +124,26 @@ fn says(rule: &Rule) -> Says {
     put("except", rule.exceptions.iter().map(subject).collect());
     let silenced = rule.silences.0.iter().map(|(code, reason)| format!("{}: {}", code.name(), reason.value));
     put("silence", silenced.collect());
-    match &rule.kind {
+    let spared = [texts(&rule.spares.paths), texts(&rule.spares.abstracts)].concat();
+    let is_of_sockets = matches!(rule.kind, Kind::Connect { .. });
+    put(if is_of_sockets { "except_unix" } else { "except_paths" }, spared);
+    matched(&rule.kind, &mut put);
+    says
+}
+
+/// Whether two kinds match the same, by what they say.
+pub(crate) fn are_alike(one: &Kind, other: &Kind) -> bool {
+    let says = |kind: &Kind| {
+        let mut says = Says::new();
+        matched(kind, &mut |key, values| _ = says.insert(key, values.into_iter().collect()));
+        says
+    };
+    one.name() == other.name() && says(one) == says(other)
+}
+
+/// What a kind matches, by its keys.
+fn matched(kind: &Kind, put: &mut impl FnMut(&'static str, Vec<String>)) {
+    match kind {
         Kind::File { paths, operations } => {
             put("paths", texts(paths));
             put("operations", operations.iter().map(|operation| operation.name().to_owned()).collect());
@@ -132,8 +160,81 @@ fn says(rule: &Rule) -> Says {
             put("unix", [texts(unix), texts(abstracts)].concat());
         }
         Kind::Trace => {}
+        Kind::Tool { tools, when } => {
+            put("tools", names(tools));
+            conditions(when, put);
+        }
+        Kind::Mcp { servers, tools } => {
+            put("servers", servers.iter().map(server).collect());
+            put("tools", names(tools));
+        }
+        Kind::Posture { require, unknown_counts } => {
+            let required = |Requirement { of, has }: &Requirement| format!("{}: {has}", of.name());
+            put("require", require.iter().map(required).collect());
+            put("on_unknown", vec![if *unknown_counts { "deny" } else { "allow" }.to_owned()]);
+        }
     }
-    says
+}
+
+/// What the arguments of a call have to say.
+fn conditions(when: &When, put: &mut impl FnMut(&'static str, Vec<String>)) {
+    let When { command, reads, writes, hosts, secrets, opaque } = when;
+    if let Some(CommandPattern { programs, words, flags }) = command {
+        put("programs", programs.clone());
+        put("words", words.clone());
+        put("flags", flags.clone());
+    }
+    put("reads", reads.as_ref().map(files).unwrap_or_default());
+    put("writes", writes.as_ref().map(files).unwrap_or_default());
+    put("hosts", hosts.iter().flatten().map(ToString::to_string).collect());
+    put("secrets", secrets.iter().flatten().map(ToString::to_string).collect());
+    put("opaque", opaque.iter().flatten().map(ToString::to_string).collect());
+}
+
+fn names(names: &Names) -> Vec<String> {
+    match names {
+        Names::Any => vec!["*".to_owned()],
+        Names::Of(names) => names.clone(),
+    }
+}
+
+fn files(files: &Files) -> Vec<String> {
+    let word = |is_inside: bool| {
+        let words = Files::WORDS.into_iter().filter(move |(_, means)| *means == is_inside);
+        words.map(|(word, _)| word.to_owned()).collect()
+    };
+    match files {
+        Files::InsideRepository => word(true),
+        Files::OutsideRepository => word(false),
+        Files::Globs(globs) => texts(globs),
+    }
+}
+
+/// An item of `servers` as a policy has it, in one order and with quotes, so that what differs looks different.
+pub(crate) fn server(server: &ServerPattern) -> String {
+    let ServerPattern { package, interpreter, interpreter_sha256, script_sha256, url } = server;
+    let quoted = |text: String| format!("{text:?}");
+    let package = package.as_ref().map(|package| {
+        let version = package.version.as_ref().map(|version| ("version", quoted(version.clone())));
+        mapping([Some((package.registry.name(), quoted(package.name.clone()))), version])
+    });
+    let hashes = |hashes: &Option<Vec<[u8; 32]>>| {
+        let mut hashes: Vec<String> = hashes.as_ref()?.iter().map(hex).collect();
+        hashes.sort();
+        Some(format!("[{}]", hashes.join(", ")))
+    };
+    mapping([
+        package.map(|package| ("package", package)),
+        interpreter.as_ref().map(|glob| ("interpreter", quoted(glob.to_string()))),
+        hashes(interpreter_sha256).map(|hashes| ("interpreter_sha256", hashes)),
+        hashes(script_sha256).map(|hashes| ("script_sha256", hashes)),
+        url.as_ref().map(|url| ("url", quoted(url.to_string()))),
+    ])
+}
+
+fn mapping<const N: usize>(entries: [Option<(&str, String)>; N]) -> String {
+    let entries = entries.into_iter().flatten().map(|(key, value)| format!("{key}: {value}"));
+    format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
 }
 
 fn texts<T: ToString>(values: &[crate::source::Spanned<T>]) -> Vec<String> {
@@ -144,7 +245,20 @@ fn ports(ranges: &[PortRange]) -> Vec<String> {
     ranges.iter().map(ToString::to_string).collect()
 }
 
+/// An item of `except` or `only`; with keys and quotes where words of a path could be taken for more than the path.
 fn subject(item: &SubjectItem) -> String {
+    let SubjectItem { own, descendant_of, reason, .. } = item;
+    let paths = [Some(own), descendant_of.as_ref()].map(|of| of.and_then(|of| of.path.as_ref()));
+    if paths.into_iter().flatten().any(|path| path.to_string().contains(' ')) {
+        let executable = |of: &Executable| {
+            let path = of.path.as_ref().map(|path| ("executable", format!("{:?}", path.to_string())));
+            [path, of.sha256.as_ref().map(|digest| ("sha256", hex(digest)))]
+        };
+        let [path, sha256] = executable(own);
+        let before = descendant_of.as_ref().map(|of| ("descendant_of", mapping(executable(of))));
+        let reason = reason.as_ref().map(|reason| ("reason", format!("{reason:?}")));
+        return mapping([path, sha256, before, reason]);
+    }
     let reason = item.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
     describe(item) + &reason
 }

@@ -42,8 +42,26 @@ impl Glob {
         let misses = |glob: &Self, path: Option<Vec<u8>>| {
             glob.anchor == Anchor::Root && path.is_some_and(|path| !glob.matches([], &path))
         };
-        misses(self, path(other)) || misses(other, path(self))
+        // One home can be in another one.
+        let is_alike = self.anchor == Anchor::Root && other.anchor == Anchor::Root;
+        is_alike && differ_in_front(&self.components, &other.components)
+            || misses(self, path(other))
+            || misses(other, path(self))
     }
+}
+
+/// Whether two patterns differ in a name before either has a `**`.
+fn differ_in_front(one: &[Component], other: &[Component]) -> bool {
+    let names = one
+        .iter()
+        .zip(other)
+        .take_while(|(one, other)| **one != Component::Globstar && **other != Component::Globstar);
+    names.into_iter().any(|pair| match pair {
+        (Component::Literal(one), Component::Literal(other)) => one != other,
+        (Component::Literal(name), Component::Wild(wild))
+        | (Component::Wild(wild), Component::Literal(name)) => !wild.matches(name),
+        _ => false,
+    })
 }
 
 /// Whether `wide` matches whatever the components of `head` and then those of `tail` match.
@@ -211,7 +229,12 @@ mod tests {
         check("/a", "/a", false);
         check("/usr/bin/*", "/usr/bin/ssh", false);
         check("/usr/bin/*", "/usr/local/bin/x", true);
-        check("/a/*", "/b/*", false);
+        check("/a/*", "/b/*", true);
+        check("/a/**", "/b/**", true);
+        check("/a*/**", "/b/x", true);
+        check("/**/a", "/b/x", true);
+        check("/a/**/x", "/a/b/**", false);
+        check("~/a/**", "~/b/**", false);
         check("~/a", "/home/u/b", false);
     }
 

@@ -23,7 +23,13 @@ impl<'p> Addresses<'p> {
             Kind::Connect { to, ports, except_to, .. } if !to.is_empty() => {
                 Some(Self { to, ports, except: except_to })
             }
-            _ => None,
+            Kind::File { .. }
+            | Kind::Exec { .. }
+            | Kind::Connect { .. }
+            | Kind::Trace
+            | Kind::Tool { .. }
+            | Kind::Mcp { .. }
+            | Kind::Posture { .. } => None,
         }
     }
 

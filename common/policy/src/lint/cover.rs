@@ -7,6 +7,7 @@ use std::cell::Cell;
 
 use super::addresses::Addresses;
 use crate::{
+    diff::rules::are_alike,
     glob::Glob,
     policy::{Executable, FileOperation, Kind, Mode, Rule, SubjectItem},
     source::Spanned,
@@ -77,7 +78,20 @@ impl Comparer {
                     && self.addresses_cover(wide, kind)
             }
             (Kind::Trace, Kind::Trace) => true,
-            _ => false,
+            // Of rules about calls only those are compared that say the same.
+            (Kind::Tool { .. }, Kind::Tool { .. })
+            | (Kind::Mcp { .. }, Kind::Mcp { .. })
+            | (Kind::Posture { .. }, Kind::Posture { .. }) => self.any(&[kind], |kind| are_alike(wide, kind)),
+            (
+                Kind::File { .. }
+                | Kind::Exec { .. }
+                | Kind::Connect { .. }
+                | Kind::Trace
+                | Kind::Tool { .. }
+                | Kind::Mcp { .. }
+                | Kind::Posture { .. },
+                _,
+            ) => false,
         }
     }
 
@@ -109,8 +123,10 @@ impl Comparer {
         else {
             return true;
         };
-        let judges_renames =
-            operations.contains(FileOperation::Rename) && wide.exceptions.is_empty() && wide.only.is_empty();
+        let judges_renames = operations.contains(FileOperation::Rename)
+            && wide.exceptions.is_empty()
+            && wide.only.is_empty()
+            && wide.spares.is_empty();
         judges_renames || paths.iter().all(|one| self.any(wide_paths, |wide| wide.value == one.value))
     }
 }

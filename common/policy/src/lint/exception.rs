@@ -9,12 +9,13 @@ use super::{
     written_id,
 };
 use crate::{
+    abstract_name::AbstractGlob,
     code::Code,
     diagnostic::Diagnostic,
     explain::describe,
     glob::{Anchor, Component, Glob},
-    policy::{Kind, Rule, SubjectItem},
-    source::Span,
+    policy::{Kind, Rule, Spared, SubjectItem},
+    source::{Span, Spanned},
 };
 
 /// Warns of exceptions that are as wide as their rule or a part of it, and of those that change nothing. `wider` are, of each
@@ -27,6 +28,7 @@ pub(super) fn look(lints: &mut Lints<'_>, wider: &[Vec<usize>], shadowed: &BTree
             continue;
         }
         of_subjects(lints, rule);
+        of_objects(lints, rule);
         if let Some(addresses) = Addresses::of(&rule.kind) {
             of_addresses(lints, rule, addresses);
         }
@@ -67,8 +69,10 @@ fn of_subjects(lints: &mut Lints<'_>, rule: &Rule) {
     if lifted.len() == rule.only.len() {
         let message =
             format!("`{id}` is lifted for everybody that it is for: every item of `only` is in `except`");
-        let finding = Diagnostic::warning(Code::Unreachable, rule.span, message)
-            .help("narrow `except`, or remove the rule; it is left for those of whom it cannot be told");
+        let finding = Diagnostic::warning(Code::Unreachable, rule.span, message).help(match rule.allows {
+            true => "narrow `except`, or remove the rule; it allows nobody anything",
+            false => "narrow `except`, or remove the rule; it is left for those of whom it cannot be told",
+        });
         lints.report(rule, label(finding, lifted.iter().map(|(_, by, _)| *by), "lifts it"));
         return;
     }
@@ -78,6 +82,40 @@ fn of_subjects(lints: &mut Lints<'_>, rule: &Rule) {
             .help("remove the item, or narrow the exception")
             .label(by, "lifted here");
         lints.report(rule, finding);
+    }
+}
+
+/// Patterns of `except_paths` and `except_unix` that leave nothing of the rule, and those that take nothing out.
+fn of_objects(lints: &mut Lints<'_>, rule: &Rule) {
+    let Spared { paths, abstracts } = &rule.spares;
+    let own = rule.kind.globs();
+    let (names, has_more): (&[Spanned<AbstractGlob>], bool) = match &rule.kind {
+        Kind::Connect { abstracts, to, .. } => (abstracts, !to.is_empty()),
+        Kind::Exec { sha256, .. } => (&[], !sha256.is_empty()),
+        _ => (&[], false),
+    };
+    let id = written_id(rule);
+    let is_out = |glob: &Spanned<Glob>| paths.iter().any(|out| out.value.covers(&glob.value));
+    let is_named_out =
+        |name: &Spanned<AbstractGlob>| abstracts.iter().any(|out| out.value.covers(&name.value));
+    if !rule.spares.is_empty() && !has_more && own.iter().all(is_out) && names.iter().all(is_named_out) {
+        let finding = Diagnostic::warning(
+            Code::Unreachable,
+            rule.span,
+            format!("its exceptions leave nothing of `{id}`: each of its patterns is in one of them"),
+        );
+        let places = paths.iter().map(|out| out.span).chain(abstracts.iter().map(|out| out.span));
+        lints.report(
+            rule,
+            label(finding.help("narrow them, or remove the rule"), places, "taken out by this"),
+        );
+        return;
+    }
+    for out in paths.iter().filter(|out| own.iter().all(|glob| glob.value.excludes(&out.value))) {
+        let message =
+            format!("`{}` takes nothing out of `{id}`: no pattern of it is about such paths", out.value);
+        let finding = Diagnostic::warning(Code::IdleException, out.span, message);
+        lints.report(rule, finding.help("remove it, or add to the rule what it was meant for"));
     }
 }
 

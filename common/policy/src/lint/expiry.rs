@@ -19,8 +19,11 @@ pub(super) fn look(lints: &mut Lints<'_>, now: Moment) {
         }
         let message =
             format!("`{}` expires soon: from {} on it is not in force", written_id(rule), expires.value);
-        let finding = Diagnostic::warning(Code::ExpiresSoon, expires.span, message)
-            .help("give it a later date if it is still needed; without it, what it refuses is allowed");
+        let help = match rule.allows {
+            true => "give it a later date if it is still needed; without it, what it allows can be refused",
+            false => "give it a later date if it is still needed; without it, what it refuses is allowed",
+        };
+        let finding = Diagnostic::warning(Code::ExpiresSoon, expires.span, message).help(help);
         lints.report(rule, finding);
     }
 }

@@ -3,14 +3,44 @@
 use super::{
     Lints,
     cover::{Comparer, is_as_severe, outlives},
+    shadow::is_lifted_no_further,
 };
 use crate::{
     code::Code,
+    compile::is_lifted_by,
     diagnostic::Diagnostic,
     glob::{Anchor, Component, Glob},
     policy::{FileOperation, Kind, Rule},
     source::Spanned,
 };
+
+fn done(opens: FileOperation) -> &'static str {
+    match opens {
+        FileOperation::Read => "read",
+        _ => "written",
+    }
+}
+
+/// A rule that allows renames of something that another one is about, and what it does not allow of it: to open it.
+fn renaming<'p>(rules: &'p [Rule], rule: &Rule) -> Option<(&'p Rule, FileOperation)> {
+    let Kind::File { operations, .. } = &rule.kind else { return None };
+    let opens = [FileOperation::Read, FileOperation::Write];
+    let opens: Vec<_> = opens.into_iter().filter(|one| operations.contains(*one)).collect();
+    let meets = |allows: &Rule| {
+        let paths = rule.kind.globs().iter();
+        paths
+            .into_iter()
+            .any(|path| allows.kind.globs().iter().any(|other| !other.value.excludes(&path.value)))
+    };
+    rules.iter().find_map(|allows| {
+        let Kind::File { operations: allowed, .. } = &allows.kind else { return None };
+        let is_renamed =
+            is_lifted_by(rule, allows) && allows.allows && allowed.contains(FileOperation::Rename);
+        let left =
+            opens.iter().find(|one| !allowed.contains(**one)).filter(|_| is_renamed && meets(allows))?;
+        Some((allows, *left))
+    })
+}
 
 /// Whether nobody can rename what a pattern matches: the kernel makes these files.
 fn is_fixed(glob: &Glob) -> bool {
@@ -23,10 +53,23 @@ fn is_fixed(glob: &Glob) -> bool {
 pub(super) fn look(lints: &mut Lints<'_>, comparer: &Comparer) {
     let rules = &lints.policy().rules;
     let judges_renames = |rule: &&Rule| matches!(&rule.kind, Kind::File { operations, .. } if operations.contains(FileOperation::Rename));
-    let keepers: Vec<&Rule> = rules.iter().filter(judges_renames).collect();
-    for rule in rules {
+    let is_strict = |rule: &&Rule| !rule.allows && rule.spares.is_empty();
+    let keepers: Vec<&Rule> = rules.iter().filter(judges_renames).filter(is_strict).collect();
+    for rule in rules.iter().filter(|rule| !rule.allows) {
         // What a broker's files can be used for is not the author's to say.
         let Kind::File { paths, operations } = &rule.kind else { continue };
+        if let Some((allows, opens)) = renaming(rules, rule) {
+            let message = format!(
+                "`{}` allows renames of what `{}` is about: it can then be {} under its new name",
+                allows.id,
+                rule.id,
+                done(opens)
+            );
+            let help = "remove `rename` from what it allows, or allow the rest as well";
+            let finding = Diagnostic::warning(Code::RenamedAway, rule.span, message).help(help);
+            lints.report(rule, finding.label(allows.span, "by this rule"));
+            continue;
+        }
         let opens = operations.iter().find(|one| matches!(one, FileOperation::Read | FileOperation::Write));
         let Some(opens) =
             opens.filter(|_| !operations.contains(FileOperation::Rename) && !rule.id.contains('/'))
@@ -38,6 +81,7 @@ pub(super) fn look(lints: &mut Lints<'_>, comparer: &Comparer) {
             .copied()
             .filter(|keeper| {
                 is_as_severe(keeper.mode, rule.mode)
+                    && is_lifted_no_further(lints.policy(), keeper, rule)
                     && outlives(keeper, rule)
                     && comparer.holds_for_all_of(keeper, rule)
             })
@@ -51,13 +95,11 @@ pub(super) fn look(lints: &mut Lints<'_>, comparer: &Comparer) {
         if comparer.has_given_up() {
             return;
         }
-        let done = match opens {
-            FileOperation::Read => "read",
-            _ => "written",
-        };
         let message = format!(
-            "`{}` does not name `rename`: what `{}` matches can be renamed, and {done} under its new name",
-            rule.id, loose.value
+            "`{}` does not name `rename`: what `{}` matches can be renamed, and {} under its new name",
+            rule.id,
+            loose.value,
+            done(opens)
         );
         let help =
             "add `rename` to `operations`, or a rule with `rename` for the same files and the same subjects";

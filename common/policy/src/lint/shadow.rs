@@ -22,6 +22,9 @@ pub(super) fn wider(policy: &Policy, comparer: &Comparer) -> Vec<Vec<usize>> {
             let (_, wide) = wide;
             // The parts of one rule are not another one.
             wide.span != rule.span
+                && !wide.allows
+                && !rule.allows
+                && is_lifted_no_further(policy, wide, rule)
                 && is_as_severe(wide.mode, rule.mode)
                 && outlives(wide, rule)
                 && comparer.covers(&wide.kind, &rule.kind)
@@ -29,6 +32,21 @@ pub(super) fn wider(policy: &Policy, comparer: &Comparer) -> Vec<Vec<usize>> {
         rules.iter().enumerate().filter(|wide| is_wider(&wide)).map(|(index, _)| index).collect()
     };
     rules.iter().map(of).collect()
+}
+
+/// Whether nothing lifts a rule for its objects that does not lift another one: what it spares, the other one spares, and what
+/// allows against it does against the other.
+pub(super) fn is_lifted_no_further(policy: &Policy, wide: &Rule, rule: &Rule) -> bool {
+    let texts = |rule: &Rule| {
+        let paths = rule.spares.paths.iter().map(|glob| glob.value.to_string());
+        paths.chain(rule.spares.abstracts.iter().map(|glob| glob.value.to_string())).collect::<BTreeSet<_>>()
+    };
+    let spares_no_more = wide.spares.is_empty() || texts(wide).is_subset(&texts(rule));
+    spares_no_more
+        && (wide.priority >= rule.priority
+            || !policy.rules.iter().any(|allows| {
+                allows.allows && allows.priority > wide.priority && allows.priority <= rule.priority
+            }))
 }
 
 /// Why a rule never decides.

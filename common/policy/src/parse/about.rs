@@ -61,8 +61,9 @@ pub(super) fn revision(node: &Node, out: &mut Diagnostics) -> Option<u64> {
         return None;
     }
     // `parse` would take a sign, too.
-    let number = if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None };
-    let number = number.filter(|number| (min..=max).contains(number));
+    let number = if text.bytes().all(|b| b.is_ascii_digit()) { text.parse::<i64>().ok() } else { None };
+    let number =
+        number.filter(|number| (min..=max).contains(number)).and_then(|number| u64::try_from(number).ok());
     if number.is_none() {
         let message = format!("`{}` cannot be the number of a revision", clip(text));
         out.error(Code::BadNumber, node.span, message, Some(help));

@@ -94,7 +94,17 @@ impl<'n> Fields<'n> {
     /// The value of a key, if there.
     pub(super) fn get(&self, key: &str) -> Option<&'n Node> {
         debug_assert!(self.known.iter().any(|known| known.name == key), "`{key}` is not described");
+        self.find(key)
+    }
+
+    /// The value of a key that some kinds have, if there.
+    pub(super) fn find(&self, key: &str) -> Option<&'n Node> {
         self.entries.iter().find(|(name, _)| name.value == key).map(|(_, node)| *node)
+    }
+
+    /// What is at a key, or that there is nothing; none if it could not be read.
+    pub(super) fn maybe<T>(&self, key: &str, read: impl FnOnce(&'n Node) -> Option<T>) -> Option<Option<T>> {
+        self.get(key).map_or(Some(None), |node| read(node).map(Some))
     }
 
     /// The text at a key, if it is there and in order.

@@ -1,6 +1,8 @@
 //! From text to a checked [`Policy`]: every error is found and reported, not only the first.
 
 mod about;
+mod call;
+mod defaults;
 mod fields;
 mod include;
 mod lists;
@@ -8,13 +10,17 @@ mod rule;
 mod rules;
 mod scalar;
 mod silence;
+mod test_call;
 mod test_file;
 
-pub use self::test_file::parse_tests;
 use self::{
     fields::{Fields, clip, peek},
     lists::Lists,
     rules::Rules,
+};
+pub use self::{
+    test_call::parse_server,
+    test_file::{parse_tests, parse_tests_with},
 };
 use crate::{
     code::Code,
@@ -82,7 +88,11 @@ fn policy(loader: &dyn Loader, out: &mut Diagnostics) -> Option<Policy> {
     let fragments = include::fragments(&fields, loader, out);
     let files = [&root].into_iter().chain(&fragments.nodes);
     let silences = silence::of_files(files.clone(), out).into_iter().collect();
-    let rules = rules(files, Lists::new(fragments.complete), mode, out);
+    let defaults = fields.get("defaults").map(|node| defaults::read(node, out)).unwrap_or_default();
+    let mut found = Rules::new(mode);
+    rules(files, Lists::new(fragments.complete), &mut found, out);
+    found.add_defaults(defaults, out);
+    let rules = found.into_vec();
     let sources = out.sources().clone();
     let warnings = Diagnostics::new(sources.clone());
     Some(Policy { name: name?, description, owner, revision, mode, rules, silences, sources, warnings })
@@ -106,25 +116,23 @@ fn refuse_other_files(root: &Node, out: &mut Diagnostics) -> Option<()> {
     None
 }
 
-/// The rules of all files, whose lists are one set.
+/// Reads the rules of all files, whose lists are one set.
 fn rules<'n>(
     files: impl Iterator<Item = &'n Node> + Clone,
     mut lists: Lists,
-    mode: Mode,
+    rules: &mut Rules,
     out: &mut Diagnostics,
-) -> Vec<Rule> {
+) {
     for node in files.clone().filter_map(|file| peek(file, "lists")) {
         lists.add(node, out);
     }
     lists.resolve(out);
-    let mut rules = Rules::new(mode);
     for node in files.filter_map(|file| peek(file, "rules")) {
         rules.add(node, &mut lists, out);
     }
     if !out.has_errors() {
         lists.warn_of_unused(out);
     }
-    rules.into_vec()
 }
 
 fn warn_of_expired(rules: &[Rule], now: Moment, out: &mut Diagnostics) {

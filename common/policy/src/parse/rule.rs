@@ -3,28 +3,29 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
-    about,
-    fields::{Fields, peek},
+    about, call,
+    fields::{Fields, clip, peek},
     lists::Lists,
     scalar::{self, UnixGlob},
     silence,
 };
 use crate::{
+    abstract_name::AbstractGlob,
     brokers::{BROKERS, Part},
     code::Code,
     diagnostic::{Diagnostic, Diagnostics},
     glob::{Component, Glob},
     policy::{
         AddressException, Adoption, Executable, FileOperation, Kind, Mode, Operations, PortRange, Rule,
-        Severity, SubjectItem,
+        Severity, Spared, SubjectItem,
     },
     source::{Span, Spanned},
     suggest,
     syntax::{
         policy_shape::MODES,
         rule_shape::{ANCESTOR, Action, EXCEPT_TO, EXCEPTION, ONLY_ITEM, RULE},
-        scalars::ID,
-        shape::Record,
+        scalars::{ID, PRIORITY},
+        shape::{Numbers, Record},
     },
     yaml::{Node, Value},
 };
@@ -66,28 +67,37 @@ pub(super) fn read(
     let expires = fields.get("expires").map(|node| scalar::moment(node, out));
     let about = about::read(&fields, out);
     let silences = fields.get(silence::KEY).map(|node| silence::read(node, out)).unwrap_or_default();
-    let exceptions = subject_items(&fields, List::Except, out);
-    let only = subject_items(&fields, List::Only, out);
-    let action = if kind == Some("broker") { fields.get("action") } else { None };
-    let action = action.map(|node| self::action(node, &fields, out));
-    let mode = action.flatten().map_or(mode, |action| Some(action.mode()));
-    let kinds = match kind? {
-        "file" => file(&fields, lists, out).map(whole),
-        "exec" => exec(&fields, lists, out).map(whole),
-        "broker" => brokers(&fields, action.flatten() == Some(Action::Adopt), out),
-        _ => connect(&fields, lists, out).map(whole),
+    let action = kind.map_or(Some(None), |kind| self::action(kind, &fields, out));
+    // With an exception less is allowed, where a rule allows.
+    let (except, only) = match action {
+        Some(Some(Action::Allow)) => (List::Narrow, List::Grant),
+        _ => (List::Except, List::Only),
     };
-    let (id, mode, severity, reason) = (id?, mode?, severity?, reason?);
+    let exceptions = subject_items(&fields, except, out);
+    let only = subject_items(&fields, only, out);
+    let priority = match fields.find("priority") {
+        Some(node) => self::priority(node, out),
+        None => Some(0),
+    };
+    let spares = spared(&fields, kind, lists, out);
+    refuse_narrow_allow(action.flatten(), &fields, out);
+    let kinds = pieces(kind?, action.flatten(), &fields, lists, out);
+    let (id, severity, reason, priority, action) = (id?, severity?, reason?, priority?, action?);
+    let mode = action.map_or(mode, |action| Some(action.mode()))?;
+    let allows = action == Some(Action::Allow);
     // What could not be read must not make the rule hold for ever.
     let expires = expires.map_or(Some(None), |expires| expires.map(Some))?;
     let rule = |Piece { part, kind, adopts }: Piece| Rule {
         id: part.map_or_else(|| id.clone(), |part| format!("{id}/{part}")),
         mode,
         adopts,
+        allows,
+        priority,
         severity,
         reason: reason.clone(),
         about: about.clone(),
         kind,
+        spares: spares.clone(),
         exceptions: exceptions.clone(),
         only: only.clone(),
         expires: expires.clone(),
@@ -96,6 +106,25 @@ pub(super) fn read(
     };
     let rules = kinds?.into_iter().map(rule).collect();
     Some(Written { id, span, rules })
+}
+
+/// What a rule of a kind matches.
+fn pieces(
+    kind: &str,
+    action: Option<Action>,
+    fields: &Fields<'_>,
+    lists: &mut Lists,
+    out: &mut Diagnostics,
+) -> Option<Vec<Piece>> {
+    match kind {
+        "file" => file(fields, lists, out).map(whole),
+        "exec" => exec(fields, lists, out).map(whole),
+        "broker" => brokers(fields, action == Some(Action::Adopt), out),
+        "tool" => call::tool(fields, action == Some(Action::Allow), lists, out).map(whole),
+        "mcp" => call::mcp(fields, lists, out).map(whole),
+        "posture" => call::posture(fields, out).map(whole),
+        _ => connect(fields, lists, out).map(whole),
+    }
 }
 
 /// What was written as one rule.
@@ -117,16 +146,42 @@ fn whole(kind: Kind) -> Vec<Piece> {
 }
 
 impl Action {
-    fn mode(self) -> Mode {
+    pub(super) fn mode(self) -> Mode {
         match self {
             Self::Deny => Mode::Enforce,
-            Self::Record | Self::Adopt => Mode::Monitor,
+            Self::Record | Self::Adopt | Self::Allow => Mode::Monitor,
         }
     }
 }
 
-fn action(node: &Node, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Action> {
-    let action = scalar::word(node, "action", &Action::WORDS, out)?;
+fn priority(node: &Node, out: &mut Diagnostics) -> Option<i32> {
+    let Numbers::From(min, max) = PRIORITY.numbers else { return None };
+    let help = format!("write a whole number from {min} to {max}");
+    let text = match &node.value {
+        Value::Scalar { text, plain: true } if node.describe() == "a number" => text,
+        _ => {
+            out.error(Code::WrongType, node.span, "`priority` has to be a number", Some(help));
+            return None;
+        }
+    };
+    // `parse` would take a plus, too.
+    let number = if text.starts_with('+') { None } else { text.parse::<i32>().ok() };
+    let number = number.filter(|number| (min..=max).contains(&i64::from(*number)));
+    if number.is_none() {
+        out.error(Code::BadNumber, node.span, format!("`{}` cannot be a priority", clip(text)), Some(help));
+    }
+    number
+}
+
+/// The action of a rule, if it has one; the outer none if it could not be read, for it must not be another one.
+fn action(kind: &str, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Option<Action>> {
+    let words = match kind {
+        "broker" => &Action::OF_BROKERS,
+        "posture" => return Some(None),
+        _ => &Action::OF_RULES,
+    };
+    let Some(node) = fields.get("action") else { return Some(None) };
+    let action = scalar::word(node, "action", words, out)?;
     if let Some(mode) = fields.get("mode") {
         let twice =
             Diagnostic::error(Code::ConflictingKeys, mode.span, "`mode` beside `action` says it twice");
@@ -139,7 +194,60 @@ fn action(node: &Node, fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Act
         let help = "remove `except`; what one program starts this way is as much the session's as another's";
         out.push(both.help(help).label(node.span, "it adopts by this"));
     }
-    Some(action)
+    Some(Some(action))
+}
+
+/// A rule that allows means all that it names: what of that is refused is a rule of its own, and the kernel knows a content where
+/// it is executed and not where it is found.
+fn refuse_narrow_allow(action: Option<Action>, fields: &Fields<'_>, out: &mut Diagnostics) {
+    if action != Some(Action::Allow) {
+        return;
+    }
+    let found = ["except_paths", "except_unix", "sha256"].map(|key| fields.find(key).map(|node| (key, node)));
+    for (key, node) in found.into_iter().flatten() {
+        let message = format!("a rule that allows has no `{key}`");
+        let help = match key {
+            "sha256" => "write `paths`, or an item of `except` with this `sha256` in the rule that refuses",
+            _ => "refuse these by a rule with a higher `priority`",
+        };
+        let both = Diagnostic::error(Code::ConflictingKeys, node.span, message).help(help);
+        out.push(match fields.find("action") {
+            Some(action) => both.label(action.span, "it allows by this"),
+            None => both,
+        });
+    }
+}
+
+/// `except_paths` or `except_unix`.
+fn spared(fields: &Fields<'_>, kind: Option<&str>, lists: &mut Lists, out: &mut Diagnostics) -> Spared {
+    let mut spared = Spared::default();
+    if let Some(node) = fields.find("except_paths") {
+        spared.paths = lists.paths(node, "`except_paths`", out);
+        if kind == Some("exec") && fields.get("paths").is_none() {
+            let help = Some("remove it: a content that is refused is refused wherever it is".into());
+            out.error(Code::IdleKey, node.span, "`except_paths` says nothing without `paths`", help);
+        }
+    }
+    if let Some(node) = fields.find("except_unix") {
+        (spared.paths, spared.abstracts) = by_kind(lists.sockets(node, "`except_unix`", out));
+        if kind == Some("connect") && fields.get("unix").is_none() {
+            let help = Some("add `unix:`, such as `unix: [/**, \"@*\"]` for every socket".into());
+            out.error(Code::IdleKey, node.span, "`except_unix` says nothing without `unix`", help);
+        }
+    }
+    spared
+}
+
+/// Unix sockets by path, and by abstract name.
+fn by_kind(sockets: Vec<Spanned<UnixGlob>>) -> (Vec<Spanned<Glob>>, Vec<Spanned<AbstractGlob>>) {
+    let (mut paths, mut abstracts) = (Vec::new(), Vec::new());
+    for Spanned { value, span } in sockets {
+        match value {
+            UnixGlob::Path(value) => paths.push(Spanned { value, span }),
+            UnixGlob::Abstract(value) => abstracts.push(Spanned { value, span }),
+        }
+    }
+    (paths, abstracts)
 }
 
 fn id(node: &Node, out: &mut Diagnostics) -> Option<String> {
@@ -253,14 +361,7 @@ fn connect(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Opt
         out.error(Code::IdleKey, node.span, "`except_to` says nothing without `to`", help);
     }
     let except_to = except_to.map(|node| address_exceptions(node, lists, out)).unwrap_or_default();
-    let mut paths = Vec::new();
-    let mut abstracts = Vec::new();
-    for Spanned { value, span } in unix.unwrap_or_default() {
-        match value {
-            UnixGlob::Path(value) => paths.push(Spanned { value, span }),
-            UnixGlob::Abstract(value) => abstracts.push(Spanned { value, span }),
-        }
-    }
+    let (paths, abstracts) = by_kind(unix.unwrap_or_default());
     let ports = self::ports(ports, out);
     Some(Kind::Connect { to: to.unwrap_or_default(), ports, except_to, unix: paths, abstracts })
 }
@@ -304,28 +405,41 @@ fn address_exceptions(node: &Node, lists: &mut Lists, out: &mut Diagnostics) -> 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum List {
     Except,
+    /// `except` of a rule that allows.
+    Narrow,
     Only,
+    /// `only` of a rule that allows.
+    Grant,
 }
 
 impl List {
     fn key(self) -> &'static str {
         match self {
-            Self::Except => "except",
-            Self::Only => "only",
+            Self::Except | Self::Narrow => "except",
+            Self::Only | Self::Grant => "only",
         }
     }
 
     fn item(self) -> &'static Record {
         match self {
-            Self::Except => &EXCEPTION,
-            Self::Only => &ONLY_ITEM,
+            Self::Except | Self::Narrow => &EXCEPTION,
+            Self::Only | Self::Grant => &ONLY_ITEM,
         }
     }
 
     fn for_everybody(self) -> &'static str {
         match self {
-            Self::Except => "an exception for everybody lifts the rule for everybody",
-            Self::Only => "this is everybody; a rule is for everybody without `only`",
+            Self::Except | Self::Narrow => "an exception for everybody lifts the rule for everybody",
+            Self::Only | Self::Grant => "this is everybody; a rule is for everybody without `only`",
+        }
+    }
+
+    /// What an item does for whom it is for, and what to write instead, if that is to let something through.
+    fn lets_through(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Except => Some(("lifts the rule", "except")),
+            Self::Grant => Some(("allows this", "name")),
+            Self::Narrow | Self::Only => None,
         }
     }
 }
@@ -364,10 +478,10 @@ fn subject_items(fields: &Fields<'_>, list: List, out: &mut Diagnostics) -> Vec<
 
 fn subject_item(node: &Node, list: List, out: &mut Diagnostics) -> Option<SubjectItem> {
     let fields = Fields::of(node, list.item(), out)?;
-    let warns = list == List::Except && fields.get("reason").is_none();
+    let warns = list.lets_through().filter(|_| fields.get("reason").is_none());
     let reason = fields.text("reason", out);
     let descendant_of = fields.get("descendant_of");
-    let own = executable(&fields, warns && descendant_of.is_none(), out);
+    let own = executable(&fields, warns.filter(|_| descendant_of.is_none()), out);
     let descendant_of = descendant_of.map(|node| ancestor(node, warns, out));
     if descendant_of.is_none() && own.as_ref().is_some_and(Executable::is_any) {
         let help = Some(format!("give {}", suggest::list(&["executable", "sha256", "descendant_of"])));
@@ -382,8 +496,11 @@ fn subject_item(node: &Node, list: List, out: &mut Diagnostics) -> Option<Subjec
     Some(SubjectItem { own: own?, descendant_of, reason, span: node.span })
 }
 
+/// What is said of an item that is likely for more than is meant.
+type Warning = (&'static str, &'static str);
+
 /// The value of `descendant_of`.
-fn ancestor(node: &Node, warns: bool, out: &mut Diagnostics) -> Option<Executable> {
+fn ancestor(node: &Node, warns: Option<Warning>, out: &mut Diagnostics) -> Option<Executable> {
     if let Value::Scalar { .. } = node.value {
         let help = Some("write `descendant_of: {executable: /usr/bin/make}`".into());
         let message = format!("`descendant_of` has to be a mapping, not {}", node.describe());
@@ -401,18 +518,14 @@ fn ancestor(node: &Node, warns: bool, out: &mut Diagnostics) -> Option<Executabl
 }
 
 /// The keys `executable` and `sha256` of a mapping; none when one of them could not be read.
-fn executable(fields: &Fields<'_>, warns: bool, out: &mut Diagnostics) -> Option<Executable> {
+fn executable(fields: &Fields<'_>, warns: Option<Warning>, out: &mut Diagnostics) -> Option<Executable> {
     let glob = fields.get("executable").map(|node| (node.span, scalar::glob(node, out)));
     let digest = fields.get("sha256").map(|node| scalar::sha256(node, out));
-    if let (Some((span, Some(glob))), None, true) = (&glob, &digest, warns)
-        && let Some(warning) = too_wide(glob)
+    if let (Some((span, Some(glob))), None, Some((does, instead))) = (&glob, &digest, warns)
+        && let Some(warning) = too_wide(glob, does)
     {
-        out.warning(
-            Code::WideException,
-            *span,
-            warning,
-            Some("except the program that has the need, add its `sha256`, or give a `reason`".into()),
-        );
+        let help = format!("{instead} the program that has the need, add its `sha256`, or give a `reason`");
+        out.warning(Code::WideException, *span, warning, Some(help));
     }
     let path = match glob {
         Some((_, glob)) => Some(glob?),
@@ -425,15 +538,15 @@ fn executable(fields: &Fields<'_>, warns: bool, out: &mut Diagnostics) -> Option
     Some(Executable { path, sha256 })
 }
 
-/// Why an exception by path likely lifts the rule for more than is meant.
-fn too_wide(glob: &Glob) -> Option<String> {
+/// Why an item by path likely lets through more than is meant.
+fn too_wide(glob: &Glob, does: &str) -> Option<String> {
     match glob.components.last() {
         Some(Component::Literal(name)) => INTERPRETERS
             .iter()
             .find(|interpreter| interpreter.as_bytes() == name)
-            .map(|name| format!("`{name}` runs whatever it is told: this lifts the rule for everything")),
+            .map(|name| format!("`{name}` runs whatever it is told: this {does} for everything")),
         Some(Component::Globstar | Component::Any) if glob.components.len() == 1 => {
-            Some("this lifts the rule for every program there".into())
+            Some(format!("this {does} for every program there"))
         }
         _ => None,
     }

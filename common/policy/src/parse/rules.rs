@@ -69,8 +69,22 @@ impl Rules {
         }
     }
 
-    /// All of them, in the order of their ids.
+    /// Adds what holds where no rule does, when all others are there: the kernel's tables have a place for each.
+    pub(super) fn add_defaults(&mut self, defaults: Vec<Rule>, out: &mut Diagnostics) {
+        let Some(span) = defaults.first().map(|first| first.span) else { return };
+        let had_room = self.rules.len() <= RULES_MAX;
+        self.rules.extend(defaults.into_iter().map(|rule| (rule.id.clone(), rule)));
+        if had_room && self.rules.len() > RULES_MAX {
+            let message = format!("{} rules with the defaults", self.rules.len());
+            let help = Some(format!("a policy has at most {RULES_MAX}: merge rules that share a reason"));
+            out.error(Code::TooManyRules, span, message, help);
+        }
+    }
+
+    /// All of them, in their order.
     pub(super) fn into_vec(self) -> Vec<Rule> {
-        self.rules.into_values().collect()
+        let mut rules: Vec<Rule> = self.rules.into_values().collect();
+        rules.sort_by(|left, right| left.place().cmp(&right.place()));
+        rules
     }
 }

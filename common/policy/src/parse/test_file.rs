@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     fields::{Fields, clip},
-    include, scalar,
+    include, scalar, test_call as calls,
 };
 use crate::{
     code::Code,
@@ -19,6 +19,7 @@ use crate::{
         test_shape::{BELOW_MAX, EXECUTABLE, MACHINE, PLACES_MAX, TEST, TESTS},
     },
     testing::{Answer, Machine, Test, TestFile},
+    tool::{ToolReader, Unread, Workplace},
     yaml::{self, Node, Value},
 };
 
@@ -27,6 +28,14 @@ use crate::{
 /// # Errors
 /// Every error in the text.
 pub fn parse_tests(source: Source) -> Result<TestFile, Diagnostics> {
+    parse_tests_with(source, &mut Unread)
+}
+
+/// Reads the tests of a policy; `tools` says what the arguments of tools say. What the policy is, is not looked at: see [`testing::run`](crate::testing::run).
+///
+/// # Errors
+/// Every error in the text.
+pub fn parse_tests_with(source: Source, tools: &mut dyn ToolReader) -> Result<TestFile, Diagnostics> {
     let (sources, full) = Sources::new(source);
     let mut out = Diagnostics::new(sources.clone());
     if full.is_some() {
@@ -34,13 +43,13 @@ pub fn parse_tests(source: Source) -> Result<TestFile, Diagnostics> {
         out.error(Code::TooLong, Span::default(), message, Some("write several".into()));
         return Err(out);
     }
-    match test_file(sources, &mut out) {
+    match test_file(sources, tools, &mut out) {
         Some(file) if !out.has_errors() => Ok(file),
         _ => Err(out),
     }
 }
 
-fn test_file(sources: Sources, out: &mut Diagnostics) -> Option<TestFile> {
+fn test_file(sources: Sources, tools: &mut dyn ToolReader, out: &mut Diagnostics) -> Option<TestFile> {
     let root = yaml::parse(FileId::default(), out)?;
     let fields = Fields::of(&root, &TESTS, out)?;
     let policy = fields.get("policy").and_then(|node| {
@@ -49,10 +58,15 @@ fn test_file(sources: Sources, out: &mut Diagnostics) -> Option<TestFile> {
     });
     let machine = match fields.get("machine") {
         Some(node) => machine(node, out),
-        None => Some(Machine { host: default_host(), mounts: MountTable::single(1), now: None }),
+        None => {
+            let (host, mounts) = (default_host(), MountTable::single(1));
+            let place = workplace(&host, None, None);
+            Some(Machine { host, mounts, now: None, place })
+        }
     };
+    let place = machine.as_ref().map(|machine| machine.place.clone()).unwrap_or_default();
     let tests = fields.get("tests").and_then(|node| {
-        let read = |item: &Node, out: &mut Diagnostics| test(item, out);
+        let read = |item: &Node, out: &mut Diagnostics| test(item, &place, tools, out);
         items(node, "`tests`", "write `tests:` and below it `- {do: read /x, expect: allow}`", out, read)
     });
     Some(TestFile { policy: policy?, machine: machine?, tests: tests?, sources })
@@ -96,7 +110,19 @@ fn machine(node: &Node, out: &mut Diagnostics) -> Option<Machine> {
     let mount = |(point, device)| Mount { point, root: Located { device, inner: b"/".to_vec() } };
     let mounts = MountTable { mounts: mounts.map(mount).collect() };
     let now = fields.get("now").and_then(|node| scalar::moment(node, out)).map(|moment| moment.value);
-    Some(Machine { host, mounts, now })
+    let mut at = |key: &str| {
+        let path = fields.get(key).and_then(|node| path(node, out))?;
+        String::from_utf8(path).ok()
+    };
+    let (cwd, repository) = (at("cwd"), at("repository"));
+    let place = workplace(&host, cwd, repository);
+    Some(Machine { host, mounts, now, place })
+}
+
+/// Where tools are called: by the first of those who have a home.
+fn workplace(host: &Host, cwd: Option<String>, repository: Option<String>) -> Workplace {
+    let home = host.homes.first().and_then(|home| String::from_utf8(home.path.clone()).ok());
+    Workplace { cwd: cwd.or_else(|| repository.clone()), home, repository }
 }
 
 fn too_many(count: usize, node: Option<&Node>, what: &str, out: &mut Diagnostics) {
@@ -142,7 +168,7 @@ fn part(node: &Node, text: &str, error: &ObjectError) -> Span {
 }
 
 /// The path of a file.
-fn path(node: &Node, out: &mut Diagnostics) -> Option<Vec<u8>> {
+pub(super) fn path(node: &Node, out: &mut Diagnostics) -> Option<Vec<u8>> {
     let text = scalar::raw(node, "a path", out)?;
     match own_path(text.as_bytes()) {
         Ok(path) => Some(path),
@@ -153,11 +179,12 @@ fn path(node: &Node, out: &mut Diagnostics) -> Option<Vec<u8>> {
     }
 }
 
-fn test(node: &Node, out: &mut Diagnostics) -> Option<Test> {
+fn test(node: &Node, place: &Workplace, tools: &mut dyn ToolReader, out: &mut Diagnostics) -> Option<Test> {
     let fields = Fields::of(node, &TEST, out)?;
     let done = fields.get("do");
     let span = done.map_or(fields.head(), |node| node.span);
     let object = done.and_then(|node| object(node, out));
+    let object = object.and_then(|object| calls::with_input(object, span, &fields, (place, tools), out));
     let content = fields.get("sha256").map(|node| (node.span, scalar::sha256(node, out)));
     let object = object.zip(Some(content)).and_then(|(object, content)| with_content(object, content, out));
     let by = match fields.get("by") {
@@ -271,7 +298,9 @@ fn answer(node: &Node, out: &mut Diagnostics) -> Option<Answer> {
             wrong(out, format!("`{}` is more than one rule", clip(text)), "name the one that decides")
         }
         ("allow", None, _) => Some(Answer::Allow),
-        ("allow", Some(_), _) => wrong(out, "no rule allows".to_owned(), "write `allow` alone"),
+        ("allow", Some(_), _) => {
+            wrong(out, "`allow` names no rule".to_owned(), "write `allow` alone, whatever allows it")
+        }
         (word, None, _) => wrong(
             out,
             format!("`{word}` by which rule?"),

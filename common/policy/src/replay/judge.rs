@@ -7,9 +7,10 @@ use treeline_event::{Mode, Verdict};
 use super::{Doubt, Past, contents::Contents};
 use crate::{
     eval::{holds, rests_on_unknown, rule_matches},
+    eval_allow::Allowed,
     host::Host,
     policy::{Kind, Policy},
-    request::{Decision, Object, Subject},
+    request::{Decision, Object},
 };
 
 /// Objects whose rules are remembered: some 200 bytes each. When there are more, all are forgotten.
@@ -48,17 +49,23 @@ impl<'p> Judge<'p> {
     }
 
     /// Decides about all objects of an action: as the hooks do, a denial of one is a denial, and of several rules the
-    /// first by id is named.
+    /// first is named.
     pub(super) fn judge(&mut self, past: &Past, contents: &Contents) -> Judged {
         let mut subject = None;
         let mut best: Option<(bool, usize, usize)> = None;
         for (at, asked) in past.asked.iter().enumerate() {
-            for rule in self.matching(&asked.object).iter().copied() {
-                let subject = subject.get_or_insert_with(|| past.who.subject(contents));
-                if !self.holds(rule, subject) {
+            let matching = self.matching(&asked.object);
+            if matching.is_empty() {
+                continue;
+            }
+            let subject = &*subject.get_or_insert_with(|| past.who.subject(contents));
+            let rules = || matching.iter().map(|index| &self.policy.rules[*index]);
+            let allowed = Allowed::of(rules(), self.host, subject, &asked.object);
+            for (index, rule) in matching.iter().copied().zip(rules()) {
+                if rule.allows || !holds(rule, self.host, subject) || allowed.against(rule).is_some() {
                     continue;
                 }
-                let found = (self.policy.rules[rule].mode == Mode::Monitor, rule, at);
+                let found = (rule.mode == Mode::Monitor, index, at);
                 best = Some(best.map_or(found, |best| best.min(found)));
             }
         }
@@ -75,10 +82,6 @@ impl<'p> Judge<'p> {
             doubts: past.asked[object].doubts.clone(),
             by_unknown,
         }
-    }
-
-    fn holds(&self, rule: usize, subject: &Subject) -> bool {
-        holds(&self.policy.rules[rule], self.host, subject)
     }
 
     fn matching(&mut self, object: &Object) -> Arc<[usize]> {

@@ -57,6 +57,9 @@ impl Spot {
             Object::ConnectAbstract { name } => one("connect", Form::Abstract(name.clone())),
             Object::RawSocket => one("raw socket", Form::Any),
             Object::Trace => one("trace", Form::Any),
+            Object::Tool(_) => one("tool", Form::Any),
+            Object::Mcp(_) => one("mcp", Form::Any),
+            Object::Posture(_) => one("posture", Form::Any),
         }
     }
 

@@ -318,7 +318,7 @@ fn bit(object: &Object) -> u32 {
         Object::File { operation, .. } => 1 << *operation as u32,
         Object::Exec { .. } => 1 << Operation::EXEC,
         Object::ConnectUnix { .. } => 1 << Operation::CONNECT,
-        Object::Connect { .. } | Object::ConnectAbstract { .. } | Object::RawSocket | Object::Trace => 0,
+        _ => 0,
     }
 }
 

@@ -10,7 +10,7 @@ pub enum Json {
     /// `true` or `false`.
     Bool(bool),
     /// A whole number.
-    Number(u64),
+    Number(i64),
     /// A string.
     Text(Cow<'static, str>),
     /// An array.
@@ -48,7 +48,7 @@ impl Serialize for Json {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Bool(value) => serializer.serialize_bool(*value),
-            Self::Number(value) => serializer.serialize_u64(*value),
+            Self::Number(value) => serializer.serialize_i64(*value),
             Self::Text(value) => serializer.serialize_str(value),
             Self::List(values) => serializer.collect_seq(values),
             Self::Object(entries) => serializer.collect_map(entries.iter().map(|(key, value)| (key, value))),

@@ -3,6 +3,7 @@
 use treeline_abi::paths;
 
 use super::{
+    call_shape::DEFAULTS,
     rule_shape::RULE,
     scalars::{BELOW, DESCRIPTION, GLOBS, HASHES, ID, NAME, NETS, OWNER, REVISION, VERSION},
     shape::{Demand, Key, List, Names, Record, Shape, list_of, optional, required, words},
@@ -25,7 +26,7 @@ pub(crate) static POLICY: Record = Record {
     name: "policy",
     what: "a policy",
     doc: "What the processes of a tracked session may not do, or what of it is recorded.",
-    keys: &[&[VERSION_KEY], &HEAD, &PARTS],
+    keys: &[&[VERSION_KEY], &HEAD, &PARTS, &[DEFAULTS_KEY], &[RULES_KEY]],
     demands: &[Demand::AnyOf(&["rules", "include"])],
     is_inline: false,
 };
@@ -35,7 +36,7 @@ pub(crate) static PART: Record = Record {
     name: "part",
     what: "an included file",
     doc: "A part of a policy, which includes it.",
-    keys: &[&[VERSION_KEY], &PARTS],
+    keys: &[&[VERSION_KEY], &PARTS, &[RULES_KEY]],
     demands: &[],
     is_inline: false,
 };
@@ -61,7 +62,7 @@ static HEAD: [Key; 5] = [
     ),
 ];
 
-static PARTS: [Key; 4] = [
+static PARTS: [Key; 3] = [
     SILENCE_KEY,
     optional(
         "include",
@@ -69,8 +70,12 @@ static PARTS: [Key; 4] = [
         "Files that are a part of this policy: paths below the directory of this file.",
     ),
     optional("lists", Shape::Record(&LISTS), "Lists that rules can use by `$name`."),
-    optional("rules", Shape::List(&RULES), "What may not be done. Their order never matters."),
 ];
+
+const DEFAULTS_KEY: Key =
+    optional("defaults", Shape::Record(&DEFAULTS), "What holds where no rule is about it.");
+const RULES_KEY: Key =
+    optional("rules", Shape::List(&RULES), "What may not be done. Their order never matters.");
 
 static INCLUDE: List = list_of(Shape::Text(&BELOW));
 static RULES: List =

@@ -291,8 +291,10 @@ fn keys(laid: &Laid, shape: Option<Shape>) -> Vec<&'static Key> {
 
 /// What can stand at a key, of those that are known.
 fn key_shape(known: &[&'static Key], shape: Option<Shape>, key: &str) -> Option<Shape> {
-    if let Some(Shape::Names(names)) = shape {
-        return Some(names.value);
+    match shape {
+        Some(Shape::Names(names)) => return Some(names.value),
+        Some(Shape::Any) => return shape,
+        _ => {}
     }
     known.iter().find(|known| known.name == key).map(|known| known.shape)
 }
@@ -301,6 +303,7 @@ fn key_shape(known: &[&'static Key], shape: Option<Shape>, key: &str) -> Option<
 fn item_shape(shape: Option<Shape>) -> Option<Shape> {
     match shape {
         Some(Shape::List(list)) => Some(list.item),
+        Some(Shape::Any) => shape,
         _ => None,
     }
 }
@@ -314,6 +317,7 @@ fn is_inline(shape: Option<Shape>) -> bool {
     match shape {
         Some(Shape::Record(record)) => record.is_inline,
         Some(Shape::Names(names)) => names.is_inline,
+        Some(Shape::Any) => true,
         Some(Shape::Either(shapes)) => shapes.iter().any(|shape| is_inline(Some(*shape))),
         _ => false,
     }

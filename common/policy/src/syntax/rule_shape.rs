@@ -1,8 +1,9 @@
 //! What is written in a rule. A kind of rule is a row of [`RULE`]: its own keys between those that every rule has.
 
 use super::{
+    call_shape::{MCP_KEYS, POSTURE_KEYS, TOOL_KEYS},
     policy_shape::{LIST_OF_ADDRESSES, LIST_OF_HASHES, LIST_OF_PATHS, MODE_WORDS, SILENCE_KEY},
-    scalars::{CONTROL, DATE, GLOB, HASH, ID, LINK, PORT, REASON, REMEDY, SOCKETS},
+    scalars::{CONTROL, DATE, GLOB, HASH, ID, LINK, PORT, PRIORITY, REASON, REMEDY, SOCKETS},
     shape::{Demand, Key, Kinds, List, Presence, Record, Shape, list_of, optional, required, words},
 };
 use crate::{
@@ -13,23 +14,34 @@ use crate::{
 /// Controls that one rule can be evidence for.
 pub(crate) const CONTROLS_MAX: usize = 32;
 
-/// What a rule of kind `broker` does.
+/// What a rule does, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Deny,
     Record,
     Adopt,
+    Allow,
 }
 
 impl Action {
-    /// The word for each.
-    pub(crate) const WORDS: [(&'static str, Self); 3] =
+    /// The words in a rule about brokers.
+    pub(crate) const OF_BROKERS: [(&'static str, Self); 3] =
         [("deny", Self::Deny), ("record", Self::Record), ("adopt", Self::Adopt)];
+    /// The words in every other rule that has some.
+    pub(crate) const OF_RULES: [(&'static str, Self); 3] =
+        [("deny", Self::Deny), ("record", Self::Record), ("allow", Self::Allow)];
+    /// The words in a default.
+    pub(crate) const OF_DEFAULTS: [(&'static str, Self); 2] =
+        [("deny", Self::Deny), ("record", Self::Record)];
 }
 
-static SEVERITIES: [&str; 5] = words(&Severity::WORDS);
+pub(super) static SEVERITIES: [&str; 5] = words(&Severity::WORDS);
 static OPERATIONS: [&str; 6] = words(&FileOperation::WORDS);
-static ACTIONS: [&str; 3] = words(&Action::WORDS);
+static ACTIONS: [&str; 3] = words(&Action::OF_RULES);
+static ACTIONS_OF_BROKERS: [&str; 3] = words(&Action::OF_BROKERS);
+
+const ONE_ACTION: Demand = Demand::Excludes("mode", "action");
+const ALLOWS_ALL_PATHS: Demand = Demand::WordExcludes { key: "action", word: "allow", other: "except_paths" };
 
 /// A rule.
 pub(crate) static RULE: Kinds = Kinds {
@@ -44,8 +56,8 @@ pub(crate) static RULE: Kinds = Kinds {
                 name: "file-rule",
                 what: "a rule of kind `file`",
                 doc: "Operations on files.",
-                keys: &[&HEAD, &FILE, &TAIL],
-                demands: &[],
+                keys: &[&HEAD, &ACTION_KEYS, &FILE, &TAIL],
+                demands: &[ONE_ACTION, ALLOWS_ALL_PATHS],
                 is_inline: false,
             },
         ),
@@ -55,8 +67,14 @@ pub(crate) static RULE: Kinds = Kinds {
                 name: "exec-rule",
                 what: "a rule of kind `exec`",
                 doc: "Code that is brought to run. A file matches by its path or by its content.",
-                keys: &[&HEAD, &EXEC, &TAIL],
-                demands: &[Demand::AnyOf(&["paths", "sha256"])],
+                keys: &[&HEAD, &ACTION_KEYS, &EXEC, &TAIL],
+                demands: &[
+                    Demand::AnyOf(&["paths", "sha256"]),
+                    ONE_ACTION,
+                    ALLOWS_ALL_PATHS,
+                    Demand::Needs("except_paths", "paths"),
+                    Demand::WordExcludes { key: "action", word: "allow", other: "sha256" },
+                ],
                 is_inline: false,
             },
         ),
@@ -66,11 +84,14 @@ pub(crate) static RULE: Kinds = Kinds {
                 name: "connect-rule",
                 what: "a rule of kind `connect`",
                 doc: "Destinations in the network, and unix sockets.",
-                keys: &[&HEAD, &CONNECT, &TAIL],
+                keys: &[&HEAD, &ACTION_KEYS, &CONNECT, &TAIL],
                 demands: &[
                     Demand::AnyOf(&["to", "unix"]),
                     Demand::Needs("ports", "to"),
                     Demand::Needs("except_to", "to"),
+                    Demand::Needs("except_unix", "unix"),
+                    ONE_ACTION,
+                    Demand::WordExcludes { key: "action", word: "allow", other: "except_unix" },
                 ],
                 is_inline: false,
             },
@@ -83,9 +104,50 @@ pub(crate) static RULE: Kinds = Kinds {
                 doc: "Programs that run others for whoever asks, outside of the session.",
                 keys: &[&HEAD, &BROKER, &TAIL],
                 demands: &[
-                    Demand::Excludes("mode", "action"),
+                    ONE_ACTION,
                     Demand::WordExcludes { key: "action", word: "adopt", other: "except" },
                 ],
+                is_inline: false,
+            },
+        ),
+        (
+            "tool",
+            Record {
+                name: "tool-rule",
+                what: "a rule of kind `tool`",
+                doc: "Calls of an agent's tools, by what their arguments say.",
+                keys: &[&HEAD, &ACTION_KEYS, &TOOL_KEYS, &TAIL],
+                demands: &[
+                    ONE_ACTION,
+                    Demand::WordExcludesIn {
+                        key: "action",
+                        word: "allow",
+                        within: "when",
+                        others: &["secrets", "opaque"],
+                    },
+                ],
+                is_inline: false,
+            },
+        ),
+        (
+            "mcp",
+            Record {
+                name: "mcp-rule",
+                what: "a rule of kind `mcp`",
+                doc: "Calls of servers of the Model Context Protocol, by what the servers are.",
+                keys: &[&HEAD, &ACTION_KEYS, &MCP_KEYS, &TAIL],
+                demands: &[ONE_ACTION],
+                is_inline: false,
+            },
+        ),
+        (
+            "posture",
+            Record {
+                name: "posture-rule",
+                what: "a rule of kind `posture`",
+                doc: "The state of the machine: it matches one that falls short.",
+                keys: &[&HEAD, &POSTURE_KEYS, &TAIL],
+                demands: &[],
                 is_inline: false,
             },
         ),
@@ -107,34 +169,55 @@ static HEAD: [Key; 4] = [
     optional("severity", Shape::Word(&SEVERITIES), "How bad a match is; `medium` without it."),
 ];
 
-static FILE: [Key; 2] = [
+/// What most rules can have.
+static ACTION_KEYS: [Key; 2] = [
+    optional(
+        "action",
+        Shape::Word(&ACTIONS),
+        "Instead of `mode`: `deny`, `record`, or `allow`, which lifts rules of its kind with a lower `priority`.",
+    ),
+    PRIORITY_KEY,
+];
+const PRIORITY_KEY: Key = optional(
+    "priority",
+    Shape::Scalar(&PRIORITY),
+    "Which rules it lifts, which lift it, and who is named first; 0 without it.",
+);
+
+static FILE: [Key; 3] = [
     required("paths", Shape::List(&LIST_OF_PATHS), "The files: patterns, or lists of them."),
     optional(
         "operations",
         Shape::List(&LIST_OF_OPERATIONS),
         "What is done with them; everything without it.",
     ),
+    EXCEPT_PATHS,
 ];
+const EXCEPT_PATHS: Key =
+    optional("except_paths", Shape::List(&LIST_OF_PATHS), "Files of `paths` that are not meant.");
 
-static EXEC: [Key; 2] = [
+static EXEC: [Key; 3] = [
     optional("paths", Shape::List(&LIST_OF_PATHS), "The files: patterns, or lists of them."),
+    EXCEPT_PATHS,
     optional("sha256", Shape::List(&LIST_OF_HASHES), "The contents, by SHA-256."),
 ];
 
-static CONNECT: [Key; 5] = [
+static CONNECT: [Key; 6] = [
     optional("to", Shape::List(&LIST_OF_ADDRESSES), "Addresses and blocks."),
     optional("ports", Shape::List(&LIST_OF_PORTS), "Ports and ranges of them; every port without it."),
     optional("except_to", Shape::List(&LIST_OF_EXCEPT_TO), "Addresses and ports that are not meant."),
     optional("unix", Shape::List(&LIST_OF_SOCKETS), "Unix sockets, by path or by abstract name."),
+    optional("except_unix", Shape::List(&LIST_OF_SOCKETS), "Sockets of `unix` that are not meant."),
     Key { name: "hosts", shape: Shape::List(&LIST_OF_PATHS), presence: Presence::Refused, doc: "" },
 ];
 
-static BROKER: [Key; 2] = [
+static BROKER: [Key; 3] = [
     optional(
         "action",
-        Shape::Word(&ACTIONS),
+        Shape::Word(&ACTIONS_OF_BROKERS),
         "Instead of `mode`: `deny`, `record`, or `adopt`, which takes whoever does the work into the session.",
     ),
+    PRIORITY_KEY,
     required("brokers", Shape::List(&LIST_OF_BROKERS), "The brokers."),
 ];
 

@@ -1,11 +1,14 @@
 //! Scalars of the language: texts with bounds, and what has a syntax of its own.
 
 use super::shape::{Form, Numbers, Scalar, Text};
+use crate::object::TOOL_NAME_LEN_MAX;
 
 /// Lower-case letters and digits, separated by `-`.
 const KEBAB: &str = "^[a-z0-9]+(-[a-z0-9]+)*$";
+/// Characters of a word of a command, a flag, a program, or a package's name or version.
+const WORD_CHARS_MAX: usize = 256;
 /// The largest whole number that every reader of JSON keeps exactly.
-const WHOLE_MAX: u64 = (1 << 53) - 1;
+const WHOLE_MAX: i64 = (1 << 53) - 1;
 
 /// A policy's name: it is in every denial.
 pub(crate) static NAME: Text = Text { chars_max: 64, form: Form::Line };
@@ -26,6 +29,41 @@ pub(crate) static LINK: Text =
 pub(crate) static CONTROL: Text = Text { chars_max: 64, form: Form::Line };
 /// The name of a user in a test.
 pub(crate) static USER: Text = Text { chars_max: 64, form: Form::Line };
+/// A name of a tool.
+pub(crate) static TOOL: Text =
+    Text { chars_max: TOOL_NAME_LEN_MAX, form: Form::Exactly("^[A-Za-z0-9_.:-]+$") };
+/// A word of a command: something is to be seen of it.
+pub(crate) static WORD: Text = Text {
+    chars_max: WORD_CHARS_MAX,
+    form: Form::Exactly(r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"),
+};
+/// A name of a package of npm.
+pub(crate) static NPM: Text = Text {
+    chars_max: WORD_CHARS_MAX,
+    form: Form::Exactly("^(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*$"),
+};
+/// A name of a package of the Python Package Index.
+pub(crate) static PYPI: Text =
+    Text { chars_max: WORD_CHARS_MAX, form: Form::Exactly("^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$") };
+/// A version of a package.
+pub(crate) static PACKAGE_VERSION: Text =
+    Text { chars_max: WORD_CHARS_MAX, form: Form::Exactly("^[A-Za-z0-9.+!_-]+$") };
+/// A program: a name, or a path from `/` on.
+pub(crate) static PROGRAM: Text = Text {
+    chars_max: WORD_CHARS_MAX,
+    form: Form::Exactly(
+        r"^(/[^\x00-\x1f\x7f-\x9f]*|[^/\x00-\x1f\x7f-\x9f]*[^/\s\x00-\x1f\x7f-\x9f][^/\x00-\x1f\x7f-\x9f]*)$",
+    ),
+};
+/// A flag, without its value.
+pub(crate) static FLAG: Text =
+    Text { chars_max: WORD_CHARS_MAX, form: Form::Exactly(r"^-[^=\x00-\x1f\x7f-\x9f]+$") };
+/// A host, as it is compared, or `*.` and a domain.
+pub(crate) static HOST: Text =
+    Text { chars_max: WORD_CHARS_MAX, form: Form::Exactly(r"^(\*\.)?[0-9a-z_.:-]+$") };
+/// An address of a service.
+pub(crate) static URL: Text =
+    Text { chars_max: 2000, form: Form::Exactly(r"^([Hh][Tt][Tt][Pp]|[Ww][Ss])[Ss]?://[!-~]+$") };
 /// A path below the directory of the file that it is in: no name of it is empty, `.` or `..`.
 pub(crate) static BELOW: Text = Text {
     chars_max: 256,
@@ -37,7 +75,7 @@ pub(crate) static VERSION: Scalar = Scalar {
     name: "version",
     doc: "The version of the policy language.",
     pattern: None,
-    numbers: Numbers::From(super::VERSION as u64, super::VERSION as u64),
+    numbers: Numbers::From(super::VERSION as i64, super::VERSION as i64),
     examples: &["1"],
 };
 /// The number of a revision.
@@ -47,6 +85,14 @@ pub(crate) static REVISION: Scalar = Scalar {
     pattern: None,
     numbers: Numbers::From(1, WHOLE_MAX),
     examples: &["42"],
+};
+/// The priority of a rule.
+pub(crate) static PRIORITY: Scalar = Scalar {
+    name: "priority",
+    doc: "A rule that allows lifts those of its kind with a lower one.",
+    pattern: None,
+    numbers: Numbers::From(-1000, 1000),
+    examples: &["0", "10", "-3"],
 };
 /// A pattern for paths.
 pub(crate) static GLOB: Scalar = Scalar {
@@ -120,15 +166,23 @@ pub(crate) static PATH: Scalar = Scalar {
     numbers: Numbers::None,
     examples: &["\"/usr/bin/git\"", "\"/home/ada/.ssh/id_ed25519\""],
 };
+/// What of [`OBJECT`] is a call of a tool.
+pub(crate) const TOOL_OBJECT: &str = r"^[\s\x85]*tool([\s\x85]|$)";
 /// What is done.
 pub(crate) static OBJECT: Scalar = Scalar {
     name: "object",
-    doc: "What is done: an operation on a path, `exec PATH`, `connect ADDRESS:PORT`, `unix PATH`, `unix @NAME`, `raw-socket` or `trace`.",
+    doc: "What is done: an operation on a path, `exec PATH`, `connect ADDRESS:PORT`, `unix PATH`, `unix @NAME`, `raw-socket`, `trace`, `tool NAME`, `mcp NAME` or `posture`.",
     pattern: Some(
-        r"^[\s\x85]*(read|write|create|delete|rename|link|exec|connect|unix|raw-socket|trace)([\s\x85]|$)",
+        r"^[\s\x85]*(read|write|create|delete|rename|link|exec|connect|unix|raw-socket|trace|tool|mcp|posture)([\s\x85]|$)",
     ),
     numbers: Numbers::None,
-    examples: &["\"exec /usr/bin/nc\"", "\"exec /usr/bin/ssh\""],
+    examples: &[
+        "\"exec /usr/bin/nc\"",
+        "\"exec /usr/bin/ssh\"",
+        "\"mcp search\"",
+        "\"tool Bash\"",
+        "\"posture\"",
+    ],
 };
 /// What a policy is to decide.
 pub(crate) static ANSWER: Scalar = Scalar {

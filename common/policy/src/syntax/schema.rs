@@ -56,6 +56,7 @@ impl Definitions {
             Shape::Word(words) => Json::object([("enum", Json::texts(words.iter().copied()))]),
             Shape::Scalar(scalar) => self.refer(scalar.name, |_| self::scalar(scalar)),
             Shape::Boolean => Json::object([("type", Json::text("boolean"))]),
+            Shape::Any => Json::object([]),
             // The kinds say which words there are.
             Shape::Kind => Json::Bool(true),
             Shape::List(list) => self.list(list),
@@ -75,7 +76,7 @@ impl Definitions {
             schema = schema.with("minItems", Json::Number(1));
         }
         if let Some(max) = list.items_max {
-            schema = schema.with("maxItems", Json::Number(max as u64));
+            schema = schema.with("maxItems", Json::Number(max as i64));
         }
         if list.is_unique { schema.with("uniqueItems", Json::Bool(true)) } else { schema }
     }
@@ -85,7 +86,7 @@ impl Definitions {
             ("type", Json::text("object")),
             ("propertyNames", self::text(names.name)),
             ("additionalProperties", self.shape(names.value)),
-            ("maxProperties", Json::Number(names.names_max as u64)),
+            ("maxProperties", Json::Number(names.names_max as i64)),
         ])
     }
 
@@ -184,6 +185,17 @@ fn demand(demand: &Demand) -> Option<Json> {
             let word = Json::object([("const", Json::text(*word))]);
             Some(not(has(&[*key, *other]).with("properties", Json::object([(*key, word)]))))
         }
+        Demand::WordExcludesIn { key, word, within, others } => {
+            let word = Json::object([("const", Json::text(*word))]);
+            let any = others.iter().map(|other| has(&[*other])).collect();
+            let any = Json::object([("anyOf", Json::List(any))]);
+            Some(not(has(&[*key, *within]).with("properties", Json::object([(*key, word), (*within, any)]))))
+        }
+        Demand::TextNeeds { key, pattern, other } => {
+            let matches = Json::object([("pattern", Json::text(*pattern))]);
+            let test = has(&[*key]).with("properties", Json::object([(*key, matches)]));
+            Some(Json::object([("if", test), ("then", has(&[*other]))]))
+        }
     }
 }
 
@@ -198,7 +210,7 @@ fn text(text: &Text) -> Json {
     };
     Json::object([
         ("type", Json::text("string")),
-        ("maxLength", Json::Number(text.chars_max as u64)),
+        ("maxLength", Json::Number(text.chars_max as i64)),
         ("pattern", Json::text(pattern)),
     ])
 }

@@ -12,6 +12,8 @@ pub(crate) enum Shape {
     Scalar(&'static Scalar),
     /// Yes or no.
     Boolean,
+    /// Anything: it is not for the policy to say.
+    Any,
     /// In a mapping of [`Kinds`]: the word for its kind.
     Kind,
     /// A list.
@@ -67,7 +69,7 @@ pub(crate) enum Numbers {
     /// What is digits by chance.
     Any,
     /// Whole ones, the bounds included.
-    From(u64, u64),
+    From(i64, i64),
 }
 
 /// A list.
@@ -137,6 +139,15 @@ pub(crate) enum Demand {
     Excludes(&'static str, &'static str),
     /// The key with this word, and not the other one.
     WordExcludes { key: &'static str, word: &'static str, other: &'static str },
+    /// The key with this word, and none of these keys in another one.
+    WordExcludesIn {
+        key: &'static str,
+        word: &'static str,
+        within: &'static str,
+        others: &'static [&'static str],
+    },
+    /// The key with a text that this regular expression matches says nothing without the other one.
+    TextNeeds { key: &'static str, pattern: &'static str, other: &'static str },
 }
 
 /// A mapping whose other keys depend on its kind.

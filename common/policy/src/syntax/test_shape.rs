@@ -1,8 +1,9 @@
 //! What is written in a file of tests.
 
 use super::{
-    scalars::{ANSWER, BELOW, DATE, HASH, OBJECT, PATH, USER},
-    shape::{List, Names, Record, Shape, list_of, optional, required},
+    call_shape::{PACKAGE, TRAITS},
+    scalars::{ANSWER, BELOW, DATE, HASH, OBJECT, PATH, TOOL_OBJECT, URL, USER},
+    shape::{Demand, List, Names, Record, Shape, list_of, optional, required, words},
 };
 
 /// Homes and mounts of a machine: more than the patterns of a test need.
@@ -36,6 +37,8 @@ pub(crate) static MACHINE: Record = Record {
         optional("homes", Shape::Names(&HOMES), "The home of each user; `{root: /root}` without it."),
         optional("mounts", Shape::List(&MOUNTS), "Where other filesystems than that of `/` are mounted."),
         optional("now", Shape::Scalar(&DATE), "The time for rules that expire."),
+        optional("cwd", Shape::Scalar(&PATH), "Where tools are called; the repository's root without it."),
+        optional("repository", Shape::Scalar(&PATH), "The root of the repository there."),
     ]],
     demands: &[],
     is_inline: false,
@@ -53,6 +56,9 @@ pub(crate) static TEST: Record = Record {
     keys: &[&[
         required("do", Shape::Scalar(&OBJECT), "What is done."),
         optional("sha256", Shape::Scalar(&HASH), "With `exec`: the content of what is executed."),
+        optional("input", Shape::Any, "With `tool`: what the tool is given."),
+        optional("server", Shape::Record(&CALLED), "With `mcp`: the server; unknown without it."),
+        optional("machine", Shape::Record(&POSTURE), "With `posture`: what is known of the machine."),
         optional("by", EXECUTED, "The executable that acts. Without it nothing is known of who acts."),
         optional(
             "below",
@@ -61,6 +67,48 @@ pub(crate) static TEST: Record = Record {
         ),
         required("expect", Shape::Scalar(&ANSWER), "What the policy is to decide."),
     ]],
+    demands: &[Demand::TextNeeds { key: "do", pattern: TOOL_OBJECT, other: "input" }],
+    is_inline: true,
+};
+
+/// The word for what is not known of a server.
+pub(crate) const UNKNOWN: [(&str, ()); 1] = [("unknown", ())];
+static UNKNOWN_WORD: [&str; 1] = words(&UNKNOWN);
+
+const PATH_OR_UNKNOWN: Shape = Shape::Either(&[Shape::Word(&UNKNOWN_WORD), Shape::Scalar(&PATH)]);
+const HASH_OR_UNKNOWN: Shape = Shape::Either(&[Shape::Word(&UNKNOWN_WORD), Shape::Scalar(&HASH)]);
+const PACKAGE_OR_UNKNOWN: Shape = Shape::Either(&[Shape::Word(&UNKNOWN_WORD), Shape::Record(&PACKAGE)]);
+const URL_OR_UNKNOWN: Shape = Shape::Either(&[Shape::Word(&UNKNOWN_WORD), Shape::Text(&URL)]);
+
+/// A server.
+pub(crate) static CALLED: Record = Record {
+    name: "called",
+    what: "`server`",
+    doc: "A server: what is not said, it has not; what is `unknown`, it may have.",
+    keys: &[&[
+        optional("interpreter", PATH_OR_UNKNOWN, "The path of what its process executes."),
+        optional("interpreter_sha256", HASH_OR_UNKNOWN, "What that holds."),
+        optional("script", PATH_OR_UNKNOWN, "The path of the script that this runs."),
+        optional("script_sha256", HASH_OR_UNKNOWN, "What the script holds."),
+        optional("package", PACKAGE_OR_UNKNOWN, "The package that the script is of."),
+        optional("url", URL_OR_UNKNOWN, "The address of a remote server, which has nothing else."),
+    ]],
+    demands: &[
+        Demand::Excludes("url", "interpreter"),
+        Demand::Excludes("url", "interpreter_sha256"),
+        Demand::Excludes("url", "script"),
+        Demand::Excludes("url", "script_sha256"),
+        Demand::Excludes("url", "package"),
+    ],
+    is_inline: true,
+};
+
+/// What is known of the machine.
+pub(crate) static POSTURE: Record = Record {
+    name: "posture",
+    what: "`machine`",
+    doc: "What the machine has, or has not; what is not said is unknown.",
+    keys: &[&TRAITS],
     demands: &[],
     is_inline: true,
 };

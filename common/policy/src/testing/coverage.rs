@@ -1,14 +1,16 @@
 //! What of a policy no test shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::{Answer, Outcome, TestFile};
 use crate::{
-    eval::{asked_for, lifts, rule_matches},
+    eval::{asked_for, holds, lifts, rule_matches},
+    eval_allow::Allowed,
     explain::describe,
     policy::{Policy, Rule, SubjectItem},
+    request::Request,
     source::Span,
 };
 
@@ -33,7 +35,20 @@ pub struct UntestedException {
 /// What no test of a file shows, in the order of the rules. The parts of a rule about brokers have their exceptions in
 /// common: it is enough that one of them is lifted.
 pub(super) fn untested(file: &TestFile, policy: &Policy, outcomes: &[Outcome]) -> Untested {
-    let decides = |rule: &Rule| outcomes.iter().any(|outcome| outcome.answer.rule() == Some(&rule.id));
+    let host = &file.machine.host;
+    // What allows is shown by a test in which something would hold without it.
+    let lifted = |request: &Request| {
+        let held = policy.rules.iter().filter(|rule| {
+            !rule.allows && rule_matches(rule, host, &request.object) && holds(rule, host, &request.subject)
+        });
+        let allowed = Allowed::of(&policy.rules, host, &request.subject, &request.object);
+        held.filter_map(|rule| allowed.against(rule)).map(|rule| rule.id.as_str()).collect::<Vec<_>>()
+    };
+    let allowing: BTreeSet<&str> = file.tests.iter().flat_map(|test| lifted(&test.request)).collect();
+    let decides = |rule: &Rule| {
+        allowing.contains(rule.id.as_str())
+            || outcomes.iter().any(|outcome| outcome.answer.rule() == Some(&rule.id))
+    };
     let rules = policy.rules.iter().filter(|rule| !decides(rule)).map(|rule| rule.id.clone()).collect();
     let lets_through = |rule: &Rule, item: &SubjectItem| {
         let host = &file.machine.host;

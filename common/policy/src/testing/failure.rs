@@ -6,6 +6,7 @@ use super::{Answer, Test, TestFile};
 use crate::{
     code::Code,
     diagnostic::Diagnostic,
+    eval_allow::Allowed,
     explain::consider,
     host::Host,
     policy::{Policy, Rule},
@@ -73,7 +74,9 @@ impl<'p> Failing<'p> {
     /// With the place of a rule and what came of it.
     fn label(&self, failed: Diagnostic, test: &Test, rule: &Rule, what: &str) -> Diagnostic {
         let Some(moved) = self.moved else { return failed };
-        let outcome = consider(rule, self.host, &test.request).outcome;
+        let Request { subject, object } = &test.request;
+        let allowed = Allowed::of(&self.in_force.rules, self.host, subject, object);
+        let outcome = consider(self.in_force, rule, self.host, &test.request, &allowed).outcome;
         failed.label(rule.span.moved(moved), format!("{what}: {outcome}"))
     }
 

@@ -39,6 +39,7 @@ struct Reach {
 /// The state of one rule. `problems` are objects of it that could not be protected.
 pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], problems: &[String]) -> RuleStatus {
     let mut reach = match mode {
+        _ if rule.kind.is_for_the_sensor() => not_asked(rule),
         AttachMode::Lsm | AttachMode::FmodRet => in_kernel(rule, hooks),
         AttachMode::Fallback | AttachMode::Replay => in_fallback(rule, hooks),
     };
@@ -50,6 +51,7 @@ pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], proble
         reach.observed = std::mem::take(&mut reach.enforced).into_iter().chain(reach.observed).collect();
         reach.reasons.push(match rule.adopts {
             Some(_) => "what can be followed is not refused",
+            None if rule.allows => "the rule allows",
             None => "the rule is in `monitor`",
         });
     }
@@ -75,6 +77,16 @@ pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], proble
         unseen: reach.unseen,
         reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
     }
+}
+
+/// What is about calls or the machine: nobody asks.
+fn not_asked(rule: &Rule) -> Reach {
+    let reason = match rule.kind {
+        Kind::Posture { .. } => "nothing asks about the state of the machine yet",
+        _ => "nothing asks about tool calls yet",
+    };
+    let unseen = rule.kind.operation_names().into_iter().map(str::to_owned).collect();
+    Reach { enforced: Vec::new(), observed: Vec::new(), unseen, reasons: vec![reason] }
 }
 
 /// What a rule does that adopts.
@@ -244,6 +256,11 @@ fn in_fallback(rule: &Rule, hooks: &[HookStatus]) -> Reach {
                 by_marks(&mut reach, rule, operation);
                 continue;
             }
+            // Not seen here, and not come to.
+            (Kind::Tool { .. } | Kind::Mcp { .. } | Kind::Posture { .. }, name) => {
+                reach.unseen.push(name.to_owned());
+                continue;
+            }
             (Kind::Trace, name) => {
                 reach.unseen.push(name.to_owned());
                 reach.reasons.push("only modes `lsm` and `fmod_ret` have a hook for access to processes");
@@ -318,6 +335,26 @@ mod tests {
         check("x/ssh-sockets", AttachMode::Fallback, "", RuleState::Observed, "monitor");
         check("x/at-files", AttachMode::Fallback, "", RuleState::Observed, "only modes");
         check("x/ptrace", AttachMode::Fallback, "", RuleState::Impossible, "only modes");
+    }
+
+    #[test]
+    fn nobody_asks_about_calls() {
+        let rules = ["kind: tool, tools: [Bash]", "kind: mcp", "kind: posture, require: {secure_boot: true}"];
+        for mode in [AttachMode::Lsm, AttachMode::FmodRet, AttachMode::Fallback] {
+            for rule in rules {
+                let text = format!("version: 1\nname: n\nrules: [{{id: x, {rule}, reason: r}}]\n");
+                let policy = treeline_policy::parse("p", &text).expect("a good policy");
+                let status = &full_coverage_of(&policy, mode)[0];
+                assert_eq!((status.state, status.enforced.len()), (RuleState::Impossible, 0), "{rule}");
+                assert!(status.reason.as_deref().is_some_and(|reason| reason.contains("nothing asks")));
+                assert!(is_refused(&policy.rules[0], status), "{rule}");
+            }
+        }
+        let text =
+            "version: 1\nname: n\nrules: [{id: x, kind: tool, tools: [Bash], action: allow, reason: r}]\n";
+        let policy = treeline_policy::parse("p", text).expect("a good policy");
+        let status = &full_coverage_of(&policy, AttachMode::Lsm)[0];
+        assert!(!is_refused(&policy.rules[0], status), "what allows refuses nothing: {status:?}");
     }
 
     #[test]

@@ -14,7 +14,13 @@ use std::{
 
 use treeline_abi::paths::{ALIASES_MAX, AliasKey, AliasRules, RULES_PER_ALIAS_MAX};
 use treeline_event::Mode;
-use treeline_policy::{Host, Policy, glob::Component, policy::Kind, roots::literal_roots};
+use treeline_policy::{
+    Host, Policy,
+    glob::{Component, Glob},
+    policy::Kind,
+    roots::literal_roots,
+    source::Spanned,
+};
 
 use super::mounts::MountTable;
 
@@ -34,6 +40,8 @@ struct Search<'m> {
     entries: usize,
     found: BTreeMap<(u32, u64), Vec<(bool, u32)>>,
     rule: (bool, u32),
+    /// What the rule spares, and where homes are.
+    spares: (&'m [Spanned<Glob>], &'m Host),
     /// The first thing below a pattern that could not be looked at, and why.
     unseen: Option<String>,
 }
@@ -52,12 +60,12 @@ pub(super) struct Aliases {
 /// that purpose, and making one is refused.
 pub(super) fn aliases(policy: &Policy, host: &Host, mounts: &MountTable, slot: u32) -> Aliases {
     let mut problems = Vec::new();
-    let mut search =
-        Search { mounts, slot, entries: 0, found: BTreeMap::new(), rule: (false, 0), unseen: None };
+    let mut search = Search::new(mounts, slot, host);
     for (index, rule) in policy.rules.iter().enumerate() {
-        if matches!(rule.kind, Kind::Connect { .. }) {
+        if rule.allows || matches!(rule.kind, Kind::Connect { .. }) {
             continue;
         }
+        search.spares = (&rule.spares.paths, host);
         // What adopts refuses what it cannot follow.
         search.rule = (rule.mode == Mode::Enforce || rule.adopts.is_some(), index as u32 + 1);
         for root in literal_roots(rule, host).into_iter().filter(|root| root.anchored) {
@@ -81,8 +89,25 @@ pub(super) fn aliases(policy: &Policy, host: &Host, mounts: &MountTable, slot: u
     Aliases { files, problems }
 }
 
-impl Search<'_> {
+impl<'m> Search<'m> {
+    fn new(mounts: &'m MountTable, slot: u32, host: &'m Host) -> Self {
+        let (found, rule, spares) = (BTreeMap::new(), (false, 0), (&[][..], host));
+        Self { mounts, slot, entries: 0, found, rule, spares, unseen: None }
+    }
+
+    /// Whether the rule spares a path, and what is below it if that is asked.
+    fn is_spared(&self, path: &Path, and_below: bool) -> bool {
+        let (globs, host) = self.spares;
+        let fits = |glob: &Glob| !and_below || glob.components.last() == Some(&Component::Globstar);
+        let matches = |glob: &Glob| glob.matches(host.home_paths(), path.as_os_str().as_bytes());
+        globs.iter().any(|glob| fits(&glob.value) && matches(&glob.value))
+    }
+
     fn visit(&mut self, path: &Path, rest: &[Component], depth: usize) {
+        // There may be much more of it than of what is protected.
+        if self.is_spared(path, true) {
+            return;
+        }
         self.entries += 1;
         if self.entries > ENTRIES_MAX {
             return;
@@ -158,6 +183,10 @@ impl Search<'_> {
             Err(error) if error.kind() == ErrorKind::NotFound => return,
             Err(error) => return self.note_unseen(path, &error),
         };
+        // Its other names are for other rules, or found as what they are.
+        if self.is_spared(&real, false) {
+            return;
+        }
         let Some((device, _)) = self.mounts.locate(real.as_os_str().as_bytes()) else {
             return self.note_unseen(path, &"it is on no filesystem that is known yet");
         };
@@ -231,6 +260,36 @@ mod tests {
     }
 
     #[test]
+    fn what_a_rule_spares_is_not_looked_at() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let base = scratch.path().canonicalize().expect("it exists");
+        fs::create_dir_all(base.join("work/deep")).expect("directories");
+        for name in ["key", "work/one", "work/deep/two", "odd"] {
+            fs::write(base.join(name), name).expect("a file");
+        }
+        for (from, to) in
+            [("key", "work/key"), ("work/one", "work/other"), ("work/deep/two", "out"), ("odd", "odd2")]
+        {
+            fs::hard_link(base.join(from), base.join(to)).expect("a link");
+        }
+        let text = format!(
+            "version: 1\nname: t\nmode: enforce\nrules:\n  - id: a\n    kind: file\n    paths: [\"{0}/**\"]\n    \
+             except_paths: [\"{0}/work/**\", \"{0}/odd*\"]\n    reason: r\n",
+            base.display()
+        );
+        let policy = treeline_policy::parse("t", &text).expect("well-formed");
+        let mounts = MountTable::read().expect("/proc is mounted");
+        let found = aliases(&policy, &Host::default(), &mounts, 1).files;
+        let inode = |name: &str| fs::metadata(base.join(name)).expect("it exists").ino();
+        // One name of each of these is protected.
+        let mut expect = vec![inode("key"), inode("out")];
+        expect.sort_unstable();
+        let mut got: Vec<_> = found.iter().map(|(key, _)| key.inode).collect();
+        got.sort_unstable();
+        assert_eq!(got, expect);
+    }
+
+    #[test]
     fn what_is_too_deep_is_said() {
         let scratch = tempfile::tempdir().expect("a scratch directory");
         let base = scratch.path().canonicalize().expect("it exists");
@@ -261,8 +320,8 @@ mod tests {
         let check = |found: &[(u64, &[(bool, u32)])], max, files: &[(u64, [u32; 4])], left_out: &[usize]| {
             let entry = |(inode, rules): &(u64, &[(bool, u32)])| ((1, *inode), rules.to_vec());
             let found = found.iter().map(entry).collect();
-            let search =
-                Search { mounts: &mounts, slot: 0, entries: 0, found, rule: (false, 0), unseen: None };
+            let host = Host::default();
+            let search = Search { found, ..Search::new(&mounts, 0, &host) };
             let (got, lacking) = search.finish(max);
             let got: Vec<_> = got.iter().map(|(key, value)| (key.inode, value.rules)).collect();
             assert_eq!((got.as_slice(), lacking), (files, left_out.iter().copied().collect()));

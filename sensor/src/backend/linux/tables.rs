@@ -8,6 +8,7 @@ use aya::{
 };
 use rustix::thread::{MembarrierCommand, membarrier};
 use treeline_abi::{
+    lift::{LIFTS_MAX, Lift},
     network::{ABSTRACTS_MAX, AbstractRule},
     paths::{
         self, ALIASES_MAX, Accept, AliasKey, AliasRules, AncestorKey, Device, Edge, EdgeKey, LISTS_MAX, Name,
@@ -150,6 +151,10 @@ impl KernelTables {
         // A raw socket is judged by all rules of the slot, so none may be left of the policy that it held before.
         for index in tables.rules.len() as u32..rules_before {
             rules.set(slot * RULES_MAX + index, [0; size_of::<Rule>()], 0).map_err(io)?;
+        }
+        let mut lifts = array::<{ size_of::<Lift>() }>(ebpf, "LIFTS")?;
+        for (number, lift) in tables.lifts.iter().take(LIFTS_MAX as usize).enumerate() {
+            lifts.set(slot * LIFTS_MAX + number as u32, bytes(lift), 0).map_err(io)?;
         }
         let mut abstracts = array::<{ size_of::<AbstractRule>() }>(ebpf, "ABSTRACTS")?;
         let ends = std::iter::once(&AbstractRule::NONE);

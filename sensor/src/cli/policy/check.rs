@@ -87,6 +87,8 @@ struct OfRule {
     mode: Mode,
     #[serde(skip_serializing_if = "Option::is_none")]
     adopts: Option<Adoption>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    allows: bool,
     #[serde(flatten)]
     classed: Classed,
     /// What it amounts to in the attach mode that was asked for.
@@ -210,6 +212,7 @@ fn rules(policy: &Policy, mode: Option<AttachMode>) -> Result<Vec<OfRule>, Diagn
         rule: rule.id.clone(),
         mode: rule.mode,
         adopts: rule.adopts,
+        allows: rule.allows,
         classed: rule.class(mode.unwrap_or(AttachMode::Lsm)),
         coverage: statuses.as_mut().and_then(Iterator::next),
     };
@@ -273,12 +276,14 @@ fn report(
             let adopt = policy.rules.iter().filter(|rule| rule.adopts.is_some()).count();
             let adopt = if adopt == 0 { String::new() } else { format!(", {adopt} of them adopt") };
             let enforce = policy.rules.iter().filter(|rule| rule.mode == Mode::Enforce).count();
+            let allow = policy.rules.iter().filter(|rule| rule.allows).count();
+            let monitor = policy.rules.len() - enforce - allow;
+            let allow = if allow == 0 { String::new() } else { format!(", {allow} allow") };
             writeln!(
                 out,
-                "{name}: valid; policy `{}`, {} rules ({enforce} enforce, {} monitor{adopt}), {} of {} words, {} of {} tree entries, {} of {} names for {homes} homes",
+                "{name}: valid; policy `{}`, {} rules ({enforce} enforce, {monitor} monitor{adopt}{allow}), {} of {} words, {} of {} tree entries, {} of {} names for {homes} homes",
                 policy.name,
                 policy.rules.len(),
-                policy.rules.len() - enforce,
                 usage.words,
                 treeline_abi::paths::WORDS,
                 usage.edges,
@@ -318,8 +323,9 @@ fn print_silenced(silenced: &[Silenced], out: &mut dyn Write) -> anyhow::Result<
 /// A line for each rule: where it is decided, and what it amounts to in the mode that was asked for.
 fn print_rules(rules: &[OfRule], out: &mut dyn Write) -> anyhow::Result<()> {
     let width = rules.iter().map(|rule| rule.rule.len()).max().unwrap_or(0);
-    for OfRule { rule, mode, adopts, classed, coverage } in rules {
+    for OfRule { rule, mode, adopts, allows, classed, coverage } in rules {
         let mode = match (mode, adopts) {
+            _ if *allows => "allow  ",
             (_, Some(_)) => "adopt  ",
             (Mode::Monitor, None) => "monitor",
             (Mode::Enforce, None) => "enforce",
@@ -445,6 +451,13 @@ mod tests {
             out.starts_with("FILE: valid; policy `t`, 1 rules (1 enforce, 0 monitor), 0 of 16 words, "),
             "{out}"
         );
+    }
+
+    #[test]
+    fn what_allows_is_not_said_to_record() {
+        let text = "version: 1\nname: t\ndefaults: {tool: {action: record, reason: r}}\nrules: [{id: a, kind: tool, action: allow, tools: [Read], reason: r}]\n";
+        let (_, out) = check_text(text.as_bytes(), false).expect("a readable file");
+        assert!(out.contains("2 rules (0 enforce, 1 monitor, 1 allow)"), "{out}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use treeline_event::PathBytes;
 use treeline_policy::{
     Code, Diagnostics, Loader as _, Policy,
     diagnostic::{Diagnostic, Report},
-    parse_tests, parse_with,
+    parse_tests_with, parse_with,
     source::Position,
     testing::{self, Results, TestFile, Untested},
 };
@@ -23,6 +23,7 @@ use super::{
     files::{Below, read},
     now, print_diagnostics,
 };
+use crate::tools::Reader;
 
 /// What the name of a file with tests ends with.
 const TESTS: &str = "test.yaml";
@@ -148,7 +149,7 @@ fn in_directory(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// Runs the tests of one file, or says why they cannot be run.
 fn results(file: &Path) -> anyhow::Result<Result<(TestFile, Policy, Results), Diagnostics>> {
     let source = read(file)?;
-    Ok(parse_tests(source).and_then(|tests| {
+    Ok(parse_tests_with(source, &mut Reader::new()).and_then(|tests| {
         let written = Below::directory_of(file).load(&tests.policy.value).map_err(|error| {
             let message = format!("`{}` cannot be read: {}", tests.policy.value, error.why);
             let mut found = Diagnostics::new(tests.sources.clone());

@@ -8,6 +8,7 @@ mod exec;
 mod files;
 pub(crate) mod globs;
 pub(crate) mod interpreters;
+mod lifts;
 mod lineage;
 mod network;
 mod permitted;
@@ -125,6 +126,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         processes::CASES,
         lineage::CASES,
         permitted::CASES,
+        lifts::CASES,
         globs::CASES,
         files::CASES,
     ]

@@ -31,15 +31,17 @@ fn read(of: Document, text: &str) -> Option<Diagnostics> {
 }
 
 /// What a schema cannot know: what is written in patterns, dates and addresses, and what names mean.
-const BEYOND: [Code; 22] = [
+const BEYOND: [Code; 25] = [
     Code::BadAddress,
     Code::BadDate,
     Code::BadHash,
+    Code::BadHost,
     Code::BadNumber,
     Code::BadObject,
     Code::BadPath,
     Code::BadPattern,
     Code::BadPort,
+    Code::BadUrl,
     Code::CannotAdopt,
     Code::CannotInclude,
     Code::DuplicateContent,
@@ -50,6 +52,7 @@ const BEYOND: [Code; 22] = [
     Code::DuplicateList,
     Code::IdleKey,
     Code::IncludeCycle,
+    Code::ServerName,
     Code::TooDeep,
     Code::UnknownList,
     Code::UnknownVersion,
@@ -116,47 +119,72 @@ fn changed(mut value: Value, changes: Value) -> Value {
     value
 }
 
+/// Checks that both take a policy, or that both refuse it, the reader for one reason.
+#[track_caller]
+fn check(file: Value, code: Option<Code>) {
+    let (by_schema, codes) = compare(Document::Policy, &file);
+    assert_eq!(by_schema.is_empty(), code.is_none(), "{by_schema:?} {file}");
+    assert_eq!(codes, code.into_iter().collect(), "{file}");
+}
+
+/// The same of a policy with one rule, some keys of which are changed.
+#[track_caller]
+fn check_rule(rule: Value, changes: Value, code: Option<Code>) {
+    check(with_rule(changed(rule, changes)), code);
+}
+
 #[test]
 fn what_both_refuse_and_take() {
-    let check = |file: Value, code: Option<Code>| {
-        let (by_schema, codes) = compare(Document::Policy, &file);
-        assert_eq!(by_schema.is_empty(), code.is_none(), "{by_schema:?} {file}");
-        assert_eq!(codes, code.into_iter().collect(), "{file}");
-    };
     let file = || json!({"id": "a", "kind": "file", "paths": ["/x"], "reason": "r"});
     let connect = || json!({"id": "a", "kind": "connect", "to": ["10.0.0.1"], "reason": "r"});
     let broker = || json!({"id": "a", "kind": "broker", "brokers": ["ssh"], "reason": "r"});
-    let rule = |rule: Value, changes: Value, code| check(with_rule(changed(rule, changes)), code);
-    rule(file(), json!({}), None);
-    rule(file(), json!({"pathes": ["/x"]}), Some(Code::UnknownKey));
-    rule(file(), json!({"ports": [1]}), Some(Code::UnknownKey));
-    rule(file(), json!({"paths": null}), Some(Code::MissingKey));
-    rule(file(), json!({"kind": null}), Some(Code::MissingKey));
-    rule(file(), json!({"kind": "fiel"}), Some(Code::UnknownWord));
-    rule(file(), json!({"reason": 7}), Some(Code::WrongType));
-    rule(file(), json!({"reason": "  "}), Some(Code::Empty));
-    rule(file(), json!({"reason": "a\u{7}"}), Some(Code::ControlCharacter));
-    rule(file(), json!({"reason": "x".repeat(1024)}), None);
-    rule(file(), json!({"reason": "x".repeat(1025)}), Some(Code::TooLong));
-    rule(file(), json!({"id": "A"}), Some(Code::BadId));
-    rule(file(), json!({"severity": "hihg"}), Some(Code::UnknownWord));
-    rule(file(), json!({"link": "http://x"}), Some(Code::BadLink));
-    rule(
+    check_rule(file(), json!({}), None);
+    check_rule(file(), json!({"pathes": ["/x"]}), Some(Code::UnknownKey));
+    check_rule(file(), json!({"ports": [1]}), Some(Code::UnknownKey));
+    check_rule(file(), json!({"paths": null}), Some(Code::MissingKey));
+    check_rule(file(), json!({"kind": null}), Some(Code::MissingKey));
+    check_rule(file(), json!({"kind": "fiel"}), Some(Code::UnknownWord));
+    check_rule(file(), json!({"reason": 7}), Some(Code::WrongType));
+    check_rule(file(), json!({"reason": "  "}), Some(Code::Empty));
+    check_rule(file(), json!({"reason": "a\u{7}"}), Some(Code::ControlCharacter));
+    check_rule(file(), json!({"reason": "x".repeat(1024)}), None);
+    check_rule(file(), json!({"reason": "x".repeat(1025)}), Some(Code::TooLong));
+    check_rule(file(), json!({"id": "A"}), Some(Code::BadId));
+    check_rule(file(), json!({"severity": "hihg"}), Some(Code::UnknownWord));
+    check_rule(file(), json!({"link": "http://x"}), Some(Code::BadLink));
+    check_rule(
         file(),
         json!({"controls": (0..33).map(|n| format!("c{n}")).collect::<Vec<_>>()}),
         Some(Code::TooLong),
     );
-    rule(file(), json!({"except": [{"reason": "r"}]}), Some(Code::ForEverybody));
-    rule(file(), json!({"only": [{"descendant_of": {}}]}), Some(Code::ForEverybody));
-    rule(connect(), json!({"to": null}), Some(Code::MissingKey));
-    rule(connect(), json!({"to": null, "unix": ["@x"], "ports": [1]}), Some(Code::IdleKey));
-    rule(connect(), json!({"hosts": ["example.com"]}), Some(Code::HostName));
-    rule(connect(), json!({"ports": [443, "80-90"]}), None);
-    rule(broker(), json!({"action": "adopt"}), None);
-    rule(broker(), json!({"action": "deny", "mode": "enforce"}), Some(Code::ConflictingKeys));
+    check_rule(file(), json!({"except": [{"reason": "r"}]}), Some(Code::ForEverybody));
+    check_rule(file(), json!({"only": [{"descendant_of": {}}]}), Some(Code::ForEverybody));
+    check_rule(connect(), json!({"to": null}), Some(Code::MissingKey));
+    check_rule(connect(), json!({"to": null, "unix": ["@x"], "ports": [1]}), Some(Code::IdleKey));
+    check_rule(connect(), json!({"hosts": ["example.com"]}), Some(Code::HostName));
+    check_rule(connect(), json!({"ports": [443, "80-90"]}), None);
+    let exec = || json!({"id": "a", "kind": "exec", "paths": ["/x"], "reason": "r"});
+    let hash = json!(["1".repeat(64)]);
+    check_rule(file(), json!({"action": "allow", "priority": 1000}), None);
+    check_rule(file(), json!({"action": "allow", "mode": "enforce"}), Some(Code::ConflictingKeys));
+    check_rule(file(), json!({"except_paths": ["/x/y"]}), None);
+    check_rule(file(), json!({"except_paths": ["/x/y"], "action": "allow"}), Some(Code::ConflictingKeys));
+    check_rule(exec(), json!({"except_paths": ["/x/y"], "sha256": hash}), None);
+    check_rule(exec(), json!({"except_paths": ["/x/y"], "sha256": hash, "paths": null}), Some(Code::IdleKey));
+    check_rule(exec(), json!({"action": "allow", "sha256": hash}), Some(Code::ConflictingKeys));
+    check_rule(connect(), json!({"except_unix": ["@x"]}), Some(Code::IdleKey));
+    check_rule(connect(), json!({"unix": ["@*"], "except_unix": ["@x"]}), None);
+    check_rule(
+        connect(),
+        json!({"unix": ["@*"], "except_unix": ["@x"], "action": "allow"}),
+        Some(Code::ConflictingKeys),
+    );
+    check_rule(broker(), json!({"priority": -1000}), None);
+    check_rule(broker(), json!({"action": "adopt"}), None);
+    check_rule(broker(), json!({"action": "deny", "mode": "enforce"}), Some(Code::ConflictingKeys));
     let except = json!([{"executable": "/x"}]);
-    rule(broker(), json!({"action": "adopt", "except": except}), Some(Code::ConflictingKeys));
-    rule(broker(), json!({"action": "deny", "except": except}), None);
+    check_rule(broker(), json!({"action": "adopt", "except": except}), Some(Code::ConflictingKeys));
+    check_rule(broker(), json!({"action": "deny", "except": except}), None);
     check(json!({"version": 1, "name": "t"}), Some(Code::MissingKey));
     check(json!({"version": "1", "name": "t", "rules": []}), Some(Code::WrongType));
     check(json!({"version": 2, "name": "t", "rules": []}), Some(Code::UnknownVersion));
@@ -166,6 +194,101 @@ fn what_both_refuse_and_take() {
         Some(Code::BadId),
     );
     check(json!([]), Some(Code::WrongType));
+}
+
+#[test]
+fn what_both_refuse_and_take_of_tools() {
+    let tool =
+        || json!({"id": "a", "kind": "tool", "tools": ["Bash"], "when": {"words": ["x"]}, "reason": "r"});
+    check_rule(tool(), json!({"when": null}), None);
+    check_rule(tool(), json!({"tools": ["*"], "priority": -1000, "action": "allow"}), None);
+    check_rule(tool(), json!({"tools": ["*", "Bash"]}), Some(Code::ConflictingKeys));
+    check_rule(tool(), json!({"tools": ["a b"]}), Some(Code::BadPattern));
+    check_rule(tool(), json!({"tools": ["x".repeat(128)]}), None);
+    check_rule(tool(), json!({"tools": ["x".repeat(129)]}), Some(Code::TooLong));
+    check_rule(tool(), json!({"tools": [true]}), Some(Code::WrongType));
+    check_rule(tool(), json!({"priority": 1001}), Some(Code::BadNumber));
+    check_rule(tool(), json!({"priority": "1"}), Some(Code::WrongType));
+    check_rule(tool(), json!({"action": "adopt"}), Some(Code::UnknownWord));
+    check_rule(tool(), json!({"action": "deny", "mode": "enforce"}), Some(Code::ConflictingKeys));
+    check_rule(tool(), json!({"action": "deny", "when": {"secrets": "any", "opaque": ["eval"]}}), None);
+    check_rule(tool(), json!({"action": "allow", "when": {"secrets": "any"}}), Some(Code::ConflictingKeys));
+    check_rule(tool(), json!({"action": "allow", "when": {"opaque": ["eval"]}}), Some(Code::ConflictingKeys));
+    check_rule(tool(), json!({"when": {}}), Some(Code::Empty));
+    check_rule(tool(), json!({"when": {"opaque": "all"}}), Some(Code::UnknownWord));
+    check_rule(tool(), json!({"when": {"writes": "inside_repository", "reads": ["~/x/**"]}}), None);
+    check_rule(tool(), json!({"when": {"writes": "inside"}}), Some(Code::UnknownWord));
+    check_rule(tool(), json!({"when": {"programs": ["/usr/bin/git", "git"]}}), None);
+    check_rule(tool(), json!({"when": {"programs": ["bin/git"]}}), Some(Code::BadPath));
+    check_rule(tool(), json!({"when": {"flags": ["-f", "--force"]}}), None);
+    check_rule(tool(), json!({"when": {"flags": ["--to=x"]}}), Some(Code::BadPattern));
+    check_rule(tool(), json!({"when": {"words": ["a\u{7}"]}}), Some(Code::ControlCharacter));
+    check_rule(tool(), json!({"when": {"words": [7]}}), Some(Code::WrongType));
+    check_rule(tool(), json!({"when": {"hosts": ["*.a.b", "::1", "10.0.0.1"]}}), None);
+    check_rule(tool(), json!({"when": {"hosts": ["A.b"]}}), Some(Code::BadHost));
+}
+
+#[test]
+fn what_both_refuse_and_take_of_servers_and_machines() {
+    let mcp = || json!({"id": "a", "kind": "mcp", "reason": "r"});
+    let server = |server: Value, code| check_rule(mcp(), json!({"servers": [server]}), code);
+    check_rule(mcp(), json!({}), None);
+    check_rule(mcp(), json!({"servers": []}), Some(Code::Empty));
+    check_rule(mcp(), json!({"when": {"words": ["x"]}}), Some(Code::UnknownKey));
+    server(json!({}), Some(Code::Empty));
+    server(json!({"url": "HTTPS://a/b"}), None);
+    server(json!({"url": "ftp://a/b"}), Some(Code::BadUrl));
+    server(json!({"package": {"npm": "@a/b", "version": "1"}, "interpreter": "/usr/bin/*"}), None);
+    server(json!({"package": {"npm": "a", "pypi": "b"}}), Some(Code::ConflictingKeys));
+    server(json!({"package": {"version": "1"}}), Some(Code::MissingKey));
+    server(json!({"package": {"npm": "a", "version": 1}}), Some(Code::WrongType));
+    let posture = || json!({"id": "a", "kind": "posture", "require": {"secure_boot": true}, "reason": "r"});
+    check_rule(posture(), json!({"on_unknown": "allow"}), None);
+    check_rule(posture(), json!({"require": {}}), Some(Code::Empty));
+    check_rule(posture(), json!({"require": {"secure_boot": "true"}}), Some(Code::WrongType));
+    check_rule(posture(), json!({"action": "deny"}), Some(Code::UnknownKey));
+    let defaults =
+        |value: Value, code| check(json!({"version": 1, "name": "t", "rules": [], "defaults": value}), code);
+    defaults(
+        json!({"tool": {"action": "deny", "reason": "r"}, "mcp": {"action": "record", "reason": "r", "severity": "low"}}),
+        None,
+    );
+    defaults(json!({"tool": {"action": "allow", "reason": "r"}}), Some(Code::UnknownWord));
+    defaults(json!({"tool": {"action": "deny"}}), Some(Code::MissingKey));
+    defaults(json!({"file": {"action": "deny", "reason": "r"}}), Some(Code::UnknownKey));
+    let every = ["read", "write", "exec", "connect", "unix"];
+    let every = every.map(|key| (key.to_owned(), json!({"action": "deny", "reason": "r"})));
+    defaults(Value::Object(every.into_iter().collect()), None);
+}
+
+#[test]
+fn what_both_refuse_and_take_of_tests() {
+    let check = |test: Value, code: Option<Code>| {
+        let file = json!({"policy": "p", "tests": [changed(json!({"expect": "allow"}), test)]});
+        let (by_schema, codes) = compare(Document::Tests, &file);
+        assert_eq!(by_schema.is_empty(), code.is_none(), "{by_schema:?} {file}");
+        assert_eq!(codes, code.into_iter().collect(), "{file}");
+    };
+    check(json!({"do": "tool Bash", "input": {"command": "ls", "timeout": 7, "x": [null, {}]}}), None);
+    check(json!({"do": "tool Bash", "input": null}), Some(Code::MissingKey));
+    check(json!({"do": "mcp x"}), None);
+    check(json!({"do": "mcp x", "server": {}}), None);
+    check(json!({"do": "mcp x", "server": {"script": "x.js"}}), Some(Code::BadPath));
+    check(
+        json!({"do": "mcp x", "server": {"url": "https://a/", "script": "/x.js"}}),
+        Some(Code::ConflictingKeys),
+    );
+    check(
+        json!({"do": "mcp x", "server": {"package": {"pypi": "a"}, "interpreter_sha256": "a".repeat(64)}}),
+        None,
+    );
+    check(
+        json!({"do": "mcp x", "server": {"package": {"npm": "a", "pypi": "b"}}}),
+        Some(Code::ConflictingKeys),
+    );
+    check(json!({"do": "posture", "machine": {"secure_boot": false}}), None);
+    check(json!({"do": "posture", "machine": {"secure_boot": 1}}), Some(Code::WrongType));
+    check(json!({"do": "posture", "machine": {"secure": true}}), Some(Code::UnknownKey));
 }
 
 #[test]

@@ -106,8 +106,8 @@ fn assertion(keyword: &str, wanted: &Value, value: &Value) -> bool {
         ("enum", _) => list(wanted).iter().any(|one| equal(one, value)),
         ("pattern", Value::String(text)) => matches(wanted.as_str().expect("a pattern"), text),
         ("maxLength", Value::String(text)) => count(text.chars().count()) <= bound,
-        ("minimum", Value::Number(number)) => number.as_f64().is_some_and(|number| number >= bound as f64),
-        ("maximum", Value::Number(number)) => number.as_f64().is_some_and(|number| number <= bound as f64),
+        ("minimum", Value::Number(number)) => number.as_f64() >= wanted.as_f64(),
+        ("maximum", Value::Number(number)) => number.as_f64() <= wanted.as_f64(),
         ("minItems", Value::Array(items)) => count(items.len()) >= bound,
         ("maxItems", Value::Array(items)) => count(items.len()) <= bound,
         ("uniqueItems", Value::Array(items)) => {
@@ -152,7 +152,7 @@ fn equal(one: &Value, other: &Value) -> bool {
 }
 
 /// Whether a text matches. Patterns are few, and take longer to be compiled than to be asked.
-fn matches(pattern: &str, text: &str) -> bool {
+pub(super) fn matches(pattern: &str, text: &str) -> bool {
     thread_local! {
         static COMPILED: RefCell<HashMap<String, Regex>> = RefCell::default();
     }
@@ -176,6 +176,7 @@ fn the_evaluator_finds_what_is_wrong() {
     check(json!({"pattern": "^a$"}), json!(1), json!("ab"));
     check(json!({"maxLength": 2}), json!("éé"), json!("éé "));
     check(json!({"minimum": 1, "maximum": 2}), json!(2), json!(3));
+    check(json!({"minimum": -2}), json!(-2), json!(-3));
     check(json!({"minItems": 1, "maxItems": 2}), json!([1]), json!([]));
     check(json!({"uniqueItems": true}), json!([1, "1"]), json!([1, 1]));
     check(json!({"items": {"type": "string"}}), json!(["a"]), json!([1]));

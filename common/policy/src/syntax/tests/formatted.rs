@@ -212,6 +212,14 @@ fn order_lines_and_quotes() {
         "policy: p\ntests:\n  - {do: read /x, by: {executable: /x, loads_code: true}, expect: allow}\n",
     );
     check(
+        "policy: p\ntests:\n- expect: allow\n  input:\n    command: 'a: \"b\"'\n    args: [1, '1', ~]\n  do: tool Bash\n",
+        "policy: p\ntests:\n  - {do: tool Bash, input: {command: 'a: \"b\"', args: [1, \"1\", ~]}, expect: allow}\n",
+    );
+    check(
+        "rules:\n- when:\n    flags: [-f]\n    programs: [git]\n  tools: ['*']\n  action: allow\n  kind: tool\n  id: a\n",
+        "rules:\n  - id: a\n    kind: tool\n    action: allow\n    tools: [\"*\"]\n    when: {programs: [git], flags: [\"-f\"]}\n",
+    );
+    check(
         "description: \"a\\n\\nb\\n\\n\"\nname: >\n  folded\n  name\n",
         "name: folded name\ndescription: |\n  a\n\n  b\n",
     );
@@ -228,6 +236,23 @@ fn comments_go_with_what_they_are_about() {
     check(
         "# head\n\n# of the name\nname: t   # behind\n\n\n# of the version\nversion: 1\n# end\n",
         "# head\n\n# of the name\n\n# of the version\nversion: 1\nname: t  # behind\n# end\n",
+    );
+    // The first key of a mapping has its own comment, unless an empty line is behind that.
+    check(
+        "defaults:\n  # of mcp\n  mcp: {action: deny}\n  # of tool\n  tool: {action: deny}\n",
+        "defaults:\n  # of tool\n  tool: {action: deny}\n  # of mcp\n  mcp: {action: deny}\n",
+    );
+    check(
+        "defaults:\n  # of both\n\n  mcp: {action: deny}\n  tool: {action: deny}\n",
+        "defaults:\n  # of both\n\n  tool: {action: deny}\n  mcp: {action: deny}\n",
+    );
+    check(
+        "defaults:\n  # of both\n\n  # of mcp\n  # as well\n  mcp: {action: deny}\n  tool: {action: deny}\n",
+        "defaults:\n  # of both\n\n  tool: {action: deny}\n\n  # of mcp\n  # as well\n  mcp: {action: deny}\n",
+    );
+    check(
+        "defaults: { # of both\n  # of mcp\n  mcp: {action: deny}, tool: {action: deny}}\n",
+        "defaults:\n  # of both\n  tool: {action: deny}\n  # of mcp\n  mcp: {action: deny}\n",
     );
     // What stands deeper is a part of what comes before it.
     check(

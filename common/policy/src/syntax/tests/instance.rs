@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::evaluator::matches;
 use crate::syntax::shape::{Form, Key, Kinds, List, Presence, Record, Shape, Text};
 
 /// Choices, one after the other; at its end the first choice everywhere.
@@ -34,6 +35,14 @@ pub(super) fn of_shape(shape: Shape, tape: &mut Tape<'_>) -> Value {
             serde_json::from_str(example).expect("examples are JSON")
         }
         Shape::Boolean => (tape.below(2) == 0).into(),
+        Shape::Any => (*tape.one_of(&[
+            json!({"command": "git push"}),
+            json!({"a": [1, "1", null], "b": {"c": true}}),
+            json!({}),
+            json!("a\nb"),
+            json!(-1.5),
+        ]))
+        .clone(),
         Shape::Kind => unreachable!("kinds choose it"),
         Shape::List(list) => of_list(list, tape),
         Shape::Names(names) => {
@@ -130,14 +139,38 @@ fn of_text(text: &Text, tape: &mut Tape<'_>) -> String {
     ];
     let lines = ["a\nb", "a\n\n  b\nc\n", "\n a", "# x\n- y: z", "a\n\tb", "a \nb"];
     let long = "words that are many enough to need another line than the first one ".repeat(3);
-    let exact = ["a", "b-2", "keys", "nan", "0x1", "1-2", "12", "null", "true"];
     match text.form {
-        Form::Exactly(pattern) if pattern.contains("https") => "https://example.com/a?b#c".to_owned(),
-        Form::Exactly(_) => (*tape.one_of(&exact)).to_owned(),
+        Form::Exactly(pattern) => of_pattern(pattern, tape),
         Form::Lines if tape.one_in(3) => (*tape.one_of(&lines)).to_owned(),
         Form::Lines if tape.one_in(3) => long,
         _ => (*tape.one_of(&any)).to_owned(),
     }
+}
+
+/// A text of those that match; each pattern has some.
+fn of_pattern(pattern: &str, tape: &mut Tape<'_>) -> String {
+    let exact = [
+        "a",
+        "b-2",
+        "keys",
+        "nan",
+        "0x1",
+        "1-2",
+        "12",
+        "null",
+        "true",
+        "-f",
+        "--force",
+        "/usr/bin/git",
+        "*.example.com",
+        "https://example.com/a?b#c",
+        "wss://[::1]:8443",
+        "a: b",
+        "# a",
+        "é",
+    ];
+    let right: Vec<&str> = exact.into_iter().filter(|text| matches(pattern, text)).collect();
+    (*tape.one_of(&right)).to_owned()
 }
 
 /// Changes a value in one place.
@@ -172,7 +205,10 @@ pub(super) fn mutate(value: &mut Value, tape: &mut Tape<'_>) {
                     members.remove(&key.expect("a key"));
                 }
                 Value::Object(members) if how == 1 => {
-                    let keys = ["zzz", "action", "mode", "ports", "hosts", "include", "except", "sha256"];
+                    let keys = [
+                        "zzz", "action", "mode", "ports", "hosts", "include", "except", "sha256", "input",
+                        "url", "when",
+                    ];
                     members.insert(keys[which % keys.len()].to_owned(), other.clone());
                 }
                 Value::Array(items) if how == 1 && !items.is_empty() => {

@@ -131,9 +131,13 @@ impl Part<'_> {
             Object::File { path, operation } => (path, *operation as u32),
             Object::Exec { path, .. } => (path, treeline_abi::paths::Operation::EXEC),
             Object::ConnectUnix { path } => (path, treeline_abi::paths::Operation::CONNECT),
-            Object::Connect { .. } | Object::ConnectAbstract { .. } | Object::RawSocket | Object::Trace => {
-                return case;
-            }
+            Object::Connect { .. }
+            | Object::ConnectAbstract { .. }
+            | Object::RawSocket
+            | Object::Trace
+            | Object::Tool(_)
+            | Object::Mcp(_)
+            | Object::Posture(_) => return case,
         };
         case.object = names(&self.locate(path));
         case.operations = 1 << operation;

@@ -125,7 +125,8 @@ impl Random {
             1 | 2 => (0..40).map(|number| self.rule(number, true)).collect(),
             _ => (0..=self.below(6)).map(|number| self.rule(number, false)).collect(),
         };
-        format!("version: 1\nname: random\nrules:\n{rules}")
+        let defaults = self.one(&["", "", "", "defaults: {write: {action: deny, reason: because}}\n"]);
+        format!("version: 1\nname: random\n{defaults}rules:\n{rules}")
     }
 
     /// Without subjects, and with one pattern that is seldom more than a path or a tree: so many of anything else would
@@ -138,15 +139,24 @@ impl Random {
 
     fn rule(&mut self, number: usize, many: bool) -> String {
         let globs = self.globs();
-        let kind = match self.below(8) {
-            0 => format!("kind: exec, paths: [{globs}]"),
-            1 => format!("kind: connect, unix: [{globs}]"),
-            2 => format!("kind: file, paths: [{globs}], operations: [{}]", self.one(&OPERATIONS)),
-            _ => format!("kind: file, paths: [{globs}]"),
+        let (kind, spared) = match self.below(8) {
+            0 => (format!("kind: exec, paths: [{globs}]"), "except_paths"),
+            1 => (format!("kind: connect, unix: [{globs}]"), "except_unix"),
+            2 => {
+                let operation = self.one(&OPERATIONS);
+                (format!("kind: file, paths: [{globs}], operations: [{operation}]"), "except_paths")
+            }
+            _ => (format!("kind: file, paths: [{globs}]"), "except_paths"),
         };
-        let mode = self.one(&["monitor", "enforce"]);
+        let action = self.one(&["mode: monitor", "mode: enforce", "mode: enforce", "action: allow"]);
+        let priority = self.one(&["", "", ", priority: 1", ", priority: -1"]);
+        let spared = match action {
+            "action: allow" => String::new(),
+            _ if self.below(3) == 0 => format!(", {spared}: [{}]", self.globs()),
+            _ => String::new(),
+        };
         let (except, only) = (self.subjects("except", many), self.subjects("only", many));
-        format!("  - {{id: r-{number}, {kind}, mode: {mode}, reason: because{except}{only}}}\n")
+        format!("  - {{id: r-{number}, {kind}{spared}, {action}{priority}, reason: because{except}{only}}}\n")
     }
 
     /// Sometimes a list of subjects; seldom where there are many rules, of which each has subject sets of its own.

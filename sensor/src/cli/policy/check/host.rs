@@ -42,7 +42,9 @@ pub(super) fn look(lints: &mut Lints<'_>, host: &Host) {
         if let Some(finding) = no_home(rule, &patterns, host) {
             lints.report(rule, finding);
         }
-        for finding in rule.exceptions.iter().filter_map(writable) {
+        // By an exception of a rule that allows nobody gets anything.
+        let giving = if rule.allows { &rule.only } else { &rule.exceptions };
+        for finding in giving.iter().filter_map(|item| writable(rule, item)) {
             lints.report(rule, finding);
         }
         for finding in rule.items().filter_map(other_content) {
@@ -137,13 +139,16 @@ fn no_home(rule: &Rule, patterns: &[Pattern<'_>], host: &Host) -> Option<Diagnos
     host.homes.is_empty().then(|| Diagnostic::warning(Code::NoHome, of_homes.span, message).help(help))
 }
 
-/// An exception for a file that others than root can replace. With its content it is that file all the same.
-fn writable(item: &SubjectItem) -> Option<Diagnostic> {
+/// An item that gives something away to a file that others than root can replace. With its content it is that file all the same.
+fn writable(rule: &Rule, item: &SubjectItem) -> Option<Diagnostic> {
     let (glob, why) = executables(item).find_map(|executable| {
         let glob = executable.path.as_ref().filter(|_| executable.sha256.is_none())?;
         Some((glob, replaceable(glob)?))
     })?;
-    let message = format!("who can write there has the exception for `{glob}`: {why}");
+    let message = match rule.allows {
+        true => format!("who can write there is allowed what `{glob}` is: {why}"),
+        false => format!("who can write there has the exception for `{glob}`: {why}"),
+    };
     let help = "name a file that only root can write, or add its `sha256`";
     Some(Diagnostic::warning(Code::WritableExecutable, item.span, message).help(help))
 }
@@ -283,6 +288,13 @@ mod tests {
         check(&except("~/bin/x", ""), &[Path::new("/home/u")], &[(writable, "the home of each user")]);
         check(&except("/**/bin/node", ""), &[], &[(writable, "every directory")]);
         check(&except("/tmp/x", ""), &[], &[(writable, "everybody can write `/tmp`")]);
+        let allow = |list: &str| {
+            let item = "[{executable: /tmp/x, reason: r}]";
+            let lifted = "{id: b, reason: r, kind: tool, tools: [Read], priority: -1";
+            format!("kind: tool, tools: [Read], action: allow, {list}: {item}}}, {lifted}")
+        };
+        check(&allow("only"), &[], &[(writable, "is allowed what `/tmp/x` is: everybody can write `/tmp`")]);
+        check(&allow("except"), &[], &[]);
         let program = base.join("program");
         fs::write(&program, "x").expect("a file");
         fs::set_permissions(&program, fs::Permissions::from_mode(0o777)).expect("it is ours");

@@ -1,0 +1,519 @@
+//! A first reading of a text, from left to right: its tokens, and where each begins.
+//!
+//! It comes before the parser and is stricter than a shell. What it does not understand for certain is refused: a text that two
+//! readers take apart in different ways could hide a command from one of them. It takes time that grows with the text alone, so
+//! what the parser is known to be slow at is refused here, too.
+
+use std::collections::BTreeMap;
+
+use treeline_policy::tool::Opaque;
+
+/// Constructs within constructs: the parser calls itself for each.
+pub(crate) const DEPTH_MAX: usize = 32;
+/// Parentheses and `case` within one another: the parser reads what is in them twice, and in what is in them twice again.
+const DOUBLINGS_MAX: usize = 12;
+/// Digits of a descriptor before a redirection; the parser wants it to be a number.
+const DESCRIPTOR_LEN_MAX: usize = 9;
+
+/// The operators, longer ones before their beginnings.
+const OPERATORS: [&str; 22] = [
+    "&>>", "<<-", "<<<", ";;&", "&&", "||", ";;", ";&", "|&", "<<", ">>", "<&", ">&", "<>", ">|", "&>", "&",
+    "|", ";", "(", ")", "<",
+];
+/// Words that begin a construct, and those that end one.
+const OPENING: [&str; 7] = ["if", "while", "until", "for", "select", "case", "{"];
+const CLOSING: [&str; 4] = ["fi", "done", "esac", "}"];
+
+/// A token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Token<'t> {
+    pub(crate) is_word: bool,
+    /// As it is written.
+    pub(crate) text: &'t str,
+    /// The byte of the text that it begins with.
+    pub(crate) start: usize,
+}
+
+/// A here-document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HereDoc<'t> {
+    pub(crate) body: &'t str,
+    /// Whether what stands for something else in it is replaced.
+    pub(crate) expands: bool,
+}
+
+/// A text taken apart.
+#[derive(Debug, Default)]
+pub(crate) struct Lexed<'t> {
+    /// Without the bodies of here-documents and the lines that end them.
+    pub(crate) tokens: Vec<Token<'t>>,
+    /// By where the word behind `<<` begins.
+    pub(crate) heredocs: BTreeMap<usize, HereDoc<'t>>,
+}
+
+/// Takes a text apart.
+pub(crate) fn lex(text: &str) -> Result<Lexed<'_>, Opaque> {
+    let mut cursor = Cursor::new(text, 0);
+    let lexed = cursor.unit(false)?;
+    // The parser counts `<<` between double parentheses as a shift, wherever they are closed.
+    if cursor.has_heredoc && cursor.has_double { Err(Opaque::Syntax) } else { Ok(lexed) }
+}
+
+/// A here-document whose body has not come yet.
+struct Pending {
+    start: usize,
+    tag: String,
+    expands: bool,
+    tabs: bool,
+}
+
+/// A place in a text.
+pub(crate) struct Cursor<'t> {
+    text: &'t str,
+    pub(crate) at: usize,
+    depth: usize,
+    has_heredoc: bool,
+    has_double: bool,
+}
+
+impl<'t> Cursor<'t> {
+    pub(crate) fn new(text: &'t str, at: usize) -> Self {
+        Self { text, at, depth: 0, has_heredoc: false, has_double: false }
+    }
+
+    pub(crate) fn rest(&self) -> &'t str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    pub(crate) fn next_is(&self, what: &str) -> bool {
+        self.rest().starts_with(what)
+    }
+
+    pub(crate) fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    pub(crate) fn take(&mut self) -> Option<char> {
+        let next = self.peek()?;
+        self.at += next.len_utf8();
+        Some(next)
+    }
+
+    /// Goes behind what is there for certain.
+    fn expect(&mut self, what: &str) -> Result<(), Opaque> {
+        if !self.next_is(what) {
+            return Err(Opaque::Syntax);
+        }
+        self.at += what.len();
+        Ok(())
+    }
+
+    fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Opaque>) -> Result<T, Opaque> {
+        if self.depth >= DEPTH_MAX {
+            return Err(Opaque::Bounds);
+        }
+        self.depth += 1;
+        let result = read(self);
+        self.depth -= 1;
+        result
+    }
+
+    /// Commands up to the end, or, within a substitution, up to the `)` that ends it.
+    fn unit(&mut self, nested: bool) -> Result<Lexed<'t>, Opaque> {
+        self.deeper(|cursor| cursor.commands(nested))
+    }
+
+    fn commands(&mut self, nested: bool) -> Result<Lexed<'t>, Opaque> {
+        let mut unit = Unit { nested, ..Unit::default() };
+        while let Some(next) = self.peek() {
+            match next {
+                ' ' | '\t' => self.at += 1,
+                '\\' if self.next_is("\\\n") => self.at += 2,
+                '#' => {
+                    // Where raw text is read up to an end of its own, this would be no comment.
+                    unit.has_comment = true;
+                    self.at += self.rest().find('\n').unwrap_or(self.rest().len());
+                }
+                ')' if nested && unit.parens == 0 => return unit.finish(),
+                '\n' => {
+                    unit.operator(self.token(1))?;
+                    self.bodies(&mut unit)?;
+                }
+                '&' | '|' | ';' | '(' | ')' | '<' | '>' => self.operator(&mut unit)?,
+                _ => {
+                    let start = self.at;
+                    self.word()?;
+                    let text = &self.text[start..self.at];
+                    if text.len() > DESCRIPTOR_LEN_MAX
+                        && text.bytes().all(|byte| byte.is_ascii_digit())
+                        && self.peek().is_some_and(|next| matches!(next, '<' | '>'))
+                    {
+                        return Err(Opaque::Bounds);
+                    }
+                    unit.word(Token { is_word: true, text, start })?;
+                }
+            }
+        }
+        if nested { Err(Opaque::Syntax) } else { unit.finish() }
+    }
+
+    /// The next bytes as an operator.
+    fn token(&mut self, len: usize) -> Token<'t> {
+        let start = self.at;
+        self.at += len;
+        Token { is_word: false, text: &self.text[start..self.at], start }
+    }
+
+    fn operator(&mut self, unit: &mut Unit<'t>) -> Result<(), Opaque> {
+        let operator = OPERATORS.into_iter().find(|operator| self.next_is(operator)).unwrap_or(">");
+        let token = self.token(operator.len());
+        // A shell joins the lines first, and the operator might go on.
+        if self.next_is("\\\n") {
+            return Err(Opaque::Syntax);
+        }
+        self.has_double |= operator == "(" && self.next_is("(");
+        self.has_heredoc |= matches!(operator, "<<" | "<<-");
+        unit.has_double |= operator == "(" && self.next_is("(");
+        unit.operator(token)
+    }
+
+    /// One word, which is not empty.
+    fn word(&mut self) -> Result<(), Opaque> {
+        while let Some(next) = self.peek() {
+            match next {
+                ' ' | '\t' | '\n' | '&' | '|' | ';' | '(' | ')' | '<' | '>' => break,
+                '\\' => self.escaped()?,
+                '\'' => self.single()?,
+                '"' => self.double()?,
+                '`' => self.backquoted()?,
+                '$' => self.dollar(false)?,
+                _ => self.at += next.len_utf8(),
+            }
+        }
+        Ok(())
+    }
+
+    /// A backslash and what follows it.
+    fn escaped(&mut self) -> Result<(), Opaque> {
+        self.at += 1;
+        self.take().map(|_| ()).ok_or(Opaque::Syntax)
+    }
+
+    pub(crate) fn single(&mut self) -> Result<(), Opaque> {
+        self.expect("'")?;
+        self.at += self.rest().find('\'').ok_or(Opaque::Syntax)? + 1;
+        Ok(())
+    }
+
+    pub(crate) fn double(&mut self) -> Result<(), Opaque> {
+        self.expect("\"")?;
+        loop {
+            match self.peek().ok_or(Opaque::Syntax)? {
+                '"' => return self.expect("\""),
+                '\\' => self.escaped()?,
+                '`' => self.backquoted()?,
+                '$' => self.dollar(true)?,
+                next => self.at += next.len_utf8(),
+            }
+        }
+    }
+
+    pub(crate) fn backquoted(&mut self) -> Result<(), Opaque> {
+        self.expect("`")?;
+        loop {
+            match self.peek().ok_or(Opaque::Syntax)? {
+                '`' => return self.expect("`"),
+                '\\' => self.escaped()?,
+                next => self.at += next.len_utf8(),
+            }
+        }
+    }
+
+    /// A dollar and what belongs to it.
+    pub(crate) fn dollar(&mut self, in_double: bool) -> Result<(), Opaque> {
+        self.expect("$")?;
+        match self.peek() {
+            Some('(') if self.next_is("((") => self.deeper(Self::arithmetic),
+            Some('(') => {
+                self.at += 1;
+                self.unit(true)?;
+                self.expect(")")
+            }
+            Some('{') => self.deeper(|cursor| cursor.braced(in_double)),
+            Some('[') => Err(Opaque::Arithmetic),
+            Some('\'') if !in_double => self.ansi(),
+            Some('"') if !in_double => self.double(),
+            Some('\\') if self.next_is("\\\n") => Err(Opaque::Syntax),
+            _ => Ok(()),
+        }
+    }
+
+    fn ansi(&mut self) -> Result<(), Opaque> {
+        self.expect("'")?;
+        loop {
+            match self.peek().ok_or(Opaque::Syntax)? {
+                '\'' => return self.expect("'"),
+                '\\' => self.escaped()?,
+                next => self.at += next.len_utf8(),
+            }
+        }
+    }
+
+    /// `${...}`. Quotes in it mean one thing within double quotes and another without; the former are refused.
+    fn braced(&mut self, in_double: bool) -> Result<(), Opaque> {
+        self.expect("{")?;
+        // A command in braces, as bash 5.3 has it.
+        if self.peek().is_some_and(|next| matches!(next, ' ' | '\t' | '\n' | '|')) {
+            return Err(Opaque::Syntax);
+        }
+        loop {
+            match self.peek().ok_or(Opaque::Syntax)? {
+                '}' => return self.expect("}"),
+                '{' => return Err(Opaque::Syntax),
+                '\'' | '"' if in_double => return Err(Opaque::Syntax),
+                '\'' => self.single()?,
+                '"' => self.double()?,
+                '\\' => self.escaped()?,
+                '`' => self.backquoted()?,
+                '$' => self.dollar(in_double)?,
+                next => self.at += next.len_utf8(),
+            }
+        }
+    }
+
+    /// `((...))` behind a dollar, if it can be nothing but arithmetic: a shell tries a command when it is none.
+    fn arithmetic(&mut self) -> Result<(), Opaque> {
+        self.expect("((")?;
+        self.has_double = true;
+        let mut parens = 0_usize;
+        loop {
+            match self.peek().ok_or(Opaque::Syntax)? {
+                ')' if parens == 0 => return self.expect("))"),
+                ')' => {
+                    parens -= 1;
+                    self.at += 1;
+                }
+                '(' => {
+                    parens += 1;
+                    self.at += 1;
+                }
+                '$' => self.dollar(true)?,
+                '\'' | '"' | '`' | '\\' | ';' | '#' => return Err(Opaque::Arithmetic),
+                next => self.at += next.len_utf8(),
+            }
+        }
+    }
+
+    /// The bodies of the here-documents that the line which has just ended asked for.
+    fn bodies(&mut self, unit: &mut Unit<'t>) -> Result<(), Opaque> {
+        for pending in std::mem::take(&mut unit.pending) {
+            let start = self.at;
+            // What of the line before is joined to this one.
+            let mut joined = String::new();
+            loop {
+                if self.rest().is_empty() {
+                    return Err(Opaque::Syntax);
+                }
+                let line_start = self.at;
+                let line = self.rest().split('\n').next().unwrap_or_default();
+                self.at = (line_start + line.len() + 1).min(self.text.len());
+                let bare = if pending.tabs { line.trim_start_matches('\t') } else { line };
+                let continued = !joined.is_empty();
+                joined.push_str(bare);
+                // Here shells differ, or join what is not joined here.
+                let early = unit.nested
+                    && bare != pending.tag
+                    && bare.starts_with(&pending.tag)
+                    && bare.contains(')');
+                if early || (continued && (joined == pending.tag || bare == pending.tag)) {
+                    return Err(Opaque::Syntax);
+                }
+                if bare == pending.tag {
+                    let doc = HereDoc { body: &self.text[start..line_start], expands: pending.expands };
+                    unit.lexed.heredocs.insert(pending.start, doc);
+                    break;
+                }
+                let is_continued = bare.len() - bare.trim_end_matches('\\').len();
+                if pending.expands && is_continued % 2 == 1 {
+                    joined.pop();
+                    if joined.is_empty() {
+                        return Err(Opaque::Syntax);
+                    }
+                } else {
+                    joined.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is being read.
+#[derive(Default)]
+struct Unit<'t> {
+    nested: bool,
+    lexed: Lexed<'t>,
+    pending: Vec<Pending>,
+    /// The next word is the end of a here-document; whether tabs before its lines are dropped.
+    wants_tag: Option<bool>,
+    parens: usize,
+    open: usize,
+    cases: usize,
+    has_comment: bool,
+    has_double: bool,
+    has_in: bool,
+    has_raw: bool,
+}
+
+impl<'t> Unit<'t> {
+    fn operator(&mut self, token: Token<'t>) -> Result<(), Opaque> {
+        if self.wants_tag.is_some() {
+            return Err(Opaque::Syntax);
+        }
+        match token.text {
+            "(" => self.parens += 1,
+            // The one behind a pattern of `case` closes nothing.
+            ")" if self.cases == 0 => self.parens = self.parens.saturating_sub(1),
+            "<<" => self.wants_tag = Some(false),
+            "<<-" => self.wants_tag = Some(true),
+            _ => {}
+        }
+        self.push(token)
+    }
+
+    fn word(&mut self, token: Token<'t>) -> Result<(), Opaque> {
+        if let Some(tabs) = self.wants_tag.take() {
+            let (tag, expands) = tag(token.text).ok_or(Opaque::Syntax)?;
+            self.pending.push(Pending { start: token.start, tag, expands, tabs });
+        } else if !self.pending.is_empty() && token.text.contains('\n') {
+            // Which line its bodies begin with is not the same to all.
+            return Err(Opaque::Syntax);
+        }
+        if OPENING.contains(&token.text) {
+            self.open += 1;
+        } else if CLOSING.contains(&token.text) {
+            self.open = self.open.saturating_sub(1);
+        }
+        match token.text {
+            // All of them: an `esac` can be a word like others, and end nothing.
+            "case" => self.cases += 1,
+            "=~" => self.has_raw = true,
+            "in" => self.has_in = true,
+            _ => {}
+        }
+        self.push(token)
+    }
+
+    fn push(&mut self, token: Token<'t>) -> Result<(), Opaque> {
+        self.lexed.tokens.push(token);
+        let is_deep = self.parens + self.open > DEPTH_MAX || self.parens + self.cases > DOUBLINGS_MAX;
+        if is_deep { Err(Opaque::Bounds) } else { Ok(()) }
+    }
+
+    fn finish(self) -> Result<Lexed<'t>, Opaque> {
+        // A pattern of `case` ends with a `)` that would be taken for the end of the substitution.
+        let is_cut = self.nested && self.cases > 0 && self.has_in;
+        let is_raw = self.has_comment && (self.has_double || self.has_raw);
+        if is_cut || is_raw || !self.pending.is_empty() || self.wants_tag.is_some() {
+            return Err(Opaque::Syntax);
+        }
+        Ok(self.lexed)
+    }
+}
+
+/// The line that ends a here-document, and whether the body is expanded. The parser hangs on ends with expansions in them, and a
+/// shell does not expand them.
+fn tag(word: &str) -> Option<(String, bool)> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.+!%@:".contains(c);
+    let quoted = ['\'', '"']
+        .into_iter()
+        .find_map(|quote| word.strip_prefix(quote)?.strip_suffix(quote))
+        .or_else(|| word.strip_prefix('\\'));
+    let bare = quoted.unwrap_or(word);
+    (!bare.is_empty() && bare.chars().all(is_plain)).then(|| (bare.to_owned(), quoted.is_none()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(text: &str) -> Result<Vec<&str>, Opaque> {
+        lex(text).map(|lexed| lexed.tokens.into_iter().map(|token| token.text).collect())
+    }
+
+    #[test]
+    fn tokens_of_a_text() {
+        let check = |text: &str, expect: &[&str]| assert_eq!(tokens(text).as_deref(), Ok(expect), "{text}");
+        check("ls -l|wc&&a;b", &["ls", "-l", "|", "wc", "&&", "a", ";", "b"]);
+        check("a 2>&1 >>x <<<y &>z", &["a", "2", ">&", "1", ">>", "x", "<<<", "y", "&>", "z"]);
+        check("a'b c'd\"e $(f 'g)')h\" i", &["a'b c'd\"e $(f 'g)')h\"", "i"]);
+        check("echo \"$(a \")\" b)\" c", &["echo", "\"$(a \")\" b)\"", "c"]);
+        check("a # b ' c\nd", &["a", "\n", "d"]);
+        check("a#b \\\n c\\\nd", &["a#b", "c\\\nd"]);
+        check("echo $((1+(2)))x ${a:-b c} `d e`", &["echo", "$((1+(2)))x", "${a:-b c}", "`d e`"]);
+        check("cat <<E | wc\nx 'y\nE\nls", &["cat", "<<", "E", "|", "wc", "\n", "ls"]);
+        check("a \"$(cat <<'E'\nit's )\nE\n)\" b", &["a", "\"$(cat <<'E'\nit's )\nE\n)\"", "b"]);
+        check("case x in a) b;; esac", &["case", "x", "in", "a", ")", "b", ";;", "esac"]);
+    }
+
+    #[test]
+    fn what_is_not_understood_for_certain_is_refused() {
+        let check = |text: &str, expect: Opaque| assert_eq!(tokens(text), Err(expect), "{text}");
+        for text in [
+            "'a",
+            "\"a",
+            "`a",
+            "$(a",
+            "${a",
+            "a\\",
+            "$'a",
+            "cat <<E\nx",
+            "cat <<E",
+            "cat <<$(x)\n$(x)\n",
+            "cat <<\"a b\"\na b\n",
+            "cat <<E$x\n",
+            "cat <<E \"$(a\nb)\"\nE\n",
+            "a &\\\n& b",
+            "$\\\n(a)",
+            "$(case x in a) b;; esac)",
+            "$((a) ; (b))",
+            "((a # b\n))",
+            "[[ a =~ #b\n",
+            "((1)); cat <<E\nE\n",
+            "${ a; }",
+            "${| a; }",
+            "\"${a:-'}'}\"",
+            "$(cat <<E\nE) ; rm\nE\n)",
+            "cat <<E\nE\\\n\nE\n",
+            "cat <<E\nx\\\nE\nE\n",
+        ] {
+            check(text, Opaque::Syntax);
+        }
+        check("cat <<E$[\t\t\t", Opaque::Arithmetic);
+        check("$[1]", Opaque::Arithmetic);
+        check("$((a['b']))", Opaque::Arithmetic);
+        check("a 12345678901>x", Opaque::Bounds);
+        check(&"(".repeat(40), Opaque::Bounds);
+        check(&"$(".repeat(40), Opaque::Bounds);
+        check(&"${a:-".repeat(40), Opaque::Bounds);
+        check(&"{ ".repeat(40), Opaque::Bounds);
+        check(&"case x in x) ".repeat(13), Opaque::Bounds);
+        check(&"( ".repeat(13), Opaque::Bounds);
+        // What looks like an end of `case` is none.
+        check(&"case x in x) ((( echo esac; ".repeat(4), Opaque::Bounds);
+        check(&"( ( ( case x in x) a;; y) b;; z) ".repeat(4), Opaque::Bounds);
+    }
+
+    #[test]
+    fn bodies_of_here_documents() {
+        let check = |text: &str, body: &str, expands: bool| {
+            let lexed = lex(text).expect("a good text");
+            let found: Vec<_> = lexed.heredocs.into_values().collect();
+            assert_eq!(found, [HereDoc { body, expands }], "{text}");
+        };
+        check("cat <<E\na\nb\nE\n", "a\nb\n", true);
+        check("cat <<'E'\na\\\nE", "a\\\n", false);
+        check("cat <<-\"E\"\n\ta\n\tE\n", "\ta\n", false);
+        check("cat <<\\E\nE", "", false);
+    }
+}

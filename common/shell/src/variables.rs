@@ -1,0 +1,95 @@
+//! Variables that change which programs are run, or that name one.
+
+use treeline_abi::environment::CODE_VARIABLES;
+
+/// Variables of the shell itself.
+const OF_THE_SHELL: [&str; 13] = [
+    "PATH",
+    "ENV",
+    "BASH_ENV",
+    "PS0",
+    "PS1",
+    "PS2",
+    "PS4",
+    "PROMPT_COMMAND",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "CDPATH",
+    "BASH_ALIASES",
+    "BASH_CMDS",
+];
+/// Variables by which a program is told to run another, or to load code.
+const OF_OTHERS: [&str; 30] = [
+    "EDITOR",
+    "VISUAL",
+    "PAGER",
+    "MANPAGER",
+    "BROWSER",
+    "SHELL",
+    "LESSOPEN",
+    "LESSCLOSE",
+    "GIT_EDITOR",
+    "GIT_SEQUENCE_EDITOR",
+    "GIT_PAGER",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_ASKPASS",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_PROXY_COMMAND",
+    "GIT_EXEC_PATH",
+    "GIT_TEMPLATE_DIR",
+    "SSH_ASKPASS",
+    "SUDO_ASKPASS",
+    "SVN_SSH",
+    "RSYNC_RSH",
+    "TAR_OPTIONS",
+    "MAKEFLAGS",
+    "NODE_OPTIONS",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "PERL5OPT",
+    "RUBYOPT",
+    "RUSTC_WRAPPER",
+];
+/// Beginnings of such names.
+const PREFIXES: [&str; 2] = ["BASH_FUNC_", "GIT_CONFIG"];
+/// Programs that do nothing but print, which is what agents set a pager to.
+const HARMLESS: [&str; 6] = ["", "cat", "/bin/cat", "/usr/bin/cat", "true", ":"];
+
+/// Whether a variable changes which programs are run.
+pub(crate) fn is_dangerous(name: &str) -> bool {
+    let loads_code = CODE_VARIABLES.iter().any(|code| match code.strip_suffix('=') {
+        Some(whole) => name == whole,
+        None => name.starts_with(code),
+    });
+    loads_code
+        || OF_THE_SHELL.contains(&name)
+        || OF_OTHERS.contains(&name)
+        || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether a variable changes which programs are run when it is set to a value, if that is known.
+pub(crate) fn changes(name: &str, value: Option<&str>) -> bool {
+    let is_harmless = OF_OTHERS.contains(&name) && value.is_some_and(|value| HARMLESS.contains(&value));
+    is_dangerous(name) && !is_harmless
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_the_rest() {
+        let check = |name, value, expect| assert_eq!(changes(name, value), expect, "{name}={value:?}");
+        check("PATH", Some("/x"), true);
+        check("LD_PRELOAD", Some(""), true);
+        check("GCONV_PATH", None, true);
+        check("GCONV_PATHS", None, false);
+        check("GIT_PAGER", Some("cat"), false);
+        check("GIT_PAGER", Some("cat x"), true);
+        check("GIT_PAGER", None, true);
+        check("BASH_FUNC_ls%%", None, true);
+        check("RUST_LOG", Some("debug"), false);
+        check("PATH", Some(""), true);
+    }
+}

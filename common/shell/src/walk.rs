@@ -1,0 +1,523 @@
+//! The walk over what was parsed: each simple command where it stands, with what is put into its words, and in which directory.
+
+use brush_parser::ast::{
+    AndOr, AndOrList, Assignment, AssignmentName, AssignmentValue, CaseClauseCommand, Command,
+    CommandPrefixOrSuffixItem, CompoundCommand, CompoundList, CoprocessCommand, ExtendedTestExpr,
+    ForClauseCommand, FunctionDefinition, IfClauseCommand, IoFileRedirectKind, IoFileRedirectTarget,
+    IoRedirect, Pipeline, RedirectList, SeparatorOperator, SimpleCommand, SubshellCommand, UnaryPredicate,
+    UnexpandedArithmeticExpr,
+};
+use treeline_policy::tool::{Features, Opaque, Peer, Place};
+
+use crate::{
+    Context, arithmetic,
+    arithmetic::{Names, is_number},
+    command,
+    directories::Directories,
+    operands,
+    parse::{Tree, parse},
+    variables,
+    word::{self, Found, Word},
+};
+
+/// Texts within texts: substitutions, and commands for shells.
+const TEXTS_MAX: usize = 16;
+/// Commands that are looked at, each as often as it is come to.
+const VISITS_MAX: usize = 4096;
+
+/// Walks over a text.
+pub(crate) fn walk(text: &str, context: &Context) -> Features {
+    // A variable that is changed anywhere is not known anywhere.
+    let is_kept = |name: &str| {
+        text.match_indices(name).all(|(at, _)| text[..at].ends_with(['$', '{'])) && !text.contains("IFS")
+    };
+    let mut walk = Walk {
+        features: Features::default(),
+        names: Names::default(),
+        directories: Directories::of(context.cwd.as_deref()),
+        home: context.home.clone().filter(|_| is_kept("HOME")),
+        knows_pwd: is_kept("PWD"),
+        is_lost: false,
+        moves: 0,
+        depth: 0,
+        visits: 0,
+    };
+    walk.text(text);
+    if walk.names.are_evaluated() {
+        walk.opaque(Opaque::Arithmetic);
+    }
+    walk.features
+}
+
+pub(crate) struct Walk {
+    pub(crate) features: Features,
+    names: Names,
+    directories: Directories,
+    home: Option<String>,
+    knows_pwd: bool,
+    /// A function changes the directory, whenever it is called.
+    is_lost: bool,
+    /// How often a command changed the directory.
+    moves: usize,
+    depth: usize,
+    visits: usize,
+}
+
+/// The directories after a command that succeeded, and after one that failed.
+struct After {
+    success: Directories,
+    failure: Directories,
+}
+
+impl Walk {
+    pub(crate) fn opaque(&mut self, why: Opaque) {
+        self.features.opaque.push(why);
+    }
+
+    /// Counts a command; whether it is still to be looked at.
+    pub(crate) fn visit(&mut self) -> bool {
+        self.visits += 1;
+        if self.visits > VISITS_MAX {
+            self.opaque(Opaque::Bounds);
+        }
+        self.visits <= VISITS_MAX
+    }
+
+    pub(crate) fn directories(&self) -> Directories {
+        if self.is_lost { Directories::ANYWHERE } else { self.directories.clone() }
+    }
+
+    /// Goes to another directory, or, without one, anywhere.
+    pub(crate) fn go(&mut self, path: Option<&str>) {
+        self.moves += 1;
+        self.directories = path.map_or(Directories::ANYWHERE, |path| self.directories.join(path));
+    }
+
+    /// Goes back to where it was.
+    pub(crate) fn restore(&mut self, directories: Directories) {
+        self.directories = directories;
+    }
+
+    pub(crate) fn home(&self) -> Option<&str> {
+        self.home.as_deref()
+    }
+
+    pub(crate) fn assign(&mut self, name: &str, value: &Word) {
+        self.names.assign(name, value.text().is_some_and(is_number));
+        if variables::changes(name, value.text()) {
+            self.opaque(Opaque::Environment);
+        }
+    }
+
+    /// What does not change the directory of what comes behind it.
+    fn aside(&mut self, run: impl FnOnce(&mut Self)) {
+        let before = self.directories.clone();
+        run(self);
+        self.directories = before;
+    }
+
+    /// Runs what may be run never, once, or again and again.
+    fn again(&mut self, mut run: impl FnMut(&mut Self)) {
+        let before = self.directories.clone();
+        run(self);
+        if self.directories != before {
+            self.directories = Directories::ANYWHERE;
+            run(self);
+            self.directories = Directories::ANYWHERE;
+        }
+    }
+
+    /// Commands in a text, run where we are.
+    pub(crate) fn text(&mut self, text: &str) {
+        if self.depth >= TEXTS_MAX {
+            return self.opaque(Opaque::Bounds);
+        }
+        self.depth += 1;
+        match parse(text) {
+            Ok(tree) => {
+                for list in &tree.program.complete_commands {
+                    self.list(&tree, list);
+                }
+            }
+            Err(why) => self.opaque(why),
+        }
+        self.depth -= 1;
+    }
+
+    /// Takes up what was found in a word.
+    fn take(&mut self, found: Found) {
+        self.features.opaque.extend(found.opaque);
+        self.names.extend(found.names);
+        for command in found.commands {
+            self.aside(|walk| walk.text(&command));
+        }
+    }
+
+    fn with_found<T>(&mut self, read: impl FnOnce(word::Values<'_>, &mut Found) -> T) -> T {
+        let mut found = Found::default();
+        let (home, pwd) =
+            (self.home.clone(), self.directories().only().map(str::to_owned).filter(|_| self.knows_pwd));
+        let values = |name: &str| match name {
+            "HOME" => home.clone(),
+            "PWD" => pwd.clone(),
+            _ => None,
+        };
+        let result = read(&values, &mut found);
+        self.take(found);
+        result
+    }
+
+    /// A word as it is written.
+    pub(crate) fn read(&mut self, text: &str) -> Word {
+        self.with_found(|values, found| word::read(text, values, found))
+    }
+
+    pub(crate) fn arithmetic(&mut self, code: &str) {
+        self.with_found(|values, found| arithmetic::read(code, values, found));
+    }
+
+    fn expression(&mut self, expression: Option<&UnexpandedArithmeticExpr>) {
+        if let Some(expression) = expression {
+            self.arithmetic(&expression.value);
+        }
+    }
+
+    fn word(&mut self, tree: &Tree<'_>, word: &brush_parser::ast::Word) -> Word {
+        match tree.word(word) {
+            Ok(text) => self.read(text),
+            Err(why) => {
+                self.opaque(why);
+                Word::unknown()
+            }
+        }
+    }
+
+    fn list(&mut self, tree: &Tree<'_>, list: &CompoundList) {
+        for item in &list.0 {
+            match item.1 {
+                SeparatorOperator::Async => self.aside(|walk| walk.and_or(tree, &item.0)),
+                SeparatorOperator::Sequence => self.and_or(tree, &item.0),
+            }
+        }
+    }
+
+    fn and_or(&mut self, tree: &Tree<'_>, list: &AndOrList) {
+        let mut after = self.pipeline(tree, &list.first);
+        for next in &list.additional {
+            let (pipeline, before) = match next {
+                AndOr::And(pipeline) => (pipeline, &after.success),
+                AndOr::Or(pipeline) => (pipeline, &after.failure),
+            };
+            self.directories = before.clone();
+            let then = self.pipeline(tree, pipeline);
+            after = match next {
+                AndOr::And(_) => After { success: then.success, failure: after.failure.or(&then.failure) },
+                AndOr::Or(_) => After { success: after.success.or(&then.success), failure: then.failure },
+            };
+        }
+        self.directories = after.success.or(&after.failure);
+    }
+
+    fn pipeline(&mut self, tree: &Tree<'_>, pipeline: &Pipeline) -> After {
+        let before = self.directories.clone();
+        match pipeline.seq.as_slice() {
+            [Command::Simple(simple)] => {
+                let moves = self.moves;
+                self.simple(tree, simple);
+                let success = self.directories.clone();
+                // Only what was to change the directory and failed has not.
+                let failure = if self.moves == moves { success.clone() } else { before };
+                let after = After { success, failure };
+                return if pipeline.bang {
+                    After { success: after.failure, failure: after.success }
+                } else {
+                    after
+                };
+            }
+            [command] => self.command(tree, command),
+            commands => {
+                for command in commands {
+                    self.aside(|walk| walk.command(tree, command));
+                }
+            }
+        }
+        After { success: self.directories.clone(), failure: self.directories.clone() }
+    }
+
+    fn command(&mut self, tree: &Tree<'_>, command: &Command) {
+        match command {
+            Command::Simple(simple) => self.simple(tree, simple),
+            Command::Compound(compound, redirects) => {
+                self.redirects(tree, redirects.as_ref());
+                self.compound(tree, compound);
+            }
+            Command::Function(function) => self.function(tree, function),
+            Command::ExtendedTest(test, redirects) => {
+                self.redirects(tree, redirects.as_ref());
+                self.test(tree, &test.expr);
+            }
+        }
+    }
+
+    fn compound(&mut self, tree: &Tree<'_>, compound: &CompoundCommand) {
+        match compound {
+            CompoundCommand::Arithmetic(arithmetic) => self.expression(Some(&arithmetic.expr)),
+            CompoundCommand::ArithmeticForClause(clause) => {
+                for expression in [&clause.initializer, &clause.condition, &clause.updater] {
+                    self.expression(expression.as_ref());
+                }
+                self.again(|walk| walk.list(tree, &clause.body.list));
+            }
+            CompoundCommand::BraceGroup(group) => self.list(tree, &group.list),
+            CompoundCommand::Subshell(subshell) => self.subshell(tree, subshell),
+            CompoundCommand::ForClause(clause) => self.for_clause(tree, clause),
+            CompoundCommand::CaseClause(clause) => self.case(tree, clause),
+            CompoundCommand::IfClause(clause) => self.if_clause(tree, clause),
+            CompoundCommand::WhileClause(clause) | CompoundCommand::UntilClause(clause) => {
+                self.again(|walk| {
+                    walk.list(tree, &clause.0);
+                    walk.list(tree, &clause.1.list);
+                });
+            }
+            CompoundCommand::Coprocess(CoprocessCommand { body, .. }) => {
+                self.aside(|walk| walk.command(tree, body));
+            }
+        }
+    }
+
+    fn subshell(&mut self, tree: &Tree<'_>, subshell: &SubshellCommand) {
+        self.aside(|walk| walk.list(tree, &subshell.list));
+    }
+
+    fn for_clause(&mut self, tree: &Tree<'_>, clause: &ForClauseCommand) {
+        let name = &clause.variable_name;
+        for value in clause.values.iter().flatten() {
+            let word = self.word(tree, value);
+            let is_sequence = tree.word(value).is_ok_and(is_sequence);
+            let word = if is_sequence { Word::of("0") } else { word };
+            self.assign(name, &word);
+        }
+        if clause.values.is_none() {
+            self.assign(name, &Word::unknown());
+        }
+        self.again(|walk| walk.list(tree, &clause.body.list));
+    }
+
+    fn case(&mut self, tree: &Tree<'_>, clause: &CaseClauseCommand) {
+        self.word(tree, &clause.value);
+        for pattern in clause.cases.iter().flat_map(|case| &case.patterns) {
+            self.word(tree, pattern);
+        }
+        // One can go on with the next.
+        self.again(|walk| {
+            for list in clause.cases.iter().filter_map(|case| case.cmd.as_ref()) {
+                walk.list(tree, list);
+            }
+        });
+    }
+
+    fn if_clause(&mut self, tree: &Tree<'_>, clause: &IfClauseCommand) {
+        let elses = clause.elses.iter().flatten();
+        let conditions = elses.clone().filter_map(|part| part.condition.as_ref());
+        for list in [&clause.condition].into_iter().chain(conditions) {
+            self.list(tree, list);
+        }
+        let before = self.directories.clone();
+        let mut after = before.clone();
+        for list in [&clause.then].into_iter().chain(elses.map(|part| &part.body)) {
+            self.directories = before.clone();
+            self.list(tree, list);
+            after = after.or(&self.directories);
+        }
+        self.directories = after;
+    }
+
+    /// A function, which is run where it is called: anywhere.
+    fn function(&mut self, tree: &Tree<'_>, function: &FunctionDefinition) {
+        self.word(tree, &function.fname);
+        let moves = self.moves;
+        self.aside(|walk| {
+            walk.directories = Directories::ANYWHERE;
+            walk.redirects(tree, function.body.1.as_ref());
+            walk.compound(tree, &function.body.0);
+        });
+        self.is_lost |= self.moves != moves || command::MOVING.contains(&function.fname.value.as_str());
+    }
+
+    fn test(&mut self, tree: &Tree<'_>, test: &ExtendedTestExpr) {
+        use brush_parser::ast::BinaryPredicate as Binary;
+        match test {
+            ExtendedTestExpr::And(left, right) | ExtendedTestExpr::Or(left, right) => {
+                self.test(tree, left);
+                self.test(tree, right);
+            }
+            ExtendedTestExpr::Not(inner) | ExtendedTestExpr::Parenthesized(inner) => self.test(tree, inner),
+            ExtendedTestExpr::UnaryTest(predicate, word) => {
+                let word = self.word(tree, word);
+                // The index of an array in it is evaluated.
+                let is_set = matches!(predicate, UnaryPredicate::ShellVariableIsSetAndAssigned);
+                if is_set && word.text().is_none_or(|name| name.contains('[')) {
+                    self.opaque(Opaque::Arithmetic);
+                }
+            }
+            ExtendedTestExpr::BinaryTest(predicate, left, right) => {
+                let is_arithmetic = matches!(
+                    predicate,
+                    Binary::ArithmeticEqualTo
+                        | Binary::ArithmeticNotEqualTo
+                        | Binary::ArithmeticLessThan
+                        | Binary::ArithmeticLessThanOrEqualTo
+                        | Binary::ArithmeticGreaterThan
+                        | Binary::ArithmeticGreaterThanOrEqualTo
+                );
+                for side in [left, right] {
+                    match tree.word(side).map(str::to_owned) {
+                        Ok(text) if is_arithmetic => self.arithmetic(text.trim_matches('"')),
+                        _ => _ = self.word(tree, side),
+                    }
+                }
+            }
+        }
+    }
+
+    fn simple(&mut self, tree: &Tree<'_>, simple: &SimpleCommand) {
+        let prefix = simple.prefix.iter().flat_map(|prefix| &prefix.0);
+        for item in prefix {
+            match item {
+                CommandPrefixOrSuffixItem::AssignmentWord(assignment, word) => {
+                    self.assignment(tree, assignment, word);
+                }
+                item => _ = self.argument(tree, item),
+            }
+        }
+        let Some(name) = &simple.word_or_name else { return };
+        let mut words = vec![self.word(tree, name)];
+        for item in simple.suffix.iter().flat_map(|suffix| &suffix.0) {
+            words.extend(self.argument(tree, item));
+        }
+        command::run(self, &words);
+    }
+
+    fn argument(&mut self, tree: &Tree<'_>, item: &CommandPrefixOrSuffixItem) -> Option<Word> {
+        match item {
+            CommandPrefixOrSuffixItem::IoRedirect(redirect) => {
+                self.redirect(tree, redirect);
+                None
+            }
+            CommandPrefixOrSuffixItem::Word(word) => Some(self.word(tree, word)),
+            CommandPrefixOrSuffixItem::AssignmentWord(assignment, word) => match &assignment.value {
+                AssignmentValue::Scalar(_) => Some(self.word(tree, word)),
+                // `declare a=(...)`.
+                AssignmentValue::Array(_) => {
+                    self.assignment(tree, assignment, word);
+                    None
+                }
+            },
+            CommandPrefixOrSuffixItem::ProcessSubstitution(_, subshell) => {
+                self.subshell(tree, subshell);
+                Some(Word { is_many: false, ..Word::unknown() })
+            }
+        }
+    }
+
+    fn assignment(&mut self, tree: &Tree<'_>, assignment: &Assignment, word: &brush_parser::ast::Word) {
+        let name = match &assignment.name {
+            AssignmentName::VariableName(name) => name,
+            AssignmentName::ArrayElementName(name, index) => {
+                if !is_number(index) {
+                    self.opaque(Opaque::Arithmetic);
+                }
+                name
+            }
+        };
+        if let AssignmentValue::Array(_) = assignment.value {
+            let span = &assignment.loc;
+            for text in tree.words(span.start.index, span.end.index) {
+                if text.starts_with('[') {
+                    self.opaque(Opaque::Arithmetic);
+                }
+                self.read(text);
+            }
+            return self.assign(name, &Word::unknown());
+        }
+        match tree.word(word).map(|text| text.split_once('=').map(|(_, value)| value.to_owned())) {
+            Ok(Some(value)) => {
+                let read = self.read(&value);
+                // The result of arithmetic is a number.
+                let is_sum =
+                    value.starts_with("$((") && value.ends_with("))") && value.matches("$(").count() == 1;
+                let read = if is_sum || value == "$#" || value == "$?" { Word::of("0") } else { read };
+                self.assign(name, &read);
+            }
+            Ok(None) => self.opaque(Opaque::Syntax),
+            Err(why) => self.opaque(why),
+        }
+    }
+
+    fn redirects(&mut self, tree: &Tree<'_>, redirects: Option<&RedirectList>) {
+        for redirect in redirects.iter().flat_map(|list| &list.0) {
+            self.redirect(tree, redirect);
+        }
+    }
+
+    fn redirect(&mut self, tree: &Tree<'_>, redirect: &IoRedirect) {
+        match redirect {
+            IoRedirect::File(_, kind, IoFileRedirectTarget::Filename(word)) => {
+                let word = self.word(tree, word);
+                self.opened(kind, &word);
+            }
+            IoRedirect::File(_, _, IoFileRedirectTarget::ProcessSubstitution(_, subshell)) => {
+                self.subshell(tree, subshell);
+            }
+            IoRedirect::File(_, _, IoFileRedirectTarget::Fd(_)) => {}
+            IoRedirect::File(_, kind, IoFileRedirectTarget::Duplicate(word)) => {
+                let word = self.word(tree, word);
+                // A number is a descriptor, everything else a file.
+                let is_descriptor = |text: &str| text == "-" || is_number(text.trim_end_matches('-'));
+                if !word.text().is_some_and(is_descriptor) {
+                    self.opened(kind, &word);
+                }
+            }
+            IoRedirect::OutputAndError(word, _) => {
+                let word = self.word(tree, word);
+                self.opened(&IoFileRedirectKind::Write, &word);
+            }
+            IoRedirect::HereString(_, word) => _ = self.word(tree, word),
+            IoRedirect::HereDocument(_, document) => match tree.heredoc(&document.here_end) {
+                Ok(document) if document.expands => {
+                    self.with_found(|values, found| word::scan(document.body, values, found));
+                }
+                Ok(_) => {}
+                Err(why) => self.opaque(why),
+            },
+        }
+    }
+
+    fn opened(&mut self, kind: &IoFileRedirectKind, word: &Word) {
+        // bash opens a connection by such a name.
+        if let Some(rest) =
+            ["/dev/tcp/", "/dev/udp/"].into_iter().find_map(|begin| word.prefix.strip_prefix(begin))
+        {
+            let peer = match rest.split_once('/') {
+                Some((host, _)) => Peer::Named(host.to_lowercase()),
+                None => Peer::Unknown,
+            };
+            self.features.hosts.push(peer);
+            return;
+        }
+        let places = operands::places(word, &self.directories());
+        let writes = !matches!(kind, IoFileRedirectKind::Read | IoFileRedirectKind::DuplicateInput);
+        if !writes || matches!(kind, IoFileRedirectKind::ReadAndWrite) {
+            self.features.reads.extend(places.clone());
+        }
+        if writes {
+            self.features.writes.extend::<Vec<Place>>(places);
+        }
+    }
+}
+
+/// Whether a word is `{1..9}`.
+fn is_sequence(text: &str) -> bool {
+    let inner = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    inner.is_some_and(|inner| inner.contains("..") && inner.split("..").all(is_number))
+}
