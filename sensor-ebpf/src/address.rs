@@ -10,7 +10,7 @@ use treeline_abi::{
     network::{
         ABSTRACT_WORDS_USED, ABSTRACTS_MAX, AbstractRule, Prefix4, Prefix6, PrefixRules, RULES_PER_PREFIX_MAX,
     },
-    paths::{NO_RULE, RULES_MAX, Rule},
+    paths::{NO_RULE, Operation, RULES_MAX, Rule},
 };
 
 use crate::{
@@ -45,11 +45,11 @@ impl Weighing {
         Self { scratch, slot, plain }
     }
 
-    /// Weighs a rule that matches; `liftable` is 0 where nothing can lift it.
+    /// Weighs a rule that matches; `asked` is 0 where nothing can lift it.
     #[inline(always)]
-    fn add(&self, index: u32, rule: &Rule, liftable: u32) {
+    fn add(&self, index: u32, rule: &Rule, asked: u32) {
         // SAFETY: the pointer was put there by `new` and outlives the loop; the verifier tracks it.
-        decide::weigh_rule(unsafe { &mut *self.scratch }, index, rule, self.plain, liftable);
+        decide::weigh_rule(unsafe { &mut *self.scratch }, index, rule, self.plain, asked);
     }
 
     /// As [`Self::add`], by the rule's index; or notes a lift.
@@ -64,7 +64,7 @@ impl Weighing {
         }
         let index = index & (RULES_MAX - 1);
         if let Some(rule) = RULES.get(self.slot * RULES_MAX + index) {
-            self.add(index, rule, rule.enforce & Rule::LIFTABLE);
+            self.add(index, rule, 1 << Operation::CONNECT);
         }
     }
 

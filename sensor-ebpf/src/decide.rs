@@ -197,9 +197,13 @@ fn judge_object(scratch: &mut Scratch, operations: u32, label_flags: u32) -> u64
     };
     scratch.generation = active.table.generation;
     walk::walk_object(scratch, dentry, active.table, active.slot);
-    let packed = judge::<false>(scratch, active.table, active.slot, operations, label_flags);
     let node: u64 = read(dentry + offset!(dentry_inode));
-    if node == 0 || read::<u32>(node + offset!(inode_nlink)) < 2 {
+    let names = if node == 0 { 0 } else { read::<u32>(node + offset!(inode_nlink)) };
+    // A directory has as many as there are in it, and each is one.
+    let is_directory = node != 0 && read::<u16>(node + offset!(inode_mode)) & 0o170_000 == 0o040_000;
+    scratch.several_names = (names > 1 && !is_directory) as u32;
+    let packed = judge::<false>(scratch, active.table, active.slot, operations, label_flags);
+    if names < 2 {
         return packed;
     }
     // Another name of it may be a protected one.
@@ -414,22 +418,26 @@ fn one_weighing(pass: *mut Pass) -> u64 {
     let Some(rule) = RULES.get(pass.slot * RULES_MAX + (index & (RULES_MAX - 1))) else {
         return GO_ON;
     };
-    weigh_rule(scratch, index, rule, pass.plain, rule.enforce & Rule::LIFTABLE);
+    weigh_rule(scratch, index, rule, pass.plain, pass.operations & rule.operations);
     GO_ON
 }
 
-/// Weighs a rule that matches, in the first pass if it is for everybody and nothing can lift it: then `plain` is 1.
+/// Weighs a rule that matches, in the first pass if it is for everybody and nothing can lift it: then `plain` is 1. `asked` are the
+/// operations for each of which it would have to be lifted; 0 if nothing lifts it.
 #[inline(always)]
-pub(crate) fn weigh_rule(scratch: &mut Scratch, index: u32, rule: &Rule, plain: u32, liftable: u32) {
+pub(crate) fn weigh_rule(scratch: &mut Scratch, index: u32, rule: &Rule, plain: u32, asked: u32) {
+    const CONTENT: u32 = 1 << Operation::READ | 1 << Operation::WRITE;
+    let is_known = scratch.several_names == 0 || rule.enforce & Rule::ANYWHERE == 0 || asked & CONTENT == 0;
+    let is_liftable = rule.enforce & Rule::LIFTABLE != 0 && asked != 0 && is_known;
     let asks = (rule.exceptions | rule.only != 0) as u32 * Found::ASKS;
-    let notes = asks | (liftable != 0) as u32 * Found::LIFTABLE;
+    let notes = asks | is_liftable as u32 * Found::LIFTABLE;
     if notes != 0 && plain != 0 {
         scratch.found.noted |= notes;
     }
     if (notes == 0) != (plain != 0) || !rule.holds_for(&scratch.holds) {
         return;
     }
-    if liftable != 0 && lifts::is_lifted(scratch, index) {
+    if is_liftable && lifts::is_lifted(scratch, index, asked) {
         return;
     }
     add(&mut scratch.found, index + 1, rule.enforce);

@@ -1,6 +1,6 @@
 //! Lifts: what takes rules away from an object, see `treeline_abi::lift`.
 
-use treeline_abi::lift::{LIFT_ASKS, LIFT_WORDS, LIFTS_MAX, RULE_WORDS};
+use treeline_abi::lift::{LIFT_ASKS, LIFT_WORDS, LIFTED_OPERATIONS, LIFTS_MAX, RULE_WORDS};
 
 use crate::{
     decide::lowest,
@@ -9,13 +9,19 @@ use crate::{
     scratch::{Found, Scratch},
 };
 
-/// Whether one of the lifts that were looked at takes a rule away.
+/// Whether the lifts that were looked at take a rule away for each of these operations, bits over `Operation`.
+///
+/// Without a branch: the verifier would walk every combination of operations.
 #[inline(always)]
-pub(crate) fn is_lifted(scratch: &Scratch, index: u32) -> bool {
+pub(crate) fn is_lifted(scratch: &Scratch, index: u32, asked: u32) -> bool {
     let word = masked::<{ RULE_WORDS as i32 - 1 }>(index >> 6) as usize;
-    // SAFETY: within the array by the mask, which the verifier sees.
-    let word = unsafe { (&raw const scratch.lifted).cast::<u64>().add(word).read_volatile() };
-    word >> (index & 63) & 1 != 0
+    let mut left = 0;
+    for operation in 0..LIFTED_OPERATIONS {
+        // SAFETY: within the array by the mask, which the verifier sees.
+        let word = unsafe { (&raw const scratch.lifted[operation]).cast::<u64>().add(word).read_volatile() };
+        left |= (asked >> operation) as u64 & 1 & !(word >> (index & 63));
+    }
+    left == 0
 }
 
 /// No lift has been found about the object.
@@ -43,9 +49,9 @@ pub(crate) fn note(scratch: &mut Scratch, index: u32) {
 /// Leaves the rules that the lifts that were found take away from the subject in `Scratch::lifted`.
 #[inline(always)]
 pub(crate) fn weigh(scratch: &mut Scratch, slot: u32) {
-    for word in 0..RULE_WORDS {
+    for word in 0..RULE_WORDS * LIFTED_OPERATIONS {
         // SAFETY: within the array; volatile, so that it stays word by word.
-        unsafe { (&raw mut scratch.lifted[word]).write_volatile(0) };
+        unsafe { (&raw mut scratch.lifted).cast::<u64>().add(word).write_volatile(0) };
     }
     if is_older() {
         older_lift_rules(scratch.number as u32, slot);
@@ -101,8 +107,11 @@ fn one_lift(pass: *mut LiftPass) -> u64 {
         return STOP;
     };
     if lift.holds_for(&scratch.holds) {
-        for word in 0..RULE_WORDS {
-            scratch.lifted[word] |= lift.rules[word];
+        for operation in 0..LIFTED_OPERATIONS {
+            let is_for = ((lift.operations >> operation) as u64 & 1).wrapping_neg();
+            for word in 0..RULE_WORDS {
+                scratch.lifted[operation][word] |= lift.rules[word] & is_for;
+            }
         }
     }
     GO_ON

@@ -6,7 +6,7 @@
 
 use treeline_abi::{
     Header,
-    lift::{LIFT_WORDS, RULE_WORDS},
+    lift::{LIFT_WORDS, LIFTED_OPERATIONS, RULE_WORDS},
     network::ABSTRACT_WORDS,
     paths::{AliasKey, AncestorKey, DEPTH_MAX, Edge, FileKey, LISTED_MAX, Mask, NO_LIST, WORDS},
     record::DATA_LEN_MAX,
@@ -180,8 +180,11 @@ pub(crate) struct Scratch {
     pub(crate) found: Found,
     /// Lifts that were found about the object, as bits, until they are looked at.
     pub(crate) lifts: [u64; LIFT_WORDS],
-    /// Rules that they take away, as bits.
-    pub(crate) lifted: [u64; RULE_WORDS],
+    /// Rules that they take away, as bits, by operation.
+    pub(crate) lifted: [[u64; RULE_WORDS]; LIFTED_OPERATIONS],
+    /// 1 when the object has more than one name.
+    pub(crate) several_names: u32,
+    pub(crate) pad_names: u32,
     pub(crate) sets: Sets,
     /// A decision on its way from one function to another, see `Decision::unpack`.
     pub(crate) packed: u64,

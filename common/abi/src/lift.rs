@@ -7,7 +7,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{paths::RULES_MAX, subject::Facts};
+use crate::{
+    paths::{Operation, RULES_MAX},
+    subject::Facts,
+};
 
 /// Lifts of a policy.
 pub const LIFTS_MAX: u32 = 256;
@@ -15,6 +18,9 @@ pub const LIFTS_MAX: u32 = 256;
 pub const LIFT_WORDS: usize = LIFTS_MAX as usize / 64;
 /// Words that have a bit for each rule.
 pub const RULE_WORDS: usize = RULES_MAX as usize / 64;
+
+/// Operations of objects, each by itself: one that a lift is not for is refused though another one is allowed.
+pub const LIFTED_OPERATIONS: usize = Operation::SUBJECT as usize;
 
 /// In the place of a rule's index: the bits below are the number of a lift.
 pub const LIFT: u32 = 1 << 31;
@@ -31,6 +37,10 @@ pub struct Lift {
     pub only: u64,
     /// The subject sets that it is not for: a subject that may be in one of them is not meant.
     pub except: u64,
+    /// Bit set over [`Operation`] that it is for.
+    pub operations: u32,
+    /// Explicit padding.
+    pub pad: u32,
 }
 
 impl Lift {
@@ -50,4 +60,4 @@ impl Lift {
 }
 
 const _: () = assert!(LIFT_WORDS * 64 == LIFTS_MAX as usize && RULE_WORDS * 64 == RULES_MAX as usize);
-const _: () = assert!(size_of::<Lift>() == 8 * RULE_WORDS + 16);
+const _: () = assert!(size_of::<Lift>() == 8 * RULE_WORDS + 24);

@@ -392,7 +392,7 @@ pub struct Rule {
     pub only: u64,
     /// Bit set over [`Operation`], with [`Rule::BY_ADDRESS`] and [`Rule::TRACE`].
     pub operations: u32,
-    /// 1 when a match denies, 0 when it is only recorded (`monitor`); with [`Rule::LIFTABLE`].
+    /// 1 when a match denies, 0 when it is only recorded (`monitor`); with [`Rule::LIFTABLE`] and [`Rule::ANYWHERE`].
     pub enforce: u32,
 }
 
@@ -406,6 +406,9 @@ impl Rule {
 
     /// Bit of [`Rule::enforce`]: a lift may take it away, see [`crate::lift`].
     pub const LIFTABLE: u32 = 1 << 1;
+    /// Bit of [`Rule::enforce`]: one of its patterns holds everywhere, so nobody has looked for other names of files that it is
+    /// about. What has several names is not read or written by one that a lift is for.
+    pub const ANYWHERE: u32 = 1 << 2;
     /// Bit of [`Rule::operations`]: a connect rule that names addresses.
     pub const BY_ADDRESS: u32 = 1 << 31;
     /// Bit of [`Rule::operations`]: a rule about access to processes outside of the session.

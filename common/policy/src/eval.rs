@@ -95,7 +95,9 @@ pub fn rule_matches(rule: &Rule, host: &Host, object: &Object) -> bool {
             operations.contains(*operation) && names(paths, &rule.spares.paths, host, path)
         }
         (Kind::Exec { paths, .. }, Object::Exec { path, .. }) => {
-            names(paths, &rule.spares.paths, host, path) || is_by_content(rule, object)
+            // Where a content is asked about alone there is no path.
+            let is_named = !path.is_empty() && names(paths, &rule.spares.paths, host, path);
+            is_named || is_by_content(rule, object)
         }
         (Kind::Connect { to, ports, except_to, .. }, Object::Connect { address, port }) => {
             destinations(*address).any(|address| {
@@ -173,6 +175,17 @@ pub fn rests_on_unknown(rule: &Rule, host: &Host, subject: &Subject) -> bool {
     let only_unknown = matches!(asked_for(rule, host, subject), Ok(Some((_, Holds::Unknown))));
     let mut lifts = rule.exceptions.iter().filter(|_| !subject.loads_code);
     only_unknown || lifts.any(|item| item_holds(item, host, subject) == Holds::Unknown)
+}
+
+/// Whether a rule that allows might hold, were more known of the object or of who acts, and does not.
+pub(crate) fn might_allow(allows: &Rule, host: &Host, subject: &Subject, object: &Object) -> bool {
+    let is_asked = asked_for(allows, host, subject).is_ok();
+    let is_excepted = allows.exceptions.iter().any(|item| item_holds(item, host, subject) == Holds::Yes);
+    is_asked
+        && !is_excepted
+        && !subject.loads_code
+        && match_holds(allows, host, object) > Holds::No
+        && !surely_holds(allows, host, subject, object)
 }
 
 /// Whether all that an item asks for holds of a subject.

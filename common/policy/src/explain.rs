@@ -33,7 +33,7 @@ pub struct Explanation {
     /// What else it says of itself.
     #[serde(flatten)]
     pub about: Option<About>,
-    /// Every rule, by id.
+    /// Every rule, those with a higher priority first and else by id.
     pub considered: Vec<Considered>,
 }
 

@@ -50,8 +50,14 @@ pub trait Resolver {
     /// that does.
     fn locate(&self, path: &[u8]) -> Vec<Located>;
 
+    /// The place of an absolute path's own name, wherever links lead.
+    fn locate_itself(&self, path: &[u8]) -> Option<Located>;
+
     /// What is mounted strictly below an absolute path.
     fn mounts_below(&self, path: &[u8]) -> Vec<Mount>;
+
+    /// Every mount of a filesystem.
+    fn mounts_of(&self, device: u32) -> Vec<Mount>;
 }
 
 /// A mount table without symbolic links: what the sensor reads from `/proc/self/mountinfo`, or a test makes up.
@@ -72,6 +78,10 @@ impl MountTable {
 
 impl Resolver for MountTable {
     fn locate(&self, path: &[u8]) -> Vec<Located> {
+        self.locate_itself(path).into_iter().collect()
+    }
+
+    fn locate_itself(&self, path: &[u8]) -> Option<Located> {
         let names: Vec<&[u8]> = split(path).collect();
         let holder = self
             .mounts
@@ -82,13 +92,14 @@ impl Resolver for MountTable {
             })
             // The last of the longest: `max_by_key` returns the last maximum.
             .max_by_key(|(depth, _)| *depth);
-        holder
-            .map(|(depth, mount)| Located {
-                device: mount.root.device,
-                inner: join(split(&mount.root.inner).chain(names[depth..].iter().copied())),
-            })
-            .into_iter()
-            .collect()
+        holder.map(|(depth, mount)| Located {
+            device: mount.root.device,
+            inner: join(split(&mount.root.inner).chain(names[depth..].iter().copied())),
+        })
+    }
+
+    fn mounts_of(&self, device: u32) -> Vec<Mount> {
+        self.mounts.iter().filter(|mount| mount.root.device == device).cloned().collect()
     }
 
     fn mounts_below(&self, path: &[u8]) -> Vec<Mount> {

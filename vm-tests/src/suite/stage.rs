@@ -46,6 +46,10 @@ pub(crate) const WORK: &str = "/home/dev/work";
 pub(crate) const SITE: &str = "/home/dev/site";
 /// Of which directories a rule protects something that is deep below them, but for some of it.
 pub(crate) const LAB: &str = "/home/dev/lab";
+/// A file that may be read and not written, by a rule that allows that.
+pub(crate) const READABLE: &str = "/home/dev/closed/readable";
+/// Where a rule about names everywhere protects some, and spares some.
+pub(crate) const VAULT: &str = "/home/dev/vaults";
 /// In a block that is denied; that which is allowed to all, and that which is allowed to [`TRUSTED`].
 pub(crate) const SHUT_ADDRESS: &str = "127.0.3.1";
 pub(crate) const LIFTED_ADDRESS: &str = "127.0.3.2";
@@ -71,7 +75,11 @@ pub(crate) const BYSTANDER: &str = "/run/bystander";
 pub(crate) const ABSTRACT: [&[u8]; 4] = [b"forbidden/name", b"forbidden/\xff\0/x", b"exactly", b"exactly\0"];
 
 /// Below the developer's home.
-const SITE_FILES: [&str; 13] = [
+const SITE_FILES: [&str; 17] = [
+    "closed/readable",
+    "vaults/vault/key",
+    "vaults/open/vault/plain",
+    "vaults/open/vault/removed",
     "site/key",
     "site/out/key",
     "site/moved",
@@ -224,6 +232,23 @@ rules:
     paths: [\"/home/dev/lab/*/*/key\"]
     except_paths: [\"/home/dev/lab/open/**\"]
     reason: These keys are not for agents
+  - id: closed
+    kind: file
+    paths: [\"/home/dev/closed/**\"]
+    reason: This is closed
+  - id: closed-but-to-read
+    kind: file
+    action: allow
+    priority: 1
+    paths: [\"/home/dev/closed/readable\"]
+    operations: [read]
+    reason: It may be read
+  - id: vaults
+    kind: file
+    paths: [\"/**/vault/**\"]
+    operations: [read, write, create, rename, link]
+    except_paths: [\"/home/dev/vaults/open/**\"]
+    reason: Vaults are closed
   - id: site-programs
     kind: exec
     paths: [\"/home/dev/site-bin/**\"]
@@ -303,6 +328,8 @@ pub(crate) fn prepare() -> Result<()> {
     }
     fs::create_dir_all(format!("{SITE}/x/out/empty")).context("creating an empty directory")?;
     fs::create_dir_all(format!("{LAB}/open")).context("creating a directory")?;
+    fs::hard_link(format!("{VAULT}/vault/key"), format!("{VAULT}/open/vault/alias"))
+        .context("making a name in what is spared")?;
     symlink(format!("{SITE}/key"), format!("{SITE}/open/soft")).context("linking out of what is spared")?;
     fs::hard_link(format!("{SITE}/key"), format!("{SITE}/open/alias"))
         .context("making a name in what is spared")?;

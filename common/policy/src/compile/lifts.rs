@@ -21,7 +21,7 @@ impl Lifts {
         let rules = policy.rules.iter().enumerate().filter(|(_, rule)| !rule.kind.is_for_the_sensor());
         let mut found = Vec::new();
         for (index, rule) in rules {
-            let mut lift = Lift::default();
+            let mut lift = Lift { operations: rule.kind.operations(), ..Lift::default() };
             if rule.allows {
                 for (other, _) in
                     policy.rules.iter().enumerate().filter(|(_, other)| is_lifted_by(other, rule))
@@ -70,7 +70,10 @@ impl Lifts {
 /// Whether a rule that allows takes a rule away, where both mean the same object.
 pub(crate) fn is_lifted_by(rule: &Rule, allows: &Rule) -> bool {
     let is_same = std::mem::discriminant::<Kind>(&rule.kind) == std::mem::discriminant(&allows.kind);
-    is_same && !rule.allows && rule.adopts.is_none() && rule.priority < allows.priority
+    // Those about calls have none, and are about all of them.
+    let [own, allowed] = [rule, allows].map(|rule| rule.kind.operations());
+    let meets = own & allowed != 0 || rule.kind.is_for_the_sensor();
+    is_same && meets && !rule.allows && rule.adopts.is_none() && rule.priority < allows.priority
 }
 
 fn add(lift: &mut Lift, rule: usize) {

@@ -19,6 +19,7 @@ mod ways;
 use std::collections::{BTreeMap, BTreeSet};
 
 use treeline_abi::{
+    lift::LIFT,
     paths::{self, ImageRules, Operation},
     subject::Subjects,
 };
@@ -138,6 +139,7 @@ pub fn compile_after(
         accepts,
         ancestors,
         ways_left_out: left_out,
+        lifts_left_out: places.left_out,
         edges,
         lists,
         hold: hold::hold(policy, &rules),
@@ -168,7 +170,10 @@ fn kernel_rule((index, rule): (usize, &Rule), sets: &SubjectSets, lifts: &Lifts)
     };
     let (exceptions, only) = sets.of_rule(index);
     let liftable = if lifts.may_lift(index) { paths::Rule::LIFTABLE } else { 0 };
-    paths::Rule { exceptions, only, operations, enforce: u32::from(rule.mode == Mode::Enforce) | liftable }
+    let is_anywhere = rule.kind.globs().iter().any(|glob| glob.value.is_everywhere());
+    let anywhere = if is_anywhere { paths::Rule::ANYWHERE } else { 0 };
+    let enforce = u32::from(rule.mode == Mode::Enforce) | liftable | anywhere;
+    paths::Rule { exceptions, only, operations, enforce }
 }
 
 fn rule_info(rule: &Rule) -> RuleInfo {
@@ -191,10 +196,14 @@ fn patterns<'p>(
     out: &mut Diagnostics,
 ) -> Vec<(Owner, Pattern)> {
     let mut patterns = Vec::new();
-    let mut add = |owner: Owner, id: &str, globs: Vec<(&Glob, Span, BTreeSet<Placed>)>| {
+    let mut add = |owner: Owner, lifts: bool, id: &str, globs: Vec<(&Glob, Span, BTreeSet<Placed>)>| {
         let mut places = BTreeSet::new();
         for (glob, span, found) in globs {
-            if found.is_empty() && !(glob.anchor == crate::glob::Anchor::Home && host.homes.is_empty()) {
+            // Of what takes rules away, the places say themselves what is left out.
+            if found.is_empty()
+                && !lifts
+                && !(glob.anchor == crate::glob::Anchor::Home && host.homes.is_empty())
+            {
                 let help = Some("the mount table has no filesystem for it; is `/` mounted?".into());
                 out.error(
                     Code::NoFilesystem,
@@ -223,6 +232,7 @@ fn patterns<'p>(
             let globs = globs.iter().zip(found);
             add(
                 owner,
+                index & LIFT != 0,
                 &rule.id,
                 globs.map(|(glob, found)| (&glob.value, glob.span, found.clone())).collect(),
             );
@@ -240,7 +250,7 @@ fn patterns<'p>(
     for (owner, index, globs) in sets.patterns() {
         let rule = &policy.rules[index];
         let found = |glob| (glob, rule.span, place(glob, host, resolver));
-        add(owner, &rule.id, globs.into_iter().map(found).collect());
+        add(owner, false, &rule.id, globs.into_iter().map(found).collect());
     }
     patterns
 }

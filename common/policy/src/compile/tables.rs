@@ -1,6 +1,9 @@
 //! The tables of one policy generation, as plain data.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use treeline_abi::{
     content::Hold,
@@ -39,6 +42,8 @@ pub struct Tables {
     /// Rules, by index, for which not every way had room (see [`paths::Table::ways`]): a directory that one of their
     /// patterns names by `*` can be renamed out of their reach.
     pub ways_left_out: BTreeSet<u32>,
+    /// What does not count of what rules spare or allow, because it has other names (bind mounts), by rule index, and why.
+    pub lifts_left_out: BTreeMap<u32, String>,
     /// The tree.
     pub edges: Vec<(EdgeKey, Edge)>,
     /// What names and the tree lead to: list `n` begins at entry `n - 1`.

@@ -134,8 +134,11 @@ pub fn diff(before: &Policy, after: &Policy, host: &Host) -> Diff {
         let both = [before, after].into_iter().filter_map(|policy| policy.rule(id));
         both.into_iter().any(|rule| rule.kind.is_for_the_sensor())
     };
+    // One more rule that refuses loosens nothing.
+    let allows = |id: &str| after.rule(id).is_some_and(|rule| rule.allows);
+    let may_loosen = |change: &RuleChange| !change.is_added || allows(&change.rule);
     let is_unexplained =
-        |change: &&&RuleChange| is_not_asked(&change.rule) || !change.is_added && !is_told(&change.rule);
+        |change: &&&RuleChange| is_not_asked(&change.rule) || may_loosen(change) && !is_told(&change.rule);
     let is_partial = deciding.iter().any(|change| is_not_asked(&change.rule));
     let unexplained = deciding.iter().filter(is_unexplained);
     let unexplained = unexplained.map(|change| change.rule.clone()).collect();

@@ -10,7 +10,7 @@ use crate::{
     compile::is_lifted_by,
     diagnostic::Diagnostic,
     glob::{Anchor, Component, Glob},
-    policy::{FileOperation, Kind, Rule},
+    policy::{DEFAULT_PRIORITY, FileOperation, Kind, Rule},
     source::Spanned,
 };
 
@@ -71,9 +71,9 @@ pub(super) fn look(lints: &mut Lints<'_>, comparer: &Comparer) {
             continue;
         }
         let opens = operations.iter().find(|one| matches!(one, FileOperation::Read | FileOperation::Write));
-        let Some(opens) =
-            opens.filter(|_| !operations.contains(FileOperation::Rename) && !rule.id.contains('/'))
-        else {
+        // What a broker's files can be used for is not the author's to say; a default is.
+        let is_own = !rule.id.contains('/') || rule.priority == DEFAULT_PRIORITY;
+        let Some(opens) = opens.filter(|_| !operations.contains(FileOperation::Rename) && is_own) else {
             continue;
         };
         let keepers: Vec<&Rule> = keepers

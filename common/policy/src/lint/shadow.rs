@@ -111,7 +111,7 @@ fn why([rule, wide]: [&Rule; 2], is_before: bool, comparer: &Comparer) -> Option
         let alike = comparer.covers(&rule.kind, &wide.kind) && comparer.holds_for_all_of(rule, wide);
         return Some(Why::Refused { alike });
     }
-    // Of rules in one mode the first by id is named, and one that is not named can still adopt.
+    // Of rules in one mode the first is named, and one that is not named can still adopt.
     (is_before && rule.adopts.is_none()).then_some(Why::Named)
 }
 
@@ -133,10 +133,10 @@ fn finding(rule: &Rule, other: &Rule, why: Why) -> Diagnostic {
         Why::Named => Diagnostic::warning(
             Code::Shadowed,
             rule.span,
-            format!("`{id}` never decides: `{other}` matches all of it, and is the first by id"),
+            format!("`{id}` never decides: `{other}` matches all of it, and is named before it"),
         )
         .help(format!(
-            "remove `{id}`; if its reason is to be shown, give it an id that sorts before `{other}`"
+            "remove `{id}`; if its reason is to be shown, give it a higher `priority`, or an id that sorts before `{other}`"
         )),
     }
 }

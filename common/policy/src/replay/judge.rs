@@ -6,11 +6,12 @@ use treeline_event::{Mode, Verdict};
 
 use super::{Doubt, Past, contents::Contents};
 use crate::{
-    eval::{holds, rests_on_unknown, rule_matches},
+    compile::is_lifted_by,
+    eval::{holds, might_allow, rests_on_unknown, rule_matches},
     eval_allow::Allowed,
     host::Host,
     policy::{Kind, Policy},
-    request::{Decision, Object},
+    request::{Decision, Object, Subject},
 };
 
 /// Objects whose rules are remembered: some 200 bytes each. When there are more, all are forgotten.
@@ -74,8 +75,16 @@ impl<'p> Judge<'p> {
             return Judged { decision: Decision::ALLOW, object: 0, doubts, by_unknown: false };
         };
         let verdict = if records { Verdict::Audit } else { Verdict::Deny };
-        let by_unknown =
-            subject.is_some_and(|subject| rests_on_unknown(&self.policy.rules[rule], self.host, &subject));
+        let decides = &self.policy.rules[rule];
+        let might_be_allowed = |subject: &Subject| {
+            let asked = &past.asked[object].object;
+            let above =
+                self.policy.rules.iter().filter(|allows| allows.allows && is_lifted_by(decides, allows));
+            above.into_iter().any(|allows| might_allow(allows, self.host, subject, asked))
+        };
+        let by_unknown = subject.is_some_and(|subject| {
+            rests_on_unknown(decides, self.host, &subject) || might_be_allowed(&subject)
+        });
         Judged {
             decision: Decision { verdict, rule: Some(rule) },
             object,

@@ -91,7 +91,10 @@ impl LinuxBackend {
             let ways = prepared.iter().filter(|prepared| {
                 self.mode.judges_in_kernel() && prepared.tables.ways_left_out.contains(&(index as u32))
             });
+            let lifts =
+                prepared.iter().filter_map(|prepared| prepared.tables.lifts_left_out.get(&(index as u32)));
             let texts = links.map(|(_, text)| text.clone()).chain(ways.map(|_| WAYS_LEFT_OUT.to_owned()));
+            let texts = texts.chain(lifts.cloned());
             let problems: Vec<String> = marks.chain(texts).collect();
             coverage::status(rule, self.mode, &self.hooks, &problems)
         };

@@ -73,6 +73,11 @@ impl MountTable {
             .filter(move |mount| below(&mount.point, &path).is_some_and(|rest| !rest.is_empty()))
     }
 
+    /// Every mount of a filesystem.
+    pub(super) fn of(&self, device: u32) -> impl Iterator<Item = &Mount> {
+        self.mounts.iter().filter(move |mount| mount.device == device)
+    }
+
     /// The canonical path of a filesystem's own path: by the mount whose root is the longest prefix, the shortest
     /// mount point among equals. A filesystem that is not mounted here is named by its device.
     pub(crate) fn canonical(&self, device: u32, inner: &[u8]) -> PathBytes {

@@ -24,14 +24,21 @@ impl Resolver for MountTable {
         found
     }
 
-    fn mounts_below(&self, path: &[u8]) -> Vec<Mount> {
-        self.below(path)
-            .map(|mount| Mount {
-                point: mount.point.clone(),
-                root: Located { device: mount.device, inner: mount.root.clone() },
-            })
-            .collect()
+    fn locate_itself(&self, path: &[u8]) -> Option<Located> {
+        MountTable::locate(self, path).map(|(device, inner)| Located { device, inner })
     }
+
+    fn mounts_below(&self, path: &[u8]) -> Vec<Mount> {
+        self.below(path).map(mount_of).collect()
+    }
+
+    fn mounts_of(&self, device: u32) -> Vec<Mount> {
+        self.of(device).map(mount_of).collect()
+    }
+}
+
+fn mount_of(mount: &super::mounts::Mount) -> Mount {
+    Mount { point: mount.point.clone(), root: Located { device: mount.device, inner: mount.root.clone() } }
 }
 
 /// The path with the links of its longest existing prefix followed.

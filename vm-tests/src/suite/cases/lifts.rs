@@ -11,7 +11,8 @@ use super::InFallback::{Recorded, RefusedByCgroup, Unseen};
 use super::{Case, denied, works};
 use crate::act::tool;
 use crate::suite::stage::{
-    LAB, LIFTED_ABSTRACT, LIFTED_ADDRESS, LIFTED_FOR_TRUSTED, PORT, SHUT_ADDRESS, SITE, TRUSTED,
+    LAB, LIFTED_ABSTRACT, LIFTED_ADDRESS, LIFTED_FOR_TRUSTED, PORT, READABLE, SHUT_ADDRESS, SITE, TRUSTED,
+    VAULT,
 };
 
 pub(super) const CASES: &[Case] = &[
@@ -51,6 +52,19 @@ pub(super) const CASES: &[Case] = &[
     }),
     denied("program-that-is-not-spared", "site-programs", || tool(&["/home/dev/site-bin/tool"])),
     works("program-that-is-spared", || tool(&["/home/dev/site-bin/ok/tool"])),
+    works("read-what-may-be-read", || fs::read(READABLE).map(drop)),
+    denied("write-what-may-be-read", "closed", || OpenOptions::new().write(true).open(READABLE).map(drop)),
+    denied("read-and-write-what-may-be-read", "closed", || {
+        OpenOptions::new().read(true).write(true).open(READABLE).map(drop)
+    }),
+    works("read-what-is-spared-everywhere", || fs::read(format!("{VAULT}/open/vault/plain")).map(drop)),
+    denied("read-what-is-spared-and-has-another-name", "vaults", || {
+        fs::read(format!("{VAULT}/open/vault/alias")).map(drop)
+    })
+    .in_fallback(Recorded),
+    works("remove-a-name-that-is-spared", || fs::remove_file(format!("{VAULT}/open/vault/removed"))),
+    denied("read-elsewhere", "vaults", || fs::read(format!("{VAULT}/vault/key")).map(drop))
+        .in_fallback(Recorded),
     works("connect-to-what-is-allowed", || connect(LIFTED_ADDRESS, PORT)),
     denied("connect-beside-what-is-allowed", "shut", || connect(SHUT_ADDRESS, PORT))
         .in_fallback(RefusedByCgroup),

@@ -10,7 +10,7 @@ use nix::sys::fanotify::MaskFlags;
 use treeline_event::{Mode, is_own_rule};
 use treeline_policy::{
     Host, Policy,
-    glob::Component,
+    glob::{Component, Glob},
     policy::FileOperation,
     roots::{LiteralRoot, Shape, literal_roots},
 };
@@ -35,8 +35,19 @@ pub(super) struct Pattern {
     pub(super) rule: usize,
     /// Where it begins, for messages.
     pub(super) directory: PathBuf,
+    /// Trees that the rule spares, and where homes are.
+    spared: Vec<Glob>,
+    homes: Vec<Vec<u8>>,
     /// Objects that were looked at for it since the latest search.
     pub(super) objects: usize,
+}
+
+impl Pattern {
+    /// Whether the rule spares a directory and all that is below it.
+    pub(super) fn spares(&self, directory: &Path) -> bool {
+        let path = directory.as_os_str().as_bytes();
+        self.spared.iter().any(|glob| glob.matches(self.homes.iter().map(Vec::as_slice), path))
+    }
 }
 
 impl Wish {
@@ -83,7 +94,10 @@ pub(super) fn roots(policy: &Policy, host: &Host) -> (Vec<Pattern>, Vec<Wish>) {
             let rest = root.shape.into_components();
             let directory = PathBuf::from(OsStr::from_bytes(&root.directory));
             let pattern = patterns.len();
-            patterns.push(Pattern { rule: index, directory: directory.clone(), objects: 0 });
+            let spared = rule.spares.paths.iter().map(|glob| glob.value.clone());
+            let spared = spared.filter(|glob| glob.components.last() == Some(&Component::Globstar)).collect();
+            let homes = host.home_paths().map(<[u8]>::to_vec).collect();
+            patterns.push(Pattern { rule: index, directory: directory.clone(), spared, homes, objects: 0 });
             wishes.push(Wish { rest, mask, named: directory.clone(), directory, pattern });
         }
     }

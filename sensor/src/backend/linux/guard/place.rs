@@ -231,7 +231,8 @@ impl Placer {
 
     /// A directory (or, when nothing is left to match, an object) that a wish has reached.
     fn enter(&mut self, wish: Wish, depth: usize) {
-        if !self.is_within_bounds(wish.pattern) {
+        // It may be much more than what is protected.
+        if self.patterns[wish.pattern].spares(&wish.directory) || !self.is_within_bounds(wish.pattern) {
             return;
         }
         let Ok(object) = Object::at(wish.directory.as_path()) else {

@@ -13,8 +13,8 @@ use treeline_abi::{
     subject::{Facts, Lineage as LabelLineage},
 };
 use treeline_policy::{
-    Decision, Executed, Lineage, Located, MountTable, Object, Policy, Request, Resolver, Tables, Target,
-    compile, eval, parse,
+    Decision, Executed, Host, Lineage, Located, MountTable, Object, Policy, Request, Resolver, Tables,
+    Target, compile, eval, parse, policy::FileOperation,
 };
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -53,13 +53,14 @@ pub fn parity(seed: u64, cases: u64) -> Result<u64, BackendError> {
         let part = Part { policy: &policy, tables: &tables, mounts: &mounts };
         for _ in 0..CASES_PER_POLICY.min(cases - number * CASES_PER_POLICY) {
             let request = random.request();
-            let decided = part.in_kernel(&mut ebpf, &request)?;
-            let expected = eval(&policy, &host, &request);
+            let also = random.also(&request.object);
+            let decided = part.in_kernel(&mut ebpf, &request, also)?;
+            let expected = part.expected(&request, also, &host);
             if decided != expected {
-                let smaller = part.smallest(&mut ebpf, &request, &host)?;
+                let smaller = part.smallest(&mut ebpf, &request, also, &host)?;
                 let seed = seed.wrapping_add(number);
                 return Err(BackendError::Policy(format!(
-                    "seed {seed}: the kernel decides {decided:?}, the policy {expected:?}\n{request:?}\nas does {smaller:?}\n{text}"
+                    "seed {seed}: the kernel decides {decided:?}, the policy {expected:?}\n{request:?} and {also:?}\nas does {smaller:?}\n{text}"
                 )));
             }
         }
@@ -95,9 +96,14 @@ struct Part<'p> {
 }
 
 impl Part<'_> {
-    fn in_kernel(&self, ebpf: &mut Ebpf, request: &Request) -> Result<Decision, BackendError> {
+    fn in_kernel(
+        &self,
+        ebpf: &mut Ebpf,
+        request: &Request,
+        also: Option<FileOperation>,
+    ) -> Result<Decision, BackendError> {
         let io = |attempt: &str, source| BackendError::Io { attempt: attempt.to_owned(), source };
-        let case = self.case(request);
+        let case = self.case(request, also);
         let mut bytes: CaseBytes = case.as_bytes().try_into().map_err(|_| wrong("the size of a case"))?;
         {
             let map = ebpf.map_mut("CASE").ok_or_else(|| wrong("no map `CASE`"))?;
@@ -125,7 +131,17 @@ impl Part<'_> {
         Ok(Decision { verdict, rule: (done.answer as u32 as usize).checked_sub(1) })
     }
 
-    fn case(&self, request: &Request) -> Case {
+    /// What the policy says of each operation by itself: the severest, and of these the first rule.
+    fn expected(&self, request: &Request, also: Option<FileOperation>, host: &Host) -> Decision {
+        let one = eval(self.policy, host, request);
+        let (Some(operation), Object::File { path, .. }) = (also, &request.object) else { return one };
+        let object = Object::File { path: path.clone(), operation };
+        let other = eval(self.policy, host, &Request { subject: request.subject.clone(), object });
+        let is_first = other.verdict == one.verdict && other.rule < one.rule;
+        if other.verdict > one.verdict || is_first { other } else { one }
+    }
+
+    fn case(&self, request: &Request, also: Option<FileOperation>) -> Case {
         let mut case = Case::new_zeroed();
         let (path, operation) = match &request.object {
             Object::File { path, operation } => (path, *operation as u32),
@@ -140,7 +156,7 @@ impl Part<'_> {
             | Object::Posture(_) => return case,
         };
         case.object = names(&self.locate(path));
-        case.operations = 1 << operation;
+        case.operations = 1 << operation | also.map_or(0, |also| 1 << also as u32);
         if let Lineage::Images { images, complete } = &request.subject.lineage {
             let facts = if *complete { Facts::default() } else { Facts::UNKNOWN };
             case.lineage = LabelLineage { facts, since: self.tables.table.subjects.since };
@@ -174,7 +190,8 @@ impl Part<'_> {
         &self,
         ebpf: &mut Ebpf,
         request: &Request,
-        host: &treeline_policy::Host,
+        also: Option<FileOperation>,
+        host: &Host,
     ) -> Result<Request, BackendError> {
         let mut smallest = request.clone();
         loop {
@@ -184,7 +201,7 @@ impl Part<'_> {
             };
             let object = Object::File { path: path[..end].to_vec(), operation: *operation };
             let shorter = Request { subject: smallest.subject.clone(), object };
-            if self.in_kernel(ebpf, &shorter)? == eval(self.policy, host, &shorter) {
+            if self.in_kernel(ebpf, &shorter, also)? == self.expected(&shorter, also, host) {
                 return Ok(smallest);
             }
             smallest = shorter;

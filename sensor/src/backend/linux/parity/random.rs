@@ -208,6 +208,13 @@ impl Random {
         Executed { path: self.path(), sha256, loads_code: self.below(8) == 0 }
     }
 
+    /// Sometimes another operation on a file, asked for at once.
+    pub(super) fn also(&mut self, object: &Object) -> Option<FileOperation> {
+        let is_file = matches!(object, Object::File { .. });
+        let operation = self.one(&FileOperation::WORDS).1;
+        (is_file && self.below(3) == 0).then_some(operation)
+    }
+
     pub(super) fn request(&mut self) -> Request {
         let mut images: Vec<Executed> = (0..self.below(ANCESTORS + 1)).map(|_| self.image()).collect();
         let own = self.image();

@@ -69,7 +69,7 @@ pub(crate) fn decision_rate(rounds: u32) -> Result<Vec<DecisionRate>, BackendErr
             let before = info(&ebpf)?;
             let mut denied = 0;
             for request in (0..rounds).flat_map(|_| &requests) {
-                let decided = part.in_kernel(&mut ebpf, request)?;
+                let decided = part.in_kernel(&mut ebpf, request, None)?;
                 denied += usize::from(decided.verdict == treeline_event::Verdict::Deny);
             }
             let after = info(&ebpf)?;

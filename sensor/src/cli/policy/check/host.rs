@@ -63,8 +63,10 @@ struct Pattern<'p> {
 
 fn of_rule(rule: &Rule) -> Vec<Pattern<'_>> {
     let is_followed = !matches!(rule.kind, Kind::File { .. });
-    let own =
-        rule.kind.globs().iter().map(|glob| Pattern { glob: &glob.value, span: glob.span, is_followed });
+    // Where a link leads nothing is allowed.
+    let own = rule.kind.globs().iter().map(|glob| (glob, is_followed || rule.allows));
+    let own = own.chain(rule.spares.paths.iter().map(|glob| (glob, true)));
+    let own = own.map(|(glob, is_followed)| Pattern { glob: &glob.value, span: glob.span, is_followed });
     let items = rule.items();
     let subjects = items.flat_map(|item| {
         let globs = executables(item).filter_map(|executable| executable.path.as_ref());
