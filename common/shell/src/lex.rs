@@ -12,6 +12,8 @@ use treeline_policy::tool::Opaque;
 pub(crate) const DEPTH_MAX: usize = 32;
 /// Parentheses and `case` within one another: the parser reads what is in them twice, and in what is in them twice again.
 const DOUBLINGS_MAX: usize = 12;
+/// `&&` and `||` in a text with `[[ ... ]]`: in there, each is within the one behind it.
+const JOINS_MAX: usize = 256;
 /// Digits of a descriptor before a redirection; the parser wants it to be a number.
 const DESCRIPTOR_LEN_MAX: usize = 9;
 
@@ -149,6 +151,11 @@ impl<'t> Cursor<'t> {
                         && self.peek().is_some_and(|next| matches!(next, '<' | '>'))
                     {
                         return Err(Opaque::Bounds);
+                    }
+                    // It gives the descriptor a name in bash, and is a word elsewhere.
+                    let is_name = text.len() > 2 && text.starts_with('{') && text.ends_with('}');
+                    if is_name && self.peek().is_some_and(|next| matches!(next, '<' | '>')) {
+                        return Err(Opaque::Syntax);
                     }
                     unit.word(Token { is_word: true, text, start })?;
                 }
@@ -359,6 +366,12 @@ struct Unit<'t> {
     parens: usize,
     open: usize,
     cases: usize,
+    /// `!` one behind another, of which each negates what is behind it.
+    nots: usize,
+    /// All of `coproc`, which can be within one another without anything between them.
+    coprocs: usize,
+    /// Joins since the first `[[`, if there was one: of a word like `]]` it is not certain that it ends a test.
+    joins: Option<usize>,
     has_comment: bool,
     has_double: bool,
     has_in: bool,
@@ -376,6 +389,7 @@ impl<'t> Unit<'t> {
             ")" if self.cases == 0 => self.parens = self.parens.saturating_sub(1),
             "<<" => self.wants_tag = Some(false),
             "<<-" => self.wants_tag = Some(true),
+            "&&" | "||" => self.joins = self.joins.map(|joins| joins + 1),
             _ => {}
         }
         self.push(token)
@@ -394,7 +408,10 @@ impl<'t> Unit<'t> {
         } else if CLOSING.contains(&token.text) {
             self.open = self.open.saturating_sub(1);
         }
+        self.nots = if token.text == "!" { self.nots + 1 } else { 0 };
         match token.text {
+            "coproc" => self.coprocs += 1,
+            "[[" => self.joins = Some(self.joins.unwrap_or(0)),
             // All of them: an `esac` can be a word like others, and end nothing.
             "case" => self.cases += 1,
             "=~" => self.has_raw = true,
@@ -406,7 +423,9 @@ impl<'t> Unit<'t> {
 
     fn push(&mut self, token: Token<'t>) -> Result<(), Opaque> {
         self.lexed.tokens.push(token);
-        let is_deep = self.parens + self.open > DEPTH_MAX || self.parens + self.cases > DOUBLINGS_MAX;
+        let is_deep = self.parens + self.open + self.nots + self.coprocs > DEPTH_MAX
+            || self.parens + self.cases > DOUBLINGS_MAX
+            || self.joins.is_some_and(|joins| joins > JOINS_MAX);
         if is_deep { Err(Opaque::Bounds) } else { Ok(()) }
     }
 
@@ -449,6 +468,7 @@ mod tests {
         check("a'b c'd\"e $(f 'g)')h\" i", &["a'b c'd\"e $(f 'g)')h\"", "i"]);
         check("echo \"$(a \")\" b)\" c", &["echo", "\"$(a \")\" b)\"", "c"]);
         check("a # b ' c\nd", &["a", "\n", "d"]);
+        check("{}>a", &["{}", ">", "a"]);
         check("a#b \\\n c\\\nd", &["a#b", "c\\\nd"]);
         check("echo $((1+(2)))x ${a:-b c} `d e`", &["echo", "$((1+(2)))x", "${a:-b c}", "`d e`"]);
         check("cat <<E | wc\nx 'y\nE\nls", &["cat", "<<", "E", "|", "wc", "\n", "ls"]);
@@ -481,6 +501,8 @@ mod tests {
             "[[ a =~ #b\n",
             "((1)); cat <<E\nE\n",
             "${ a; }",
+            "{a}>b c d",
+            "{a[1]}<b c",
             "${| a; }",
             "\"${a:-'}'}\"",
             "$(cat <<E\nE) ; rm\nE\n)",
@@ -499,6 +521,11 @@ mod tests {
         check(&"{ ".repeat(40), Opaque::Bounds);
         check(&"case x in x) ".repeat(13), Opaque::Bounds);
         check(&"( ".repeat(13), Opaque::Bounds);
+        check(&format!("[[ {}a ]]", "! ".repeat(33)), Opaque::Bounds);
+        check(&format!("[[ {}a ]]", "!\n".repeat(33)), Opaque::Bounds);
+        check(&format!("[[ {}a ]]", "a && ".repeat(257)), Opaque::Bounds);
+        check(&"coproc ".repeat(33), Opaque::Bounds);
+        check(&"coproc a ".repeat(33), Opaque::Bounds);
         // What looks like an end of `case` is none.
         check(&"case x in x) ((( echo esac; ".repeat(4), Opaque::Bounds);
         check(&"( ( ( case x in x) a;; y) b;; z) ".repeat(4), Opaque::Bounds);

@@ -18,6 +18,8 @@ pub(crate) struct Word {
     pub(crate) is_many: bool,
     /// Whether names of files below what `prefix` names take its place; it ends before the first of `*?[`.
     pub(crate) is_glob: bool,
+    /// The variable that it is the value of, if it is nothing else.
+    pub(crate) variable: Option<String>,
 }
 
 impl Word {
@@ -116,7 +118,8 @@ impl<'r, 't> Reader<'r, 't> {
         let is_glob = self.certain.is_none() && glob.is_some_and(|at| !self.out[at..].contains(".."));
         let is_known = self.certain.is_none() && glob.is_none();
         let is_many = self.is_many || glob.is_some();
-        Word { known: is_known.then_some(self.out), prefix, is_many, is_glob }
+        let variable = variable(self.text).filter(|_| !is_known).map(str::to_owned);
+        Word { known: is_known.then_some(self.out), prefix, is_many, is_glob, variable }
     }
 
     fn is_unknown(&mut self, is_many: bool) {
@@ -254,7 +257,9 @@ impl<'r, 't> Reader<'r, 't> {
             self.is_unknown(false);
         } else if let Some(code) = inner("$(", ")") {
             self.found.commands.push(code.to_owned());
-            self.is_unknown(unquoted);
+            // A number, which is no more than one word.
+            let is_number = code.trim() == "nproc" && (self.values)("$(nproc)").is_some();
+            self.is_unknown(unquoted && !(is_number && (self.values)("IFS").is_some()));
         } else if let Some(code) = inner("${", "}") {
             self.parameter(code)?;
             self.value(code, unquoted);
@@ -271,6 +276,11 @@ impl<'r, 't> Reader<'r, 't> {
             rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_').len();
         let special = rest.chars().next().filter(|c| "@*#?-$!0123456789".contains(*c));
         match special {
+            // They are numbers, and never empty.
+            Some('#' | '?' | '$') if unquoted && (self.values)("IFS").is_some() => {
+                self.cursor.take();
+                self.is_unknown(false);
+            }
             Some(special) => {
                 self.cursor.take();
                 // `"$@"` is as many words as there are.
@@ -295,6 +305,11 @@ impl<'r, 't> Reader<'r, 't> {
 
     /// What is between the braces of `${...}`: commands in it, and what of it is evaluated again.
     fn parameter(&mut self, code: &str) -> Result<(), Opaque> {
+        // Unquoted, these are commands: in a default, a pattern, or what is put in its place.
+        let joined = code.replace("\\\n", "");
+        if ["<(", ">("].iter().any(|begin| joined.contains(begin)) {
+            return Err(Opaque::Syntax);
+        }
         if code.starts_with('!') {
             // The value of one variable names the next, with an index that is evaluated.
             return Err(Opaque::Arithmetic);
@@ -341,6 +356,17 @@ impl<'r, 't> Reader<'r, 't> {
     fn scan_default(&mut self, text: &str) {
         scan(text, self.values, self.found);
     }
+}
+
+/// The variable that a word is the value of, quoted or not; `!` is the last process that was started aside.
+fn variable(text: &str) -> Option<&str> {
+    let bare =
+        text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text).strip_prefix('$')?;
+    let name = bare.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(bare);
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    (name == "!"
+        || name.starts_with(|c: char| is_name(c) && !c.is_ascii_digit()) && name.chars().all(is_name))
+    .then_some(name)
 }
 
 /// The text between backquotes.
@@ -437,11 +463,18 @@ mod tests {
     fn what_is_not_known_of_words() {
         let check = |text: &str, prefix: &str, is_many: bool, is_glob: bool| {
             let word = read(text, &values, &mut Found::default());
-            assert_eq!(word, Word { known: None, prefix: prefix.into(), is_many, is_glob }, "{text}");
+            let variable = (text == "\"$ab\"").then(|| "ab".to_owned());
+            assert_eq!(
+                word,
+                Word { known: None, prefix: prefix.into(), is_many, is_glob, variable },
+                "{text}"
+            );
         };
         check("a$x", "a", true, false);
         check("\"a$x\"b", "a", false, false);
         check("\"$@\"", "", true, false);
+        check("\"$ab\"", "", false, false);
+        check("x$#", "x", true, false);
         check("a/*.rs", "a/", true, true);
         check("a[bc]d", "a", true, true);
         check("{a,b}", "", true, false);
@@ -475,6 +508,9 @@ mod tests {
         check("${a[b]}", &[], &[Opaque::Arithmetic]);
         check("${a[1]}${a[@]}${#a}${a:1:2}${a/b/c}", &[], &[]);
         check("${a:b}", &[], &[Opaque::Arithmetic]);
+        for code in ["${a:-<(b)}", "${a/<()/}", "${a:+>(b)}", "${a:=<\\\n(b)}", "\"${a:-<(b)}\""] {
+            check(code, &[], &[Opaque::Syntax]);
+        }
         check("${PATH:=x}", &[], &[Opaque::Environment]);
         check("$(( $(a) ))", &["a"], &[Opaque::Arithmetic]);
     }

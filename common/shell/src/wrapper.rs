@@ -2,14 +2,29 @@
 
 use treeline_policy::tool::Opaque;
 
-use crate::{command::Next, programs::Wrapper, walk::Walk, word::Word};
+use crate::{command::Next, operands::places, programs::Wrapper, walk::Walk, word::Word};
 
 const UNKNOWN: Next = Next::Opaque(Opaque::Wrapper);
 
 /// The program that a wrapper runs.
 pub(crate) fn run(walk: &mut Walk, wrapper: &Wrapper, arguments: &[Word]) -> Next {
-    let Some((rest, replaced)) = options(wrapper, arguments) else { return UNKNOWN };
-    let Some(rest) = operands(walk, wrapper, rest) else { return UNKNOWN };
+    let Some((behind, replaced)) = options(wrapper, arguments) else { return UNKNOWN };
+    let has_options = behind.len() < arguments.len();
+    let Some(rest) = operands(walk, wrapper, behind) else { return UNKNOWN };
+    // `flock FILE -c COMMAND`: no program has such a name.
+    if rest.first().is_some_and(|word| word.prefix.starts_with('-')) {
+        return UNKNOWN;
+    }
+    match wrapper.name {
+        "flock" => {
+            let places = behind.first().map(|lock| places(lock, &walk.directories()));
+            walk.features.writes.extend(places.unwrap_or_default());
+        }
+        // Somebody else's home, or none.
+        "sudo" | "doas" => _ = walk.change_home(None),
+        "env" | "exec" if has_options => _ = walk.change_home(None),
+        _ => {}
+    }
     let mut rest = rest.to_vec();
     if let Some(replaced) = replaced {
         let holds = |word: &Word| word.text().is_none_or(|text| text.contains(&replaced));
@@ -122,6 +137,9 @@ mod tests {
         check("sudo", &["-u"], None);
         check("xargs", &["-I", "{}", "a"], Some(&["a"]));
         check("xargs", &["-0n1", "a"], Some(&["a"]));
+        check("xargs", &["--max-lines", "a"], Some(&["a"]));
+        check("xargs", &["--max-lines=1", "a"], Some(&["a"]));
+        check("strace", &["-f", "-o", "|a", "b"], None);
         check("env", &["-", "a"], None);
         check("env", &["-S", "a b"], None);
         check("nohup", &[], Some(&[]));
