@@ -9,7 +9,7 @@ const fn command(name: &'static str, runs: &'static str, runs_long: &'static [&'
 }
 
 /// Commands with options that run something. Those of the others are not looked at.
-const COMMANDS: [Options; 11] = [
+const COMMANDS: [Options; 13] = [
     Options {
         valued: "boj",
         valued_long: &["branch", "depth", "origin", "jobs"],
@@ -19,6 +19,8 @@ const COMMANDS: [Options; 11] = [
     Options { valued: "jsX", valued_long: &["depth"], ..command("pull", "s", &["upload-pack", "strategy"]) },
     Options { valued: "o", valued_long: &["repo"], ..command("push", "", &["receive-pack", "exec"]) },
     command("ls-remote", "", &["upload-pack", "exec"]),
+    command("fetch-pack", "", &["upload-pack", "exec"]),
+    command("send-pack", "", &["receive-pack", "exec"]),
     Options { valued: "o", ..command("archive", "", &["exec", "remote"]) },
     Options { valued: "X", valued_long: &["onto"], ..command("rebase", "xs", &["exec", "strategy"]) },
     Options { valued: "mX", ..command("merge", "s", &["strategy"]) },
@@ -27,7 +29,8 @@ const COMMANDS: [Options; 11] = [
     Options { valued: "b", ..command("init", "", &["template"]) },
 ];
 /// Commands that run others whatever their options are.
-const RUNNING: [&str; 14] = [
+const RUNNING: [&str; 15] = [
+    "merge-index",
     "filter-branch",
     "send-email",
     "remote-ext",
@@ -156,6 +159,8 @@ mod tests {
             "submodule $",
             "bisect run a",
             "filter-branch a",
+            "merge-index a -a",
+            "send-pack --exec=a b",
             "push origin $",
             "push --rece=a b",
             "config alias.a !b",

@@ -49,7 +49,7 @@ const MAKE: Options = Options {
 };
 
 /// The programs. Those that git's commands are have tables of their own.
-const PROGRAMS: [Options; 17] = [
+const PROGRAMS: [Options; 25] = [
     options("tar", "IFT", TAR).valued(
         "fbCXKNVHLg",
         &["file", "directory", "exclude", "exclude-from", "transform", "strip-components", "owner", "group"],
@@ -76,6 +76,16 @@ const PROGRAMS: [Options; 17] = [
     options("netcat", "ec", NETCAT).valued("pswi", &[]),
     options("ncat", "ec", NETCAT).valued("pswi", &[]),
     options("go", "", &[]),
+    options("cpio", "", &["rsh-command"]).valued("EFHIORCM", &["file", "format", "owner"]),
+    options("install", "", &["strip-program"])
+        .valued("mogtS", &["mode", "owner", "group", "target-directory"]),
+    options("wget", "e", &["use-askpass", "execute", "config"])
+        .valued("oaiOtwTQPU", &["output-document", "header"]),
+    options("diff3", "", &["diff-program"]),
+    options("sdiff", "", &["diff-program"]).valued("Iow", &[]),
+    options("apt", "oc", &["option", "config-file"]).valued("t", &[]),
+    options("apt-get", "oc", &["option", "config-file"]).valued("t", &[]),
+    options("tcpdump", "z", &["postrotate-command"]).valued("BcCFGijmMrsTVwWyE", &[]),
     Options { name: "gmake", ..MAKE },
     options("fdfind", "xX", &["exec", "exec-batch"]).valued("dEtecSoj", &["max-depth", "exclude", "type"]),
 ];
@@ -84,6 +94,7 @@ const WHOLE: [(&str, &str); 2] = [("tar", "checkpoint"), ("tar", "file")];
 
 /// Whether a program that is no interpreter and no wrapper runs nothing but itself.
 pub(crate) fn are_harmless(program: &str, arguments: &[Word]) -> bool {
+    let program = if matches!(program, "gtar" | "bsdtar") { "tar" } else { program };
     let Some(options) = PROGRAMS.iter().find(|options| options.name == program) else { return true };
     let has_double_t = |word: &Word| word.prefix.starts_with('-') && word.prefix.contains("TT");
     match program {
@@ -277,6 +288,11 @@ mod tests {
             "make CC=rm",
             "make -j $",
             "zip -rTT a b",
+            "bsdtar -xf a --use-comp=b",
+            "wget --use-ask=a b",
+            "install -s --strip-p=a b c",
+            "apt-get -qo a=b install c",
+            "tcpdump -nz a -w b",
             "rg --pre=a b",
             "rg $",
             "fd -Hx a",
@@ -309,6 +325,9 @@ mod tests {
             "make -j4 all X=1 CC=gcc",
             "make -j$ -C $ all",
             "zip -r a b",
+            "wget -q -O a https://b/",
+            "install -m 755 a b",
+            "apt-get install -y a",
             "rg -e $ -g a src/$",
             "rg -- $",
             "fd -e rs a",

@@ -98,7 +98,7 @@ pub(crate) const WRAPPERS: [Wrapper; 20] = [
 ];
 
 /// Programs that run others, called in ways that are not followed.
-const OTHER_WRAPPERS: [&str; 65] = [
+const OTHER_WRAPPERS: [&str; 87] = [
     "su",
     "runuser",
     "pkexec",
@@ -165,6 +165,28 @@ const OTHER_WRAPPERS: [&str; 65] = [
     "ts",
     "ifne",
     "pee",
+    "logsave",
+    "rlwrap",
+    "multitime",
+    "msgexec",
+    "msgfilter",
+    "runc",
+    "ctr",
+    "service",
+    "run-mailcap",
+    "cpulimit",
+    "uftrace",
+    "rr",
+    "bpftrace",
+    "stap",
+    "heaptrack",
+    "faketime",
+    "nocache",
+    "trickle",
+    "tsocks",
+    "daemonize",
+    "cgexec",
+    "aa-exec",
 ];
 /// Programs that run others when one of their arguments is, or begins, such a word.
 const RUNNERS: [(&str, &[&str]); 21] = [
@@ -270,7 +292,7 @@ const INTERPRETERS: [Interpreter; 23] = [
     interpreter("escript", "", ""),
 ];
 /// Programs whose own commands can run others, and which read those from their input or their arguments.
-const OTHER_INTERPRETERS: [&str; 45] = [
+const OTHER_INTERPRETERS: [&str; 49] = [
     "ed",
     "red",
     "ex",
@@ -316,6 +338,10 @@ const OTHER_INTERPRETERS: [&str; 45] = [
     "sage",
     "maxima",
     "gap",
+    "slsh",
+    "jjs",
+    "jrunscript",
+    "smbclient",
 ];
 
 /// What a program is, beside what it does with files.
