@@ -1,6 +1,6 @@
 //! Shells that are not bash: of what only bash has, they make something else.
 
-use crate::lex::{Cursor, Token};
+use crate::{lex::Cursor, unit::Token};
 
 /// Which shell reads a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

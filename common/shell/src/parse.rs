@@ -12,7 +12,8 @@ use treeline_policy::tool::Opaque;
 
 use crate::{
     dialect::{Dialect, is_bash_only},
-    lex::{HereDoc, Lexed, Token, lex},
+    lex::lex,
+    unit::{HereDoc, Lexed, Token},
 };
 
 /// A text that was parsed.

@@ -3,14 +3,10 @@
 use brush_parser::ast::{
     AndOr, AndOrList, Assignment, AssignmentName, AssignmentValue, CaseClauseCommand, Command,
     CommandPrefixOrSuffixItem, CompoundCommand, CompoundList, CoprocessCommand, ExtendedTestExpr,
-    ForClauseCommand, FunctionDefinition, IfClauseCommand, IoFileRedirectKind, IoFileRedirectTarget,
-    IoRedirect, Pipeline, RedirectList, SeparatorOperator, SimpleCommand, SubshellCommand, UnaryPredicate,
-    UnexpandedArithmeticExpr,
+    ForClauseCommand, FunctionDefinition, IfClauseCommand, Pipeline, SeparatorOperator, SimpleCommand,
+    SubshellCommand, UnaryPredicate, UnexpandedArithmeticExpr,
 };
-use treeline_policy::{
-    tool::{Features, Opaque, Peer, Place},
-    url::host_of,
-};
+use treeline_policy::tool::{Features, Opaque, Place};
 
 use crate::{
     Context, arithmetic,
@@ -18,7 +14,7 @@ use crate::{
     command,
     dialect::Dialect,
     directories::Directories,
-    operands,
+    lost::Lost,
     parse::{Tree, parse},
     variables,
     word::{self, Found, Word},
@@ -28,7 +24,6 @@ use crate::{
 const TEXTS_MAX: usize = 16;
 /// Commands that are looked at, each as often as it is come to.
 const VISITS_MAX: usize = 4096;
-
 /// Bytes of words and of files that they name, as many as there can be at most: a word names one in each directory that it is seen
 /// from. The longest command in a directory of a hundred bytes takes half.
 const KEPT_LEN_MAX: usize = 8 << 20;
@@ -47,32 +42,6 @@ pub(crate) fn walk(text: &str, context: &Context) -> Features {
             return walk.features;
         }
         lost = walk.lost;
-    }
-}
-
-/// What is not known, since it is changed somewhere.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Lost {
-    /// The working directory: whatever is run can be run behind what changes it.
-    directory: bool,
-    /// `HOME`.
-    home: bool,
-    /// `PWD`.
-    pwd: bool,
-    /// How words are split, by `IFS`.
-    splitting: bool,
-    /// What `nproc` is.
-    nproc: bool,
-}
-
-impl Lost {
-    fn name(&mut self, name: &str) {
-        match name {
-            "HOME" => self.home = true,
-            "PWD" => self.pwd = true,
-            "IFS" => self.splitting = true,
-            _ => {}
-        }
     }
 }
 
@@ -260,7 +229,7 @@ impl Walk {
         }
     }
 
-    fn with_found<T>(&mut self, read: impl FnOnce(word::Values<'_>, &mut Found) -> T) -> T {
+    pub(crate) fn with_found<T>(&mut self, read: impl FnOnce(word::Values<'_>, &mut Found) -> T) -> T {
         let mut found = Found::default();
         let lost = self.lost;
         let home = self.home().map(str::to_owned);
@@ -295,7 +264,7 @@ impl Walk {
         }
     }
 
-    fn word(&mut self, tree: &Tree<'_>, word: &brush_parser::ast::Word) -> Word {
+    pub(crate) fn word(&mut self, tree: &Tree<'_>, word: &brush_parser::ast::Word) -> Word {
         match tree.word(word) {
             Ok(text) => self.read(text),
             Err(why) => {
@@ -398,7 +367,7 @@ impl Walk {
         }
     }
 
-    fn subshell(&mut self, tree: &Tree<'_>, subshell: &SubshellCommand) {
+    pub(crate) fn subshell(&mut self, tree: &Tree<'_>, subshell: &SubshellCommand) {
         self.aside(|walk| walk.list(tree, &subshell.list));
     }
 
@@ -571,69 +540,6 @@ impl Walk {
             }
             Ok(None) => self.opaque(Opaque::Syntax),
             Err(why) => self.opaque(why),
-        }
-    }
-
-    fn redirects(&mut self, tree: &Tree<'_>, redirects: Option<&RedirectList>) {
-        for redirect in redirects.iter().flat_map(|list| &list.0) {
-            self.redirect(tree, redirect);
-        }
-    }
-
-    fn redirect(&mut self, tree: &Tree<'_>, redirect: &IoRedirect) {
-        match redirect {
-            IoRedirect::File(_, kind, IoFileRedirectTarget::Filename(word)) => {
-                let word = self.word(tree, word);
-                self.opened(kind, &word);
-            }
-            IoRedirect::File(_, _, IoFileRedirectTarget::ProcessSubstitution(_, subshell)) => {
-                self.subshell(tree, subshell);
-            }
-            IoRedirect::File(_, _, IoFileRedirectTarget::Fd(_)) => {}
-            IoRedirect::File(_, kind, IoFileRedirectTarget::Duplicate(word)) => {
-                let word = self.word(tree, word);
-                // A number is a descriptor, everything else a file.
-                let is_descriptor = |text: &str| text == "-" || is_number(text.trim_end_matches('-'));
-                if !word.text().is_some_and(is_descriptor) {
-                    self.opened(kind, &word);
-                }
-            }
-            IoRedirect::OutputAndError(word, _) => {
-                let word = self.word(tree, word);
-                self.opened(&IoFileRedirectKind::Write, &word);
-            }
-            IoRedirect::HereString(_, word) => _ = self.word(tree, word),
-            IoRedirect::HereDocument(_, document) => match tree.heredoc(&document.here_end) {
-                Ok(document) if document.expands => {
-                    self.with_found(|values, found| word::scan(document.body, values, found));
-                }
-                Ok(_) => {}
-                Err(why) => self.opaque(why),
-            },
-        }
-    }
-
-    fn opened(&mut self, kind: &IoFileRedirectKind, word: &Word) {
-        // bash opens a connection by such a name.
-        const CONNECTING: [&str; 2] = ["/dev/tcp/", "/dev/udp/"];
-        if let Some(rest) = CONNECTING.into_iter().find_map(|begin| word.prefix.strip_prefix(begin)) {
-            let host = rest.split_once('/').and_then(|(host, _)| host_of(host));
-            self.features.hosts.push(host.map_or(Peer::Unknown, Peer::Named));
-            return;
-        }
-        if word.text().is_none() && CONNECTING.iter().any(|begin| begin.starts_with(&word.prefix)) {
-            self.features.hosts.push(Peer::Unknown);
-        }
-        if !self.fits(std::slice::from_ref(word)) {
-            return;
-        }
-        let places = operands::places(word, &self.directories());
-        let writes = !matches!(kind, IoFileRedirectKind::Read | IoFileRedirectKind::DuplicateInput);
-        if !writes || matches!(kind, IoFileRedirectKind::ReadAndWrite) {
-            self.features.reads.extend(places.clone());
-        }
-        if writes {
-            self.features.writes.extend::<Vec<Place>>(places);
         }
     }
 }

@@ -4,6 +4,7 @@ use treeline_policy::tool::Opaque;
 
 use crate::{
     arithmetic::{self, Names},
+    escape,
     lex::Cursor,
 };
 
@@ -232,7 +233,7 @@ impl<'r, 't> Reader<'r, 't> {
     fn ansi(&mut self) -> Result<(), Opaque> {
         let start = self.cursor.at + 2;
         self.cursor.dollar(false)?;
-        match decode(&self.text[start..self.cursor.at - 1]) {
+        match escape::decode(&self.text[start..self.cursor.at - 1]) {
             Some(text) => self.out.push_str(&text),
             None => self.is_unknown(false),
         }
@@ -245,7 +246,7 @@ impl<'r, 't> Reader<'r, 't> {
         if self.cursor.next_is("`") {
             self.cursor.backquoted()?;
             let code = &self.text[start + 1..self.cursor.at - 1];
-            self.found.commands.push(unescape(code, !unquoted));
+            self.found.commands.push(escape::unescape(code, !unquoted));
             self.is_unknown(unquoted);
             return Ok(());
         }
@@ -367,63 +368,6 @@ fn variable(text: &str) -> Option<&str> {
     (name == "!"
         || name.starts_with(|c: char| is_name(c) && !c.is_ascii_digit()) && name.chars().all(is_name))
     .then_some(name)
-}
-
-/// The text between backquotes.
-fn unescape(code: &str, in_double: bool) -> String {
-    let mut out = String::with_capacity(code.len());
-    let mut chars = code.chars().peekable();
-    while let Some(next) = chars.next() {
-        let escaped = |c: &char| matches!(c, '$' | '`' | '\\') || (in_double && *c == '"');
-        match chars.peek().copied().filter(|c| next == '\\' && escaped(c)) {
-            Some(escaped) => {
-                chars.next();
-                out.push(escaped);
-            }
-            None => out.push(next),
-        }
-    }
-    out
-}
-
-/// What `$'...'` stands for; nothing if that is no text.
-fn decode(code: &str) -> Option<String> {
-    let mut out = String::with_capacity(code.len());
-    let mut rest = code;
-    while let Some((plain, escape)) = rest.split_once('\\') {
-        out.push_str(plain);
-        let letter = escape.chars().next()?;
-        let behind = &escape[letter.len_utf8()..];
-        let number = |digits: &'_ str, radix: u32, max: usize| {
-            let len = digits.bytes().take(max).take_while(|byte| (*byte as char).is_digit(radix)).count();
-            u32::from_str_radix(&digits[..len], radix).ok().map(|value| (value, len))
-        };
-        let (value, used) = match letter {
-            'n' => (10, 0),
-            't' => (9, 0),
-            'r' => (13, 0),
-            'a' => (7, 0),
-            'b' => (8, 0),
-            'v' => (11, 0),
-            'f' => (12, 0),
-            'e' | 'E' => (27, 0),
-            '\\' | '\'' | '"' | '?' => (u32::from(letter), 0),
-            // A byte, which need not be a character.
-            'x' => number(behind, 16, 2).filter(|(value, _)| *value < 0x80)?,
-            '0'..='7' => {
-                let (value, len) = number(escape, 8, 3).filter(|(value, _)| *value < 0x80)?;
-                (value, len - 1)
-            }
-            'u' => number(behind, 16, 4)?,
-            'U' => number(behind, 16, 8)?,
-            _ => return None,
-        };
-        // A NUL ends the word for some shells.
-        out.push(char::from_u32(value).filter(|c| *c != '\0')?);
-        rest = &behind[used..];
-    }
-    out.push_str(rest);
-    Some(out)
 }
 
 #[cfg(test)]
