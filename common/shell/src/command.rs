@@ -64,7 +64,10 @@ fn unfold(walk: &mut Walk, mut words: Vec<Word>, before: &mut Option<Directories
 
 fn step(walk: &mut Walk, words: &[Word]) -> Next {
     let Some((name, arguments)) = words.split_first() else { return Next::Done };
-    let Some(written) = name.text().filter(|written| !written.is_empty() && !written.ends_with('/')) else {
+    // `time -- a` runs `a`, though to the parser it is called `--`.
+    let is_name =
+        |written: &&str| !written.is_empty() && !written.ends_with('/') && !written.starts_with('-');
+    let Some(written) = name.text().filter(is_name) else {
         return Next::Opaque(Opaque::Program);
     };
     let program = written.rsplit('/').next().unwrap_or(written);

@@ -162,12 +162,12 @@ fn what_was_run_was_found() {
 #[test]
 fn what_hides_a_command_does_not_hide_it() {
     let machine = Machine::new();
-    for command in include_str!("hidden.txt").split("\n---\n") {
-        for shell in Shell::ALL {
-            let missed = machine.missed(shell, command);
-            assert_eq!(missed, None, "{shell:?}: {command}\n{:?}", machine.features(&shell.command(command)));
-        }
-    }
+    let missed = |command: &str| {
+        Shell::ALL
+            .map(|shell| machine.missed(shell, command).map(|call| format!("{shell:?}: {command}: {call:?}")))
+    };
+    let missed: Vec<_> = include_str!("hidden.txt").split("\n---\n").flat_map(missed).flatten().collect();
+    assert_eq!(missed, [""; 0]);
 }
 
 /// Parts of commands: most of what is put together from them is no command, and what is left of it shows where two readers differ.

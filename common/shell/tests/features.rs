@@ -77,7 +77,9 @@ fn what_cannot_be_told_is_said() {
     is("eval \"$x\"", Opaque::Eval);
     is("echo ${x@P}", Opaque::Eval);
     is("source x; . y", Opaque::Source);
-    for command in ["$x", "\"$x\" y", "$(a) b", "r* x", "{a,b}", "xargs -I{} {} x", "sudo $x", "`a`"] {
+    for command in
+        ["time -- a", "$x", "\"$x\" y", "$(a) b", "r* x", "{a,b}", "xargs -I{} {} x", "sudo $x", "`a`"]
+    {
         let found = of(command).opaque;
         assert!(matches!(found.as_slice(), [Opaque::Program | Opaque::Wrapper]), "{command}: {found:?}");
     }
