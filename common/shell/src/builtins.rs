@@ -60,36 +60,10 @@ pub(crate) fn run(walk: &mut Walk, name: &str, arguments: &[Word]) -> Option<Nex
         "test" | "[" => test(walk, arguments),
         "printf" => printf(walk, arguments),
         "read" => read(walk, arguments),
-        "mapfile" | "readarray" => {
-            match arguments.iter().any(|word| word.text().is_none_or(|text| text.contains(['[', 'C']))) {
-                true => opaque(Opaque::Builtin),
-                false => {
-                    // Whichever of them is the name.
-                    for name in arguments.iter().map(|word| &word.prefix) {
-                        walk.assign_array(name);
-                    }
-                    DONE
-                }
-            }
-        }
-        "getopts" => match arguments.get(1).map(Word::text) {
-            Some(None) => opaque(Opaque::Arithmetic),
-            Some(Some(name)) if name.contains('[') => opaque(Opaque::Arithmetic),
-            name => {
-                name.flatten().into_iter().for_each(|name| walk.assign(name, &Word::unknown()));
-                DONE
-            }
-        },
+        "mapfile" | "readarray" => mapfile(walk, arguments),
+        "getopts" => getopts(walk, arguments),
         "export" | "readonly" | "declare" | "typeset" | "local" => declare(walk, name, arguments),
-        "unset" => match arguments.iter().any(|word| word.text().is_none_or(|text| text.contains('['))) {
-            true => opaque(Opaque::Arithmetic),
-            false => {
-                for name in arguments.iter().filter_map(Word::text) {
-                    walk.unset(name);
-                }
-                DONE
-            }
-        },
+        "unset" => unset(walk, arguments),
         "let" => {
             for word in arguments {
                 match word.text().map(str::to_owned) {
@@ -210,6 +184,38 @@ fn read(walk: &mut Walk, arguments: &[Word]) -> Option<Next> {
             },
             None if text.contains('[') => return opaque(Opaque::Arithmetic),
             None => walk.assign(text, &Word::unknown()),
+        }
+    }
+    DONE
+}
+
+fn mapfile(walk: &mut Walk, arguments: &[Word]) -> Option<Next> {
+    if arguments.iter().any(|word| word.text().is_none_or(|text| text.contains(['[', 'C']))) {
+        return opaque(Opaque::Builtin);
+    }
+    // Whichever of them is the name.
+    for name in arguments.iter().map(|word| &word.prefix) {
+        walk.assign_array(name);
+    }
+    DONE
+}
+
+fn getopts(walk: &mut Walk, arguments: &[Word]) -> Option<Next> {
+    let Some(name) = arguments.get(1) else { return DONE };
+    match name.text().filter(|name| !name.contains('[')) {
+        Some(name) => {
+            walk.assign(name, &Word::unknown());
+            DONE
+        }
+        None => opaque(Opaque::Arithmetic),
+    }
+}
+
+fn unset(walk: &mut Walk, arguments: &[Word]) -> Option<Next> {
+    for name in arguments {
+        match name.text().filter(|name| !name.contains('[')) {
+            Some(name) => walk.unset(name),
+            None => return opaque(Opaque::Arithmetic),
         }
     }
     DONE

@@ -105,6 +105,11 @@ fn what_cannot_be_told_is_said() {
     ] {
         is(command, Opaque::Shell);
     }
+}
+
+#[test]
+fn what_is_written_for_another_language_is_said() {
+    let is = |command: &str, why: Opaque| is_opaque(command, &[why]);
     for command in [
         "python3 -c 'x'",
         "node -e x",
