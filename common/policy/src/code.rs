@@ -47,6 +47,8 @@ codes! {
     BadNumber "bad-number",
     /// Words that do not say what is done.
     BadObject "bad-object",
+    /// A name or a version of a package that its registry cannot have.
+    BadPackage "bad-package",
     /// A path that is none of a file.
     BadPath "bad-path",
     /// A pattern that cannot be matched.
@@ -91,6 +93,8 @@ codes! {
     ForEverybody "for-everybody",
     /// A host name, where only addresses can be matched.
     HostName "host-name",
+    /// A rule that allows, where there is nothing that it could lift.
+    IdleAllow "idle-allow",
     /// An exception that changes no answer.
     IdleException "idle-exception",
     /// A key that says nothing without another one.
@@ -161,6 +165,8 @@ codes! {
     Unreachable "unreachable",
     /// A list that no rule has.
     UnusedList "unused-list",
+    /// A server that a rule allows by what it says of itself, or by its interpreter.
+    WeakServer "weak-server",
     /// An exception that is likely for more than is meant.
     WideException "wide-exception",
     /// An executable of an exception that others than root can replace.
@@ -179,6 +185,7 @@ impl Code {
         Self::Contradictory,
         Self::ExceptedItem,
         Self::ExpiresSoon,
+        Self::IdleAllow,
         Self::IdleException,
         Self::NoHome,
         Self::OtherContent,
@@ -187,17 +194,20 @@ impl Code {
         Self::ThroughLink,
         Self::Unreachable,
         Self::UnusedList,
+        Self::WeakServer,
         Self::WritableExecutable,
     ];
     /// Those of [`Self::LINTS`] that depend on neither the time nor the machine.
     pub const OF_POLICY: &[Self] = &[
         Self::Contradictory,
         Self::ExceptedItem,
+        Self::IdleAllow,
         Self::IdleException,
         Self::RenamedAway,
         Self::Shadowed,
         Self::Unreachable,
         Self::UnusedList,
+        Self::WeakServer,
     ];
 }
 

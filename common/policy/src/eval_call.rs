@@ -2,7 +2,8 @@
 //! allows.
 //!
 //! A call can have several commands, files and hosts. A rule that refuses is about a call with **one** that it asks for; a rule that
-//! allows, about one of which **each** is what it asks for: `git status && rm -r x` is not allowed because `git` is.
+//! allows, about one of which **each** is what it asks for: `git status && rm -r x` is not allowed because `git` is. So for one that
+//! allows all of them have to be known, and there has to be one.
 
 use crate::{
     call::{CommandPattern, Files, HostPattern, Names, Requirement, ServerPattern, When},
@@ -13,7 +14,7 @@ use crate::{
     policy::Executable,
     posture::Posture,
     request::Holds,
-    tool::{Command, Features, Opaque, Peer, Place, Secret, ToolCall},
+    tool::{Command, Features, Peer, Place, ToolCall},
 };
 
 /// How many of several things have to be what is asked for.
@@ -54,50 +55,83 @@ fn not(holds: Holds) -> Holds {
 /// Whether a call of a tool is one that is asked for.
 pub(crate) fn tool(tools: &Names, when: &When, host: &Host, call: &ToolCall, count: Of) -> Holds {
     let features = &call.features;
+    // A call that has nothing of what is asked for is not allowed for it.
+    if count == Of::Each && features.opaque.is_empty() && has_nothing(when, features) {
+        return Holds::No;
+    }
     let conditions = [
         when.command.as_ref().map(|wanted| commands(wanted, features, count)),
         when.reads.as_ref().map(|wanted| files(wanted, &features.reads, features, host, count)),
         when.writes.as_ref().map(|wanted| files(wanted, &features.writes, features, host, count)),
         when.hosts.as_ref().map(|wanted| hosts(wanted, features, count)),
-        when.secrets.as_ref().map(|wanted| of(secrets(wanted, features))),
-        when.opaque.as_ref().map(|wanted| of(opaque(wanted, features))),
+        when.secrets.as_ref().map(|wanted| kinds(wanted, &features.secrets, !features.is_scanned)),
+        when.opaque.as_ref().map(|wanted| {
+            kinds(wanted, &features.opaque, features.opaque.iter().any(|opaque| opaque.hides_others()))
+        }),
     ];
     let asked = conditions.into_iter().flatten().min().unwrap_or(Holds::Yes);
     of(tools.contains(&call.tool)).min(asked)
 }
 
-fn secrets(wanted: &[Secret], features: &Features) -> bool {
-    features.secrets.iter().any(|secret| wanted.contains(secret))
+/// Whether a call has nothing of all that is asked for: it runs nothing, where commands are; otherwise it names no file and no host of
+/// those that are.
+fn has_nothing(when: &When, features: &Features) -> bool {
+    let asked = match when.command {
+        Some(_) => vec![features.commands.is_empty()],
+        None => [
+            when.reads.as_ref().map(|_| features.reads.is_empty()),
+            when.writes.as_ref().map(|_| features.writes.is_empty()),
+            when.hosts.as_ref().map(|_| features.hosts.is_empty()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+    };
+    !asked.is_empty() && asked.into_iter().all(|is_empty| is_empty)
 }
 
-fn opaque(wanted: &[Opaque], features: &Features) -> bool {
-    features.opaque.iter().any(|opaque| wanted.contains(opaque))
+/// Whether one of some kinds was found; what hides others may hide these.
+fn kinds<T: PartialEq>(wanted: &[T], found: &[T], may_be_others: bool) -> Holds {
+    Of::Any.hold(found.iter().map(|kind| of(wanted.contains(kind))), may_be_others)
 }
 
 fn commands(wanted: &CommandPattern, features: &Features, count: Of) -> Holds {
-    let is_opaque = !features.opaque.is_empty();
-    // A call that runs nothing is not allowed for what it runs.
-    if count == Of::Each && features.commands.is_empty() && !is_opaque {
-        return Holds::No;
-    }
-    count.hold(features.commands.iter().map(|found| command(wanted, found)), is_opaque)
+    let one = |found: &Command| command(wanted, found, count);
+    count.hold(features.commands.iter().map(one), !features.opaque.is_empty())
 }
 
 /// Whether one command is what is asked for.
-fn command(wanted: &CommandPattern, found: &Command) -> Holds {
-    let program = |name: &String| match (name.starts_with('/'), &found.path) {
-        (false, _) => of(*name == found.program),
-        (true, Some(path)) => of(name == path),
-        // It is looked for in the directories of a variable.
-        (true, None) if name.rsplit('/').next() == Some(found.program.as_str()) => Holds::Unknown,
-        (true, None) => Holds::No,
-    };
+fn command(wanted: &CommandPattern, found: &Command, count: Of) -> Holds {
     let missing = if found.is_vague { Holds::Unknown } else { Holds::No };
     let has = |there: bool| if there { Holds::Yes } else { missing };
-    let programs = wanted.programs.iter().map(program).max().unwrap_or(Holds::Yes);
-    let words = wanted.words.iter().map(|word| has(found.words.contains(word))).min().unwrap_or(Holds::Yes);
-    let flags = wanted.flags.iter().map(|flag| has(found.flags.contains(flag))).max().unwrap_or(Holds::Yes);
-    programs.min(words).min(flags)
+    let flag = |wanted: &String| match found.flags.iter().any(|flag| is_short_for(flag, wanted)) {
+        false => has(found.flags.contains(wanted)),
+        // Most programs take it for the whole.
+        true => has(found.flags.contains(wanted)).max(Holds::Unknown),
+    };
+    let programs = wanted.programs.iter().map(|name| program(name, found, count)).max();
+    let words = wanted.words.iter().map(|word| has(found.words.contains(word))).min();
+    let flags = wanted.flags.iter().map(flag).max();
+    [programs, words, flags].into_iter().flatten().min().unwrap_or(Holds::Yes)
+}
+
+/// Whether the program of a command is one by a name or a path.
+fn program(wanted: &str, found: &Command, count: Of) -> Holds {
+    let (is_path, name) = (wanted.starts_with('/'), wanted.rsplit('/').next().unwrap_or(wanted));
+    match &found.path {
+        _ if name != found.program => Holds::No,
+        Some(Place::At(path)) if is_path => of(wanted == path),
+        None if !is_path => Holds::Yes,
+        // A name stands for what is found by it; `./git` is another program that is called so, or the same.
+        Some(_) if !is_path && count == Of::Any => Holds::Yes,
+        // A name is looked for in the directories of a variable.
+        _ => Holds::Unknown,
+    }
+}
+
+/// Whether a flag is a beginning of a long one.
+fn is_short_for(flag: &str, wanted: &str) -> bool {
+    flag.len() > "--".len() && flag.starts_with("--") && flag != wanted && wanted.starts_with(flag)
 }
 
 fn files(wanted: &Files, found: &[Place], features: &Features, host: &Host, count: Of) -> Holds {
@@ -108,7 +142,15 @@ fn files(wanted: &Files, found: &[Place], features: &Features, host: &Host, coun
             globs.iter().map(|glob| glob_holds(&glob.value, host, place)).max().unwrap_or(Holds::No)
         }
     };
-    count.hold(found.iter().map(one), !features.opaque.is_empty())
+    let touched = features.touches.iter().map(|place| one(place).min(Holds::Unknown));
+    count.hold(found.iter().map(one).chain(touched), may_use_others(features, count))
+}
+
+/// Whether a call may use files or hosts that were not found. Only a rule that allows asks that of a command which was followed: what
+/// it names was found, and few programs could be called if all that they might do besides were refused.
+fn may_use_others(features: &Features, count: Of) -> bool {
+    let is_incomplete = || features.commands.iter().any(|command| !command.is_complete);
+    !features.opaque.is_empty() || count == Of::Each && is_incomplete()
 }
 
 /// Whether a place is in the repository.
@@ -164,7 +206,7 @@ fn hosts(wanted: &[HostPattern], features: &Features, count: Of) -> Holds {
         Peer::Named(host) => of(wanted.iter().any(|pattern| pattern.matches(host))),
         Peer::Unknown => Holds::Unknown,
     };
-    count.hold(features.hosts.iter().map(one), !features.opaque.is_empty())
+    count.hold(features.hosts.iter().map(one), may_use_others(features, count))
 }
 
 /// Whether a call of a server is one that is asked for.
@@ -178,6 +220,7 @@ fn server(wanted: &ServerPattern, host: &Host, found: &McpServer) -> Holds {
     let (interpreter, script, package, url) = match found {
         McpServer::Process { interpreter, script, package } => (interpreter, script, package, &Fact::None),
         McpServer::Remote { url } => (&Fact::None, &Fact::None, &Fact::None, url),
+        McpServer::Unknown => (&Fact::Unknown, &Fact::Unknown, &Fact::Unknown, &Fact::Unknown),
     };
     let conditions = [
         wanted.interpreter.as_ref().map(|glob| fact(interpreter, |file| path_holds(glob, host, file))),
@@ -189,7 +232,7 @@ fn server(wanted: &ServerPattern, host: &Host, found: &McpServer) -> Holds {
         wanted.url.as_ref().map(|wanted| fact(url, |url| of(wanted.covers(url)))),
         wanted.package.as_ref().map(|wanted| {
             fact(package, |package| {
-                let is_it = wanted.registry == package.registry && wanted.name == package.name;
+                let is_it = package.is_called(wanted.registry, &wanted.name);
                 let version = match (&wanted.version, &package.version) {
                     (None, _) => Holds::Yes,
                     (Some(_), None) => Holds::Unknown,

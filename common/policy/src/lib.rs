@@ -52,7 +52,7 @@ pub use lint::{Lints, lint};
 pub use loader::{Alone, Loader, NotLoaded};
 pub use matcher::{Image, Matcher};
 pub use moment::Moment;
-pub use parse::{parse, parse_tests, parse_tests_with, parse_with};
+pub use parse::{parse, parse_server, parse_tests, parse_tests_with, parse_with};
 pub use policy::Policy;
 pub use request::{Decision, Executed, Holds, Lineage, Object, Request, Subject};
 pub use roots::{LiteralRoot, Shape, literal_roots};

@@ -12,7 +12,7 @@ use treeline_event::PathBytes;
 use crate::{
     glob::split,
     host::join,
-    mcp::{Fact, McpCall, McpServer},
+    mcp::{McpCall, McpServer},
     policy::FileOperation,
     posture::Posture,
     request::Object,
@@ -22,6 +22,8 @@ use crate::{
 
 /// Bytes of a tool's name.
 pub(crate) const TOOL_NAME_LEN_MAX: usize = 128;
+/// What every name of a tool begins with that an agent makes up for a server.
+pub(crate) const OF_SERVERS: &str = "mcp__";
 
 /// The words for what is done, each with whether something follows it.
 const WORDS: [(&str, bool); 14] = [
@@ -147,13 +149,9 @@ impl Object {
             "trace" => Self::Trace,
             "tool" => {
                 let features = Features::unknown(Opaque::Input);
-                Self::Tool(ToolCall { tool: tool_name(what)?, features })
+                Self::Tool(ToolCall { tool: own_tool_name(what)?, features })
             }
-            "mcp" => {
-                let (interpreter, script, package) = (Fact::Unknown, Fact::Unknown, Fact::Unknown);
-                let server = McpServer::Process { interpreter, script, package };
-                Self::Mcp(McpCall { server, tool: tool_name(what)? })
-            }
+            "mcp" => Self::Mcp(McpCall { server: McpServer::Unknown, tool: tool_name(what)? }),
             "posture" => Self::Posture(Posture::default()),
             word => {
                 let found = FileOperation::WORDS.into_iter().find(|(name, _)| *name == word);
@@ -187,6 +185,17 @@ fn tool_name(bytes: &[u8]) -> Result<String, ObjectError> {
     let shown: String = text.chars().take(60).collect();
     let help = "a name is letters, digits, `_`, `-`, `.` and `:`";
     Err(ObjectError::new((0, bytes.len()), format!("`{shown}` is no name of a tool"), help))
+}
+
+/// The name of a tool that the agent has itself.
+fn own_tool_name(bytes: &[u8]) -> Result<String, ObjectError> {
+    let name = tool_name(bytes)?;
+    if name.starts_with(OF_SERVERS) {
+        let message = format!("`{name}` is a tool of a server, which is asked about as `mcp`");
+        let help = "write `mcp` and the tool's name as the server has it, and say what the server is";
+        return Err(ObjectError::new((0, bytes.len()), message, help));
+    }
+    Ok(name)
 }
 
 /// Whether a text is a name that a tool can have.
@@ -310,6 +319,7 @@ mod tests {
         check("unix", "unix", &["needs a socket"]);
         check("tool", "tool", &["needs the tool's name"]);
         check("tool a b", "a b", &["`a b` is no name of a tool"]);
+        check("tool mcp__gh__search", "mcp__gh__search", &["a tool of a server", "write `mcp`"]);
         check("mcp ", "mcp", &["needs the name of a tool"]);
         check("trace 1", "1", &["nothing follows `trace`"]);
         check("read x/y", "x/y", &["`x/y` is not absolute"]);

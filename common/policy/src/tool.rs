@@ -2,7 +2,8 @@
 //! found in it.
 //!
 //! What is found is never less than what is there, or something says so: what could not be followed is in
-//! [`Features::opaque`], and what a command is called with besides its words in [`Command::is_vague`].
+//! [`Features::opaque`], what a command is called with besides its words in [`Command::is_vague`], and whether its files and
+//! hosts are all of them in [`Command::is_complete`].
 
 use std::fmt;
 
@@ -26,10 +27,14 @@ pub struct Features {
     pub reads: Vec<Place>,
     /// Files that are written, made, moved or removed.
     pub writes: Vec<Place>,
+    /// Files that are named, of which it is not known whether they are read or written, or either.
+    pub touches: Vec<Place>,
     /// Hosts that are named.
     pub hosts: Vec<Peer>,
     /// Kinds of secrets that stand in the arguments.
     pub secrets: Vec<Secret>,
+    /// Whether all of the arguments were looked through for secrets.
+    pub is_scanned: bool,
     /// What could not be followed.
     pub opaque: Vec<Opaque>,
     /// The root of the repository that the agent works in, where it is known.
@@ -80,6 +85,7 @@ impl Features {
         sort(&mut self.commands);
         sort(&mut self.reads);
         sort(&mut self.writes);
+        sort(&mut self.touches);
         sort(&mut self.hosts);
         sort(&mut self.secrets);
         sort(&mut self.opaque);
@@ -92,8 +98,8 @@ impl Features {
 pub struct Command {
     /// Its name: what is behind the last `/` of what was written.
     pub program: String,
-    /// Its absolute path, if it was written with a `/`.
-    pub path: Option<String>,
+    /// Where it is, if it was written with a `/`; otherwise it is looked for in the directories of a variable.
+    pub path: Option<Place>,
     /// Its arguments but for flags, in their order.
     pub words: Vec<String>,
     /// Its arguments that begin with `-`: each as it is written, without what is behind a `=`, and of one dash with several
@@ -101,6 +107,9 @@ pub struct Command {
     pub flags: Vec<String>,
     /// Whether it has arguments besides that are not known.
     pub is_vague: bool,
+    /// Whether the files and hosts that were found are all that it is told to use: each argument is known, and so is what this
+    /// program does with it.
+    pub is_complete: bool,
 }
 
 /// A file, as far as it is known which.
@@ -231,6 +240,14 @@ words! {
         Wrapper = "wrapper",
         /// Arguments of a tool that are not what the tool takes.
         Input = "input",
+    }
+}
+
+impl Opaque {
+    /// Whether it says of the whole that it was not read, so that whatever else cannot be followed may be in it, too.
+    #[must_use]
+    pub fn hides_others(self) -> bool {
+        matches!(self, Self::Syntax | Self::Bounds | Self::Parser | Self::Input)
     }
 }
 

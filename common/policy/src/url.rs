@@ -23,6 +23,23 @@ pub struct Url {
     pub path: String,
 }
 
+/// Why a text is no URL that a rule can be about, with what to write instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UrlError {
+    /// What is wrong.
+    pub message: &'static str,
+    /// What to write.
+    pub help: &'static str,
+}
+
+impl UrlError {
+    /// It is none, or somebody could read it in another way.
+    pub(crate) const OTHER: Self = Self {
+        message: "is no URL of a server",
+        help: "write `https://`, a host and a path, without a user, without `..` and without empty names",
+    };
+}
+
 impl Url {
     /// Reads one; none if it is no URL of such a service, or if somebody else could read it in another way.
     #[must_use]
@@ -37,18 +54,38 @@ impl Url {
             return None;
         }
         let host = host_of(authority)?;
-        let behind_host = authority.rsplit_once(']').map_or(authority, |(_, behind)| behind);
-        let port = match behind_host.split_once(':') {
-            Some((_, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => port.parse().ok()?,
-            Some(_) => return None,
-            None => default,
+        let port = match authority.rsplit_once(']') {
+            // Nothing is behind an address but a port.
+            Some((_, "")) => None,
+            Some((_, behind)) => Some(behind.strip_prefix(':')?),
+            None => authority.split_once(':').map(|(_, port)| port),
         };
+        let is_number = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.map_or(Some(default), |port| port.parse().ok().filter(|_| is_number(port)))?;
         let path = behind.split(['?', '#']).next().unwrap_or_default();
         let path = if path.is_empty() { "/" } else { path };
-        // `..` leads elsewhere, and so does what stands for it or for a `/`.
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte);
-        let goes_up = path.split('/').any(|name| matches!(name, "." | ".."));
-        (path.bytes().all(is_plain) && !goes_up).then(|| Self { scheme, host, port, path: path.to_owned() })
+        is_plain_path(path).then(|| Self { scheme, host, port, path: path.to_owned() })
+    }
+
+    /// Reads one for a rule, which is about all that is below it.
+    ///
+    /// # Errors
+    /// It is none, or has what says nothing of which service it is.
+    pub fn parse_pattern(text: &str) -> Result<Self, UrlError> {
+        let error = |message, help| Err(UrlError { message, help });
+        if text.contains('*') {
+            return error(
+                "has a `*`, which stands for itself",
+                "leave it out: an address is that of all that is below it",
+            );
+        }
+        if text.contains(['?', '#']) {
+            return error(
+                "has what is behind a `?` or a `#`, by which no service is told",
+                "end it before that",
+            );
+        }
+        Self::parse(text).ok_or(UrlError::OTHER)
     }
 
     /// Whether another one is this one, or below it.
@@ -69,6 +106,17 @@ impl fmt::Display for Url {
         }
         f.write_str(&self.path)
     }
+}
+
+/// Whether a path leads where it says, to all who read it. `..` leads elsewhere, and so does what stands for it or for a `/`; what is
+/// behind a `;` is left out by some, and an empty name by others.
+fn is_plain_path(path: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte);
+    let names = path.strip_prefix('/').unwrap_or(path);
+    let goes_elsewhere = |name: &str| matches!(name.split(';').next(), Some("." | ".."));
+    let has_empty =
+        names.strip_suffix('/').unwrap_or(names).split('/').any(str::is_empty) && !names.is_empty();
+    path.bytes().all(is_plain) && !has_empty && !names.split('/').any(goes_elsewhere)
 }
 
 /// The host of `user@host:port`, in lower case; none if it is not certain which it is. Letters beyond ASCII stand for others, `0x7f.1`
@@ -138,9 +186,37 @@ mod tests {
             "https://a/../b",
             "https://a/%2e%2e/b",
             "https://a/b c",
+            "https://a/..;x/b",
+            "https://a/b/.;",
+            "https://a//b",
+            "https://a/b//",
+            "https://a//",
+            "https://[::1]x/",
+            "https://[::1]x:1/",
+            "https://[::1]:/",
+            "https://[::1]:+1/",
+            "https://a:/",
         ] {
             check(wrong, None);
         }
+        check("https://[::1]/;/x;..", Some("https://[::1]/;/x;.."));
+        check("https://a/b/", Some("https://a/b/"));
+        check("https://a/...;", Some("https://a/...;"));
+    }
+
+    #[test]
+    fn patterns() {
+        let check = |text: &str, words: &str| {
+            let error = Url::parse_pattern(text).expect_err(text);
+            assert!(format!("{}; {}", error.message, error.help).contains(words), "{text}: {error:?}");
+        };
+        check("https://a/*", "all that is below it");
+        check("https://*.a/", "all that is below it");
+        check("https://a/?x=y", "behind a `?`");
+        check("https://a#b", "behind a `?` or a `#`");
+        check("https://a//b", "empty names");
+        check("a", "is no URL");
+        assert!(Url::parse_pattern("https://a/b").is_ok());
     }
 
     #[test]

@@ -6,9 +6,10 @@ use treeline_policy::{
     Code, Decision, Executed, Features, Home, Host, Lineage, MountTable, Object, Policy, Request, Subject,
     Target, ToolCall, compile, eval, explain,
     mcp::{Fact, FileIdentity, McpCall, McpServer, Package, Registry},
-    parse,
+    parse, parse_server,
     policy::{DEFAULT_PRIORITY, Mode},
     posture::{Posture, Trait},
+    source::Source,
     tool::{Command, Opaque, Peer, Place, Secret},
     url::Url,
 };
@@ -32,10 +33,11 @@ fn answer(policy: &Policy, object: Object) -> (Verdict, Option<&str>) {
 fn command(text: &str) -> Command {
     let mut parts = text.split(' ').map(str::to_owned);
     let program = parts.next().expect("a program");
-    let mut command = Command { program, ..Command::default() };
+    let mut command = Command { program, is_complete: true, ..Command::default() };
     for part in parts {
         match part.as_str() {
-            "..." => command.is_vague = true,
+            "..." => (command.is_vague, command.is_complete) = (true, false),
+            "?" => command.is_complete = false,
             _ if part.starts_with('-') => command.flags.push(part),
             _ => command.words.push(part),
         }
@@ -43,11 +45,12 @@ fn command(text: &str) -> Command {
     command
 }
 
-/// A call of `Bash` that runs these.
+/// A call of `Bash` that runs these: `...` are arguments that are not known, `?` says that it may use other files and hosts.
 fn bash(commands: &[&str]) -> Features {
     Features {
         commands: commands.iter().map(|text| command(text)).collect(),
         repository: Some("/w/p".into()),
+        is_scanned: true,
         ..Features::default()
     }
 }
@@ -87,19 +90,40 @@ fn commands() {
     check("{programs: [git, ls]}", &bash(&["git x", "ls ..."]), true, true);
     check("{programs: [git, ls]}", &bash(&[]), false, false);
     check("{flags: [-f]}", &bash(&["x -f"]), true, true);
-    let at = |path: Option<&str>| Features {
-        commands: vec![Command {
-            program: "git".into(),
-            path: path.map(str::to_owned),
-            ..Command::default()
-        }],
+}
+
+#[test]
+fn programs() {
+    let at = |path: Option<Place>| Features {
+        commands: vec![Command { program: "git".into(), path, ..Command::default() }],
         ..Features::default()
     };
-    check("{programs: [/usr/bin/git]}", &at(Some("/usr/bin/git")), true, true);
-    check("{programs: [/usr/bin/git]}", &at(Some("/tmp/git")), false, false);
+    let of = |path: &str| at(Some(Place::At(path.into())));
+    check("{programs: [/usr/bin/git]}", &of("/usr/bin/git"), true, true);
+    check("{programs: [/usr/bin/git]}", &of("/tmp/git"), false, false);
+    check("{programs: [/usr/bin/git]}", &at(Some(Place::Unknown)), true, false);
     check("{programs: [/usr/bin/git]}", &at(None), true, false);
     check("{programs: [/usr/bin/ls]}", &at(None), false, false);
-    check("{programs: [git]}", &at(Some("/tmp/git")), true, true);
+    check("{programs: [/usr/bin/ls]}", &at(Some(Place::Unknown)), false, false);
+    // Whatever is called so counts for a rule that refuses; one that allows means what is found by the name.
+    check("{programs: [git]}", &at(None), true, true);
+    check("{programs: [git]}", &of("/tmp/git"), true, false);
+    check("{programs: [git]}", &at(Some(Place::Unknown)), true, false);
+    check("{programs: [git, /tmp/git]}", &of("/tmp/git"), true, true);
+}
+
+/// Programs take the beginning of a long option for the whole.
+#[test]
+fn flags_that_are_cut_short() {
+    let hard = "{programs: [git], flags: [--hard]}";
+    check(hard, &bash(&["git reset --hard"]), true, true);
+    check(hard, &bash(&["git reset --har"]), true, false);
+    check(hard, &bash(&["git reset --h"]), true, false);
+    check(hard, &bash(&["git reset --"]), false, false);
+    check(hard, &bash(&["git reset -h"]), false, false);
+    check(hard, &bash(&["git reset --harder"]), false, false);
+    check(hard, &bash(&["git reset --soft"]), false, false);
+    check("{flags: [-f, --force]}", &bash(&["git push -f --fo"]), true, true);
 }
 
 #[test]
@@ -113,7 +137,7 @@ fn files() {
     check(outside, &writes(&[at("/w/p"), at("/w/px")]), true, false);
     check(inside, &writes(&[at("/w/p/x"), below("/w/p/y")]), true, true);
     check(inside, &writes(&[at("/w/p/x"), at("/x")]), true, false);
-    check(inside, &writes(&[]), false, true);
+    check(inside, &writes(&[]), false, false);
     check(inside, &opaque(writes(&[at("/w/p/x")])), true, false);
     check(outside, &opaque(writes(&[])), true, false);
     check(outside, &writes(&[below("/w")]), true, false);
@@ -131,7 +155,33 @@ fn files() {
     check("{writes: [\"**/.env\"]}", &writes(&[below("/w/p")]), true, false);
     let reads = Features { reads: vec![at("/etc/x.conf")], ..bash(&["x"]) };
     check("{reads: [/etc/**]}", &reads, true, true);
-    check("{writes: [/etc/**]}", &reads, false, true);
+    check("{writes: [/etc/**]}", &reads, false, false);
+    check("{programs: [x], writes: [/etc/**]}", &reads, false, true);
+    check("{reads: [/etc/**], writes: [/etc/**]}", &reads, false, true);
+}
+
+/// What may use more than was found is not allowed for what was found; what is named and may be written is refused.
+#[test]
+fn files_and_hosts_that_are_not_known() {
+    let inside = "{programs: [git, foo], writes: inside_repository}";
+    let outside = "{writes: outside_repository}";
+    let touches =
+        |command: &str, path: &str| Features { touches: vec![Place::At(path.into())], ..bash(&[command]) };
+    check(inside, &bash(&["git"]), false, true);
+    check(inside, &bash(&["git ..."]), false, false);
+    check(inside, &bash(&["git", "foo ?"]), false, false);
+    check("{programs: [foo], reads: [/x]}", &bash(&["foo ?"]), false, false);
+    check("{programs: [foo], hosts: [a.com]}", &bash(&["foo ?"]), false, false);
+    check("{programs: [foo]}", &bash(&["foo ?"]), true, true);
+    check(inside, &touches("git ?", "/etc/x"), false, false);
+    check(inside, &touches("git", "/w/p/x"), true, false);
+    check(outside, &touches("foo ?", "/etc/x"), true, false);
+    check(outside, &touches("foo ?", "/w/p/x"), false, false);
+    check("{reads: [/etc/*]}", &touches("foo ?", "/etc/x"), true, false);
+    check("{reads: [/etc/*]}", &touches("foo ?", "/usr/x"), false, false);
+    // Nothing is named.
+    check(outside, &bash(&["foo -x y --help ?"]), false, false);
+    check(outside, &bash(&["foo ..."]), false, false);
 }
 
 #[test]
@@ -144,7 +194,9 @@ fn hosts() {
     check(hosts, &reaches(&[named("x.example.com")]), false, false);
     check(hosts, &reaches(&[Peer::Unknown]), true, false);
     check("{hosts: [\"::1\"]}", &reaches(&[named("::1")]), true, true);
-    check(hosts, &reaches(&[]), false, true);
+    check(hosts, &reaches(&[]), false, false);
+    check("{programs: [curl], hosts: [example.com]}", &reaches(&[]), false, true);
+    check("{hosts: [example.com], writes: [/x]}", &reaches(&[named("example.com")]), false, true);
     check(hosts, &opaque(reaches(&[])), true, false);
 }
 
@@ -164,6 +216,14 @@ fn secrets_and_what_cannot_be_told() {
     check("{opaque: [eval, source]}", &opaque(bash(&[])), true);
     check("{opaque: [source]}", &opaque(bash(&[])), false);
     check("{opaque: any}", &bash(&["x"]), false);
+    // What was not read can have it in it.
+    for why in [Opaque::Syntax, Opaque::Bounds, Opaque::Parser, Opaque::Input] {
+        let unread = Features { is_scanned: true, ..Features::unknown(why) };
+        check("{opaque: [eval]}", &unread, true);
+        check("{secrets: any}", &unread, false);
+        check("{secrets: any}", &Features::unknown(why), true);
+    }
+    check("{opaque: [syntax]}", &opaque(bash(&[])), false);
     // Both have to hold.
     check("{opaque: any, programs: [rm]}", &bash(&["rm x"]), false);
     check("{opaque: any, programs: [rm]}", &opaque(bash(&[])), true);
@@ -261,11 +321,58 @@ fn servers() {
     check(by_package, process(None, Some("2.1.0")), true, true);
     check(by_package, process(None, Some("2.1.1")), false, false);
     check(by_package, process(None, None), true, false);
-    check("[{package: {pypi: \"@acme/x\"}}]", process(None, None), false, false);
+    check("[{package: {pypi: x}}]", process(None, None), false, false);
+    let of_pypi = McpServer::Process {
+        interpreter: Fact::None,
+        script: Fact::None,
+        package: Fact::Is(Package { registry: Registry::Pypi, name: "Mcp_X".into(), version: None }),
+    };
+    check("[{package: {pypi: mcp.x}}]", of_pypi.clone(), true, true);
+    check("[{package: {pypi: mcpx}}]", of_pypi, false, false);
     check("[{url: \"https://mcp.example.com/v1\"}]", remote("https://mcp.example.com/v1/x"), true, true);
     check("[{url: \"https://mcp.example.com/v1\"}]", remote("https://mcp.example.com/v2"), false, false);
     check("[{url: \"https://mcp.example.com/v1\"}]", McpServer::Remote { url: Fact::Unknown }, true, false);
     check(&format!("[{{interpreter_sha256: [{}]}}]", hash(1)), process(None, None), true, false);
+    // What is not known at all can be either.
+    check("[{url: \"https://mcp.example.com/v1\"}]", McpServer::Unknown, true, false);
+    check("[{interpreter: /usr/bin/node}]", McpServer::Unknown, true, false);
+    check(by_package, McpServer::Unknown, true, false);
+}
+
+/// What tests and `explain` say of a server.
+#[test]
+fn servers_that_are_written() {
+    let file = |path: &str, sha256| Fact::Is(FileIdentity { path: path.into(), sha256 });
+    let hash = "01".repeat(32);
+    let check = |text: &str, expect: McpServer| {
+        let server = parse_server(Source::new("s", text)).unwrap_or_else(|found| panic!("{found}"));
+        assert_eq!(server, expect, "{text}");
+    };
+    let process = |interpreter, script, package| McpServer::Process { interpreter, script, package };
+    let node = || file("/usr/bin/node", None);
+    check("{interpreter: /usr/bin/node}", process(node(), Fact::None, Fact::None));
+    check("{\"interpreter\": \"/usr/bin/node\"}", process(node(), Fact::None, Fact::None));
+    check(
+        "{interpreter: /usr/bin/node, interpreter_sha256: unknown, script: unknown}",
+        process(node(), Fact::Unknown, Fact::None),
+    );
+    check(
+        &format!("{{script: unknown, script_sha256: \"{hash}\", package: unknown}}"),
+        process(Fact::None, file("", Some([1; 32])), Fact::Unknown),
+    );
+    let url = Url::parse("https://a/b").expect("a URL");
+    check("{url: \"https://a/b\"}", McpServer::Remote { url: Fact::Is(url) });
+    check("{url: unknown}", McpServer::Remote { url: Fact::Unknown });
+    for (text, words) in [
+        ("{interpreter: node}", "not absolute"),
+        ("{url: \"x\"}", "no URL"),
+        ("{name: x}", "unknown key `name`"),
+        ("[]", "has to be a mapping"),
+        ("{", ""),
+    ] {
+        let found = parse_server(Source::new("s", text)).expect_err(text);
+        assert!(found.to_string().contains(words), "{text}: {found}");
+    }
 }
 
 #[test]
@@ -312,16 +419,25 @@ fn defaults_count_as_rules() {
     check(1023, Some("1023 rules; a policy has at most 1022"));
 }
 
+/// Checks that a finding in the lines of a policy has this code, and these words in its message or help.
+#[track_caller]
+fn finds(text: &str, code: Code, words: &str) {
+    let found = parse("t", &format!("version: 1\nname: t\n{text}\n")).expect_err(text);
+    let item = found.items().iter().find(|item| item.code == code);
+    let item = item.unwrap_or_else(|| panic!("{text}: {found}"));
+    let help = item.help.as_deref().unwrap_or_default();
+    assert!(format!("{}{help}", item.message).contains(words), "{text}: {found}");
+}
+
+/// One rule, by its keys besides its id and reason.
+fn one_rule(more: &str) -> String {
+    format!("rules: [{{id: a, reason: r, {more}}}]")
+}
+
 #[test]
 fn what_is_wrong_is_named() {
-    let check = |text: &str, code: Code, words: &str| {
-        let found = parse("t", &format!("version: 1\nname: t\n{text}\n")).expect_err(text);
-        let item = found.items().iter().find(|item| item.code == code);
-        let item = item.unwrap_or_else(|| panic!("{text}: {found}"));
-        let help = item.help.as_deref().unwrap_or_default();
-        assert!(format!("{}{help}", item.message).contains(words), "{text}: {found}");
-    };
-    let rule = |more: &str| format!("rules: [{{id: a, reason: r, {more}}}]");
+    let check = finds;
+    let rule = one_rule;
     let tool = |more: &str| rule(&format!("kind: tool, tools: [Bash], {more}"));
     check(&rule("kind: tool"), Code::MissingKey, "`tools`");
     check(&rule("kind: tool, tools: []"), Code::Empty, "`tools`");
@@ -342,7 +458,14 @@ fn what_is_wrong_is_named() {
     check(&tool("when: {words: [\"a\\u0007\"]}"), Code::ControlCharacter, "U+0007");
     check(&tool("when: {words: [\" \"]}"), Code::Empty, "a word");
     check(&tool("when: {secrets: [password]}"), Code::UnknownWord, "unknown secret");
-    check(&tool("when: {opaque: all}"), Code::UnknownWord, "any");
+    check(
+        &tool("when: {opaque: frobnicate}"),
+        Code::UnknownWord,
+        "write `any`, or a list of `syntax`, `bounds`",
+    );
+    check(&tool("when: {opaque: evil}"), Code::UnknownWord, "did you mean `[eval]`?");
+    check(&tool("when: {opaque: eval}"), Code::UnknownWord, "did you mean `[eval]`?");
+    check(&tool("when: {secrets: anny}"), Code::UnknownWord, "did you mean `any`?");
     check(&tool("action: allow, when: {opaque: any}"), Code::ConflictingKeys, "never allowed");
     check(&tool("action: adopt"), Code::UnknownWord, "`deny`, `record` or `allow`");
     check(&tool("action: allow, mode: enforce"), Code::ConflictingKeys, "says it twice");
@@ -351,9 +474,31 @@ fn what_is_wrong_is_named() {
     check(&tool("priority: 0.5"), Code::BadNumber, "-1000 to 1000");
     check(&tool("priority: \"1\""), Code::WrongType, "has to be a number");
     check(&rule("kind: file, paths: [/x], action: allow"), Code::UnknownKey, "`action`");
+}
+
+#[test]
+fn what_is_wrong_with_servers_and_machines_is_named() {
+    let check = finds;
+    let rule = one_rule;
     check(&rule("kind: mcp, servers: [{}]"), Code::Empty, "every server");
     check(&rule("kind: mcp, servers: [{name: github}]"), Code::UnknownKey, "`name`");
     check(&rule("kind: mcp, servers: [{url: \"http://u@x/\"}]"), Code::BadUrl, "without a user");
+    check(&rule("kind: mcp, servers: [{url: \"https://a/*\"}]"), Code::BadUrl, "all that is below it");
+    check(&rule("kind: mcp, servers: [{url: \"https://a/?b\"}]"), Code::BadUrl, "behind a `?`");
+    check(&rule("kind: mcp, servers: [{url: \"https://a//b\"}]"), Code::BadUrl, "empty names");
+    check(&rule("kind: mcp, servers: [{package: {npm: \"a b\"}}]"), Code::BadPackage, "lower-case letters");
+    check(&rule("kind: mcp, servers: [{package: {pypi: \"@a/b\"}}]"), Code::BadPackage, "package of `pypi`");
+    check(
+        &rule("kind: mcp, servers: [{package: {npm: 1}}]"),
+        Code::WrongType,
+        "the name of a package of `npm`",
+    );
+    check(
+        &rule("kind: mcp, servers: [{package: {npm: a, version: 2.1}}]"),
+        Code::WrongType,
+        "a version has to be",
+    );
+    check(&rule("kind: mcp, servers: [{package: {npm: a, version: \"^2\"}}]"), Code::BadPackage, "ranges");
     check(&rule("kind: mcp, servers: [{package: {version: \"1\"}}]"), Code::MissingKey, "no name");
     check(&rule("kind: mcp, servers: [{package: {npm: a, pypi: b}}]"), Code::ConflictingKeys, "one registry");
     check(&rule("kind: posture, require: {}"), Code::Empty, "`require`");
@@ -365,6 +510,16 @@ fn what_is_wrong_is_named() {
     check("defaults: {tool: {action: deny}}\nrules: []", Code::MissingKey, "`reason`");
 }
 
+/// Of a list the item is shown that is wrong.
+#[test]
+fn places_of_names() {
+    let text =
+        "version: 1\nname: t\nrules: [{id: a, kind: tool, reason: r, tools: [Bash, mcp__x__y, mcp__z]}]\n";
+    let found = parse("t", text).expect_err("names of servers");
+    let shown: Vec<&str> = found.items().iter().map(|item| &text[item.span.start..item.span.end]).collect();
+    assert_eq!(shown, ["mcp__x__y", "mcp__z"], "{found}");
+}
+
 fn some_of(items: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop::sample::subsequence(items.to_vec(), 1..=items.len().min(2))
         .prop_map(|items| format!("[{}]", items.join(", ")))
@@ -374,7 +529,7 @@ fn when(allows: bool) -> impl Strategy<Value = String> {
     let condition = prop_oneof![
         3 => some_of(&["a", "b", "/bin/a"]).prop_map(|programs| format!("programs: {programs}")),
         2 => some_of(&["x", "y"]).prop_map(|words| format!("words: {words}")),
-        2 => some_of(&["-f", "-r"]).prop_map(|flags| format!("flags: {flags}")),
+        2 => some_of(&["-f", "-r", "--recursive"]).prop_map(|flags| format!("flags: {flags}")),
         1 => prop::sample::select(vec!["reads: [/w/**]", "reads: outside_repository"]).prop_map(str::to_owned),
         2 => prop::sample::select(vec!["writes: [/w/**, ~/**]", "writes: outside_repository", "writes: inside_repository"]).prop_map(str::to_owned),
         2 => some_of(&["a.com", "\"*.b.com\""]).prop_map(|hosts| format!("hosts: {hosts}")),
@@ -413,7 +568,7 @@ fn policy_of(rules: &[(usize, String)], default: bool) -> Policy {
 fn call() -> impl Strategy<Value = Request> {
     let command = (
         prop::sample::select(vec!["a", "b", "c"]),
-        prop::sample::subsequence(vec!["x", "y", "-f", "-r", "..."], 0..4),
+        prop::sample::subsequence(vec!["x", "y", "-f", "-r", "--recursive", "--rec", "?", "..."], 0..4),
     )
         .prop_map(|(program, rest)| command(&[&[program], rest.as_slice()].concat().join(" ")));
     let place = prop::sample::select(vec![
@@ -459,6 +614,10 @@ fn less_known(request: &Request, part: usize) -> Request {
     match part {
         0 => features.opaque.push(Opaque::Wrapper),
         1 => features.commands.iter_mut().for_each(|command| command.is_vague = true),
+        5 => features.commands.iter_mut().for_each(|command| command.is_complete = false),
+        6 => features.touches = std::mem::take(&mut features.writes),
+        7 => features.is_scanned = false,
+        8 => features.commands.iter_mut().for_each(|command| command.path = Some(Place::Unknown)),
         2 => features.writes.iter_mut().for_each(|place| *place = Place::Unknown),
         3 => features.hosts.iter_mut().for_each(|peer| *peer = Peer::Unknown),
         4 => features.reads.iter_mut().for_each(|place| *place = Place::Unknown),
@@ -521,7 +680,7 @@ proptest! {
 
     /// What is not known never allows.
     #[test]
-    fn the_less_is_known_the_less_is_allowed(rules in prop::collection::vec(rule(), 1..7), default: bool, request in call(), part in 0..6_usize) {
+    fn the_less_is_known_the_less_is_allowed(rules in prop::collection::vec(rule(), 1..7), default: bool, request in call(), part in 0..10_usize) {
         // An exception of a rule that refuses needs to be known as well; so does `only` of one that allows.
         let numbered: Vec<_> = rules.into_iter().map(|(rule, _)| rule).enumerate().collect();
         let policy = policy_of(&numbered, default);

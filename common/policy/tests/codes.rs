@@ -66,6 +66,7 @@ fn examples() -> Vec<(Code, String)> {
         (Code::BadInclude, including("../x")),
         (Code::BadLink, rule("kind: file, paths: [/x], link: \"http://example.com\"")),
         (Code::BadNumber, "version: 1\nname: t\nrevision: 0\nrules: []\n".to_owned()),
+        (Code::BadPackage, rule("kind: mcp, servers: [{package: {npm: A}}]")),
         (Code::BadPattern, rule("kind: file, paths: [x]")),
         (Code::BadPort, rule("kind: connect, to: [1.2.3.4], ports: [70000]")),
         (Code::BadUrl, rule("kind: mcp, servers: [{url: x}]")),
@@ -123,7 +124,7 @@ fn examples() -> Vec<(Code, String)> {
 }
 
 /// A policy for each lint that does not depend on the machine.
-fn examples_of_lints() -> [(Code, String); 8] {
+fn examples_of_lints() -> [(Code, String); 10] {
     [
         (
             Code::Contradictory,
@@ -133,6 +134,8 @@ fn examples_of_lints() -> [(Code, String); 8] {
         ),
         (Code::ExceptedItem, rule("kind: connect, to: [10.0.0.1, 10.0.0.2], except_to: [{to: [10.0.0.1]}]")),
         (Code::ExpiresSoon, rule("kind: file, paths: [/x], expires: 2001-09-20")),
+        (Code::IdleAllow, rule("kind: tool, tools: [Bash], action: allow")),
+        (Code::WeakServer, rule("kind: mcp, servers: [{package: {npm: a}}], action: allow")),
         (Code::IdleException, rule("kind: connect, to: [10.0.0.1], except_to: [{to: [10.0.0.2]}]")),
         (Code::IdleSilence, rule("kind: file, paths: [/x], silence: {shadowed: why}")),
         (Code::RenamedAway, rule("kind: file, operations: [read], paths: [/x]")),

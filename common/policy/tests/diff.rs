@@ -215,13 +215,16 @@ fn rules_about_calls_are_told_by_what_they_say() {
     let lines = ["+ secrets: jwt", "+ opaque: eval", "+ hosts: *.a.b", "+ words: x", "+ reads: /x"];
     check("", kinds, &lines, &["t"]);
     let mcp = "id: m, kind: mcp, servers: [{package: {npm: p, version: \"1\"}, interpreter: /usr/bin/node}, {url: \"https://a/b\"}], tools: [x]";
-    let lines =
-        ["+ servers: package npm p 1, interpreter /usr/bin/node", "+ servers: url https://a/b", "+ tools: x"];
+    let lines = [
+        "+ servers: {package: {npm: \"p\", version: \"1\"}, interpreter: \"/usr/bin/node\"}",
+        "+ servers: {url: \"https://a/b\"}",
+        "+ tools: x",
+    ];
     check("", mcp, &lines, &["m"]);
     check(
         mcp,
         &mcp.replace("\"1\"", "\"2\""),
-        &["+ servers: package npm p 2, interpreter /usr/bin/node"],
+        &["+ servers: {package: {npm: \"p\", version: \"2\"}, interpreter: \"/usr/bin/node\"}"],
         &["m"],
     );
     let disk = "id: d, kind: posture, require: {disk_encryption: true, secure_boot: false}";
@@ -244,6 +247,11 @@ fn rules_about_calls_are_told_by_what_they_say() {
         (true, &["x".to_owned()][..]),
         "{found}"
     );
+}
+
+/// A default has no priority that anybody wrote, and nothing is asked about calls.
+#[test]
+fn defaults_are_told() {
     let defaults = |action: &str| {
         let text =
             format!("version: 1\nname: t\ndefaults: {{tool: {{action: {action}, reason: r}}}}\nrules: []\n");
@@ -251,6 +259,40 @@ fn rules_about_calls_are_told_by_what_they_say() {
     };
     let found = diff(&defaults("deny"), &defaults("record"), &host());
     assert_eq!(found.unexplained, ["default/tool"], "{found}");
+    let text = found.to_string();
+    assert!(found.is_partial && !text.contains("priority"), "{text}");
+    assert!(text.contains("by all that the two name; about calls and machines nothing was asked"), "{text}");
+    let none = parse("t", "version: 1\nname: t\nrules: []\n").expect("valid");
+    let text = diff(&defaults("deny"), &none, &host()).to_string();
+    assert!(text.contains("rule `default/tool` is removed") && !text.contains("priority"), "{text}");
+    let others = between(KEYS, &format!("{KEYS}, severity: high")).to_string();
+    assert!(others.ends_with("by all that the two name\n"), "{others}");
+}
+
+/// What means something else looks different.
+#[test]
+fn keys_and_quotes_tell_apart() {
+    let check = |before: &str, after: &str, lines: &str| {
+        let server = |server: &str| format!("id: a, kind: mcp, servers: [{server}]");
+        let text = between(&server(before), &server(after)).to_string();
+        assert!(text.contains(lines), "{text}");
+    };
+    check(
+        "{package: {npm: a, version: \"1.0\"}}",
+        "{package: {npm: a}, interpreter: \"/x, y\"}",
+        "  - servers: {package: {npm: \"a\", version: \"1.0\"}}\n  + servers: {package: {npm: \"a\"}, interpreter: \"/x, y\"}\n",
+    );
+    check(
+        "{interpreter: \"/x, url: y\"}",
+        "{interpreter: /x, url: \"https://a/\"}",
+        "  - servers: {interpreter: \"/x, url: y\"}\n  + servers: {interpreter: \"/x\", url: \"https://a/\"}\n",
+    );
+    let found = between(
+        &format!("{KEYS}, except: [{{executable: \"/a, descendant of /b\"}}]"),
+        &format!("{KEYS}, except: [{{executable: /a, descendant_of: {{executable: /b}}}}]"),
+    );
+    let lines = "  - except: {executable: \"/a, descendant of /b\"}\n  + except: /a, descendant of /b\n";
+    assert!(found.to_string().contains(lines), "{found}");
 }
 
 #[test]

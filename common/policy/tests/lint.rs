@@ -38,6 +38,62 @@ fn check(rules: &[&str], expect: &[&str]) {
 }
 
 #[test]
+fn rules_that_allow() {
+    let allow = "id: a, kind: tool, tools: [Bash], action: allow";
+    let deny = "id: b, kind: tool, tools: [Bash]";
+    check(&[allow], &["idle-allow 1"]);
+    check(&[allow, deny], &["idle-allow 1"]);
+    check(&[allow, &format!("{deny}, priority: -1")], &[]);
+    check(&[allow, &format!("{deny}, action: record, priority: -1")], &[]);
+    check(&[&format!("{allow}, priority: 1"), deny], &[]);
+    check(&[allow, "id: b, kind: mcp, priority: -1"], &["idle-allow 1"]);
+    check(
+        &[allow, "id: b, kind: tool, tools: [Bash], action: allow, priority: -1"],
+        &["idle-allow 1", "idle-allow 2"],
+    );
+    check(&[&format!("{allow}, silence: {{idle-allow: soon}}")], &[]);
+    let servers =
+        |servers: &str| format!("id: a, kind: mcp, action: allow, priority: 1, servers: [{servers}]");
+    let weak = |item: &str, expect: &[&str]| check(&[&servers(item), "id: b, kind: mcp"], expect);
+    let hash = "1".repeat(64);
+    weak("{interpreter: /usr/bin/node}", &["weak-server 1"]);
+    weak("{package: {npm: a}, interpreter: /usr/bin/node}", &["weak-server 1"]);
+    weak("{package: {npm: a}}, {interpreter: /x}", &["weak-server 1", "weak-server 1"]);
+    weak(&format!("{{package: {{npm: a}}, script_sha256: [\"{hash}\"]}}"), &[]);
+    weak(&format!("{{interpreter_sha256: [\"{hash}\"]}}"), &[]);
+    weak("{url: \"https://a/\"}", &[]);
+    check(&["id: a, kind: mcp, servers: [{package: {npm: a}}]"], &[]);
+    let only = |item: &str| format!("{allow}, priority: 1, only: [{{{item}}}]");
+    let wide = |item: &str, expect: &[&str]| check(&[&only(item), deny], expect);
+    wide("executable: /usr/bin/bash", &["wide-exception 1"]);
+    wide("executable: /usr/bin/bash, reason: meant", &[]);
+    wide("executable: \"/**\"", &["wide-exception 1"]);
+    wide("descendant_of: {executable: /usr/bin/node}", &["wide-exception 1"]);
+    wide("executable: /usr/bin/claude", &[]);
+    check(&["id: b, kind: tool, tools: [Bash], only: [{executable: /usr/bin/bash}]"], &[]);
+}
+
+#[test]
+fn rules_about_calls_that_say_the_same() {
+    let deny = "kind: tool, tools: [Bash, Write], when: {writes: [/x, /y], flags: [-f]}";
+    let alike = "kind: tool, tools: [Write, Bash], when: {flags: [-f], writes: [/y, /x]}";
+    let check_two = |one: &str, other: &str, expect: &[&str]| {
+        check(&[&format!("id: a, {one}"), &format!("id: b, {other}")], expect);
+    };
+    check_two(deny, alike, &["shadowed 2 ~1"]);
+    check_two(deny, &format!("{alike}, action: record"), &["contradictory 2 ~1"]);
+    check_two(deny, &format!("{alike}, priority: 1"), &[]);
+    check_two(deny, &format!("{alike}, only: [{{executable: /x}}]"), &["shadowed 2 ~1"]);
+    check_two(&format!("{deny}, only: [{{executable: /x}}]"), alike, &[]);
+    check_two(deny, "kind: tool, tools: [Bash]", &[]);
+    check_two("kind: mcp, servers: [{package: {npm: a}}]", "kind: mcp, servers: [{package: {npm: b}}]", &[]);
+    check_two("kind: mcp, tools: [x]", "kind: mcp, tools: [x]", &["shadowed 2 ~1"]);
+    let posture = "kind: posture, require: {secure_boot: true}";
+    check_two(posture, posture, &["shadowed 2 ~1"]);
+    check_two(posture, &format!("{posture}, on_unknown: allow"), &[]);
+}
+
+#[test]
 fn shadowed_rules() {
     let wide = "id: a, kind: file, paths: [~/.aws/**]";
     check(&[wide, "id: b, kind: file, paths: [~/.azure/**]"], &[]);
@@ -241,36 +297,37 @@ fn rules_that_expire_soon() {
     assert!(linted.found.to_string().contains("`a` expires soon: from 2027-01-02 on it is not in force"));
 }
 
-/// Rules about calls are compared with none, for one that allows lifts another one; and what expires of them allows no more.
+/// Rules that allow are compared with none; and what expires of them allows no more.
 #[test]
 fn rules_about_calls() {
     let tool = |id: &str, more: &str| format!("id: {id}, kind: tool, tools: [Bash]{more}");
-    check(&[&tool("a", ""), &tool("b", "")], &[]);
-    check(&[&tool("a", ""), &tool("b", ", action: record")], &[]);
-    check(&[&tool("a", ", action: allow"), &tool("b", ", action: record, when: {programs: [git]}")], &[]);
-    check(&["id: a, kind: mcp", "id: b, kind: mcp, action: allow", "id: c, kind: mcp, tools: [x]"], &[]);
-    let disk = "kind: posture, require: {disk_encryption: true}";
-    check(&[&format!("id: a, {disk}"), &format!("id: b, {disk}, mode: monitor")], &[]);
+    let above = ", action: allow, priority: 1";
+    check(&[&tool("a", above), &tool("b", ", action: record, when: {programs: [git]}")], &[]);
+    check(&[&tool("a", above), &tool("b", above), &tool("c", "")], &[]);
+    check(
+        &["id: a, kind: mcp", "id: b, kind: mcp, action: allow, priority: 1", "id: c, kind: mcp, tools: [x]"],
+        &[],
+    );
     let help = |more: &str| {
         let rule = format!("  - {{{}, reason: r}}\n", tool("a", more));
         let found = linted(&rule).1.found;
-        let [item] = found.items() else { panic!("{found}") };
+        let item = found.items().iter().find(|item| item.code != Code::IdleAllow);
+        let item = item.unwrap_or_else(|| panic!("{found}"));
         (item.code, item.help.clone().unwrap_or_default())
     };
-    let check = |more: &str, code: Code, words: &str| {
+    let helps = |more: &str, code: Code, words: &str| {
         let (found, help) = help(more);
         assert!(found == code && help.ends_with(words), "{more}: {help}");
     };
-    check(", expires: 2027-01-02", Code::ExpiresSoon, "what it refuses is allowed");
-    check(", expires: 2027-01-02, action: allow", Code::ExpiresSoon, "what it allows can be refused");
+    helps(", expires: 2027-01-02", Code::ExpiresSoon, "what it refuses is allowed");
+    helps(", expires: 2027-01-02, action: allow", Code::ExpiresSoon, "what it allows can be refused");
     let nobody = ", only: [{executable: /usr/bin/git}], except: [{executable: /usr/bin/*}]";
-    check(nobody, Code::Unreachable, "of whom it cannot be told");
-    check(&format!("{nobody}, action: allow"), Code::Unreachable, "it allows nobody anything");
+    helps(nobody, Code::Unreachable, "of whom it cannot be told");
+    helps(&format!("{nobody}, action: allow"), Code::Unreachable, "it allows nobody anything");
     // An exception of a rule that allows gives nothing away.
     let wide = ", except: [{executable: /usr/bin/python3}]";
-    check(wide, Code::WideException, "or give a `reason`");
-    let rule = format!("  - {{{}{wide}, action: allow, reason: r}}\n", tool("a", ""));
-    assert!(linted(&rule).1.found.items().is_empty());
+    helps(wide, Code::WideException, "or give a `reason`");
+    check(&[&tool("a", &format!("{above}{wide}")), &tool("b", "")], &[]);
 }
 
 #[test]

@@ -210,6 +210,8 @@ fn calls_in_tests() {
         \x20 - {do: mcp x, server: {package: {npm: p, version: \"1\"}}, expect: allow}\n\
         \x20 - {do: mcp x, server: {package: {npm: q}}, expect: deny b}\n\
         \x20 - {do: mcp x, expect: deny b}\n\
+        \x20 - {do: mcp x, server: {package: unknown}, expect: deny b}\n\
+        \x20 - {do: mcp x, server: {url: unknown}, expect: deny b}\n\
         \x20 - {do: posture, machine: {secure_boot: true}, expect: allow}\n\
         \x20 - {do: posture, expect: record c}\n";
     let mut noting = Noting(Vec::new());
@@ -233,4 +235,24 @@ fn calls_in_tests() {
     let results = run(&file, &policy, None).expect("room");
     assert_eq!(results.failed(), 0, "{}", results.failures());
     assert_eq!(results.untested.rules, ["default/mcp"]);
+}
+
+/// A rule that allows is shown by a test in which there is something to allow against.
+#[test]
+fn what_allows_and_lifts_nothing_is_not_tested() {
+    let check = |rules: &str, server: &str, expect: &[&str]| {
+        let text = format!(
+            "version: 1\nname: t\nrules:\n  - {{id: a, kind: mcp, action: allow, reason: r, servers: [{{package: {{npm: p}}}}]}}\n{rules}"
+        );
+        let policy = parse("p", &text).unwrap_or_else(|found| panic!("{found}"));
+        let test = format!("policy: p\ntests: [{{do: mcp x, server: {server}, expect: allow}}]\n");
+        let file = parse_tests(Source::new("t", &test)).unwrap_or_else(|found| panic!("{found}"));
+        assert_eq!(run(&file, &policy, None).expect("room").untested.rules, expect, "{text}");
+    };
+    let p = "{package: {npm: p}}";
+    let deny = |more: &str| format!("  - {{id: b, kind: mcp, reason: r{more}}}\n");
+    check("", p, &["a"]);
+    check(&deny(", priority: -1"), p, &["b"]);
+    check(&deny(", priority: -1, tools: [y]"), p, &["a", "b"]);
+    check(&deny(", priority: -1, servers: [{package: {npm: q}}]"), p, &["a", "b"]);
 }

@@ -74,6 +74,7 @@ pub fn of_call(tool: &str, input: &Value, context: &Workplace, shell: &mut dyn S
         _ => Features::unknown(Opaque::Input),
     };
     features.secrets.extend(secrets_in(input));
+    features.is_scanned = true;
     features.repository.clone_from(&context.repository);
     features.sorted()
 }

@@ -74,12 +74,22 @@ fn step(walk: &mut Walk, words: &[Word]) -> Next {
     if !walk.fits(words) {
         return Next::Done;
     }
+    let (command, opaque) = (walk.features.commands.len(), walk.features.opaque.len());
     record(walk, written, program, arguments);
-    if program == written
-        && let Some(next) = builtins::run(walk, program, arguments)
-    {
-        return next;
-    }
+    let builtin = if program == written { builtins::run(walk, program, arguments) } else { None };
+    let (next, is_complete) = match builtin {
+        // `history -w FILE`.
+        Some(next) => (next, program != "history" || arguments.is_empty()),
+        None => follow(walk, program, arguments),
+    };
+    // What was not followed may use whatever it likes.
+    let is_followed = walk.features.opaque.len() == opaque && !matches!(next, Next::Opaque(_));
+    walk.features.commands[command].is_complete = is_complete && is_followed;
+    next
+}
+
+/// Takes up what a program other than a builtin does. Whether that is all that it is told to do.
+fn follow(walk: &mut Walk, program: &str, arguments: &[Word]) -> (Next, bool) {
     let has_word = |word: &str| {
         arguments.iter().any(|argument| match argument.text() {
             Some(text) => text == word,
@@ -88,21 +98,22 @@ fn step(walk: &mut Walk, words: &[Word]) -> Next {
     };
     match kind(program, has_word) {
         Kind::Wrapper(wrapper) => wrapper::run(walk, wrapper, arguments),
-        Kind::OtherWrapper => Next::Opaque(Opaque::Wrapper),
+        Kind::OtherWrapper => (Next::Opaque(Opaque::Wrapper), false),
         Kind::Remote => {
             operands::run(walk, program, arguments);
-            Next::Opaque(Opaque::Remote)
+            (Next::Opaque(Opaque::Remote), false)
         }
         Kind::Shell(dialect) => shell(walk, dialect, program, arguments),
-        Kind::OtherShell => Next::Opaque(Opaque::Shell),
-        Kind::Interpreter(interpreter) => interpret(walk, interpreter, arguments),
+        Kind::OtherShell => (Next::Opaque(Opaque::Shell), false),
+        // What a script does is not in the text.
+        Kind::Interpreter(interpreter) => (interpret(walk, interpreter, arguments), false),
         Kind::OtherInterpreter => {
             operands::run(walk, program, arguments);
-            Next::Opaque(Opaque::Interpreter)
+            (Next::Opaque(Opaque::Interpreter), false)
         }
         Kind::Plain => {
-            operands::run(walk, program, arguments);
-            plain(walk, program, arguments)
+            let is_complete = operands::run(walk, program, arguments);
+            (plain(walk, program, arguments), is_complete)
         }
     }
 }
@@ -112,10 +123,10 @@ fn record(walk: &mut Walk, written: &str, program: &str, arguments: &[Word]) {
     let mut command = Command { program: program.to_owned(), ..Command::default() };
     if written.contains('/') {
         let places = walk.directories().places(written, Place::At);
-        command.path = match places.as_slice() {
-            [Place::At(path)] => Some(path.clone()),
-            _ => None,
-        };
+        command.path = Some(match places.as_slice() {
+            [place] => place.clone(),
+            _ => Place::Unknown,
+        });
     }
     let mut are_words = false;
     for argument in arguments {
@@ -147,11 +158,11 @@ fn flags(text: &str, flags: &mut Vec<String>) {
     }
 }
 
-/// A shell: a command of its own, a script, or what it reads.
-fn shell(walk: &mut Walk, dialect: Dialect, program: &str, arguments: &[Word]) -> Next {
-    const UNKNOWN: Next = Next::Opaque(Opaque::Shell);
+/// A shell: a command of its own, a script, or what it reads. Whether it is told no more than was followed.
+fn shell(walk: &mut Walk, dialect: Dialect, program: &str, arguments: &[Word]) -> (Next, bool) {
+    const UNKNOWN: (Next, bool) = (Next::Opaque(Opaque::Shell), false);
     let mut rest = arguments;
-    let mut has_code = false;
+    let (mut has_code, mut reads_profile) = (false, false);
     while let Some((first, behind)) = rest.split_first() {
         let Some(text) = first.text() else { return UNKNOWN };
         let Some(letters) = text.strip_prefix(['-', '+']).filter(|letters| !letters.is_empty()) else {
@@ -163,10 +174,14 @@ fn shell(walk: &mut Walk, dialect: Dialect, program: &str, arguments: &[Word]) -
             letters.strip_suffix('o').map_or((letters, false), |letters| (letters, true));
         match letters {
             "-" => break,
-            "-version" | "-help" => return Next::Done,
-            "-login" | "-norc" | "-noprofile" | "-posix" => {}
+            "-version" | "-help" => return (Next::Done, true),
+            "-login" => reads_profile = true,
+            "-norc" | "-noprofile" | "-posix" => {}
             _ if letters.contains(|c: char| !"abcefhilmnuvxBCEHPT".contains(c)) => return UNKNOWN,
-            _ => has_code |= letters.contains('c'),
+            _ => {
+                has_code |= letters.contains('c');
+                reads_profile |= letters.contains(['i', 'l']);
+            }
         }
         if has_name {
             let name =
@@ -187,9 +202,10 @@ fn shell(walk: &mut Walk, dialect: Dialect, program: &str, arguments: &[Word]) -
         let places = operands::places(first, &walk.directories());
         walk.features.reads.extend(places);
     }
-    // What the script is told: files and hosts, whatever it does with them.
+    // What the text or the script is told: files and hosts, whatever it does with them.
     operands::run(walk, program, behind);
-    Next::Done
+    // What a script does is not in the text.
+    (Next::Done, has_code && !reads_profile)
 }
 
 /// Whether a file is what the program is given, and no file.

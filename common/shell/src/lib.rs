@@ -17,7 +17,9 @@ mod command;
 mod dialect;
 mod directories;
 mod escape;
+mod files;
 mod git;
+mod known;
 mod lex;
 mod lost;
 mod operands;
@@ -53,6 +55,7 @@ pub fn features(command: &str, context: &Context) -> Features {
         walk::walk(command, context)
     };
     features.secrets = secrets;
+    features.is_scanned = true;
     features.repository.clone_from(&context.repository);
     features.sorted()
 }

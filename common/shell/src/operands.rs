@@ -1,7 +1,7 @@
 //! Files and hosts that arguments name.
 //!
-//! The arguments of well-known programs are told apart; of another program, whatever looks like a path is taken for a file that is
-//! read, and whatever looks like a URL for a host.
+//! The arguments of well-known programs are told apart, see [`known`](crate::known); of another program, whatever looks like a path is
+//! taken for a file that may be read or written, and whatever looks like a URL for a host.
 
 use treeline_policy::{
     tool::{Peer, Place},
@@ -10,81 +10,15 @@ use treeline_policy::{
 
 use crate::{
     directories::{Directories, normal},
+    files,
+    known::PROGRAMS,
     walk::Walk,
     word::Word,
 };
 
-/// What a program does with its operands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
-    /// Reads all but the first so many.
-    Read(usize),
-    /// Writes all but the first so many.
-    Write(usize),
-    /// Reads all but the last, which it writes.
-    Copy,
-    /// Writes all, as it removes what it moves.
-    Move,
-}
-
-/// Letters of options whose value is an argument of its own, by program.
-const USES: [(&str, Use, &str); 52] = [
-    ("cat", Use::Read(0), ""),
-    ("tac", Use::Read(0), ""),
-    ("head", Use::Read(0), "nc"),
-    ("tail", Use::Read(0), "nc"),
-    ("less", Use::Read(0), ""),
-    ("more", Use::Read(0), ""),
-    ("nl", Use::Read(0), ""),
-    ("od", Use::Read(0), "tjNw"),
-    ("xxd", Use::Read(0), "lsc"),
-    ("hexdump", Use::Read(0), "ns"),
-    ("strings", Use::Read(0), "n"),
-    ("wc", Use::Read(0), ""),
-    ("sort", Use::Read(0), "ktSTo"),
-    ("uniq", Use::Read(0), "fsw"),
-    ("cut", Use::Read(0), "dfcb"),
-    ("diff", Use::Read(0), "UC"),
-    ("cmp", Use::Read(0), "n"),
-    ("comm", Use::Read(0), ""),
-    ("stat", Use::Read(0), "c"),
-    ("file", Use::Read(0), "m"),
-    ("md5sum", Use::Read(0), ""),
-    ("sha1sum", Use::Read(0), ""),
-    ("sha256sum", Use::Read(0), ""),
-    ("base64", Use::Read(0), "w"),
-    ("ls", Use::Read(0), ""),
-    ("find", Use::Read(0), ""),
-    ("du", Use::Read(0), "d"),
-    ("tree", Use::Read(0), "LI"),
-    ("grep", Use::Read(1), "ABCm"),
-    ("egrep", Use::Read(1), "ABCm"),
-    ("fgrep", Use::Read(1), "ABCm"),
-    ("rg", Use::Read(1), "ABCmgtT"),
-    ("jq", Use::Read(1), ""),
-    ("awk", Use::Read(1), "Fv"),
-    ("gawk", Use::Read(1), "Fv"),
-    ("rm", Use::Write(0), ""),
-    ("rmdir", Use::Write(0), ""),
-    ("mkdir", Use::Write(0), "m"),
-    ("touch", Use::Write(0), "dtr"),
-    ("tee", Use::Write(0), ""),
-    ("truncate", Use::Write(0), "s"),
-    ("shred", Use::Write(0), "ns"),
-    ("unlink", Use::Write(0), ""),
-    ("mkfifo", Use::Write(0), "m"),
-    ("chmod", Use::Write(1), ""),
-    ("chown", Use::Write(1), ""),
-    ("chgrp", Use::Write(1), ""),
-    ("cp", Use::Copy, "St"),
-    ("install", Use::Copy, "mogSt"),
-    ("ln", Use::Copy, "St"),
-    ("mv", Use::Move, "St"),
-    ("sed", Use::Read(0), ""),
-];
 /// Programs whose `-o` names what they write.
-const OUTPUTS: [&str; 11] =
-    ["curl", "wget", "gcc", "g++", "cc", "c++", "clang", "ld", "sort", "go", "pandoc"];
+const OUTPUTS: [&str; 12] =
+    ["curl", "wget", "gcc", "g++", "cc", "c++", "clang", "ld", "sort", "go", "pandoc", "tree"];
 /// Programs that reach hosts by their operands, with letters of options whose value is an argument of its own.
 const NETWORK: [(&str, &str); 22] = [
     ("curl", "HdXouAebcFTmwxEKrtyYzCDQP"),
@@ -132,69 +66,45 @@ pub(crate) fn places(word: &Word, directories: &Directories) -> Vec<Place> {
     }
 }
 
-/// Takes up what a program's arguments name.
-pub(crate) fn run(walk: &mut Walk, program: &str, arguments: &[Word]) {
+/// Takes up what a program's arguments name. Whether that is all that it is told to use.
+pub(crate) fn run(walk: &mut Walk, program: &str, arguments: &[Word]) -> bool {
     let directories = walk.directories();
     let at = |word: &Word| places(word, &directories);
+    let known = PROGRAMS.iter().find(|known| known.name == program);
     let output = Some(["-o", "-O", "--output", "--output-document"]).filter(|_| OUTPUTS.contains(&program));
-    let output = output.and_then(|options| value_of(arguments, &options));
-    if program == "dd" {
-        for word in arguments {
-            match word.prefix.split_once('=') {
-                Some(("of", path)) => walk.features.writes.extend(at(&part(word, path))),
-                Some(("if", path)) => walk.features.reads.extend(at(&part(word, path))),
-                _ => {}
-            }
-        }
-    } else if let Some((_, used, valued)) = USES.iter().find(|(known, ..)| *known == program) {
-        let operands = operands(arguments, valued);
-        let (reads, writes) = (&mut walk.features.reads, &mut walk.features.writes);
-        // `cp -t DIRECTORY FILE...`
-        let target = value_of(arguments, &["-t", "--target-directory"]);
-        match used {
-            Use::Read(_) if program == "sed" => {
-                let has_script = value_of(arguments, &["-e", "-f", "--expression"]).is_some();
-                let files = operands.iter().skip(usize::from(!has_script)).flat_map(&at);
-                let in_place = arguments
-                    .iter()
-                    .any(|word| word.prefix.starts_with("-i") || word.prefix.starts_with("--in-place"));
-                if in_place { writes.extend(files) } else { reads.extend(files) }
-            }
-            Use::Read(skip) => reads.extend(operands.iter().skip(*skip).flat_map(&at)),
-            Use::Write(skip) => writes.extend(operands.iter().skip(*skip).flat_map(&at)),
-            Use::Move => writes.extend(operands.iter().chain(target.as_ref()).flat_map(at)),
-            Use::Copy => {
-                let (last, others) = match &target {
-                    Some(target) => (Some(target), operands.as_slice()),
-                    None => {
-                        operands.split_last().map_or((None, &[][..]), |(last, others)| (Some(last), others))
-                    }
-                };
-                reads.extend(others.iter().flat_map(at));
-                writes.extend(last.into_iter().flat_map(at));
-            }
-        }
+    let valued = known.map_or("", |known| known.valued);
+    let outputs = output.map(|options| values_of(arguments, &options, valued)).unwrap_or_default();
+    let is_complete = if let Some(known) = known {
+        files::run(walk, known, arguments)
     } else {
-        let is_path = |word: &&Word| {
-            let is_flag = word.prefix.starts_with('-');
-            !is_flag && word.prefix.starts_with(['/', '.'])
-                || word.prefix.contains('/') && !word.prefix.contains("://") && !is_flag
-        };
-        walk.features.reads.extend(
-            arguments.iter().filter(is_path).filter(|word| output.as_ref() != Some(*word)).flat_map(at),
-        );
-    }
-    walk.features.writes.extend(output.iter().flat_map(at));
+        let paths = arguments.iter().filter(|word| !outputs.contains(word)).filter_map(path_in);
+        walk.features.touches.extend(paths.flat_map(|word| at(&word)));
+        false
+    };
+    walk.features.writes.extend(outputs.iter().flat_map(at));
     hosts(walk, program, arguments);
+    is_complete
+}
+
+/// What of an argument looks like a path: all of it, or what is behind the `=` of an option or of `name=/path`.
+fn path_in(word: &Word) -> Option<Word> {
+    let is_path =
+        |text: &str| text.starts_with(['/', '.', '~']) || text.contains('/') && !text.contains("://");
+    let value = word.prefix.split_once('=').map(|(_, value)| value);
+    match (word.prefix.strip_prefix('-'), value) {
+        (Some(_), value) => value.filter(|value| is_path(value)).map(|value| part(word, value)),
+        (None, Some(value)) if value.starts_with(['/', '.', '~']) => Some(part(word, value)),
+        (None, _) => is_path(&word.prefix).then(|| word.clone()),
+    }
 }
 
 /// The rest of a word behind what it begins with.
-fn part(word: &Word, rest: &str) -> Word {
+pub(crate) fn part(word: &Word, rest: &str) -> Word {
     if word.text().is_some() { Word::of(rest) } else { Word { prefix: rest.to_owned(), ..word.clone() } }
 }
 
 /// The arguments that are no options and no values of options.
-fn operands(arguments: &[Word], valued: &str) -> Vec<Word> {
+pub(crate) fn operands(arguments: &[Word], valued: &str) -> Vec<Word> {
     let mut operands = Vec::new();
     let mut words = arguments.iter();
     let mut are_all = false;
@@ -202,8 +112,10 @@ fn operands(arguments: &[Word], valued: &str) -> Vec<Word> {
         match word.prefix.strip_prefix('-').filter(|rest| !are_all && !rest.is_empty()) {
             Some("-") if word.text().is_some() => are_all = true,
             Some(option) => {
-                let ends_valued = option.chars().last().is_some_and(|last| valued.contains(last));
-                if !option.starts_with('-') && ends_valued && word.text().is_some() {
+                // What is behind the first one with a value is that value.
+                let first = option.find(|letter| valued.contains(letter));
+                let is_last = first.is_some_and(|at| at + 1 == option.len());
+                if !option.starts_with('-') && is_last && word.text().is_some() {
                     words.next();
                 }
             }
@@ -213,26 +125,31 @@ fn operands(arguments: &[Word], valued: &str) -> Vec<Word> {
     operands
 }
 
-/// The value of the first of such options.
-fn value_of(arguments: &[Word], options: &[&str]) -> Option<Word> {
-    for (index, word) in arguments.iter().enumerate() {
-        for option in options {
-            if word.text() == Some(option) {
-                return arguments.get(index + 1).cloned();
+/// The values of such options, of one letter or long, where `valued` are the letters of all that have one: `-rt x`, `-rtx`.
+pub(crate) fn values_of(arguments: &[Word], options: &[&str], valued: &str) -> Vec<Word> {
+    let value = |(index, word): (usize, &Word), option: &&str| {
+        let behind = match option.strip_prefix("--") {
+            Some(_) => word.prefix.strip_prefix(option)?,
+            None => {
+                let letters = word.prefix.strip_prefix('-').filter(|letters| !letters.starts_with('-'))?;
+                let at = letters.find(|letter| option.ends_with(letter) || valued.contains(letter))?;
+                let is_it = letters[at..].starts_with(&option[1..]);
+                is_it.then(|| &letters[at + 1..])?
             }
-            let attached = word.prefix.strip_prefix(option).filter(|rest| !rest.is_empty());
-            match attached {
-                Some(value) if option.starts_with("--") => {
-                    if let Some(value) = value.strip_prefix('=') {
-                        return Some(part(word, value));
-                    }
-                }
-                Some(value) => return Some(part(word, value)),
-                None => {}
-            }
+        };
+        match (behind.strip_prefix('='), word.text()) {
+            (_, Some(_)) if behind.is_empty() => arguments.get(index + 1).cloned(),
+            (Some(value), _) if option.starts_with("--") => Some(part(word, value)),
+            _ => (!option.starts_with("--")).then(|| part(word, behind)),
         }
-    }
-    None
+    };
+    let words = arguments.iter().enumerate();
+    words.filter_map(|word| options.iter().find_map(|option| value(word, option))).collect()
+}
+
+/// Whether an argument is options of one letter each.
+pub(crate) fn is_letters(text: &str) -> bool {
+    text.len() > 1 && text.starts_with('-') && !text.starts_with("--")
 }
 
 fn hosts(walk: &mut Walk, program: &str, arguments: &[Word]) {

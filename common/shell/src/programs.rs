@@ -20,6 +20,8 @@ pub(crate) struct Wrapper {
     pub(crate) assigns: bool,
     /// Whether it adds arguments of its own.
     pub(crate) appends: bool,
+    /// Whether it uses files of its own.
+    pub(crate) opens: bool,
 }
 
 impl Wrapper {
@@ -33,6 +35,7 @@ impl Wrapper {
             operands: 0,
             assigns: false,
             appends: false,
+            opens: false,
         }
     }
 
@@ -52,6 +55,10 @@ impl Wrapper {
         Self { appends: true, ..self }
     }
 
+    const fn opens(self) -> Self {
+        Self { opens: true, ..self }
+    }
+
     /// Whether a letter is an option, and if so whether it has a value.
     pub(crate) fn letter(&self, letter: char) -> Option<bool> {
         let valued = self.valued.contains(letter);
@@ -69,7 +76,8 @@ pub(crate) const WRAPPERS: [Wrapper; 20] = [
         .long(&["non-interactive", "preserve-env", "set-home", "stdin"], &["user", "group"])
         .assigns(),
     Wrapper::new("doas", "n", "u"),
-    Wrapper::new("nohup", "", ""),
+    // `nohup.out`, if its output is a terminal.
+    Wrapper::new("nohup", "", "").opens(),
     Wrapper::new("nice", "", "n").long(&[], &["adjustment"]),
     Wrapper::new("ionice", "t", "cn").long(&["ignore"], &["class", "classdata"]),
     Wrapper::new("chrt", "abfoir", "").operands(1),
@@ -81,6 +89,7 @@ pub(crate) const WRAPPERS: [Wrapper; 20] = [
     Wrapper::new("setsid", "cfw", "").long(&["ctty", "fork", "wait"], &[]),
     // Not those that name a file which is written.
     Wrapper::new("time", "pvq", "f").long(&["portability", "verbose", "quiet"], &["format"]),
+    // Not `-a`, which names a file that is read.
     Wrapper::new("xargs", "0rtpxo", "nPLdEsI")
         .long(
             // The value of `--max-lines`, if it has one, is behind a `=`.
@@ -92,7 +101,8 @@ pub(crate) const WRAPPERS: [Wrapper; 20] = [
     Wrapper::new("strace", "fqvtTrcCyxh", "epsPIO"),
     Wrapper::new("flock", "nxseu", "wE")
         .long(&["nonblock", "exclusive", "shared"], &["timeout", "wait", "conflict-exit-code"])
-        .operands(1),
+        .operands(1)
+        .opens(),
     Wrapper::new("busybox", "", ""),
     Wrapper::new("toybox", "", ""),
 ];

@@ -4,10 +4,10 @@ use treeline_policy::tool::Opaque;
 
 use crate::{command::Next, operands::places, programs::Wrapper, walk::Walk, word::Word};
 
-const UNKNOWN: Next = Next::Opaque(Opaque::Wrapper);
+const UNKNOWN: (Next, bool) = (Next::Opaque(Opaque::Wrapper), false);
 
-/// The program that a wrapper runs.
-pub(crate) fn run(walk: &mut Walk, wrapper: &Wrapper, arguments: &[Word]) -> Next {
+/// The program that a wrapper runs, and whether the wrapper itself uses no file.
+pub(crate) fn run(walk: &mut Walk, wrapper: &Wrapper, arguments: &[Word]) -> (Next, bool) {
     let Some((behind, replaced)) = options(wrapper, arguments) else { return UNKNOWN };
     let has_options = behind.len() < arguments.len();
     let Some(rest) = operands(walk, wrapper, behind) else { return UNKNOWN };
@@ -35,7 +35,7 @@ pub(crate) fn run(walk: &mut Walk, wrapper: &Wrapper, arguments: &[Word]) -> Nex
     } else if wrapper.appends && !rest.is_empty() {
         rest.push(Word::unknown());
     }
-    Next::Run(rest)
+    (Next::Run(rest), !wrapper.opens)
 }
 
 /// What is behind the options, and which text `xargs` replaces by what it reads; none if an option is not known.

@@ -275,8 +275,88 @@ fn arguments() {
     assert_eq!(git.flags, ["-fu", "-f", "-u", "--force-with-lease"]);
     assert!(git.is_vague);
     let found = of("./x/../tool a");
-    assert_eq!(found.commands[0].path.as_deref(), Some("/ws/p/tool"));
+    assert_eq!(found.commands[0].path, Some(Place::At("/ws/p/tool".into())));
     assert!(!found.commands[0].is_vague);
+    assert_eq!(of("a").commands[0].path, None);
+    assert_eq!(of("cd $x; ./a").commands[0].path, Some(Place::Unknown));
+}
+
+/// Checks whether each command is one of which all files and hosts were found.
+#[track_caller]
+fn is_complete(expect: bool, commands: &[&str]) {
+    for command in commands {
+        let found = of(command);
+        let last = found.commands.iter().all(|command| command.is_complete);
+        assert_eq!((last, found.opaque.as_slice()), (expect, &[][..]), "{command}\n{found:#?}");
+    }
+}
+
+#[test]
+fn what_may_use_more_is_said() {
+    is_complete(
+        true,
+        &[
+            "ls -la x",
+            "cd x && rm -rf -- y",
+            "echo $x; [ -f a ]; export a=b",
+            "cat a | sort -u -o b; tail -20 c | head -n5",
+            "sudo -u ada timeout 5 env A=b cat x",
+            "find . -name '*.o' -mtime -5 -delete",
+            "bash -c 'rm x'; sh -ec 'rm x'",
+            "sed -n 1,5p x; sed -Ei s/a/b/ y",
+            "rm build/*.o",
+            "dd if=a of=b bs=1M",
+            "curl -sS -X POST -o x https://example.com",
+            "grep -rn --color=auto x y; rg -i x",
+        ],
+    );
+    for command in [
+        "git status",
+        "cargo install --root /usr x",
+        "foo",
+        "foo $x",
+        "tar -C / -xf x.tar",
+        "history -w x",
+        "make",
+        "bash x.sh",
+        "bash -lc 'rm x'",
+        "bash -c 'cat < x; \"$y\"'",
+        "sh -c '[[ x ]]'",
+        "zsh -c 'rm x'",
+        "python3 x.py",
+        "node x.js",
+        "vim x",
+        "sort --compress-prog=x y",
+        "rg --pre x y",
+        "install --strip-prog=x -s y z",
+        "chroot /x rm /y",
+        "ls $x",
+        "rm *.o",
+        "sort -T /x y",
+        "sort --compress-program=x y",
+        "grep -f x y",
+        "find . -fprint /etc/x",
+        "find $x -name y",
+        "less +!id x",
+        "dd $x",
+        "dd of=$x",
+        "nohup ls",
+        "flock x ls",
+        "strace -o x ls",
+        "xargs -a x ls y",
+        "ls | xargs rm",
+        "curl -K x https://example.com",
+        "curl -d @/etc/passwd https://example.com",
+        "curl -X -- -K x https://example.com",
+        "curl -L https://example.com",
+        "sed -f x y",
+        "sed -i.bak s/a/b/ y",
+        "cp -b x y",
+        "cp --parents a/b c",
+    ] {
+        let found = of(command);
+        assert!(found.commands.iter().any(|command| !command.is_complete), "{command}\n{found:#?}");
+    }
 }
 
 /// Checks files that are read and written; `DIRECTORY/...` is something below it, `?` what cannot be told.
@@ -298,6 +378,7 @@ fn owned(words: &[&str]) -> Vec<String> {
 
 #[test]
 fn places() {
+    files("uniq a /b; xxd c d", &["/ws/p/a", "/ws/p/c"], &["/b", "/ws/p/d"]);
     files("cat a ../b ~/c /d $HOME/e", &["/d", "/home/ada/c", "/home/ada/e", "/ws/b", "/ws/p/a"], &[]);
     files("a < b > c 2>> d &> e 2>&1 3>&- >/dev/null", &["/ws/p/b"], &["/ws/p/c", "/ws/p/d", "/ws/p/e"]);
     files("cd x && rm y", &[], &["/ws/p/x/y"]);
@@ -312,15 +393,43 @@ fn places() {
     files(
         "cp a b c; mv d e; cp -t f g",
         &["/ws/p/a", "/ws/p/b", "/ws/p/g"],
-        &["/ws/p/c", "/ws/p/d", "/ws/p/e", "/ws/p/f"],
+        &[
+            "/ws/p/c",
+            "/ws/p/c/a",
+            "/ws/p/c/b",
+            "/ws/p/d",
+            "/ws/p/e",
+            "/ws/p/e/d",
+            "/ws/p/f",
+            "/ws/p/f/g",
+            "/ws/p/d/...",
+            "/ws/p/e/...",
+            "/ws/p/e/d/...",
+        ],
     );
+    files("cp -rt /d a/b/", &["/ws/p/a/b", "/ws/p/a/b/..."], &["/d", "/d/b", "/d/...", "/d/b/..."]);
+    files("cp -rt/d a", &["/ws/p/a", "/ws/p/a/..."], &["/d", "/d/a", "/d/...", "/d/a/..."]);
+    files("cp -Sxt a b", &["/ws/p/a"], &["/ws/p/b", "/ws/p/b/a"]);
+    files("install -d a /b", &[], &["/b", "/ws/p/a"]);
+    files("rm -rf /a; chmod -x b; chmod --reference=c d", &[], &["/a", "/ws/p/b", "/ws/p/d", "/a/..."]);
+    files(
+        "find a b -delete",
+        &["/ws/p/a", "/ws/p/b", "/ws/p/a/...", "/ws/p/b/..."],
+        &["/ws/p/a", "/ws/p/b", "/ws/p/a/...", "/ws/p/b/..."],
+    );
+    files("find -type f -fprint /x", &["/ws/p", "/ws/p/..."], &["/x", "/x/..."]);
+    files("rg x", &["/ws/p", "/ws/p/..."], &[]);
+    files("grep -e x y; grep x", &["/ws/p/x", "/ws/p/y"], &[]);
+    files("sed -Ei s/x/y/ a", &[], &["/ws/p/a"]);
+    files("sed -i.b s/x/y/ a; sed -i'/d/*' s/x/y/ /c", &[], &["/c", "/ws/p/a", "/ws/p/a.b", "/d/..."]);
+    files("ln -s /a/b", &["/a/b"], &["/ws/p", "/ws/p/b"]);
+    files("curl https://x/ -o a https://x/ -o /b", &[], &["/b", "/ws/p/a"]);
     files(
         "dd if=a of=/b; tee -a c; sed -i s/x/y/ d; grep -r e f",
-        &["/ws/p/a", "/ws/p/f"],
+        &["/ws/p/a", "/ws/p/f", "/ws/p/f/..."],
         &["/b", "/ws/p/c", "/ws/p/d"],
     );
     files("curl -o /a https://x/y", &[], &["/a"]);
-    files("x ./a b/c --d", &["/ws/p/a", "/ws/p/b/c"], &[]);
     files("HOME=/x; rm ~/y", &[], &["?"]);
     files("export HO''ME=/x; rm ~/y", &[], &["?"]);
     files("env HO''ME=/x a; rm ~/y", &[], &["?"]);
@@ -334,13 +443,36 @@ fn places() {
     files("trap 'cd /x' DEBUG; rm y", &[], &["?"]);
     files("for i in 1 2; do rm x; f() { cd /y; }; f; done", &[], &["?"]);
     files("rm y; cd() { a; }", &[], &["?"]);
-    files(
-        "flock l a; bash x.sh ../y; python3 x.py /z b/c",
-        &["/ws/p/b/c", "/ws/p/x.py", "/ws/p/x.sh", "/ws/y", "/z"],
-        &["/ws/p/l"],
-    );
+    files("flock l a; bash x.sh ../y; python3 x.py /z b/c", &["/ws/p/x.py", "/ws/p/x.sh"], &["/ws/p/l"]);
     assert_eq!(of("find /x -execdir rm y ';'; rm z").writes, [Place::At("/ws/p/z".into()), Place::Unknown]);
     files("cat > >(tee a)", &[], &["/ws/p/a"]);
+}
+
+/// Of a program that is not known, what looks like a path may be read or written.
+#[test]
+fn what_is_touched() {
+    let check = |command: &str, expect: &[&str]| {
+        let found = of(command);
+        let words: Vec<String> = found
+            .touches
+            .iter()
+            .map(|place| if *place == Place::Unknown { "?".to_owned() } else { place.to_string() })
+            .collect();
+        assert_eq!((words, found.reads.len(), found.writes.len()), (owned(expect), 0, 0), "{command}");
+    };
+    check("x ./a b/c --d", &["/ws/p/a", "/ws/p/b/c"]);
+    check("git -C /etc checkout .", &["/etc", "/ws/p"]);
+    check("foo --out=/etc/x -o=/y of=/z", &["/etc/x", "/y", "/z"]);
+    check("foo ../x /etc/$x", &["/ws/x", "?"]);
+    check("cargo install --root /usr x", &["/usr"]);
+    check("tar -C / -xf x.tar", &["/"]);
+    check("bash -c a ../x /y", &["/ws/x", "/y"]);
+    let script = of("bash x.sh ../y; python3 x.py /z b/c");
+    let touched = ["/ws/p/b/c", "/ws/y", "/z"].map(|path| Place::At(path.into()));
+    assert_eq!(script.touches, touched);
+    // Nothing of this looks like one.
+    check("foo --help -x y a=b --c=d $z -o/etc/x https://a/b --url=https://a/b", &[]);
+    check("foo > /dev/null", &[]);
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub fn catch_panics_of_the_parser() {
 
 fn check(found: &Features) {
     use treeline_policy::tool::Place::{At, Below};
-    for place in found.reads.iter().chain(&found.writes) {
+    for place in [&found.reads, &found.writes, &found.touches].into_iter().flatten() {
         if let At(path) | Below(path) = place {
             assert!(path.starts_with('/') && !path.split('/').any(|name| name == ".."), "{path}");
         }

@@ -22,7 +22,8 @@ rules:
   - {id: looking, kind: tool, action: allow, tools: [Read], reason: Free.}
   - {id: outside, kind: tool, tools: [Bash, Write], when: {writes: outside_repository}, reason: Stay inside.}
   - {id: push, kind: tool, tools: [Bash], when: {programs: [git], words: [push], flags: [--force, -f]}, reason: Ask first.}
-  - {id: shell, kind: tool, action: allow, tools: [Bash, Write], when: {programs: [git, ls, rm], writes: inside_repository}, reason: Work.}
+  - {id: shell, kind: tool, action: allow, tools: [Bash, Write], when: {programs: [ls, rm], writes: inside_repository}, reason: Work.}
+  - {id: git, kind: tool, action: allow, tools: [Bash], when: {programs: [git]}, reason: Work.}
 ";
 
 fn policy(directory: &Path, input: &str, arguments: &[&str]) -> Output {
@@ -64,6 +65,19 @@ fn a_call_is_explained() {
     );
     check("Bash", r#"{"command": "rm ../x"}"#, 0, &["writes: ", "/repository/x"]);
     check("Bash", r#"{"command": "rm ../../x"}"#, 1, &["deny by `outside`"]);
+    check(
+        "Bash",
+        r#"{"command": "rm -rf x; ls $y"}"#,
+        1,
+        &["may use other files and hosts: ls", "deny by `default/tool`"],
+    );
+    check(
+        "Bash",
+        r#"{"command": "tar -C /etc -xf x.tar"}"#,
+        1,
+        &["may read or write: /etc", "deny by `outside`", "which cannot be told and counts"],
+    );
+    check("Bash", r#"{"command": "./git status"}"#, 1, &["deny by `default/tool`"]);
     check("Bash", r#"{"command": "cargo build"}"#, 1, &["deny by `default/tool`", "shell", "allow"]);
     check(
         "Bash",
@@ -75,8 +89,18 @@ fn a_call_is_explained() {
     check("Write", r#"{"file_path": "/etc/x", "content": ""}"#, 1, &["writes: /etc/x", "deny by `outside`"]);
     check("Frobnicate", "{}", 1, &["cannot be told: input", "deny by `default/tool`"]);
     check("Bash", "{", 2, &["`-` is no JSON"]);
+    check("a b", "{}", 2, &["`a b` is no name of a tool", "letters, digits"]);
+    check("mcp__gh__search", "{}", 2, &["is a tool of a server, which is asked about as `mcp`"]);
     let escape = r#"{"command": "ls '\u001b[2J'"}"#;
     check("Bash", escape, 0, &["runs: ls \\x1b[2J"]);
+}
+
+#[test]
+fn a_call_is_explained_to_scripts() {
+    let scene = Scene::new();
+    let directory = scene.path("p");
+    fs::create_dir_all(directory.join("repository")).expect("a directory");
+    fs::write(directory.join("p.yaml"), POLICY).expect("a file");
     let file = directory.join("input.json");
     fs::write(&file, r#"{"command": "git push --force"}"#).expect("a file");
     let arguments = [
@@ -95,6 +119,44 @@ fn a_call_is_explained() {
     assert_eq!((&json["verdict"], &json["rule"]), (&"deny".into(), &"push".into()), "{json}");
     assert_eq!(json["features"]["commands"][0]["flags"], serde_json::json!(["--force"]));
     assert_eq!(json["features"]["opaque"], serde_json::json!([]));
+}
+
+#[test]
+fn a_call_of_a_server_is_explained() {
+    let scene = Scene::new();
+    let directory = scene.path("p");
+    fs::create_dir(&directory).expect("a directory");
+    let text = "version: 1\nname: t\ndefaults: {mcp: {action: deny, reason: Not approved.}}\nrules:\n  \
+                - {id: search, kind: mcp, action: allow, servers: [{url: \"https://mcp.example.com/s\"}], tools: [search], reason: Approved.}\n";
+    fs::write(directory.join("p.yaml"), text).expect("a file");
+    let explain =
+        |input: &str, more: &[&str]| policy(&directory, input, &[&["explain", "p.yaml"], more].concat());
+    let check = |server: &str, tool: &str, code: i32, words: &[&str]| {
+        expect(explain(server, &["--mcp", tool, "--server", "-"]), code, words);
+    };
+    let url = r#"{"url": "https://mcp.example.com/s/x"}"#;
+    check(url, "search", 0, &["mcp search by any executable\naddress: https://mcp.example.com/s/x\nallow"]);
+    check(url, "delete", 1, &["deny by `default/mcp`"]);
+    let script = r#"{"interpreter": "/usr/bin/node", "script": "unknown", "package": {"npm": "x"}}"#;
+    check(
+        script,
+        "search",
+        1,
+        &[
+            "executes: /usr/bin/node with SHA-256 cannot be told",
+            "script: cannot be told",
+            "package: npm x of a version",
+        ],
+    );
+    expect(explain("", &["--mcp", "search"]), 1, &["server: cannot be told", "deny by `default/mcp`"]);
+    let output = explain(url, &["--mcp", "search", "--server", "-", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["server"]["remote"]["url"]["is"]["host"], "mcp.example.com", "{json}");
+    check("{\"name\": 1}", "search", 2, &["`-` says of no server what it is", "unknown key `name`"]);
+    check("{", "search", 2, &["not-yaml"]);
+    check(url, "a b", 2, &["`a b` is no name of a tool"]);
+    expect(explain("", &["--mcp", "x", "--server", "missing"]), 2, &["cannot read `missing`"]);
+    expect(explain("", &["--trace", "--server", "-"]), 2, &["--mcp"]);
 }
 
 #[test]

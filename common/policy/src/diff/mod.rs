@@ -11,7 +11,7 @@ mod candidates;
 mod decisions;
 mod probe;
 mod report;
-mod rules;
+pub(crate) mod rules;
 
 use serde::Serialize;
 use treeline_event::Verdict;
@@ -39,6 +39,8 @@ pub struct Diff {
     /// covered by another rule, or differ where neither policy names anything. Calls and machines are not asked about: each rule
     /// about them that decides otherwise, was removed or was added is among these.
     pub unexplained: Vec<String>,
+    /// Whether a rule about calls or machines, which are not asked about, is among what may decide otherwise.
+    pub is_partial: bool,
 }
 
 /// A decision that differs.
@@ -134,9 +136,10 @@ pub fn diff(before: &Policy, after: &Policy, host: &Host) -> Diff {
     };
     let is_unexplained =
         |change: &&&RuleChange| is_not_asked(&change.rule) || !change.is_added && !is_told(&change.rule);
+    let is_partial = deciding.iter().any(|change| is_not_asked(&change.rule));
     let unexplained = deciding.iter().filter(is_unexplained);
     let unexplained = unexplained.map(|change| change.rule.clone()).collect();
     let (before_name, after_name) = (before.name.clone(), after.name.clone());
     let about = rules::about(before, after);
-    Diff { before: before_name, after: after_name, about, rules, decisions, unexplained }
+    Diff { before: before_name, after: after_name, about, rules, decisions, unexplained, is_partial }
 }

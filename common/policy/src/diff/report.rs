@@ -33,12 +33,13 @@ impl fmt::Display for Diff {
             }
             rest = behind;
         }
+        let but_calls = if self.is_partial { "; about calls and machines nothing was asked" } else { "" };
         if self.decisions.is_empty() {
-            writeln!(f, "\nno decision differs, by all that the two name")?;
+            writeln!(f, "\nno decision differs, by all that the two name{but_calls}")?;
         } else {
             let [loosens, tightens, others] =
                 [Effect::Loosens, Effect::Tightens, Effect::OtherRule].map(|effect| self.count(effect));
-            writeln!(f, "\n{loosens} loosen, {tightens} tighten, {others} by another rule")?;
+            writeln!(f, "\n{loosens} loosen, {tightens} tighten, {others} by another rule{but_calls}")?;
         }
         for rule in &self.unexplained {
             writeln!(

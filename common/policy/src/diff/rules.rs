@@ -8,7 +8,7 @@ use treeline_event::Mode;
 use crate::{
     call::{CommandPattern, Files, Names, Requirement, ServerPattern, When},
     explain::{describe, hex},
-    policy::{AddressException, Kind, Policy, PortRange, Rule, SubjectItem},
+    policy::{AddressException, DEFAULT_PRIORITY, Executable, Kind, Policy, PortRange, Rule, SubjectItem},
 };
 
 /// A rule that is not as it was.
@@ -110,10 +110,9 @@ fn says(rule: &Rule) -> Says {
         if rule.allows { "action" } else { "mode" },
         vec![if rule.allows { "allow" } else { mode }.to_owned()],
     );
-    put(
-        "priority",
-        Some(rule.priority).filter(|priority| *priority != 0).iter().map(ToString::to_string).collect(),
-    );
+    // That of a default is nothing that anybody has written.
+    let priority = Some(rule.priority).filter(|priority| ![0, DEFAULT_PRIORITY].contains(priority));
+    put("priority", priority.iter().map(ToString::to_string).collect());
     put("adopts", rule.adopts.iter().map(|adoption| format!("{adoption:?}").to_lowercase()).collect());
     put("severity", vec![rule.severity.name().to_owned()]);
     put("reason", vec![rule.reason.clone()]);
@@ -127,6 +126,16 @@ fn says(rule: &Rule) -> Says {
     put("silence", silenced.collect());
     matched(&rule.kind, &mut put);
     says
+}
+
+/// Whether two kinds match the same, by what they say.
+pub(crate) fn are_alike(one: &Kind, other: &Kind) -> bool {
+    let says = |kind: &Kind| {
+        let mut says = Says::new();
+        matched(kind, &mut |key, values| _ = says.insert(key, values.into_iter().collect()));
+        says
+    };
+    one.name() == other.name() && says(one) == says(other)
 }
 
 /// What a kind matches, by its keys.
@@ -198,27 +207,31 @@ fn files(files: &Files) -> Vec<String> {
     }
 }
 
-/// An item of `servers`: what it asks for, in one order.
-fn server(server: &ServerPattern) -> String {
+/// An item of `servers` as a policy has it, in one order and with quotes, so that what differs looks different.
+pub(crate) fn server(server: &ServerPattern) -> String {
     let ServerPattern { package, interpreter, interpreter_sha256, script_sha256, url } = server;
+    let quoted = |text: String| format!("{text:?}");
     let package = package.as_ref().map(|package| {
-        let version = package.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
-        format!("{} {}{version}", package.registry.name(), package.name)
+        let version = package.version.as_ref().map(|version| ("version", quoted(version.clone())));
+        mapping([Some((package.registry.name(), quoted(package.name.clone()))), version])
     });
     let hashes = |hashes: &Option<Vec<[u8; 32]>>| {
         let mut hashes: Vec<String> = hashes.as_ref()?.iter().map(hex).collect();
         hashes.sort();
-        Some(hashes.join(" or "))
+        Some(format!("[{}]", hashes.join(", ")))
     };
-    let parts = [
-        ("package", package),
-        ("interpreter", interpreter.as_ref().map(ToString::to_string)),
-        ("interpreter_sha256", hashes(interpreter_sha256)),
-        ("script_sha256", hashes(script_sha256)),
-        ("url", url.as_ref().map(ToString::to_string)),
-    ];
-    let parts = parts.into_iter().filter_map(|(key, text)| Some(format!("{key} {}", text?)));
-    parts.collect::<Vec<_>>().join(", ")
+    mapping([
+        package.map(|package| ("package", package)),
+        interpreter.as_ref().map(|glob| ("interpreter", quoted(glob.to_string()))),
+        hashes(interpreter_sha256).map(|hashes| ("interpreter_sha256", hashes)),
+        hashes(script_sha256).map(|hashes| ("script_sha256", hashes)),
+        url.as_ref().map(|url| ("url", quoted(url.to_string()))),
+    ])
+}
+
+fn mapping<const N: usize>(entries: [Option<(&str, String)>; N]) -> String {
+    let entries = entries.into_iter().flatten().map(|(key, value)| format!("{key}: {value}"));
+    format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
 }
 
 fn texts<T: ToString>(values: &[crate::source::Spanned<T>]) -> Vec<String> {
@@ -229,7 +242,20 @@ fn ports(ranges: &[PortRange]) -> Vec<String> {
     ranges.iter().map(ToString::to_string).collect()
 }
 
+/// An item of `except` or `only`; with keys and quotes where words of a path could be taken for more than the path.
 fn subject(item: &SubjectItem) -> String {
+    let SubjectItem { own, descendant_of, reason, .. } = item;
+    let paths = [Some(own), descendant_of.as_ref()].map(|of| of.and_then(|of| of.path.as_ref()));
+    if paths.into_iter().flatten().any(|path| path.to_string().contains(' ')) {
+        let executable = |of: &Executable| {
+            let path = of.path.as_ref().map(|path| ("executable", format!("{:?}", path.to_string())));
+            [path, of.sha256.as_ref().map(|digest| ("sha256", hex(digest)))]
+        };
+        let [path, sha256] = executable(own);
+        let before = descendant_of.as_ref().map(|of| ("descendant_of", mapping(executable(of))));
+        let reason = reason.as_ref().map(|reason| ("reason", format!("{reason:?}")));
+        return mapping([path, sha256, before, reason]);
+    }
     let reason = item.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
     describe(item) + &reason
 }

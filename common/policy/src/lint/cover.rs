@@ -7,6 +7,7 @@ use std::cell::Cell;
 
 use super::addresses::Addresses;
 use crate::{
+    diff::rules::are_alike,
     glob::Glob,
     policy::{Executable, FileOperation, Kind, Mode, Rule, SubjectItem},
     source::Spanned,
@@ -77,8 +78,10 @@ impl Comparer {
                     && self.addresses_cover(wide, kind)
             }
             (Kind::Trace, Kind::Trace) => true,
-            // What cannot be told counts for a rule that refuses and not for one that allows, and a priority lifts: rules about
-            // calls are not compared.
+            // Of rules about calls only those are compared that say the same.
+            (Kind::Tool { .. }, Kind::Tool { .. })
+            | (Kind::Mcp { .. }, Kind::Mcp { .. })
+            | (Kind::Posture { .. }, Kind::Posture { .. }) => self.any(&[kind], |kind| are_alike(wide, kind)),
             (
                 Kind::File { .. }
                 | Kind::Exec { .. }

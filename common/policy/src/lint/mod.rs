@@ -4,6 +4,7 @@
 //! other, so it takes longer than reading and compiling: it is for who writes a policy, and no part of putting one in force.
 
 mod addresses;
+mod allow;
 mod cover;
 mod exception;
 mod expiry;
@@ -36,6 +37,7 @@ fn lint_by<'p>(policy: &'p Policy, now: Option<Moment>, comparer: &Comparer) -> 
     let shadowed = shadow::look(&mut lints, comparer, &wider);
     exception::look(&mut lints, &wider, &shadowed);
     reach::look(&mut lints, comparer);
+    allow::look(&mut lints);
     if let Some(now) = now {
         expiry::look(&mut lints, now);
     }

@@ -22,6 +22,7 @@ pub(super) fn wider(policy: &Policy, comparer: &Comparer) -> Vec<Vec<usize>> {
             let (_, wide) = wide;
             // The parts of one rule are not another one.
             wide.span != rule.span
+                && is_lifted_with(wide, rule)
                 && is_as_severe(wide.mode, rule.mode)
                 && outlives(wide, rule)
                 && comparer.covers(&wide.kind, &rule.kind)
@@ -29,6 +30,11 @@ pub(super) fn wider(policy: &Policy, comparer: &Comparer) -> Vec<Vec<usize>> {
         rules.iter().enumerate().filter(|wide| is_wider(&wide)).map(|(index, _)| index).collect()
     };
     rules.iter().map(of).collect()
+}
+
+/// Whether whatever allows against one rule allows against the other one, and neither allows: what is unknown counts for them alike.
+fn is_lifted_with(wide: &Rule, rule: &Rule) -> bool {
+    !wide.allows && !rule.allows && wide.priority == rule.priority
 }
 
 /// Why a rule never decides.

@@ -11,24 +11,20 @@ use crate::{
     call::{CommandPattern, Files, HostPattern, Names, PackagePattern, Requirement, ServerPattern, When},
     code::Code,
     diagnostic::Diagnostics,
-    glob::Glob,
     mcp::Registry,
-    object::is_tool_name,
+    object::{OF_SERVERS, is_tool_name},
     policy::Kind,
     posture::Trait,
     suggest,
     syntax::{
         call_shape::{ANY, EVERY_TOOL, ON_UNKNOWN, PACKAGE, REQUIRE, SERVER, WHEN},
-        scalars::{FLAG, HOST, PROGRAM, TOOL, URL, WORD},
+        scalars::{FLAG, HOST, NPM, PACKAGE_VERSION, PROGRAM, PYPI, TOOL, URL, WORD},
         shape::Text,
     },
     tool::{Opaque, Secret},
-    url::{Url, host_of},
+    url::{Url, UrlError, host_of},
     yaml::{Node, Value},
 };
-
-/// What every name of a tool begins with that an agent makes up for a server.
-const OF_SERVERS: &str = "mcp__";
 
 /// The keys of a rule of kind `tool`.
 pub(super) fn tool(
@@ -37,15 +33,7 @@ pub(super) fn tool(
     lists: &mut Lists,
     out: &mut Diagnostics,
 ) -> Option<Kind> {
-    let tools = fields.get("tools").and_then(|node| names(node, out));
-    if let (Some(Names::Of(tools)), Some(node)) = (&tools, fields.get("tools"))
-        && let Some(name) = tools.iter().find(|name| name.starts_with(OF_SERVERS))
-    {
-        let message =
-            format!("`{}` is what an agent calls a server's tool, not what the server is", clip(name));
-        let help = "write a rule of kind `mcp`, with `servers` by what they are and `tools: [...]`";
-        out.error(Code::ServerName, node.span, message, Some(help.into()));
-    }
+    let tools = fields.get("tools").and_then(|node| names(node, own_tool, out));
     let when = match fields.get("when") {
         Some(node) => when(node, allows, lists, out),
         None => Some(When::default()),
@@ -56,7 +44,7 @@ pub(super) fn tool(
 /// The keys of a rule of kind `mcp`.
 pub(super) fn mcp(fields: &Fields<'_>, lists: &mut Lists, out: &mut Diagnostics) -> Option<Kind> {
     let tools = match fields.get("tools") {
-        Some(node) => names(node, out),
+        Some(node) => names(node, tool_name, out),
         None => Some(Names::Any),
     };
     let servers = fields.get("servers").map(|node| {
@@ -92,18 +80,34 @@ pub(super) fn posture(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<Kind
     Some(Kind::Posture { require: require.collect(), unknown_counts: unknown_counts? })
 }
 
+type ReadText = fn(&Node, &mut Diagnostics) -> Option<String>;
+
+/// The name of a tool, or `"*"`.
+fn tool_name(item: &Node, out: &mut Diagnostics) -> Option<String> {
+    let text = scalar::text(item, "the name of a tool", &TOOL, out)?;
+    if text == EVERY_TOOL || is_tool_name(&text) {
+        return Some(text);
+    }
+    let help = "a name is letters, digits, `_`, `-`, `.` and `:`; `\"*\"` alone is every tool";
+    let message = format!("`{}` is no name of a tool", clip(&text));
+    out.error(Code::BadPattern, item.span, message, Some(help.into()));
+    None
+}
+
+/// The name of a tool that the agent has itself, or `"*"`.
+fn own_tool(item: &Node, out: &mut Diagnostics) -> Option<String> {
+    let name = tool_name(item, out)?;
+    if name.starts_with(OF_SERVERS) {
+        let message =
+            format!("`{}` is what an agent calls a server's tool, not what the server is", clip(&name));
+        let help = "write a rule of kind `mcp`, with `servers` by what they are and `tools: [...]`";
+        out.error(Code::ServerName, item.span, message, Some(help.into()));
+    }
+    Some(name)
+}
+
 /// Names of tools, or `"*"` for all of them.
-fn names(node: &Node, out: &mut Diagnostics) -> Option<Names> {
-    let read = |item: &Node, out: &mut Diagnostics| {
-        let text = scalar::text(item, "the name of a tool", &TOOL, out)?;
-        if text == EVERY_TOOL || is_tool_name(&text) {
-            return Some(text);
-        }
-        let help = "a name is letters, digits, `_`, `-`, `.` and `:`; `\"*\"` alone is every tool";
-        let message = format!("`{}` is no name of a tool", clip(&text));
-        out.error(Code::BadPattern, item.span, message, Some(help.into()));
-        None
-    };
+fn names(node: &Node, read: ReadText, out: &mut Diagnostics) -> Option<Names> {
     let names: Vec<String> = texts(scalar::list(node, "`tools`", out, read));
     match names.iter().any(|name| name == EVERY_TOOL) {
         true if names.len() > 1 => {
@@ -137,25 +141,17 @@ fn when(node: &Node, allows: bool, lists: &mut Lists, out: &mut Diagnostics) -> 
         }
     }
     let command = command(&fields, out);
-    let reads = fields.get("reads").map(|node| files(node, "`reads`", lists, out));
-    let writes = fields.get("writes").map(|node| files(node, "`writes`", lists, out));
+    let reads = fields.maybe("reads", |node| files(node, "`reads`", lists, out));
+    let writes = fields.maybe("writes", |node| files(node, "`writes`", lists, out));
     let hosts = fields.get("hosts").map(|node| texts(scalar::list(node, "`hosts`", out, host)));
     let secrets = fields.get("secrets").map(|node| kinds(node, "secret", &Secret::WORDS, out));
     let opaque = fields.get("opaque").map(|node| kinds(node, "opaque construct", &Opaque::WORDS, out));
     // What could not be read must not make the rule about more.
-    let reads = match reads {
-        Some(reads) => Some(reads?),
-        None => None,
-    };
-    let writes = match writes {
-        Some(writes) => Some(writes?),
-        None => None,
-    };
-    Some(When { command, reads, writes, hosts, secrets, opaque })
+    Some(When { command, reads: reads?, writes: writes?, hosts, secrets, opaque })
 }
 
 fn command(fields: &Fields<'_>, out: &mut Diagnostics) -> Option<CommandPattern> {
-    let mut list = |key: &str, read: fn(&Node, &mut Diagnostics) -> Option<String>| {
+    let mut list = |key: &str, read: ReadText| {
         fields.get(key).map(|node| texts(scalar::list(node, &format!("`{key}`"), out, read)))
     };
     let (programs, words, flags) = (list("programs", program), list("words", word), list("flags", flag));
@@ -230,6 +226,21 @@ fn host(node: &Node, out: &mut Diagnostics) -> Option<HostPattern> {
     None
 }
 
+/// Reports a word that is not `any`, which could be one of a list.
+fn any_kind<T: Copy>(node: &Node, what: &str, words: &[(&'static str, T)], out: &mut Diagnostics) {
+    let Value::Scalar { text, .. } = &node.value else { return };
+    if ANY.iter().any(|(any, ())| any == text) {
+        return;
+    }
+    let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    let help = match suggest::nearest(text, names.iter().copied().chain(ANY.map(|(any, ())| any))) {
+        Some("any") => "did you mean `any`?".to_owned(),
+        Some(near) => format!("did you mean `[{near}]`?"),
+        None => format!("write `any`, or a list of {}", suggest::list(&names)),
+    };
+    out.error(Code::UnknownWord, node.span, format!("unknown {what} `{}`", clip(text)), Some(help));
+}
+
 /// `any`, or a list of words.
 fn kinds<T: Copy + Ord>(
     node: &Node,
@@ -238,7 +249,7 @@ fn kinds<T: Copy + Ord>(
     out: &mut Diagnostics,
 ) -> Vec<T> {
     if let Value::Scalar { .. } = node.value {
-        let _ = scalar::word(node, what, &ANY, out);
+        any_kind(node, what, words, out);
         return words.iter().map(|(_, kind)| *kind).collect();
     }
     let read = |item: &Node, out: &mut Diagnostics| scalar::word(item, what, words, out);
@@ -256,23 +267,55 @@ fn server(node: &Node, lists: &mut Lists, out: &mut Diagnostics) -> Option<Serve
         out.error(Code::Empty, node.span, "this is every server", help);
         return None;
     }
-    let package = fields.get("package").map(|node| package(node, out));
-    let interpreter: Option<Option<Glob>> = fields.get("interpreter").map(|node| scalar::glob(node, out));
+    let package = fields.maybe("package", |node| package(node, out));
+    let interpreter = fields.maybe("interpreter", |node| scalar::glob(node, out));
     let mut hashes = |key: &str| {
-        let node = fields.get(key)?;
-        let hashes = texts(lists.hashes(node, &format!("`{key}`"), out));
-        Some((!hashes.is_empty()).then_some(hashes))
+        fields.maybe(key, |node| {
+            let hashes = texts(lists.hashes(node, &format!("`{key}`"), out));
+            (!hashes.is_empty()).then_some(hashes)
+        })
     };
     let (interpreter_sha256, script_sha256) = (hashes("interpreter_sha256"), hashes("script_sha256"));
-    let url = fields.get("url").map(|node| url(node, out));
+    let url = fields.maybe("url", |node| url_pattern(node, out));
     // What could not be read must not make it more servers.
     Some(ServerPattern {
-        package: package.map_or(Some(None), |package| package.map(Some))?,
-        interpreter: interpreter.map_or(Some(None), |glob| glob.map(Some))?,
-        interpreter_sha256: interpreter_sha256.map_or(Some(None), |hashes| hashes.map(Some))?,
-        script_sha256: script_sha256.map_or(Some(None), |hashes| hashes.map(Some))?,
-        url: url.map_or(Some(None), |url| url.map(Some))?,
+        package: package?,
+        interpreter: interpreter?,
+        interpreter_sha256: interpreter_sha256?,
+        script_sha256: script_sha256?,
+        url: url?,
     })
+}
+
+/// The name of a package, as its registry has it.
+fn package_name(node: &Node, registry: Registry, out: &mut Diagnostics) -> Option<String> {
+    let (of, help) = match registry {
+        Registry::Npm => (
+            &NPM,
+            "a name is lower-case letters, digits, `-`, `_`, `.` and `~`, with `@scope/` before it or not",
+        ),
+        Registry::Pypi => (&PYPI, "a name is letters and digits, with `-`, `_` and `.` between them"),
+    };
+    let text = plain(node, &format!("the name of a package of `{}`", registry.name()), of, out)?;
+    if registry.has_name(&text) {
+        return Some(registry.normal(&text));
+    }
+    let message = format!("`{}` is no name of a package of `{}`", clip(&text), registry.name());
+    out.error(Code::BadPackage, node.span, message, Some(help.into()));
+    None
+}
+
+/// The version of a package, as it is compared: byte by byte.
+fn version(node: &Node, out: &mut Diagnostics) -> Option<String> {
+    let text = plain(node, "a version", &PACKAGE_VERSION, out)?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._+!".contains(&byte);
+    if text.bytes().all(is_plain) {
+        return Some(text);
+    }
+    let message = format!("`{}` is no version of a package", clip(&text));
+    let help = "write one version as the registry has it, such as \"2.1.0\"; ranges are not compared";
+    out.error(Code::BadPackage, node.span, message, Some(help.into()));
+    None
 }
 
 /// `{npm: NAME, version: VERSION}`.
@@ -280,12 +323,13 @@ pub(super) fn package(node: &Node, out: &mut Diagnostics) -> Option<PackagePatte
     let fields = Fields::of(node, &PACKAGE, out)?;
     let named =
         Registry::WORDS.into_iter().filter_map(|(word, registry)| Some((registry, fields.get(word)?)));
-    let version = fields.get("version").map(|node| word(node, out));
+    let version = fields.maybe("version", |node| version(node, out));
     match named.collect::<Vec<_>>().as_slice() {
-        [(registry, name)] => {
-            let version = version.map_or(Some(None), |version| version.map(Some));
-            Some(PackagePattern { registry: *registry, name: word(name, out)?, version: version? })
-        }
+        [(registry, name)] => Some(PackagePattern {
+            registry: *registry,
+            name: package_name(name, *registry, out)?,
+            version: version?,
+        }),
         [] => {
             let help = "add `npm:` or `pypi:` with the package's name";
             out.error(Code::MissingKey, fields.head(), "`package` has no name", Some(help.into()));
@@ -304,18 +348,23 @@ pub(super) fn package(node: &Node, out: &mut Diagnostics) -> Option<PackagePatte
     }
 }
 
+/// The address of a server, and of all that is below it.
+fn url_pattern(node: &Node, out: &mut Diagnostics) -> Option<Url> {
+    let text = scalar::text(node, "a URL", &URL, out)?;
+    let read = Url::parse_pattern(&text);
+    read.map_err(|error| bad_url(node, &text, error, out)).ok()
+}
+
 /// The address of a server.
 pub(super) fn url(node: &Node, out: &mut Diagnostics) -> Option<Url> {
     let text = scalar::text(node, "a URL", &URL, out)?;
     let url = Url::parse(&text);
     if url.is_none() {
-        let help = "write `https://`, a host and a path, without a user and without `..`";
-        out.error(
-            Code::BadUrl,
-            node.span,
-            format!("`{}` is no URL of a server", clip(&text)),
-            Some(help.into()),
-        );
+        bad_url(node, &text, UrlError::OTHER, out);
     }
     url
+}
+
+fn bad_url(node: &Node, text: &str, UrlError { message, help }: UrlError, out: &mut Diagnostics) {
+    out.error(Code::BadUrl, node.span, format!("`{}` {message}", clip(text)), Some(help.into()));
 }

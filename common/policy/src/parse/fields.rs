@@ -97,6 +97,11 @@ impl<'n> Fields<'n> {
         self.entries.iter().find(|(name, _)| name.value == key).map(|(_, node)| *node)
     }
 
+    /// What is at a key, or that there is nothing; none if it could not be read.
+    pub(super) fn maybe<T>(&self, key: &str, read: impl FnOnce(&'n Node) -> Option<T>) -> Option<Option<T>> {
+        self.get(key).map_or(Some(None), |node| read(node).map(Some))
+    }
+
     /// The text at a key, if it is there and in order.
     pub(super) fn text(&self, key: &str, out: &mut Diagnostics) -> Option<String> {
         let node = self.get(key)?;

@@ -13,11 +13,14 @@ mod silence;
 mod test_call;
 mod test_file;
 
-pub use self::test_file::{parse_tests, parse_tests_with};
 use self::{
     fields::{Fields, clip, peek},
     lists::Lists,
     rules::Rules,
+};
+pub use self::{
+    test_call::parse_server,
+    test_file::{parse_tests, parse_tests_with},
 };
 use crate::{
     code::Code,

@@ -68,9 +68,12 @@ pub(super) fn read(
     let silences = fields.get(silence::KEY).map(|node| silence::read(node, out)).unwrap_or_default();
     let action = kind.map_or(Some(None), |kind| self::action(kind, &fields, out));
     // With an exception less is allowed, where a rule allows.
-    let except = if action == Some(Some(Action::Allow)) { List::Narrow } else { List::Except };
+    let (except, only) = match action {
+        Some(Some(Action::Allow)) => (List::Narrow, List::Grant),
+        _ => (List::Except, List::Only),
+    };
     let exceptions = subject_items(&fields, except, out);
-    let only = subject_items(&fields, List::Only, out);
+    let only = subject_items(&fields, only, out);
     let priority = if is_call(kind) { fields.get("priority") } else { None };
     let priority = match priority {
         Some(node) => self::priority(node, out),
@@ -361,27 +364,38 @@ enum List {
     /// `except` of a rule that allows.
     Narrow,
     Only,
+    /// `only` of a rule that allows.
+    Grant,
 }
 
 impl List {
     fn key(self) -> &'static str {
         match self {
             Self::Except | Self::Narrow => "except",
-            Self::Only => "only",
+            Self::Only | Self::Grant => "only",
         }
     }
 
     fn item(self) -> &'static Record {
         match self {
             Self::Except | Self::Narrow => &EXCEPTION,
-            Self::Only => &ONLY_ITEM,
+            Self::Only | Self::Grant => &ONLY_ITEM,
         }
     }
 
     fn for_everybody(self) -> &'static str {
         match self {
             Self::Except | Self::Narrow => "an exception for everybody lifts the rule for everybody",
-            Self::Only => "this is everybody; a rule is for everybody without `only`",
+            Self::Only | Self::Grant => "this is everybody; a rule is for everybody without `only`",
+        }
+    }
+
+    /// What an item does for whom it is for, and what to write instead, if that is to let something through.
+    fn lets_through(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Except => Some(("lifts the rule", "except")),
+            Self::Grant => Some(("allows this", "name")),
+            Self::Narrow | Self::Only => None,
         }
     }
 }
@@ -420,10 +434,10 @@ fn subject_items(fields: &Fields<'_>, list: List, out: &mut Diagnostics) -> Vec<
 
 fn subject_item(node: &Node, list: List, out: &mut Diagnostics) -> Option<SubjectItem> {
     let fields = Fields::of(node, list.item(), out)?;
-    let warns = list == List::Except && fields.get("reason").is_none();
+    let warns = list.lets_through().filter(|_| fields.get("reason").is_none());
     let reason = fields.text("reason", out);
     let descendant_of = fields.get("descendant_of");
-    let own = executable(&fields, warns && descendant_of.is_none(), out);
+    let own = executable(&fields, warns.filter(|_| descendant_of.is_none()), out);
     let descendant_of = descendant_of.map(|node| ancestor(node, warns, out));
     if descendant_of.is_none() && own.as_ref().is_some_and(Executable::is_any) {
         let help = Some(format!("give {}", suggest::list(&["executable", "sha256", "descendant_of"])));
@@ -438,8 +452,11 @@ fn subject_item(node: &Node, list: List, out: &mut Diagnostics) -> Option<Subjec
     Some(SubjectItem { own: own?, descendant_of, reason, span: node.span })
 }
 
+/// What is said of an item that is likely for more than is meant.
+type Warning = (&'static str, &'static str);
+
 /// The value of `descendant_of`.
-fn ancestor(node: &Node, warns: bool, out: &mut Diagnostics) -> Option<Executable> {
+fn ancestor(node: &Node, warns: Option<Warning>, out: &mut Diagnostics) -> Option<Executable> {
     if let Value::Scalar { .. } = node.value {
         let help = Some("write `descendant_of: {executable: /usr/bin/make}`".into());
         let message = format!("`descendant_of` has to be a mapping, not {}", node.describe());
@@ -457,18 +474,14 @@ fn ancestor(node: &Node, warns: bool, out: &mut Diagnostics) -> Option<Executabl
 }
 
 /// The keys `executable` and `sha256` of a mapping; none when one of them could not be read.
-fn executable(fields: &Fields<'_>, warns: bool, out: &mut Diagnostics) -> Option<Executable> {
+fn executable(fields: &Fields<'_>, warns: Option<Warning>, out: &mut Diagnostics) -> Option<Executable> {
     let glob = fields.get("executable").map(|node| (node.span, scalar::glob(node, out)));
     let digest = fields.get("sha256").map(|node| scalar::sha256(node, out));
-    if let (Some((span, Some(glob))), None, true) = (&glob, &digest, warns)
-        && let Some(warning) = too_wide(glob)
+    if let (Some((span, Some(glob))), None, Some((does, instead))) = (&glob, &digest, warns)
+        && let Some(warning) = too_wide(glob, does)
     {
-        out.warning(
-            Code::WideException,
-            *span,
-            warning,
-            Some("except the program that has the need, add its `sha256`, or give a `reason`".into()),
-        );
+        let help = format!("{instead} the program that has the need, add its `sha256`, or give a `reason`");
+        out.warning(Code::WideException, *span, warning, Some(help));
     }
     let path = match glob {
         Some((_, glob)) => Some(glob?),
@@ -481,15 +494,15 @@ fn executable(fields: &Fields<'_>, warns: bool, out: &mut Diagnostics) -> Option
     Some(Executable { path, sha256 })
 }
 
-/// Why an exception by path likely lifts the rule for more than is meant.
-fn too_wide(glob: &Glob) -> Option<String> {
+/// Why an item by path likely lets through more than is meant.
+fn too_wide(glob: &Glob, does: &str) -> Option<String> {
     match glob.components.last() {
         Some(Component::Literal(name)) => INTERPRETERS
             .iter()
             .find(|interpreter| interpreter.as_bytes() == name)
-            .map(|name| format!("`{name}` runs whatever it is told: this lifts the rule for everything")),
+            .map(|name| format!("`{name}` runs whatever it is told: this {does} for everything")),
         Some(Component::Globstar | Component::Any) if glob.components.len() == 1 => {
-            Some("this lifts the rule for every program there".into())
+            Some(format!("this {does} for every program there"))
         }
         _ => None,
     }

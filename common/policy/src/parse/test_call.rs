@@ -8,10 +8,10 @@ use crate::{
     mcp::{Fact, FileIdentity, McpCall, McpServer, Package},
     posture::{Posture, Trait},
     request::Object,
-    source::Span,
-    syntax::test_shape::{CALLED, POSTURE},
+    source::{FileId, Source, Span},
+    syntax::test_shape::{CALLED, POSTURE, UNKNOWN},
     tool::{ToolCall, ToolReader, Workplace},
-    yaml::{Node, Value},
+    yaml::{self, Node, Value},
 };
 
 /// An object with what the keys `input`, `server` and `machine` of its test say of it.
@@ -70,12 +70,26 @@ fn json(node: &Node) -> serde_json::Value {
     }
 }
 
-/// A server of which everything is known: what is not said, it has not.
+/// Reads what a server is, as tests of a policy have it: a mapping in YAML, or an object in JSON.
+///
+/// # Errors
+/// Every error in the text.
+pub fn parse_server(source: Source) -> Result<McpServer, Diagnostics> {
+    let mut out = Diagnostics::about(source);
+    let root = if out.has_errors() { None } else { yaml::parse(FileId::default(), &mut out) };
+    match root.and_then(|root| server(&root, &mut out)) {
+        Some(server) if !out.has_errors() => Ok(server),
+        _ => Err(out),
+    }
+}
+
+/// A server: what is not said, it has not.
 fn server(node: &Node, out: &mut Diagnostics) -> Option<McpServer> {
     let fields = Fields::of(node, &CALLED, out)?;
-    let package = fields.get("package").map(|node| call::package(node, out));
+    let package = fact(&fields, "package", |node| call::package(node, out).map(of));
     let interpreter = file(&fields, "interpreter", "interpreter_sha256", out);
     let script = file(&fields, "script", "script_sha256", out);
+    let url = fact(&fields, "url", |node| call::url(node, out));
     if let Some(node) = fields.get("url") {
         let others = CALLED.keys().filter(|key| key.name != "url");
         for (key, other) in others.filter_map(|key| Some((key.name, fields.get(key.name)?))) {
@@ -83,20 +97,32 @@ fn server(node: &Node, out: &mut Diagnostics) -> Option<McpServer> {
             let both = Diagnostic::error(Code::ConflictingKeys, other.span, message);
             out.push(both.help("remove one of them").label(node.span, "the address is here"));
         }
-        return Some(McpServer::Remote { url: Fact::Is(call::url(node, out)?) });
+        return Some(McpServer::Remote { url: url? });
     }
-    let package = package.map_or(Some(Fact::None), |package| package.map(|package| Fact::Is(of(package))))?;
-    Some(McpServer::Process { interpreter: interpreter?, script: script?, package })
+    Some(McpServer::Process { interpreter: interpreter?, script: script?, package: package? })
 }
 
+/// What is at a key: nothing, that it is not known, or this.
+fn fact<T>(fields: &Fields<'_>, key: &str, read: impl FnOnce(&Node) -> Option<T>) -> Option<Fact<T>> {
+    let read = |node: &Node| if is_unknown(node) { Some(Fact::Unknown) } else { read(node).map(Fact::Is) };
+    fields.maybe(key, read).map(|fact| fact.unwrap_or(Fact::None))
+}
+
+fn is_unknown(node: &Node) -> bool {
+    matches!(&node.value, Value::Scalar { text, .. } if text == UNKNOWN[0].0)
+}
+
+/// A file by its path and its content. Of one of which the one is known, the other is unknown where it is not said.
 fn file(fields: &Fields<'_>, path: &str, content: &str, out: &mut Diagnostics) -> Option<Fact<FileIdentity>> {
-    let path = fields.get(path).map(|node| test_file::path(node, out));
-    let sha256 = fields.get(content).map(|node| scalar::sha256(node, out));
-    if path.is_none() && sha256.is_none() {
-        return Some(Fact::None);
-    }
-    let path = path.map_or(Some(Vec::new()), |path| path)?;
-    let sha256 = sha256.map_or(Some(None), |sha256| sha256.map(Some))?;
+    let path = fact(fields, path, |node| test_file::path(node, out));
+    let sha256 = fact(fields, content, |node| scalar::sha256(node, out));
+    let (path, sha256) = match (path?, sha256?) {
+        (Fact::None, Fact::None) => return Some(Fact::None),
+        (Fact::Is(path), Fact::Is(sha256)) => (path, Some(sha256)),
+        (Fact::Is(path), _) => (path, None),
+        (_, Fact::Is(sha256)) => (Vec::new(), Some(sha256)),
+        _ => return Some(Fact::Unknown),
+    };
     Some(Fact::Is(FileIdentity { path: path.as_slice().into(), sha256 }))
 }
 

@@ -3,7 +3,7 @@
 use super::{
     policy_shape::{LIST_OF_HASHES, LIST_OF_PATHS},
     rule_shape::{Action, SEVERITIES},
-    scalars::{FLAG, GLOB, HOST, PRIORITY, PROGRAM, REASON, TOOL, URL, WORD},
+    scalars::{FLAG, GLOB, HOST, NPM, PACKAGE_VERSION, PRIORITY, PROGRAM, PYPI, REASON, TOOL, URL, WORD},
     shape::{Demand, Key, List, Record, Shape, list_of, optional, required, words},
 };
 use crate::{
@@ -132,9 +132,9 @@ pub(crate) static PACKAGE: Record = Record {
     what: "`package`",
     doc: "A package of a registry, in one version or in any.",
     keys: &[&[
-        optional(Registry::WORDS[0].0, Shape::Text(&WORD), "Its name in the registry of npm."),
-        optional(Registry::WORDS[1].0, Shape::Text(&WORD), "Its name in the Python Package Index."),
-        optional("version", Shape::Text(&WORD), "Its version."),
+        optional(Registry::WORDS[0].0, Shape::Text(&NPM), "Its name in the registry of npm."),
+        optional(Registry::WORDS[1].0, Shape::Text(&PYPI), "Its name in the Python Package Index."),
+        optional("version", Shape::Text(&PACKAGE_VERSION), "Its version, compared byte by byte."),
     ]],
     demands: &[
         Demand::AnyOf(&[Registry::WORDS[0].0, Registry::WORDS[1].0]),

@@ -1,7 +1,7 @@
 //! A text as what is printed of it: values, and the comments that belong to them.
 //!
 //! A comment on a line of its own belongs to what follows it, unless it stands deeper than that: then it is the last thing of
-//! what comes before. A comment behind something belongs to that. So each comment has one place, and goes where its place
+//! what comes before. One with an empty line behind it, before the first key of a mapping, belongs to the whole. A comment behind something belongs to that. So each comment has one place, and goes where its place
 //! goes.
 
 use std::{collections::VecDeque, iter::Peekable, vec};
@@ -67,6 +67,17 @@ impl Laid {
             Body::Scalar { .. } => &mut [],
             Body::List(children) | Body::Map(children) => children,
         }
+    }
+
+    /// Gives the comments right above the first key of a mapping to that key, which may not be the first one when it is printed. What
+    /// an empty line is behind stays, and so do the first so many.
+    fn give_to_first_key(&mut self, stay: usize) {
+        let Body::Map(children) = &mut self.body else { return };
+        let Some(first) = children.first_mut().filter(|_| !self.gap) else { return };
+        let behind_gap = self.head.iter().rposition(|line| line.gap).unwrap_or(0);
+        let at = behind_gap.max(stay).min(self.head.len());
+        self.gap = at > 0 && self.head.get(at).is_some_and(|line| line.gap);
+        first.before.splice(0..0, self.head.drain(at..));
     }
 
     /// Whether a comment is in it.
@@ -207,7 +218,12 @@ impl<'t> Text<'t> {
         let aside = asides.pop_if(|last| !last.is_alone);
         before.extend(asides.iter().map(|comment| self.line(comment)));
         let gap = self.has_gap(own.start);
-        let value = self.lay(value, column, inner);
+        // What is on the line of a bracket is about all that is in it.
+        let on_bracket = inner.iter().take_while(|comment| !comment.is_alone).count();
+        let mut value = self.lay(value, column, inner);
+        if !key.is_empty() {
+            value.give_to_first_key(on_bracket);
+        }
         Child { key: key.to_owned(), before, gap, aside: aside.map(|comment| comment.text), value }
     }
 

@@ -32,11 +32,22 @@ pub(crate) static USER: Text = Text { chars_max: 64, form: Form::Line };
 /// A name of a tool.
 pub(crate) static TOOL: Text =
     Text { chars_max: TOOL_NAME_LEN_MAX, form: Form::Exactly("^[A-Za-z0-9_.:-]+$") };
-/// A word of a command, or a name or a version of a package: something is to be seen of it.
+/// A word of a command: something is to be seen of it.
 pub(crate) static WORD: Text = Text {
     chars_max: WORD_CHARS_MAX,
     form: Form::Exactly(r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"),
 };
+/// A name of a package of npm.
+pub(crate) static NPM: Text = Text {
+    chars_max: WORD_CHARS_MAX,
+    form: Form::Exactly("^(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*$"),
+};
+/// A name of a package of the Python Package Index.
+pub(crate) static PYPI: Text =
+    Text { chars_max: WORD_CHARS_MAX, form: Form::Exactly("^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$") };
+/// A version of a package.
+pub(crate) static PACKAGE_VERSION: Text =
+    Text { chars_max: WORD_CHARS_MAX, form: Form::Exactly("^[A-Za-z0-9.+!_-]+$") };
 /// A program: a name, or a path from `/` on.
 pub(crate) static PROGRAM: Text = Text {
     chars_max: WORD_CHARS_MAX,

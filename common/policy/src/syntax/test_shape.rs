@@ -3,7 +3,7 @@
 use super::{
     call_shape::{PACKAGE, TRAITS},
     scalars::{ANSWER, BELOW, DATE, HASH, OBJECT, PATH, TOOL_OBJECT, URL, USER},
-    shape::{Demand, List, Names, Record, Shape, list_of, optional, required},
+    shape::{Demand, List, Names, Record, Shape, list_of, optional, required, words},
 };
 
 /// Homes and mounts of a machine: more than the patterns of a test need.
@@ -71,18 +71,27 @@ pub(crate) static TEST: Record = Record {
     is_inline: true,
 };
 
-/// A server of which everything is known.
+/// The word for what is not known of a server.
+pub(crate) const UNKNOWN: [(&str, ()); 1] = [("unknown", ())];
+static UNKNOWN_WORD: [&str; 1] = words(&UNKNOWN);
+
+const PATH_OR_UNKNOWN: Shape = Shape::Either(&[Shape::Word(&UNKNOWN_WORD), Shape::Scalar(&PATH)]);
+const HASH_OR_UNKNOWN: Shape = Shape::Either(&[Shape::Word(&UNKNOWN_WORD), Shape::Scalar(&HASH)]);
+const PACKAGE_OR_UNKNOWN: Shape = Shape::Either(&[Shape::Word(&UNKNOWN_WORD), Shape::Record(&PACKAGE)]);
+const URL_OR_UNKNOWN: Shape = Shape::Either(&[Shape::Word(&UNKNOWN_WORD), Shape::Text(&URL)]);
+
+/// A server.
 pub(crate) static CALLED: Record = Record {
     name: "called",
     what: "`server`",
-    doc: "A server of which everything is known: what is not said, it has not.",
+    doc: "A server: what is not said, it has not; what is `unknown`, it may have.",
     keys: &[&[
-        optional("interpreter", Shape::Scalar(&PATH), "The path of what its process executes."),
-        optional("interpreter_sha256", Shape::Scalar(&HASH), "What that holds."),
-        optional("script", Shape::Scalar(&PATH), "The path of the script that this runs."),
-        optional("script_sha256", Shape::Scalar(&HASH), "What the script holds."),
-        optional("package", Shape::Record(&PACKAGE), "The package that the script is of."),
-        optional("url", Shape::Text(&URL), "The address of a remote server, which has nothing else."),
+        optional("interpreter", PATH_OR_UNKNOWN, "The path of what its process executes."),
+        optional("interpreter_sha256", HASH_OR_UNKNOWN, "What that holds."),
+        optional("script", PATH_OR_UNKNOWN, "The path of the script that this runs."),
+        optional("script_sha256", HASH_OR_UNKNOWN, "What the script holds."),
+        optional("package", PACKAGE_OR_UNKNOWN, "The package that the script is of."),
+        optional("url", URL_OR_UNKNOWN, "The address of a remote server, which has nothing else."),
     ]],
     demands: &[
         Demand::Excludes("url", "interpreter"),

@@ -1,14 +1,15 @@
 //! What of a policy no test shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::{Answer, Outcome, TestFile};
 use crate::{
-    eval::{asked_for, lifts, rule_matches, surely_holds},
+    eval::{allowed_by, asked_for, holds, lifts, rule_matches},
     explain::describe,
     policy::{Policy, Rule, SubjectItem},
+    request::Request,
     source::Span,
 };
 
@@ -34,15 +35,20 @@ pub struct UntestedException {
 /// common: it is enough that one of them is lifted.
 pub(super) fn untested(file: &TestFile, policy: &Policy, outcomes: &[Outcome]) -> Untested {
     let host = &file.machine.host;
-    // What allows decides where nothing else does.
-    let allows = |rule: &Rule| {
-        rule.allows
-            && file.tests.iter().zip(outcomes).any(|(test, outcome)| {
-                outcome.answer == Answer::Allow && surely_holds(rule, host, &test.request)
-            })
+    // What allows is shown by a test in which something would hold without it.
+    let lifted = |request: &Request| {
+        let held = policy.rules.iter().filter(|rule| {
+            !rule.allows && rule_matches(rule, host, &request.object) && holds(rule, host, &request.subject)
+        });
+        held.filter_map(|rule| allowed_by(policy, rule, host, request))
+            .map(|rule| rule.id.as_str())
+            .collect::<Vec<_>>()
     };
-    let decides =
-        |rule: &Rule| allows(rule) || outcomes.iter().any(|outcome| outcome.answer.rule() == Some(&rule.id));
+    let allowing: BTreeSet<&str> = file.tests.iter().flat_map(|test| lifted(&test.request)).collect();
+    let decides = |rule: &Rule| {
+        allowing.contains(rule.id.as_str())
+            || outcomes.iter().any(|outcome| outcome.answer.rule() == Some(&rule.id))
+    };
     let rules = policy.rules.iter().filter(|rule| !decides(rule)).map(|rule| rule.id.clone()).collect();
     let lets_through = |rule: &Rule, item: &SubjectItem| {
         let host = &file.machine.host;

@@ -17,6 +17,7 @@ use treeline_event::{PathBytes, Verdict};
 use treeline_policy::{
     Executed, Explanation, Features, Host, Lineage, Moment, Object, Policy, Request, Subject, explain,
     explain::{Considered, Outcome},
+    mcp::McpServer,
     object::{ObjectError, own_path},
     policy::{FileOperation, Rule},
 };
@@ -39,7 +40,7 @@ pub(super) struct Args {
         long,
         value_name = "INDEX",
         group = "object",
-        conflicts_with_all = ["executable", "loads_code", "ancestor", "root", "uid", "input"]
+        conflicts_with_all = ["executable", "loads_code", "ancestor", "root", "uid", "input", "server"]
     )]
     pub(super) event: Option<u64>,
     /// Open for reading, or list a directory
@@ -81,6 +82,12 @@ pub(super) struct Args {
     /// What the tool is given: a file with a JSON object, or `-` for standard input
     #[arg(long, value_name = "FILE.json", requires = "tool")]
     input: Option<PathBuf>,
+    /// Call a tool of a server, by the name that the server has for it; with `--server` what the server is
+    #[arg(long, value_name = "NAME", group = "object")]
+    mcp: Option<String>,
+    /// What the server is: a file with a JSON object as `server` of a test, or `-` for standard input. Without it nothing is known
+    #[arg(long, value_name = "FILE.json", requires = "mcp")]
+    server: Option<PathBuf>,
     /// The directory that the tool is called in [default: the working directory]
     #[arg(long, value_name = "DIR", requires = "tool")]
     cwd: Option<PathBuf>,
@@ -150,6 +157,9 @@ struct Answer<'a> {
     /// What the arguments of a tool say.
     #[serde(skip_serializing_if = "Option::is_none")]
     features: Option<&'a Features>,
+    /// What a server is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'a McpServer>,
     #[serde(flatten)]
     explanation: &'a Explanation,
 }
@@ -218,6 +228,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
             uid: request.subject.uid,
             expired: in_force.expired(),
             features: call::features(&request.object),
+            server: call::server(&request.object),
             explanation: &explanation,
         };
         serde_json::to_writer_pretty(&mut *out, &answer).context("cannot write to standard output")?;
@@ -236,9 +247,7 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
                 writeln!(out, "below {}", names.join(", "))?;
             }
         }
-        if let Some(features) = call::features(&request.object) {
-            call::print(features, out)?;
-        }
+        call::print(&request.object, out)?;
         write!(out, "{explanation}")?;
     }
     Ok(if explanation.verdict == Verdict::Deny { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -275,8 +284,15 @@ fn lineage(subject: &Subject) -> Vec<PathBytes> {
 
 /// What is done, with the paths as they are resolved on this machine.
 fn object(args: &Args) -> anyhow::Result<Object> {
+    // What it requires is in a group with what is there instead, and then clap does not ask for it.
+    let of = [("--input", &args.input, "--tool", &args.tool), ("--server", &args.server, "--mcp", &args.mcp)];
+    if let Some((option, _, call, _)) =
+        of.into_iter().find(|(_, file, _, name)| file.is_some() && name.is_none())
+    {
+        bail!("`{option}` is that of `{call}`; no such call is asked about here");
+    }
     let mut object = match (&args.words, named(args)) {
-        _ if args.tool.is_some() => return call::object(args),
+        _ if args.tool.is_some() || args.mcp.is_some() => return call::object(args),
         (Some(words), _) => words.clone(),
         (None, Some((word, what))) => Object::named(word, what.as_bytes())?,
         (None, None) => bail!("name an operation, such as `--read PATH`"),
@@ -462,6 +478,10 @@ rules:
         check(&["--read", "/x", "--sha256", &"1".repeat(64)], Err("nothing is executed"));
         check(&["--do", "raed /x"], Err("did you mean `read`?"));
         check(&["--do", "read /x", "--trace"], Err("cannot be used with"));
+        check(&["--trace", "--input", "-"], Err("`--input` is that of `--tool`"));
+        check(&["--trace", "--server", "-"], Err("`--server` is that of `--mcp`"));
+        check(&["--mcp", "a b"], Err("no name of a tool"));
+        check(&["--do", "tool mcp__x__y"], Err("asked about as `mcp`"));
     }
 
     #[test]

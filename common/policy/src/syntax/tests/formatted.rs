@@ -237,6 +237,23 @@ fn comments_go_with_what_they_are_about() {
         "# head\n\n# of the name\nname: t   # behind\n\n\n# of the version\nversion: 1\n# end\n",
         "# head\n\n# of the name\n\n# of the version\nversion: 1\nname: t  # behind\n# end\n",
     );
+    // The first key of a mapping has its own comment, unless an empty line is behind that.
+    check(
+        "defaults:\n  # of mcp\n  mcp: {action: deny}\n  # of tool\n  tool: {action: deny}\n",
+        "defaults:\n  # of tool\n  tool: {action: deny}\n  # of mcp\n  mcp: {action: deny}\n",
+    );
+    check(
+        "defaults:\n  # of both\n\n  mcp: {action: deny}\n  tool: {action: deny}\n",
+        "defaults:\n  # of both\n\n  tool: {action: deny}\n  mcp: {action: deny}\n",
+    );
+    check(
+        "defaults:\n  # of both\n\n  # of mcp\n  # as well\n  mcp: {action: deny}\n  tool: {action: deny}\n",
+        "defaults:\n  # of both\n\n  tool: {action: deny}\n\n  # of mcp\n  # as well\n  mcp: {action: deny}\n",
+    );
+    check(
+        "defaults: { # of both\n  # of mcp\n  mcp: {action: deny}, tool: {action: deny}}\n",
+        "defaults:\n  # of both\n  tool: {action: deny}\n  # of mcp\n  mcp: {action: deny}\n",
+    );
     // What stands deeper is a part of what comes before it.
     check(
         "rules:\n  - except:\n      - executable: /x # one\n      # - executable: /y\n    # of the id\n    id: a\n  # next\n\n  - id: b\n",

@@ -289,7 +289,9 @@ mod tests {
         check(&except("/**/bin/node", ""), &[], &[(writable, "every directory")]);
         check(&except("/tmp/x", ""), &[], &[(writable, "everybody can write `/tmp`")]);
         let allow = |list: &str| {
-            format!("kind: tool, tools: [Read], action: allow, {list}: [{{executable: /tmp/x, reason: r}}]")
+            let item = "[{executable: /tmp/x, reason: r}]";
+            let lifted = "{id: b, reason: r, kind: tool, tools: [Read], priority: -1";
+            format!("kind: tool, tools: [Read], action: allow, {list}: {item}}}, {lifted}")
         };
         check(&allow("only"), &[], &[(writable, "is allowed what `/tmp/x` is: everybody can write `/tmp`")]);
         check(&allow("except"), &[], &[]);

@@ -1,4 +1,4 @@
-//! A call of a tool, for `treeline policy explain`.
+//! A call of a tool or of a server, for `treeline policy explain`.
 
 use std::{
     env,
@@ -7,10 +7,13 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use treeline_event::PathBytes;
 use treeline_policy::{
     Features, Object, ToolCall,
+    mcp::{Fact, FileIdentity, McpCall, McpServer, Package},
+    parse_server,
+    source::Source,
     tool::{Command, Workplace},
 };
 use treeline_shell::of_call;
@@ -21,13 +24,31 @@ use crate::tools::{INPUT_LEN_MAX, Reader};
 /// The call that is asked about.
 ///
 /// # Errors
-/// What the tool is given cannot be read, or is no JSON.
+/// What the tool is given, or what the server is, cannot be read or is not in order.
 pub(super) fn object(args: &Args) -> anyhow::Result<Object> {
-    let (Some(tool), Some(file)) = (&args.tool, &args.input) else { bail!("`--tool` needs `--input`") };
+    match (&args.tool, &args.input, &args.mcp) {
+        (Some(tool), Some(input), _) => of_tool(args, tool, input),
+        (_, _, Some(tool)) => of_server(tool, args.server.as_deref()),
+        _ => bail!("`--tool` needs `--input`"),
+    }
+}
+
+fn of_tool(args: &Args, tool: &str, file: &Path) -> anyhow::Result<Object> {
+    let Object::Tool(call) = Object::named("tool", tool.as_bytes())? else { bail!("`{tool}` is no tool") };
     let text = read(file).with_context(|| format!("cannot read `{}`", file.display()))?;
     let input = serde_json::from_slice(&text).with_context(|| format!("`{}` is no JSON", file.display()))?;
     let features = of_call(tool, &input, &workplace(args)?, &mut Reader::new());
-    Ok(Object::Tool(ToolCall { tool: tool.clone(), features }))
+    Ok(Object::Tool(ToolCall { features, ..call }))
+}
+
+fn of_server(tool: &str, file: Option<&Path>) -> anyhow::Result<Object> {
+    let object = Object::named("mcp", tool.as_bytes())?;
+    let (Object::Mcp(call), Some(file)) = (&object, file) else { return Ok(object) };
+    let text = read(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    let text = String::from_utf8(text).ok().with_context(|| format!("`{}` is no text", file.display()))?;
+    let server = parse_server(Source::new(&file.display().to_string(), &text))
+        .map_err(|found| anyhow!("`{}` says of no server what it is\n{found}", file.display()))?;
+    Ok(Object::Mcp(McpCall { server, ..call.clone() }))
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {
@@ -71,17 +92,21 @@ pub(super) fn features(object: &Object) -> Option<&Features> {
     }
 }
 
-/// Prints what arguments say, for people.
-pub(super) fn print(features: &Features, out: &mut dyn Write) -> io::Result<()> {
-    let Features { commands, reads, writes, hosts, secrets, opaque, .. } = features;
-    let lines = [
-        ("runs", commands.iter().map(command).collect::<Vec<_>>()),
-        ("reads", reads.iter().map(ToString::to_string).collect()),
-        ("writes", writes.iter().map(ToString::to_string).collect()),
-        ("reaches", hosts.iter().map(ToString::to_string).collect()),
-        ("secrets", secrets.iter().map(ToString::to_string).collect()),
-        ("cannot be told", opaque.iter().map(ToString::to_string).collect()),
-    ];
+/// What a server is.
+pub(super) fn server(object: &Object) -> Option<&McpServer> {
+    match object {
+        Object::Mcp(call) => Some(&call.server),
+        _ => None,
+    }
+}
+
+/// Prints what is known of a call, for people.
+pub(super) fn print(object: &Object, out: &mut dyn Write) -> io::Result<()> {
+    let lines = match object {
+        Object::Tool(call) => lines_of_features(&call.features),
+        Object::Mcp(call) => lines_of_server(&call.server),
+        _ => Vec::new(),
+    };
     for (what, items) in lines.iter().filter(|(_, items)| !items.is_empty()) {
         // What is in them is the agent's, and must not act on a terminal.
         let items: Vec<String> =
@@ -89,6 +114,61 @@ pub(super) fn print(features: &Features, out: &mut dyn Write) -> io::Result<()> 
         writeln!(out, "{what}: {}", items.join(", "))?;
     }
     Ok(())
+}
+
+/// What is known of something, and the word for it.
+type Lines = Vec<(&'static str, Vec<String>)>;
+
+fn lines_of_server(server: &McpServer) -> Lines {
+    fn line<T>(fact: &Fact<T>, show: impl FnOnce(&T) -> String) -> Vec<String> {
+        match fact {
+            Fact::None => Vec::new(),
+            Fact::Unknown => vec!["cannot be told".to_owned()],
+            Fact::Is(fact) => vec![show(fact)],
+        }
+    }
+    let file = |file: &FileIdentity| {
+        let path = if file.path.as_bytes().is_empty() { "a file".to_owned() } else { file.path.to_string() };
+        let content = file.sha256.map_or_else(|| "cannot be told".to_owned(), hex::encode);
+        format!("{path} with SHA-256 {content}")
+    };
+    let package = |package: &Package| {
+        let version = package.version.as_deref().unwrap_or("of a version that cannot be told");
+        format!("{} {} {version}", package.registry.name(), package.name)
+    };
+    match server {
+        McpServer::Unknown => vec![("server", vec!["cannot be told".to_owned()])],
+        McpServer::Remote { url } => vec![("address", line(url, ToString::to_string))],
+        McpServer::Process { interpreter, script, package: of } => {
+            vec![
+                ("executes", line(interpreter, file)),
+                ("script", line(script, file)),
+                ("package", line(of, package)),
+            ]
+        }
+    }
+}
+
+/// What the arguments of a tool say.
+fn lines_of_features(features: &Features) -> Lines {
+    let Features { commands, reads, writes, touches, hosts, secrets, opaque, .. } = features;
+    let mut incomplete: Vec<String> = commands
+        .iter()
+        .filter(|command| !command.is_complete)
+        .map(|command| command.program.clone())
+        .collect();
+    incomplete.sort();
+    incomplete.dedup();
+    vec![
+        ("runs", commands.iter().map(command).collect::<Vec<_>>()),
+        ("reads", reads.iter().map(ToString::to_string).collect()),
+        ("writes", writes.iter().map(ToString::to_string).collect()),
+        ("may read or write", touches.iter().map(ToString::to_string).collect()),
+        ("reaches", hosts.iter().map(ToString::to_string).collect()),
+        ("secrets", secrets.iter().map(ToString::to_string).collect()),
+        ("cannot be told", opaque.iter().map(ToString::to_string).collect()),
+        ("may use other files and hosts", incomplete),
+    ]
 }
 
 fn command(command: &Command) -> String {
