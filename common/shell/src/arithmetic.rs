@@ -11,8 +11,38 @@ use crate::{
 };
 
 /// Variables that are numbers without being assigned.
-const NUMBERS: [&str; 9] =
-    ["RANDOM", "SRANDOM", "SECONDS", "EPOCHSECONDS", "LINENO", "BASHPID", "PPID", "UID", "EUID"];
+const NUMBERS: [&str; 11] = [
+    "RANDOM",
+    "SRANDOM",
+    "SECONDS",
+    "EPOCHSECONDS",
+    "LINENO",
+    "BASHPID",
+    "PPID",
+    "UID",
+    "EUID",
+    "OPTIND",
+    "!",
+];
+
+/// Variables that the shell assigns itself, so whatever a command assigns to them.
+const OF_THE_SHELL: [&str; 10] = [
+    "_",
+    "REPLY",
+    "MAPFILE",
+    "OPTARG",
+    "DIRSTACK",
+    "FUNCNAME",
+    "GROUPS",
+    "PIPESTATUS",
+    "READLINE_LINE",
+    "COPROC",
+];
+const OF_THE_SHELL_PREFIXES: [&str; 2] = ["BASH_", "COMP_"];
+
+fn is_of_the_shell(name: &str) -> bool {
+    OF_THE_SHELL.contains(&name) || OF_THE_SHELL_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
 
 /// Variables by name: those that arithmetic is done on, and those that are assigned.
 #[derive(Debug, Default)]
@@ -20,6 +50,10 @@ pub(crate) struct Names {
     used: BTreeSet<String>,
     /// Whether every value of it is a number.
     assigned: BTreeMap<String, bool>,
+    /// Those that are arrays, wherever they were made.
+    arrays: BTreeSet<String>,
+    /// Those that are declared with a value which would be read as a list, if they were arrays.
+    lists: BTreeSet<String>,
 }
 
 impl Names {
@@ -27,8 +61,21 @@ impl Names {
         *self.assigned.entry(name.to_owned()).or_insert(true) &= is_number;
     }
 
-    fn use_of(&mut self, name: &str) {
+    /// Notes that a variable has to be a number.
+    pub(crate) fn use_of(&mut self, name: &str) {
         self.used.insert(name.to_owned());
+    }
+
+    pub(crate) fn array(&mut self, name: &str) {
+        self.arrays.insert(name.to_owned());
+    }
+
+    pub(crate) fn list(&mut self, name: &str) {
+        self.lists.insert(name.to_owned());
+    }
+
+    pub(crate) fn is_assigned(&self, name: &str) -> bool {
+        self.assigned.contains_key(name)
     }
 
     pub(crate) fn extend(&mut self, other: Self) {
@@ -36,14 +83,18 @@ impl Names {
         for (name, is_number) in other.assigned {
             self.assign(&name, is_number);
         }
+        self.arrays.extend(other.arrays);
+        self.lists.extend(other.lists);
     }
 
-    /// Whether arithmetic is done on something that is not known to be a number.
+    /// Whether something is evaluated that is not known to be a number.
     pub(crate) fn are_evaluated(&self) -> bool {
-        self.used.iter().any(|name| {
-            let is_number = self.assigned.get(name).copied();
-            !is_number.unwrap_or_else(|| NUMBERS.contains(&name.as_str()))
-        })
+        let is_list = |name: &String| self.arrays.contains(name) || is_of_the_shell(name);
+        self.lists.iter().any(is_list)
+            || self.used.iter().any(|name| {
+                let is_number = self.assigned.get(name).copied().filter(|_| !is_of_the_shell(name));
+                !is_number.unwrap_or_else(|| NUMBERS.contains(&name.as_str()))
+            })
     }
 }
 
@@ -130,6 +181,8 @@ mod tests {
             let is_harmless = found.opaque.is_empty() && !found.names.are_evaluated();
             assert_eq!(is_harmless, harmless, "{code}: {found:?}");
         };
+        check("REPLY + BASH_REMATCH", &["REPLY", "BASH_REMATCH"], false);
+        check("_", &["_"], false);
         check("1 + 0x1f * (2 << 3)", &[], true);
         check("i + 1", &["i"], true);
         check("$i + ${j} + ${#k} + $# + RANDOM % 10", &["i", "j"], true);

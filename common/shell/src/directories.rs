@@ -35,6 +35,11 @@ impl Directories {
         Self(cwd.and_then(|cwd| normal("", cwd)).map(|cwd| vec![cwd]))
     }
 
+    /// Bytes of all of them.
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().flatten().map(|one| one.len() + 1).sum()
+    }
+
     /// The one, if there is only one.
     pub(crate) fn only(&self) -> Option<&str> {
         match self.0.as_deref() {

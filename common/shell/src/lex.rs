@@ -4,14 +4,12 @@
 //! readers take apart in different ways could hide a command from one of them. It takes time that grows with the text alone, so
 //! what the parser is known to be slow at is refused here, too.
 
-use std::collections::BTreeMap;
-
 use treeline_policy::tool::Opaque;
+
+use crate::unit::{HereDoc, Lexed, Token, Unit};
 
 /// Constructs within constructs: the parser calls itself for each.
 pub(crate) const DEPTH_MAX: usize = 32;
-/// Parentheses and `case` within one another: the parser reads what is in them twice, and in what is in them twice again.
-const DOUBLINGS_MAX: usize = 12;
 /// Digits of a descriptor before a redirection; the parser wants it to be a number.
 const DESCRIPTOR_LEN_MAX: usize = 9;
 
@@ -20,51 +18,12 @@ const OPERATORS: [&str; 22] = [
     "&>>", "<<-", "<<<", ";;&", "&&", "||", ";;", ";&", "|&", "<<", ">>", "<&", ">&", "<>", ">|", "&>", "&",
     "|", ";", "(", ")", "<",
 ];
-/// Words that begin a construct, and those that end one.
-const OPENING: [&str; 7] = ["if", "while", "until", "for", "select", "case", "{"];
-const CLOSING: [&str; 4] = ["fi", "done", "esac", "}"];
-
-/// A token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Token<'t> {
-    pub(crate) is_word: bool,
-    /// As it is written.
-    pub(crate) text: &'t str,
-    /// The byte of the text that it begins with.
-    pub(crate) start: usize,
-}
-
-/// A here-document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct HereDoc<'t> {
-    pub(crate) body: &'t str,
-    /// Whether what stands for something else in it is replaced.
-    pub(crate) expands: bool,
-}
-
-/// A text taken apart.
-#[derive(Debug, Default)]
-pub(crate) struct Lexed<'t> {
-    /// Without the bodies of here-documents and the lines that end them.
-    pub(crate) tokens: Vec<Token<'t>>,
-    /// By where the word behind `<<` begins.
-    pub(crate) heredocs: BTreeMap<usize, HereDoc<'t>>,
-}
-
 /// Takes a text apart.
 pub(crate) fn lex(text: &str) -> Result<Lexed<'_>, Opaque> {
     let mut cursor = Cursor::new(text, 0);
     let lexed = cursor.unit(false)?;
     // The parser counts `<<` between double parentheses as a shift, wherever they are closed.
     if cursor.has_heredoc && cursor.has_double { Err(Opaque::Syntax) } else { Ok(lexed) }
-}
-
-/// A here-document whose body has not come yet.
-struct Pending {
-    start: usize,
-    tag: String,
-    expands: bool,
-    tabs: bool,
 }
 
 /// A place in a text.
@@ -124,7 +83,7 @@ impl<'t> Cursor<'t> {
     }
 
     fn commands(&mut self, nested: bool) -> Result<Lexed<'t>, Opaque> {
-        let mut unit = Unit { nested, ..Unit::default() };
+        let mut unit = Unit::new(nested);
         while let Some(next) = self.peek() {
             match next {
                 ' ' | '\t' => self.at += 1,
@@ -149,6 +108,11 @@ impl<'t> Cursor<'t> {
                         && self.peek().is_some_and(|next| matches!(next, '<' | '>'))
                     {
                         return Err(Opaque::Bounds);
+                    }
+                    // It gives the descriptor a name in bash, and is a word elsewhere.
+                    let is_name = text.len() > 2 && text.starts_with('{') && text.ends_with('}');
+                    if is_name && self.peek().is_some_and(|next| matches!(next, '<' | '>')) {
+                        return Err(Opaque::Syntax);
                     }
                     unit.word(Token { is_word: true, text, start })?;
                 }
@@ -348,91 +312,6 @@ impl<'t> Cursor<'t> {
     }
 }
 
-/// What is being read.
-#[derive(Default)]
-struct Unit<'t> {
-    nested: bool,
-    lexed: Lexed<'t>,
-    pending: Vec<Pending>,
-    /// The next word is the end of a here-document; whether tabs before its lines are dropped.
-    wants_tag: Option<bool>,
-    parens: usize,
-    open: usize,
-    cases: usize,
-    has_comment: bool,
-    has_double: bool,
-    has_in: bool,
-    has_raw: bool,
-}
-
-impl<'t> Unit<'t> {
-    fn operator(&mut self, token: Token<'t>) -> Result<(), Opaque> {
-        if self.wants_tag.is_some() {
-            return Err(Opaque::Syntax);
-        }
-        match token.text {
-            "(" => self.parens += 1,
-            // The one behind a pattern of `case` closes nothing.
-            ")" if self.cases == 0 => self.parens = self.parens.saturating_sub(1),
-            "<<" => self.wants_tag = Some(false),
-            "<<-" => self.wants_tag = Some(true),
-            _ => {}
-        }
-        self.push(token)
-    }
-
-    fn word(&mut self, token: Token<'t>) -> Result<(), Opaque> {
-        if let Some(tabs) = self.wants_tag.take() {
-            let (tag, expands) = tag(token.text).ok_or(Opaque::Syntax)?;
-            self.pending.push(Pending { start: token.start, tag, expands, tabs });
-        } else if !self.pending.is_empty() && token.text.contains('\n') {
-            // Which line its bodies begin with is not the same to all.
-            return Err(Opaque::Syntax);
-        }
-        if OPENING.contains(&token.text) {
-            self.open += 1;
-        } else if CLOSING.contains(&token.text) {
-            self.open = self.open.saturating_sub(1);
-        }
-        match token.text {
-            // All of them: an `esac` can be a word like others, and end nothing.
-            "case" => self.cases += 1,
-            "=~" => self.has_raw = true,
-            "in" => self.has_in = true,
-            _ => {}
-        }
-        self.push(token)
-    }
-
-    fn push(&mut self, token: Token<'t>) -> Result<(), Opaque> {
-        self.lexed.tokens.push(token);
-        let is_deep = self.parens + self.open > DEPTH_MAX || self.parens + self.cases > DOUBLINGS_MAX;
-        if is_deep { Err(Opaque::Bounds) } else { Ok(()) }
-    }
-
-    fn finish(self) -> Result<Lexed<'t>, Opaque> {
-        // A pattern of `case` ends with a `)` that would be taken for the end of the substitution.
-        let is_cut = self.nested && self.cases > 0 && self.has_in;
-        let is_raw = self.has_comment && (self.has_double || self.has_raw);
-        if is_cut || is_raw || !self.pending.is_empty() || self.wants_tag.is_some() {
-            return Err(Opaque::Syntax);
-        }
-        Ok(self.lexed)
-    }
-}
-
-/// The line that ends a here-document, and whether the body is expanded. The parser hangs on ends with expansions in them, and a
-/// shell does not expand them.
-fn tag(word: &str) -> Option<(String, bool)> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.+!%@:".contains(c);
-    let quoted = ['\'', '"']
-        .into_iter()
-        .find_map(|quote| word.strip_prefix(quote)?.strip_suffix(quote))
-        .or_else(|| word.strip_prefix('\\'));
-    let bare = quoted.unwrap_or(word);
-    (!bare.is_empty() && bare.chars().all(is_plain)).then(|| (bare.to_owned(), quoted.is_none()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -449,6 +328,7 @@ mod tests {
         check("a'b c'd\"e $(f 'g)')h\" i", &["a'b c'd\"e $(f 'g)')h\"", "i"]);
         check("echo \"$(a \")\" b)\" c", &["echo", "\"$(a \")\" b)\"", "c"]);
         check("a # b ' c\nd", &["a", "\n", "d"]);
+        check("{}>a", &["{}", ">", "a"]);
         check("a#b \\\n c\\\nd", &["a#b", "c\\\nd"]);
         check("echo $((1+(2)))x ${a:-b c} `d e`", &["echo", "$((1+(2)))x", "${a:-b c}", "`d e`"]);
         check("cat <<E | wc\nx 'y\nE\nls", &["cat", "<<", "E", "|", "wc", "\n", "ls"]);
@@ -481,6 +361,8 @@ mod tests {
             "[[ a =~ #b\n",
             "((1)); cat <<E\nE\n",
             "${ a; }",
+            "{a}>b c d",
+            "{a[1]}<b c",
             "${| a; }",
             "\"${a:-'}'}\"",
             "$(cat <<E\nE) ; rm\nE\n)",
@@ -499,6 +381,11 @@ mod tests {
         check(&"{ ".repeat(40), Opaque::Bounds);
         check(&"case x in x) ".repeat(13), Opaque::Bounds);
         check(&"( ".repeat(13), Opaque::Bounds);
+        check(&format!("[[ {}a ]]", "! ".repeat(33)), Opaque::Bounds);
+        check(&format!("[[ {}a ]]", "!\n".repeat(33)), Opaque::Bounds);
+        check(&format!("[[ {}a ]]", "a && ".repeat(257)), Opaque::Bounds);
+        check(&"coproc ".repeat(33), Opaque::Bounds);
+        check(&"coproc a ".repeat(33), Opaque::Bounds);
         // What looks like an end of `case` is none.
         check(&"case x in x) ((( echo esac; ".repeat(4), Opaque::Bounds);
         check(&"( ( ( case x in x) a;; y) b;; z) ".repeat(4), Opaque::Bounds);

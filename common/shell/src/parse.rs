@@ -10,7 +10,11 @@ use std::{
 use brush_parser::{ParserOptions, Token as Parsed, ast, parse_tokens, uncached_tokenize_str};
 use treeline_policy::tool::Opaque;
 
-use crate::lex::{HereDoc, Lexed, Token, lex};
+use crate::{
+    dialect::{Dialect, is_bash_only},
+    lex::lex,
+    unit::{HereDoc, Lexed, Token},
+};
 
 /// A text that was parsed.
 pub(crate) struct Tree<'t> {
@@ -21,8 +25,11 @@ pub(crate) struct Tree<'t> {
 }
 
 /// Parses a text.
-pub(crate) fn parse(text: &str) -> Result<Tree<'_>, Opaque> {
+pub(crate) fn parse(text: &str, dialect: Dialect) -> Result<Tree<'_>, Opaque> {
     let lexed = lex(text)?;
+    if dialect == Dialect::Posix && is_bash_only(&lexed.tokens) {
+        return Err(Opaque::Shell);
+    }
     // bash has extended patterns only when it is told to, and then another grammar.
     let options = ParserOptions { enable_extended_globbing: false, ..ParserOptions::default() };
     // It is a foreign reader of foreign bytes; it runs in a process that may end, but not everybody's does.
@@ -123,7 +130,7 @@ mod tests {
             "a \\\n  --b \\\n  c",
             "! a |& b; time c; { d; e; } 2>x",
         ] {
-            assert!(parse(text).is_ok(), "{text}");
+            assert!(parse(text, Dialect::Bash).is_ok(), "{text}");
         }
     }
 
@@ -131,7 +138,7 @@ mod tests {
     fn what_is_no_program_is_refused() {
         for text in ["if", "a &&", "(a", "a)", "<<", "{ a", "for", "|", "a () b", "select x in a; do b; done"]
         {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(parse(text, Dialect::Bash).is_err(), "{text}");
         }
     }
 }

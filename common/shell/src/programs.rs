@@ -1,5 +1,7 @@
 //! Programs that run what they are told: how they are called, as far as that can be followed.
 
+use crate::dialect::Dialect;
+
 /// A program that runs another, which its arguments name.
 #[derive(Debug)]
 pub(crate) struct Wrapper {
@@ -18,17 +20,8 @@ pub(crate) struct Wrapper {
     pub(crate) assigns: bool,
     /// Whether it adds arguments of its own.
     pub(crate) appends: bool,
-    /// What it uses files of its own for.
-    pub(crate) opens: Opens,
-}
-
-/// When a program that runs another uses files of its own, or makes the other one's files others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Opens {
-    Never,
-    Always,
-    /// With an option that has this letter.
-    With(char),
+    /// Whether it uses files of its own.
+    pub(crate) opens: bool,
 }
 
 impl Wrapper {
@@ -42,7 +35,7 @@ impl Wrapper {
             operands: 0,
             assigns: false,
             appends: false,
-            opens: Opens::Never,
+            opens: false,
         }
     }
 
@@ -62,8 +55,8 @@ impl Wrapper {
         Self { appends: true, ..self }
     }
 
-    const fn opens(self, opens: Opens) -> Self {
-        Self { opens, ..self }
+    const fn opens(self) -> Self {
+        Self { opens: true, ..self }
     }
 
     /// Whether a letter is an option, and if so whether it has a value.
@@ -74,7 +67,7 @@ impl Wrapper {
 }
 
 /// Options that are not here make a call that cannot be followed: `sudo -s`, `env -S`, `setsid -x`.
-pub(crate) const WRAPPERS: [Wrapper; 21] = [
+pub(crate) const WRAPPERS: [Wrapper; 20] = [
     Wrapper::new("command", "p", ""),
     Wrapper::new("builtin", "", ""),
     Wrapper::new("exec", "cl", "a"),
@@ -84,7 +77,7 @@ pub(crate) const WRAPPERS: [Wrapper; 21] = [
         .assigns(),
     Wrapper::new("doas", "n", "u"),
     // `nohup.out`, if its output is a terminal.
-    Wrapper::new("nohup", "", "").opens(Opens::Always),
+    Wrapper::new("nohup", "", "").opens(),
     Wrapper::new("nice", "", "n").long(&[], &["adjustment"]),
     Wrapper::new("ionice", "t", "cn").long(&["ignore"], &["class", "classdata"]),
     Wrapper::new("chrt", "abfoir", "").operands(1),
@@ -94,28 +87,28 @@ pub(crate) const WRAPPERS: [Wrapper; 21] = [
         .operands(1),
     Wrapper::new("stdbuf", "", "ioe").long(&[], &["input", "output", "error"]),
     Wrapper::new("setsid", "cfw", "").long(&["ctty", "fork", "wait"], &[]),
-    Wrapper::new("time", "pvaq", "fo")
-        .long(&["portability", "verbose", "append", "quiet"], &["format", "output"])
-        .opens(Opens::With('o')),
-    Wrapper::new("xargs", "0rtpxo", "nPLdEsaI")
+    // Not those that name a file which is written.
+    Wrapper::new("time", "pvq", "f").long(&["portability", "verbose", "quiet"], &["format"]),
+    // Not `-a`, which names a file that is read.
+    Wrapper::new("xargs", "0rtpxo", "nPLdEsI")
         .long(
-            &["null", "no-run-if-empty", "verbose", "interactive", "exit", "open-tty"],
-            &["max-args", "max-procs", "max-lines", "delimiter", "arg-file", "max-chars"],
+            // The value of `--max-lines`, if it has one, is behind a `=`.
+            &["null", "no-run-if-empty", "verbose", "interactive", "exit", "open-tty", "max-lines"],
+            &["max-args", "max-procs", "delimiter", "max-chars"],
         )
-        .appends()
-        .opens(Opens::With('a')),
-    Wrapper::new("strace", "fqvtTrcCyxh", "eopsPEIO").opens(Opens::With('o')),
+        .appends(),
+    // Not `-o`, which writes, or runs what is behind a `|`, nor `-E`, which sets a variable.
+    Wrapper::new("strace", "fqvtTrcCyxh", "epsPIO"),
     Wrapper::new("flock", "nxseu", "wE")
         .long(&["nonblock", "exclusive", "shared"], &["timeout", "wait", "conflict-exit-code"])
         .operands(1)
-        .opens(Opens::Always),
+        .opens(),
     Wrapper::new("busybox", "", ""),
     Wrapper::new("toybox", "", ""),
-    Wrapper::new("chroot", "", "").long(&[], &["userspec", "groups"]).operands(1).opens(Opens::Always),
 ];
 
 /// Programs that run others, called in ways that are not followed.
-const OTHER_WRAPPERS: [&str; 40] = [
+const OTHER_WRAPPERS: [&str; 87] = [
     "su",
     "runuser",
     "pkexec",
@@ -156,15 +149,90 @@ const OTHER_WRAPPERS: [&str; 40] = [
     "make-kpkg",
     "coreutils",
     "start-stop-daemon",
+    // What is behind it names other files.
+    "chroot",
+    "npx",
+    "bunx",
+    "uvx",
+    "pipx",
+    "sshpass",
+    "sg",
+    "newgrp",
+    "ssh-agent",
+    "run-parts",
+    "hyperfine",
+    "chronic",
+    "unbuffer",
+    "torsocks",
+    "torify",
+    "proxychains",
+    "proxychains4",
+    "eatmydata",
+    "socat",
+    "setlock",
+    "softlimit",
+    "catchsegv",
+    "ts",
+    "ifne",
+    "pee",
+    "logsave",
+    "rlwrap",
+    "multitime",
+    "msgexec",
+    "msgfilter",
+    "runc",
+    "ctr",
+    "service",
+    "run-mailcap",
+    "cpulimit",
+    "uftrace",
+    "rr",
+    "bpftrace",
+    "stap",
+    "heaptrack",
+    "faketime",
+    "nocache",
+    "trickle",
+    "tsocks",
+    "daemonize",
+    "cgexec",
+    "aa-exec",
+];
+/// Programs that run others when one of their arguments is, or begins, such a word.
+const RUNNERS: [(&str, &[&str]); 21] = [
+    ("npm", &["exec", "exe", "x", "explore", "-c", "--call"]),
+    ("pnpm", &["exec", "dlx"]),
+    ("yarn", &["exec", "dlx", "node"]),
+    ("uv", &["run", "x"]),
+    ("poetry", &["run"]),
+    ("conda", &["run"]),
+    ("mamba", &["run"]),
+    ("pipenv", &["run"]),
+    ("pdm", &["run"]),
+    ("hatch", &["run"]),
+    ("rye", &["run"]),
+    ("bundle", &["exec"]),
+    ("mise", &["exec", "x"]),
+    ("rtx", &["exec", "x"]),
+    ("asdf", &["exec"]),
+    ("direnv", &["exec"]),
+    ("rbenv", &["exec"]),
+    ("pyenv", &["exec"]),
+    ("nix", &["run", "develop", "shell", "-c", "--command"]),
+    ("nix-shell", &["--run", "--command"]),
+    ("ip", &["e", "ex", "exe", "exec", "-b", "-batch"]),
 ];
 /// Programs that run commands elsewhere.
-const REMOTE: [&str; 13] = [
+const REMOTE: [&str; 16] = [
     "ssh",
     "mosh",
     "rsh",
     "docker",
+    "docker-compose",
     "podman",
+    "podman-compose",
     "nerdctl",
+    "flatpak",
     "kubectl",
     "oc",
     "lxc",
@@ -175,26 +243,115 @@ const REMOTE: [&str; 13] = [
 ];
 /// Of those, the words that run something, where it is not every call.
 const REMOTE_WORDS: [&str; 5] = ["run", "exec", "shell", "debug", "attach"];
-/// Shells whose commands are read as bash's. The language of the others is not.
-const SHELLS: [&str; 7] = ["sh", "bash", "dash", "ash", "ksh", "mksh", "rbash"];
-const OTHER_SHELLS: [&str; 10] =
-    ["zsh", "fish", "csh", "tcsh", "nu", "xonsh", "elvish", "pwsh", "rc", "yash"];
-/// Interpreters, with the letters of options that take a program.
-const INTERPRETERS: [(&str, &str); 14] = [
-    ("python", "c"),
-    ("pypy", "c"),
-    ("node", "ep"),
-    ("nodejs", "ep"),
-    ("bun", "ep"),
-    ("deno", ""),
-    ("perl", "eE"),
-    ("ruby", "e"),
-    ("php", "rBRE"),
-    ("lua", "e"),
-    ("luajit", "e"),
-    ("Rscript", "e"),
-    ("tclsh", ""),
-    ("osascript", "e"),
+/// Shells whose commands are read as bash's, and those of which only what all have in common is.
+const BASH: [&str; 3] = ["bash", "rbash", "bash-static"];
+const POSIX: [&str; 4] = ["sh", "dash", "ash", "posh"];
+/// Shells with a language of their own. That of `ksh` evaluates more than bash does.
+const OTHER_SHELLS: [&str; 17] = [
+    "zsh", "fish", "csh", "tcsh", "nu", "xonsh", "elvish", "pwsh", "rc", "yash", "ksh", "ksh93", "rksh",
+    "mksh", "lksh", "pdksh", "oksh",
+];
+
+/// A program that runs what is written for it.
+#[derive(Debug)]
+pub(crate) struct Interpreter {
+    pub(crate) name: &'static str,
+    /// Letters of options that run a program in an argument, load one, or read one from the input.
+    pub(crate) code: &'static str,
+    /// Letters of options without a value, before the script.
+    pub(crate) plain: &'static str,
+    /// Modules that run what is in their arguments or on their input.
+    pub(crate) modules: &'static [&'static str],
+}
+
+const fn interpreter(name: &'static str, code: &'static str, plain: &'static str) -> Interpreter {
+    Interpreter { name, code, plain, modules: &[] }
+}
+
+const PYTHON: Interpreter = Interpreter {
+    modules: &[
+        "timeit", "pdb", "ipdb", "bdb", "code", "asyncio", "IPython", "ptpython", "idlelib", "runpy",
+        "cProfile",
+    ],
+    ..interpreter("python", "ci", "uBEIsSOvqbdP")
+};
+
+const INTERPRETERS: [Interpreter; 23] = [
+    PYTHON,
+    Interpreter { name: "pypy", ..PYTHON },
+    interpreter("node", "epr", ""),
+    interpreter("nodejs", "epr", ""),
+    interpreter("bun", "epr", ""),
+    interpreter("deno", "", ""),
+    interpreter("ts-node", "epr", ""),
+    interpreter("tsx", "epr", ""),
+    interpreter("perl", "eEMmd", "wWtTnplasS"),
+    interpreter("ruby", "er", "wWnplas"),
+    interpreter("php", "rBREFda", "qnf"),
+    interpreter("lua", "eli", "vE"),
+    interpreter("luajit", "elij", "v"),
+    interpreter("Rscript", "e", ""),
+    interpreter("julia", "eEL", ""),
+    interpreter("tclsh", "", ""),
+    interpreter("wish", "", ""),
+    interpreter("osascript", "e", ""),
+    interpreter("elixir", "er", ""),
+    interpreter("groovy", "e", ""),
+    interpreter("guile", "cle", ""),
+    interpreter("racket", "efilrtu", ""),
+    interpreter("escript", "", ""),
+];
+/// Programs whose own commands can run others, and which read those from their input or their arguments.
+const OTHER_INTERPRETERS: [&str; 49] = [
+    "ed",
+    "red",
+    "ex",
+    "vi",
+    "vim",
+    "vim.basic",
+    "vim.tiny",
+    "vim.nox",
+    "view",
+    "rview",
+    "rvim",
+    "vimdiff",
+    "nvim",
+    "gvim",
+    "emacs",
+    "emacs-nox",
+    "emacsclient",
+    "dc",
+    "gnuplot",
+    "psql",
+    "mysql",
+    "mariadb",
+    "sqlite",
+    "sqlite3",
+    "duckdb",
+    "mongosh",
+    "redis-cli",
+    "R",
+    "octave",
+    "erl",
+    "ghci",
+    "irb",
+    "pry",
+    "jshell",
+    "ipython",
+    "ftp",
+    "sftp",
+    "lftp",
+    "telnet",
+    "mail",
+    "mailx",
+    "mutt",
+    "sage",
+    "maxima",
+    "gap",
+    "slsh",
+    "jjs",
+    "jrunscript",
+    "smbclient",
 ];
 
 /// What a program is, beside what it does with files.
@@ -208,29 +365,35 @@ pub(crate) enum Kind {
     OtherWrapper,
     /// It runs commands elsewhere.
     Remote,
-    /// It reads commands as bash does.
-    Shell,
+    /// It reads commands as bash does, or as all shells do.
+    Shell(Dialect),
     /// It reads commands in a language of its own.
     OtherShell,
-    /// It runs programs; with options that have one of these letters, those in its arguments.
-    Interpreter(&'static str),
+    /// It runs programs that are written for it.
+    Interpreter(&'static Interpreter),
+    /// It runs commands that are written for it, wherever it has them from.
+    OtherInterpreter,
 }
 
-/// What a program of this name is.
+/// What a program of this name is. `has_word` is whether a word is, or can be, among its arguments.
 pub(crate) fn kind(name: &str, has_word: impl Fn(&str) -> bool) -> Kind {
     if let Some(wrapper) = WRAPPERS.iter().find(|wrapper| wrapper.name == name) {
         return Kind::Wrapper(wrapper);
     }
     // `python3.12`, `lua5.4`.
     let bare = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
-    if let Some((_, letters)) = INTERPRETERS.iter().find(|(known, _)| *known == bare) {
-        return Kind::Interpreter(letters);
+    if let Some(interpreter) = INTERPRETERS.iter().find(|known| known.name == bare) {
+        return Kind::Interpreter(interpreter);
     }
     let is_loader = name.starts_with("ld-linux") || name.starts_with("ld-musl") || name.starts_with("ld.so");
+    let runs = RUNNERS.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, words)| words);
     match name {
-        _ if SHELLS.contains(&name) => Kind::Shell,
+        _ if BASH.contains(&name) => Kind::Shell(Dialect::Bash),
+        _ if POSIX.contains(&name) => Kind::Shell(Dialect::Posix),
         _ if OTHER_SHELLS.contains(&name) => Kind::OtherShell,
+        _ if OTHER_INTERPRETERS.contains(&name) => Kind::OtherInterpreter,
         _ if is_loader || OTHER_WRAPPERS.contains(&name) => Kind::OtherWrapper,
+        _ if runs.iter().any(|word| has_word(word)) => Kind::OtherWrapper,
         "ssh" | "mosh" | "rsh" | "pdsh" | "ansible" => Kind::Remote,
         _ if REMOTE.contains(&name) && REMOTE_WORDS.into_iter().any(has_word) => Kind::Remote,
         _ => Kind::Plain,

@@ -70,9 +70,15 @@ const KEY_END: &str = "-----END ";
 /// The secrets in a text, in its order. Takes time that grows with the text alone.
 #[must_use]
 pub fn find(text: &str) -> Vec<Found> {
-    let mut found: Vec<Found> = SHAPES.iter().flat_map(|shape| of_shape(text, shape)).collect();
-    found.extend(private_keys(text));
-    found.extend(tokens(text));
+    let mut looked = 0;
+    find_counting(text, &mut looked)
+}
+
+/// The same, with how many bytes of runs and lines were looked at, each time that they were.
+fn find_counting(text: &str, looked: &mut usize) -> Vec<Found> {
+    let mut found: Vec<Found> = SHAPES.iter().flat_map(|shape| of_shape(text, shape, looked)).collect();
+    found.extend(private_keys(text, looked));
+    found.extend(tokens(text, looked));
     found.extend(passwords(text));
     found.sort_unstable();
     found
@@ -92,55 +98,104 @@ fn continues(text: &str, at: usize) -> bool {
     text[..at].ends_with(|c: char| c.is_ascii_alphanumeric())
 }
 
-fn run_len(text: &str, more: &str) -> usize {
-    text.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || more.as_bytes().contains(byte)).count()
+/// How many bytes are letters, digits or one of `more`.
+fn run_len(text: &str, more: &str, looked: &mut usize) -> usize {
+    let is_one = |byte: &u8| byte.is_ascii_alphanumeric() || more.as_bytes().contains(byte);
+    let len = text.bytes().take_while(is_one).count();
+    *looked += len + 1;
+    len
 }
 
-fn of_shape(text: &str, shape: &'static Shape) -> impl Iterator<Item = Found> {
-    text.match_indices(shape.begin).filter_map(|(start, begin)| {
-        let rest = &text[start + begin.len()..];
-        let len = run_len(rest, shape.more);
-        let is_exact = len == shape.len_min && !rest[..len].bytes().any(|byte| byte.is_ascii_lowercase());
-        let holds = if shape.is_exact { is_exact } else { len >= shape.len_min };
-        let end = start + begin.len() + len;
-        (holds && !continues(text, start)).then_some(Found { start, end, kind: shape.kind })
-    })
+fn of_shape(text: &str, shape: &'static Shape, looked: &mut usize) -> Vec<Found> {
+    // Beginnings within one run end where it ends: it is looked through once.
+    let mut run_end = 0;
+    let is_secret = |(start, begin): (usize, &str)| {
+        let from = start + begin.len();
+        if from > run_end {
+            run_end = from + run_len(&text[from..], shape.more, looked);
+        }
+        let len = run_end.max(from) - from;
+        let has_small = || text[from..from + len].bytes().any(|byte| byte.is_ascii_lowercase());
+        let holds = if shape.is_exact { len == shape.len_min && !has_small() } else { len >= shape.len_min };
+        let found = Found { start, end: from + len, kind: shape.kind };
+        (holds && !continues(text, start)).then_some(found)
+    };
+    text.match_indices(shape.begin).filter_map(is_secret).collect()
 }
 
-fn private_keys(text: &str) -> impl Iterator<Item = Found> {
-    text.match_indices(KEY_BEGIN).filter_map(|(start, begin)| {
-        let rest = &text[start + begin.len()..];
+/// The next of a text's marks from a place on. The places that it is asked about only grow, so every byte is looked at once.
+struct Ahead<'t> {
+    text: &'t str,
+    mark: &'static str,
+    /// Where the last one found begins, or behind the end.
+    at: usize,
+}
+
+impl<'t> Ahead<'t> {
+    fn new(text: &'t str, mark: &'static str, looked: &mut usize) -> Self {
+        let mut ahead = Self { text, mark, at: 0 };
+        ahead.look(0, looked);
+        ahead
+    }
+
+    fn look(&mut self, from: usize, looked: &mut usize) {
+        let rest = &self.text[from..];
+        self.at = from + rest.find(self.mark).unwrap_or(rest.len());
+        *looked += self.at - from + 1;
+    }
+
+    /// Where it begins; the end of the text if there is none.
+    fn next(&mut self, from: usize, looked: &mut usize) -> usize {
+        if self.at < from {
+            self.look(from, looked);
+        }
+        self.at
+    }
+}
+
+fn private_keys(text: &str, looked: &mut usize) -> Vec<Found> {
+    let mut ends = Ahead::new(text, KEY_END, looked);
+    let mut lines = Ahead::new(text, "\n", looked);
+    let is_key = |(start, begin): (usize, &str)| {
+        let from = start + begin.len();
+        let rest = &text[from..];
         // `RSA PRIVATE KEY`, `OPENSSH PRIVATE KEY`, `ENCRYPTED PRIVATE KEY`.
         let label =
             rest.bytes().take(24).take_while(|byte| byte.is_ascii_uppercase() || *byte == b' ').count();
         let behind = label.checked_sub("PRIVATE KEY".len())?;
         rest.get(behind..)?.starts_with(KEY_WORDS).then(|| {
-            let end = rest.find(KEY_END).map(|end| end + rest[end..].find('\n').unwrap_or(rest.len() - end));
-            Found { start, end: start + begin.len() + end.unwrap_or(rest.len()), kind: Secret::PrivateKey }
+            let end = ends.next(from, looked);
+            Found { start, end: lines.next(end, looked), kind: Secret::PrivateKey }
         })
-    })
+    };
+    text.match_indices(KEY_BEGIN).filter_map(is_key).collect()
 }
 
 /// JSON Web Tokens: three parts, of which two begin as JSON does.
-fn tokens(text: &str) -> impl Iterator<Item = Found> {
-    text.match_indices("eyJ").filter_map(|(start, _)| {
-        if continues(text, start) {
-            return None;
+fn tokens(text: &str, looked: &mut usize) -> Vec<Found> {
+    const MORE: &str = "-_";
+    const PART_LEN_MIN: usize = 10;
+    let mut found = Vec::new();
+    let mut at = 0;
+    // The two runs before this one, as far as they can be parts of a token.
+    let (mut first, mut second): (Option<usize>, Option<usize>) = (None, None);
+    while at < text.len() {
+        let len = run_len(&text[at..], MORE, looked);
+        let run = &text[at..at + len];
+        let start = second.filter(|_| len >= PART_LEN_MIN);
+        found.extend(start.map(|start| Found { start, end: at + len, kind: Secret::Jwt }));
+        let mut starts = run.match_indices("eyJ").map(|(start, _)| at + start);
+        let is_start = |start: &usize| !continues(text, *start) && at + len - start >= PART_LEN_MIN;
+        second = first.filter(|_| run.starts_with("eyJ") && len >= PART_LEN_MIN);
+        first = starts.find(is_start);
+        at += len;
+        let mark = text[at..].chars().next();
+        if mark != Some('.') {
+            (first, second) = (None, None);
         }
-        let mut end = start;
-        for part in 0..3 {
-            let rest = &text[end..];
-            let len = run_len(rest, "-_");
-            if len < 10 || (part < 2 && !rest.starts_with("eyJ")) {
-                return None;
-            }
-            end += len;
-            if part < 2 {
-                end += text[end..].starts_with('.').then_some(1)?;
-            }
-        }
-        Some(Found { start, end, kind: Secret::Jwt })
-    })
+        at += mark.map_or(0, char::len_utf8);
+    }
+    found
 }
 
 /// `scheme://user:password@host`.
@@ -205,6 +260,34 @@ mod tests {
         check(&format!("{KEY_BEGIN}PUBLIC KEY-----"), &[]);
         check("git clone https://u:hunter2@example.com/x", &[(Secret::UrlPassword, "hunter2")]);
         check("https://u:$TOKEN@example.com https://u@example.com https://a:80/b@c", &[]);
+    }
+
+    /// Twice the text takes twice as many steps, and few for a byte.
+    #[test]
+    fn what_begins_again_and_again_is_looked_at_once() {
+        let key = format!("{KEY_BEGIN}{KEY_WORDS}");
+        let keys = format!("{key}{KEY_END}");
+        let jwt = "eyJ-eyJ-eyJ-.eyJaaaaaaaa.";
+        for piece in ["-eyJ", "-sk-ant-", "-sk-proj-", "-github_pat_", jwt, "eyJ.", "://a:b@", &key, &keys] {
+            let steps = |times: usize| {
+                let mut looked = 0;
+                find_counting(&piece.repeat(times), &mut looked);
+                looked
+            };
+            let (once, twice) = (steps(1000), steps(2000));
+            assert!(twice <= 2 * once + 1000 && once <= 1000 * piece.len() * 8, "{piece}: {once}, {twice}");
+        }
+    }
+
+    #[test]
+    fn what_begins_within_another_is_found() {
+        let check = |text: &str, expect: &[Secret]| assert_eq!(kinds(text), expect, "{text}");
+        let rest = "aB3".repeat(10);
+        // The first is the end of a word, the second is none.
+        check(&format!("xsk-ant--sk-ant-{rest}"), &[Secret::Anthropic]);
+        check(&format!("xeyJ-eyJ{rest}.eyJ{rest}.{rest}"), &[Secret::Jwt]);
+        check(&format!("a.eyJ{rest}.eyJ{rest}.eyJ{rest}.{rest}"), &[Secret::Jwt]);
+        check(&format!("eyJ{rest}.{rest}.{rest} eyJ{rest}. eyJ{rest}.{rest}"), &[]);
     }
 
     proptest! {

@@ -77,18 +77,39 @@ fn two(rest: &str) -> Option<&str> {
     delimited(delimited(&rest[delimiter.len_utf8()..], delimiter)?, delimiter)
 }
 
-/// What is behind the next delimiter. In brackets some readers take it for a character, so there must be none.
+/// What is behind the next delimiter. In brackets some readers take it for a character, so there must be none, and no brackets of
+/// which it is not clear where they end.
 fn delimited(rest: &str, delimiter: char) -> Option<&str> {
     let mut is_escaped = false;
     let mut in_brackets = false;
-    for (at, next) in rest.char_indices() {
+    let mut chars = rest.char_indices();
+    while let Some((at, next)) = chars.next() {
+        let behind = &rest[at + next.len_utf8()..];
         match next {
             _ if is_escaped => is_escaped = false,
             '\\' => is_escaped = true,
             '\n' => return None,
             _ if next == delimiter && in_brackets => return None,
-            _ if next == delimiter => return Some(&rest[at + next.len_utf8()..]),
-            '[' => in_brackets = true,
+            _ if next == delimiter => return Some(behind),
+            // A bracket at the beginning is one of the characters.
+            '[' if !in_brackets => {
+                if behind.trim_start_matches('^').starts_with(']') {
+                    return None;
+                }
+                in_brackets = true;
+            }
+            // `[:alpha:]`, whose end is not that of the brackets.
+            '[' if behind.starts_with([':', '.', '=']) => {
+                let end = [behind.get(..1)?, "]"].concat();
+                let class = &behind[..behind[1..].find(&end)? + 1 + end.len()];
+                if class.contains([delimiter, '\\', '\n']) {
+                    return None;
+                }
+                let is_before = |(index, _): &(usize, char)| *index < at + 1 + class.len();
+                while chars.clone().next().as_ref().is_some_and(is_before) {
+                    chars.next();
+                }
+            }
             ']' => in_brackets = false,
             _ => {}
         }
@@ -114,6 +135,7 @@ mod tests {
             "y/a/b/",
             "$!N",
             "1i\\x",
+            "s/[[:space:]]*$//;s/[^[:alpha:]_]/x/g",
             "",
         ] {
             check(script, true);
@@ -130,6 +152,10 @@ mod tests {
             "s/a/b/;e",
             "1i\\\nx\ne",
             "R x",
+            "s/[]/]/p/;e rm x;/d",
+            "s/[^]/]/p/;e rm x;/d",
+            "s/[[:alpha:]/]/p/;e rm x;/d",
+            "s/[[:a/]/p/;e rm x;/d",
             "M",
         ] {
             check(script, false);

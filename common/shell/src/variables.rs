@@ -19,7 +19,7 @@ const OF_THE_SHELL: [&str; 13] = [
     "BASH_CMDS",
 ];
 /// Variables by which a program is told to run another, or to load code.
-const OF_OTHERS: [&str; 30] = [
+const OF_OTHERS: [&str; 67] = [
     "EDITOR",
     "VISUAL",
     "PAGER",
@@ -50,9 +50,46 @@ const OF_OTHERS: [&str; 30] = [
     "PERL5OPT",
     "RUBYOPT",
     "RUSTC_WRAPPER",
+    "RUSTC_WORKSPACE_WRAPPER",
+    "RUSTC",
+    "RUSTDOC",
+    "CARGO_BUILD_RUSTC",
+    "CARGO_BUILD_RUSTC_WRAPPER",
+    "GIT_ALLOW_PROTOCOL",
+    "GIT_DIR",
+    "GIT_COMMON_DIR",
+    "RSYNC_CONNECT_PROG",
+    "MAKEFILES",
+    "GNUMAKEFLAGS",
+    "GOFLAGS",
+    "GOENV",
+    "PERL5LIB",
+    "PERLLIB",
+    "PERL5DB",
+    "RUBYLIB",
+    "PYTHONHOME",
+    "PYTHONBREAKPOINT",
+    "PYTHONINSPECT",
+    "NODE_PATH",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "_JAVA_OPTIONS",
+    "CLASSPATH",
+    "VIMINIT",
+    "EXINIT",
+    "VIM",
+    "VIMRUNTIME",
+    "MANOPT",
+    "LESSKEY",
+    "AWKPATH",
+    "AWKLIBPATH",
+    "SYSTEMD_EDITOR",
+    "SYSTEMD_PAGER",
+    "npm_config_script_shell",
+    "NPM_CONFIG_SCRIPT_SHELL",
 ];
 /// Beginnings of such names.
-const PREFIXES: [&str; 2] = ["BASH_FUNC_", "GIT_CONFIG"];
+const PREFIXES: [&str; 3] = ["BASH_FUNC_", "GIT_CONFIG", "LUA_INIT"];
 /// Programs that do nothing but print, which is what agents set a pager to.
 const HARMLESS: [&str; 6] = ["", "cat", "/bin/cat", "/usr/bin/cat", "true", ":"];
 
@@ -62,7 +99,11 @@ pub(crate) fn is_dangerous(name: &str) -> bool {
         Some(whole) => name == whole,
         None => name.starts_with(code),
     });
+    // `CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER`.
+    let is_of_target =
+        name.starts_with("CARGO_TARGET_") && (name.ends_with("_RUNNER") || name.ends_with("_LINKER"));
     loads_code
+        || is_of_target
         || OF_THE_SHELL.contains(&name)
         || OF_OTHERS.contains(&name)
         || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
@@ -89,6 +130,10 @@ mod tests {
         check("GIT_PAGER", Some("cat x"), true);
         check("GIT_PAGER", None, true);
         check("BASH_FUNC_ls%%", None, true);
+        check("CARGO_TARGET_DIR", Some("/x"), false);
+        check("CARGO_TARGET_X_RUNNER", Some("a"), true);
+        check("LUA_INIT_5_4", Some("a"), true);
+        check("GOFLAGS", Some("-toolexec=a"), true);
         check("RUST_LOG", Some("debug"), false);
         check("PATH", Some(""), true);
     }

@@ -3,18 +3,18 @@
 use brush_parser::ast::{
     AndOr, AndOrList, Assignment, AssignmentName, AssignmentValue, CaseClauseCommand, Command,
     CommandPrefixOrSuffixItem, CompoundCommand, CompoundList, CoprocessCommand, ExtendedTestExpr,
-    ForClauseCommand, FunctionDefinition, IfClauseCommand, IoFileRedirectKind, IoFileRedirectTarget,
-    IoRedirect, Pipeline, RedirectList, SeparatorOperator, SimpleCommand, SubshellCommand, UnaryPredicate,
-    UnexpandedArithmeticExpr,
+    ForClauseCommand, FunctionDefinition, IfClauseCommand, Pipeline, SeparatorOperator, SimpleCommand,
+    SubshellCommand, UnaryPredicate, UnexpandedArithmeticExpr,
 };
-use treeline_policy::tool::{Features, Opaque, Peer, Place};
+use treeline_policy::tool::{Features, Opaque, Place};
 
 use crate::{
     Context, arithmetic,
     arithmetic::{Names, is_number},
     command,
+    dialect::Dialect,
     directories::Directories,
-    operands,
+    lost::Lost,
     parse::{Tree, parse},
     variables,
     word::{self, Found, Word},
@@ -24,29 +24,25 @@ use crate::{
 const TEXTS_MAX: usize = 16;
 /// Commands that are looked at, each as often as it is come to.
 const VISITS_MAX: usize = 4096;
+/// Bytes of words and of files that they name, as many as there can be at most: a word names one in each directory that it is seen
+/// from. The longest command in a directory of a hundred bytes takes half.
+const KEPT_LEN_MAX: usize = 8 << 20;
 
-/// Walks over a text.
+/// Walks over a text. What is changed anywhere is not known anywhere, so it walks again when something was found to be: at most
+/// once for each of them.
 pub(crate) fn walk(text: &str, context: &Context) -> Features {
-    // A variable that is changed anywhere is not known anywhere.
-    let is_kept = |name: &str| {
-        text.match_indices(name).all(|(at, _)| text[..at].ends_with(['$', '{'])) && !text.contains("IFS")
-    };
-    let mut walk = Walk {
-        features: Features::default(),
-        names: Names::default(),
-        directories: Directories::of(context.cwd.as_deref()),
-        home: context.home.clone().filter(|_| is_kept("HOME")),
-        knows_pwd: is_kept("PWD"),
-        is_lost: false,
-        moves: 0,
-        depth: 0,
-        visits: 0,
-    };
-    walk.text(text);
-    if walk.names.are_evaluated() {
-        walk.opaque(Opaque::Arithmetic);
+    let mut lost = Lost::default();
+    loop {
+        let mut walk = Walk::new(context, lost);
+        walk.text(text);
+        if walk.lost == lost {
+            if walk.names.are_evaluated() {
+                walk.opaque(Opaque::Arithmetic);
+            }
+            return walk.features;
+        }
+        lost = walk.lost;
     }
-    walk.features
 }
 
 pub(crate) struct Walk {
@@ -54,13 +50,13 @@ pub(crate) struct Walk {
     names: Names,
     directories: Directories,
     home: Option<String>,
-    knows_pwd: bool,
-    /// A function changes the directory, whenever it is called.
-    is_lost: bool,
+    lost: Lost,
+    dialect: Dialect,
     /// How often a command changed the directory.
     moves: usize,
     depth: usize,
     visits: usize,
+    kept_len: usize,
 }
 
 /// The directories after a command that succeeded, and after one that failed.
@@ -70,6 +66,21 @@ struct After {
 }
 
 impl Walk {
+    fn new(context: &Context, lost: Lost) -> Self {
+        Self {
+            features: Features::default(),
+            names: Names::default(),
+            directories: Directories::of(context.cwd.as_deref()),
+            home: context.home.clone(),
+            lost,
+            dialect: Dialect::Bash,
+            moves: 0,
+            depth: 0,
+            visits: 0,
+            kept_len: 0,
+        }
+    }
+
     pub(crate) fn opaque(&mut self, why: Opaque) {
         self.features.opaque.push(why);
     }
@@ -83,8 +94,33 @@ impl Walk {
         self.visits <= VISITS_MAX
     }
 
+    /// Counts what words take that are kept, with the directories that they are seen from; whether that is within the bound.
+    pub(crate) fn fits(&mut self, words: &[Word]) -> bool {
+        let each = self.directories.len() + size_of::<Place>() + size_of::<String>();
+        let len: usize = words.iter().map(|word| word.prefix.len() + each).sum();
+        self.kept_len = self.kept_len.saturating_add(len);
+        if self.kept_len > KEPT_LEN_MAX {
+            self.opaque(Opaque::Bounds);
+        }
+        self.kept_len <= KEPT_LEN_MAX
+    }
+
     pub(crate) fn directories(&self) -> Directories {
-        if self.is_lost { Directories::ANYWHERE } else { self.directories.clone() }
+        if self.lost.directory { Directories::ANYWHERE } else { self.directories.clone() }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Runs what is run at any time, anywhere; what it changes is changed at any time, too.
+    pub(crate) fn whenever(&mut self, run: impl FnOnce(&mut Self)) {
+        let moves = self.moves;
+        self.aside(|walk| {
+            walk.directories = Directories::ANYWHERE;
+            run(walk);
+        });
+        self.lost.directory |= self.moves != moves;
     }
 
     /// Goes to another directory, or, without one, anywhere.
@@ -99,10 +135,40 @@ impl Walk {
     }
 
     pub(crate) fn home(&self) -> Option<&str> {
-        self.home.as_deref()
+        self.home.as_deref().filter(|_| !self.lost.home && !self.lost.splitting)
+    }
+
+    /// Has another home, or none that is known; the former one.
+    pub(crate) fn change_home(&mut self, home: Option<String>) -> Option<String> {
+        std::mem::replace(&mut self.home, home)
+    }
+
+    /// Whether words are split at blanks.
+    pub(crate) fn splits_as_usual(&self) -> bool {
+        !self.lost.splitting
+    }
+
+    /// Notes that the value of a variable has to be a number.
+    pub(crate) fn uses_number(&mut self, name: &str) {
+        self.names.use_of(name);
+    }
+
+    pub(crate) fn assign_array(&mut self, name: &str) {
+        self.names.array(name);
+        self.assign(name, &Word::unknown());
+    }
+
+    /// Notes a value that would be read as a list, if the variable were an array.
+    pub(crate) fn assign_list(&mut self, name: &str) {
+        self.names.list(name);
+    }
+
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.lost.name(name);
     }
 
     pub(crate) fn assign(&mut self, name: &str, value: &Word) {
+        self.lost.name(name);
         self.names.assign(name, value.text().is_some_and(is_number));
         if variables::changes(name, value.text()) {
             self.opaque(Opaque::Environment);
@@ -133,7 +199,7 @@ impl Walk {
             return self.opaque(Opaque::Bounds);
         }
         self.depth += 1;
-        match parse(text) {
+        match parse(text, self.dialect) {
             Ok(tree) => {
                 for list in &tree.program.complete_commands {
                     self.list(&tree, list);
@@ -144,22 +210,38 @@ impl Walk {
         self.depth -= 1;
     }
 
+    /// Commands in a text for another shell.
+    pub(crate) fn text_of(&mut self, dialect: Dialect, text: &str) {
+        let before = std::mem::replace(&mut self.dialect, dialect);
+        self.text(text);
+        self.dialect = before;
+    }
+
     /// Takes up what was found in a word.
     fn take(&mut self, found: Found) {
         self.features.opaque.extend(found.opaque);
+        for name in ["HOME", "PWD", "IFS"].into_iter().filter(|name| found.names.is_assigned(name)) {
+            self.lost.name(name);
+        }
         self.names.extend(found.names);
         for command in found.commands {
             self.aside(|walk| walk.text(&command));
         }
     }
 
-    fn with_found<T>(&mut self, read: impl FnOnce(word::Values<'_>, &mut Found) -> T) -> T {
+    pub(crate) fn with_found<T>(&mut self, read: impl FnOnce(word::Values<'_>, &mut Found) -> T) -> T {
         let mut found = Found::default();
-        let (home, pwd) =
-            (self.home.clone(), self.directories().only().map(str::to_owned).filter(|_| self.knows_pwd));
+        let lost = self.lost;
+        let home = self.home().map(str::to_owned);
+        let knows_pwd = !lost.pwd && !lost.splitting;
+        let pwd = self.directories().only().map(str::to_owned).filter(|_| knows_pwd);
         let values = |name: &str| match name {
             "HOME" => home.clone(),
             "PWD" => pwd.clone(),
+            // Blanks, and nothing else that a number or a path could have in it.
+            "IFS" => (!lost.splitting).then(String::new),
+            // What stands for a number that no text says.
+            "$(nproc)" => (!lost.nproc).then(String::new),
             _ => None,
         };
         let result = read(&values, &mut found);
@@ -182,7 +264,7 @@ impl Walk {
         }
     }
 
-    fn word(&mut self, tree: &Tree<'_>, word: &brush_parser::ast::Word) -> Word {
+    pub(crate) fn word(&mut self, tree: &Tree<'_>, word: &brush_parser::ast::Word) -> Word {
         match tree.word(word) {
             Ok(text) => self.read(text),
             Err(why) => {
@@ -285,7 +367,7 @@ impl Walk {
         }
     }
 
-    fn subshell(&mut self, tree: &Tree<'_>, subshell: &SubshellCommand) {
+    pub(crate) fn subshell(&mut self, tree: &Tree<'_>, subshell: &SubshellCommand) {
         self.aside(|walk| walk.list(tree, &subshell.list));
     }
 
@@ -334,14 +416,15 @@ impl Walk {
 
     /// A function, which is run where it is called: anywhere.
     fn function(&mut self, tree: &Tree<'_>, function: &FunctionDefinition) {
-        self.word(tree, &function.fname);
-        let moves = self.moves;
-        self.aside(|walk| {
-            walk.directories = Directories::ANYWHERE;
+        let name = self.word(tree, &function.fname);
+        self.whenever(|walk| {
             walk.redirects(tree, function.body.1.as_ref());
             walk.compound(tree, &function.body.0);
         });
-        self.is_lost |= self.moves != moves || command::MOVING.contains(&function.fname.value.as_str());
+        let is = |names: &[&str]| name.text().is_none_or(|name| names.contains(&name));
+        self.lost.directory |= is(&command::MOVING);
+        self.lost.splitting |= is(&["read"]);
+        self.lost.nproc |= is(&["nproc"]);
     }
 
     fn test(&mut self, tree: &Tree<'_>, test: &ExtendedTestExpr) {
@@ -382,6 +465,7 @@ impl Walk {
 
     fn simple(&mut self, tree: &Tree<'_>, simple: &SimpleCommand) {
         let prefix = simple.prefix.iter().flat_map(|prefix| &prefix.0);
+        let splitting = self.lost.splitting;
         for item in prefix {
             match item {
                 CommandPrefixOrSuffixItem::AssignmentWord(assignment, word) => {
@@ -389,6 +473,10 @@ impl Walk {
                 }
                 item => _ = self.argument(tree, item),
             }
+        }
+        // `IFS= read -r line` splits what is read, and no word.
+        if simple.word_or_name.as_ref().is_some_and(|name| name.value == "read") {
+            self.lost.splitting = splitting;
         }
         let Some(name) = &simple.word_or_name else { return };
         let mut words = vec![self.word(tree, name)];
@@ -438,7 +526,7 @@ impl Walk {
                 }
                 self.read(text);
             }
-            return self.assign(name, &Word::unknown());
+            return self.assign_array(name);
         }
         match tree.word(word).map(|text| text.split_once('=').map(|(_, value)| value.to_owned())) {
             Ok(Some(value)) => {
@@ -446,72 +534,12 @@ impl Walk {
                 // The result of arithmetic is a number.
                 let is_sum =
                     value.starts_with("$((") && value.ends_with("))") && value.matches("$(").count() == 1;
-                let read = if is_sum || value == "$#" || value == "$?" { Word::of("0") } else { read };
+                let is_number = is_sum || matches!(value.as_str(), "$#" | "$?" | "$$" | "$!");
+                let read = if is_number { Word::of("0") } else { read };
                 self.assign(name, &read);
             }
             Ok(None) => self.opaque(Opaque::Syntax),
             Err(why) => self.opaque(why),
-        }
-    }
-
-    fn redirects(&mut self, tree: &Tree<'_>, redirects: Option<&RedirectList>) {
-        for redirect in redirects.iter().flat_map(|list| &list.0) {
-            self.redirect(tree, redirect);
-        }
-    }
-
-    fn redirect(&mut self, tree: &Tree<'_>, redirect: &IoRedirect) {
-        match redirect {
-            IoRedirect::File(_, kind, IoFileRedirectTarget::Filename(word)) => {
-                let word = self.word(tree, word);
-                self.opened(kind, &word);
-            }
-            IoRedirect::File(_, _, IoFileRedirectTarget::ProcessSubstitution(_, subshell)) => {
-                self.subshell(tree, subshell);
-            }
-            IoRedirect::File(_, _, IoFileRedirectTarget::Fd(_)) => {}
-            IoRedirect::File(_, kind, IoFileRedirectTarget::Duplicate(word)) => {
-                let word = self.word(tree, word);
-                // A number is a descriptor, everything else a file.
-                let is_descriptor = |text: &str| text == "-" || is_number(text.trim_end_matches('-'));
-                if !word.text().is_some_and(is_descriptor) {
-                    self.opened(kind, &word);
-                }
-            }
-            IoRedirect::OutputAndError(word, _) => {
-                let word = self.word(tree, word);
-                self.opened(&IoFileRedirectKind::Write, &word);
-            }
-            IoRedirect::HereString(_, word) => _ = self.word(tree, word),
-            IoRedirect::HereDocument(_, document) => match tree.heredoc(&document.here_end) {
-                Ok(document) if document.expands => {
-                    self.with_found(|values, found| word::scan(document.body, values, found));
-                }
-                Ok(_) => {}
-                Err(why) => self.opaque(why),
-            },
-        }
-    }
-
-    fn opened(&mut self, kind: &IoFileRedirectKind, word: &Word) {
-        // bash opens a connection by such a name.
-        if let Some(rest) =
-            ["/dev/tcp/", "/dev/udp/"].into_iter().find_map(|begin| word.prefix.strip_prefix(begin))
-        {
-            let peer = match rest.split_once('/') {
-                Some((host, _)) => Peer::Named(host.to_lowercase()),
-                None => Peer::Unknown,
-            };
-            self.features.hosts.push(peer);
-            return;
-        }
-        let places = operands::places(word, &self.directories());
-        let writes = !matches!(kind, IoFileRedirectKind::Read | IoFileRedirectKind::DuplicateInput);
-        if !writes || matches!(kind, IoFileRedirectKind::ReadAndWrite) {
-            self.features.reads.extend(places.clone());
-        }
-        if writes {
-            self.features.writes.extend::<Vec<Place>>(places);
         }
     }
 }

@@ -4,6 +4,7 @@ use treeline_policy::tool::Opaque;
 
 use crate::{
     arithmetic::{self, Names},
+    escape,
     lex::Cursor,
 };
 
@@ -18,6 +19,8 @@ pub(crate) struct Word {
     pub(crate) is_many: bool,
     /// Whether names of files below what `prefix` names take its place; it ends before the first of `*?[`.
     pub(crate) is_glob: bool,
+    /// The variable that it is the value of, if it is nothing else.
+    pub(crate) variable: Option<String>,
 }
 
 impl Word {
@@ -116,7 +119,8 @@ impl<'r, 't> Reader<'r, 't> {
         let is_glob = self.certain.is_none() && glob.is_some_and(|at| !self.out[at..].contains(".."));
         let is_known = self.certain.is_none() && glob.is_none();
         let is_many = self.is_many || glob.is_some();
-        Word { known: is_known.then_some(self.out), prefix, is_many, is_glob }
+        let variable = variable(self.text).filter(|_| !is_known).map(str::to_owned);
+        Word { known: is_known.then_some(self.out), prefix, is_many, is_glob, variable }
     }
 
     fn is_unknown(&mut self, is_many: bool) {
@@ -229,7 +233,7 @@ impl<'r, 't> Reader<'r, 't> {
     fn ansi(&mut self) -> Result<(), Opaque> {
         let start = self.cursor.at + 2;
         self.cursor.dollar(false)?;
-        match decode(&self.text[start..self.cursor.at - 1]) {
+        match escape::decode(&self.text[start..self.cursor.at - 1]) {
             Some(text) => self.out.push_str(&text),
             None => self.is_unknown(false),
         }
@@ -242,7 +246,7 @@ impl<'r, 't> Reader<'r, 't> {
         if self.cursor.next_is("`") {
             self.cursor.backquoted()?;
             let code = &self.text[start + 1..self.cursor.at - 1];
-            self.found.commands.push(unescape(code, !unquoted));
+            self.found.commands.push(escape::unescape(code, !unquoted));
             self.is_unknown(unquoted);
             return Ok(());
         }
@@ -254,7 +258,9 @@ impl<'r, 't> Reader<'r, 't> {
             self.is_unknown(false);
         } else if let Some(code) = inner("$(", ")") {
             self.found.commands.push(code.to_owned());
-            self.is_unknown(unquoted);
+            // A number, which is no more than one word.
+            let is_number = code.trim() == "nproc" && (self.values)("$(nproc)").is_some();
+            self.is_unknown(unquoted && !(is_number && (self.values)("IFS").is_some()));
         } else if let Some(code) = inner("${", "}") {
             self.parameter(code)?;
             self.value(code, unquoted);
@@ -271,6 +277,11 @@ impl<'r, 't> Reader<'r, 't> {
             rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_').len();
         let special = rest.chars().next().filter(|c| "@*#?-$!0123456789".contains(*c));
         match special {
+            // They are numbers, and never empty.
+            Some('#' | '?' | '$') if unquoted && (self.values)("IFS").is_some() => {
+                self.cursor.take();
+                self.is_unknown(false);
+            }
             Some(special) => {
                 self.cursor.take();
                 // `"$@"` is as many words as there are.
@@ -295,6 +306,11 @@ impl<'r, 't> Reader<'r, 't> {
 
     /// What is between the braces of `${...}`: commands in it, and what of it is evaluated again.
     fn parameter(&mut self, code: &str) -> Result<(), Opaque> {
+        // Unquoted, these are commands: in a default, a pattern, or what is put in its place.
+        let joined = code.replace("\\\n", "");
+        if ["<(", ">("].iter().any(|begin| joined.contains(begin)) {
+            return Err(Opaque::Syntax);
+        }
         if code.starts_with('!') {
             // The value of one variable names the next, with an index that is evaluated.
             return Err(Opaque::Arithmetic);
@@ -343,61 +359,15 @@ impl<'r, 't> Reader<'r, 't> {
     }
 }
 
-/// The text between backquotes.
-fn unescape(code: &str, in_double: bool) -> String {
-    let mut out = String::with_capacity(code.len());
-    let mut chars = code.chars().peekable();
-    while let Some(next) = chars.next() {
-        let escaped = |c: &char| matches!(c, '$' | '`' | '\\') || (in_double && *c == '"');
-        match chars.peek().copied().filter(|c| next == '\\' && escaped(c)) {
-            Some(escaped) => {
-                chars.next();
-                out.push(escaped);
-            }
-            None => out.push(next),
-        }
-    }
-    out
-}
-
-/// What `$'...'` stands for; nothing if that is no text.
-fn decode(code: &str) -> Option<String> {
-    let mut out = String::with_capacity(code.len());
-    let mut rest = code;
-    while let Some((plain, escape)) = rest.split_once('\\') {
-        out.push_str(plain);
-        let letter = escape.chars().next()?;
-        let behind = &escape[letter.len_utf8()..];
-        let number = |digits: &'_ str, radix: u32, max: usize| {
-            let len = digits.bytes().take(max).take_while(|byte| (*byte as char).is_digit(radix)).count();
-            u32::from_str_radix(&digits[..len], radix).ok().map(|value| (value, len))
-        };
-        let (value, used) = match letter {
-            'n' => (10, 0),
-            't' => (9, 0),
-            'r' => (13, 0),
-            'a' => (7, 0),
-            'b' => (8, 0),
-            'v' => (11, 0),
-            'f' => (12, 0),
-            'e' | 'E' => (27, 0),
-            '\\' | '\'' | '"' | '?' => (u32::from(letter), 0),
-            // A byte, which need not be a character.
-            'x' => number(behind, 16, 2).filter(|(value, _)| *value < 0x80)?,
-            '0'..='7' => {
-                let (value, len) = number(escape, 8, 3).filter(|(value, _)| *value < 0x80)?;
-                (value, len - 1)
-            }
-            'u' => number(behind, 16, 4)?,
-            'U' => number(behind, 16, 8)?,
-            _ => return None,
-        };
-        // A NUL ends the word for some shells.
-        out.push(char::from_u32(value).filter(|c| *c != '\0')?);
-        rest = &behind[used..];
-    }
-    out.push_str(rest);
-    Some(out)
+/// The variable that a word is the value of, quoted or not; `!` is the last process that was started aside.
+fn variable(text: &str) -> Option<&str> {
+    let bare =
+        text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text).strip_prefix('$')?;
+    let name = bare.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(bare);
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    (name == "!"
+        || name.starts_with(|c: char| is_name(c) && !c.is_ascii_digit()) && name.chars().all(is_name))
+    .then_some(name)
 }
 
 #[cfg(test)]
@@ -437,11 +407,18 @@ mod tests {
     fn what_is_not_known_of_words() {
         let check = |text: &str, prefix: &str, is_many: bool, is_glob: bool| {
             let word = read(text, &values, &mut Found::default());
-            assert_eq!(word, Word { known: None, prefix: prefix.into(), is_many, is_glob }, "{text}");
+            let variable = (text == "\"$ab\"").then(|| "ab".to_owned());
+            assert_eq!(
+                word,
+                Word { known: None, prefix: prefix.into(), is_many, is_glob, variable },
+                "{text}"
+            );
         };
         check("a$x", "a", true, false);
         check("\"a$x\"b", "a", false, false);
         check("\"$@\"", "", true, false);
+        check("\"$ab\"", "", false, false);
+        check("x$#", "x", true, false);
         check("a/*.rs", "a/", true, true);
         check("a[bc]d", "a", true, true);
         check("{a,b}", "", true, false);
@@ -475,6 +452,9 @@ mod tests {
         check("${a[b]}", &[], &[Opaque::Arithmetic]);
         check("${a[1]}${a[@]}${#a}${a:1:2}${a/b/c}", &[], &[]);
         check("${a:b}", &[], &[Opaque::Arithmetic]);
+        for code in ["${a:-<(b)}", "${a/<()/}", "${a:+>(b)}", "${a:=<\\\n(b)}", "\"${a:-<(b)}\""] {
+            check(code, &[], &[Opaque::Syntax]);
+        }
         check("${PATH:=x}", &[], &[Opaque::Environment]);
         check("$(( $(a) ))", &["a"], &[Opaque::Arithmetic]);
     }

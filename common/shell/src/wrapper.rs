@@ -2,26 +2,29 @@
 
 use treeline_policy::tool::Opaque;
 
-use crate::{
-    command::Next,
-    programs::{Opens, Wrapper},
-    walk::Walk,
-    word::Word,
-};
+use crate::{command::Next, operands::places, programs::Wrapper, walk::Walk, word::Word};
 
-const UNKNOWN: Next = Next::Opaque(Opaque::Wrapper);
+const UNKNOWN: (Next, bool) = (Next::Opaque(Opaque::Wrapper), false);
 
 /// The program that a wrapper runs, and whether the wrapper itself uses no file.
 pub(crate) fn run(walk: &mut Walk, wrapper: &Wrapper, arguments: &[Word]) -> (Next, bool) {
-    let Some((rest, replaced)) = options(wrapper, arguments) else { return (UNKNOWN, false) };
-    let own = &arguments[..arguments.len() - rest.len()];
-    let has = |letter: char| own.iter().any(|word| word.text().is_none_or(|text| text.contains(letter)));
-    let is_complete = match wrapper.opens {
-        Opens::Never => true,
-        Opens::Always => false,
-        Opens::With(letter) => !has(letter),
-    };
-    let Some(rest) = operands(walk, wrapper, rest) else { return (UNKNOWN, false) };
+    let Some((behind, replaced)) = options(wrapper, arguments) else { return UNKNOWN };
+    let has_options = behind.len() < arguments.len();
+    let Some(rest) = operands(walk, wrapper, behind) else { return UNKNOWN };
+    // `flock FILE -c COMMAND`: no program has such a name.
+    if rest.first().is_some_and(|word| word.prefix.starts_with('-')) {
+        return UNKNOWN;
+    }
+    match wrapper.name {
+        "flock" => {
+            let places = behind.first().map(|lock| places(lock, &walk.directories()));
+            walk.features.writes.extend(places.unwrap_or_default());
+        }
+        // Somebody else's home, or none.
+        "sudo" | "doas" => _ = walk.change_home(None),
+        "env" | "exec" if has_options => _ = walk.change_home(None),
+        _ => {}
+    }
     let mut rest = rest.to_vec();
     if let Some(replaced) = replaced {
         let holds = |word: &Word| word.text().is_none_or(|text| text.contains(&replaced));
@@ -32,7 +35,7 @@ pub(crate) fn run(walk: &mut Walk, wrapper: &Wrapper, arguments: &[Word]) -> (Ne
     } else if wrapper.appends && !rest.is_empty() {
         rest.push(Word::unknown());
     }
-    (Next::Run(rest), is_complete)
+    (Next::Run(rest), !wrapper.opens)
 }
 
 /// What is behind the options, and which text `xargs` replaces by what it reads; none if an option is not known.
@@ -134,6 +137,9 @@ mod tests {
         check("sudo", &["-u"], None);
         check("xargs", &["-I", "{}", "a"], Some(&["a"]));
         check("xargs", &["-0n1", "a"], Some(&["a"]));
+        check("xargs", &["--max-lines", "a"], Some(&["a"]));
+        check("xargs", &["--max-lines=1", "a"], Some(&["a"]));
+        check("strace", &["-f", "-o", "|a", "b"], None);
         check("env", &["-", "a"], None);
         check("env", &["-S", "a b"], None);
         check("nohup", &[], Some(&[]));

@@ -1,5 +1,5 @@
-//! Against bash itself: commands are run with programs that only note how they are called. What was run has to be among what was
-//! found, as it was called, or something of the command could not be followed.
+//! Against bash itself, and dash, which is the `sh` of Debian: commands are run with programs that only note how they are called.
+//! What was run has to be among what was found, as it was called, or something of the command could not be followed.
 
 use std::{
     cell::Cell,
@@ -18,7 +18,34 @@ use treeline_shell::{Context, features};
 const PLAIN: [(&str, u8); 9] =
     [("a", 0), ("b", 1), ("c", 0), ("rm", 0), ("cat", 0), ("git", 0), ("ls", 0), ("python3", 0), ("ssh", 1)];
 /// Programs that run others: by their own path, when they have noted how they were called.
-const WRAPPERS: [&str; 9] = ["bash", "env", "find", "nice", "nohup", "setsid", "sh", "timeout", "xargs"];
+const WRAPPERS: [&str; 11] =
+    ["bash", "env", "find", "flock", "nice", "nohup", "sed", "setsid", "sh", "timeout", "xargs"];
+
+/// A shell that reads a command.
+#[derive(Clone, Copy, Debug)]
+enum Shell {
+    Bash,
+    Dash,
+}
+
+impl Shell {
+    const ALL: [Self; 2] = [Self::Bash, Self::Dash];
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Bash => "/bin/bash",
+            Self::Dash => "/bin/dash",
+        }
+    }
+
+    /// The command that has this shell read another one.
+    fn command(self, command: &str) -> String {
+        match self {
+            Self::Bash => command.to_owned(),
+            Self::Dash => format!("sh -c '{}'", command.replace('\'', "'\\''")),
+        }
+    }
+}
 
 /// A machine on which only such programs can be found.
 struct Machine {
@@ -45,7 +72,7 @@ impl Machine {
         Self { dir, runs: Cell::new(0) }
     }
 
-    fn runs(&self, command: &str) -> Vec<Vec<String>> {
+    fn runs(&self, shell: Shell, command: &str) -> Vec<Vec<String>> {
         let run = self.runs.replace(self.runs.get() + 1);
         let (work, log) = (self.dir.path().join("work"), self.dir.path().join(format!("log-{run}")));
         let _ = fs::remove_dir_all(&work);
@@ -53,7 +80,7 @@ impl Machine {
         fs::write(work.join("file.txt"), "a b\nc").expect("a file");
         // Of its own path: where the programs that note are looked for is changed below.
         Process::new("/usr/bin/timeout")
-            .args(["-k", "1", "2", "/bin/bash", "-c", command])
+            .args(["-k", "1", "2", shell.path(), "-c", command])
             .current_dir(&work)
             .env_clear()
             .env("PATH", self.dir.path().join("bin"))
@@ -64,7 +91,7 @@ impl Machine {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
-            .expect("bash and timeout are installed");
+            .expect("bash, dash and timeout are installed");
         let noted = fs::read(&log).unwrap_or_default();
         let _ = fs::remove_file(&log);
         let log = String::from_utf8_lossy(&noted);
@@ -78,12 +105,12 @@ impl Machine {
     }
 
     /// What was run and was not found.
-    fn missed(&self, command: &str) -> Option<Vec<String>> {
-        let found = self.features(command);
+    fn missed(&self, shell: Shell, command: &str) -> Option<Vec<String>> {
+        let found = self.features(&shell.command(command));
         if !found.opaque.is_empty() {
             return None;
         }
-        self.runs(command)
+        self.runs(shell, command)
             .into_iter()
             .find(|call| !found.commands.iter().any(|command| is_call(command, call)))
     }
@@ -124,22 +151,27 @@ fn what_was_run_was_found() {
     for command in include_str!("corpus.txt").split("\n---\n") {
         let found = machine.features(command);
         assert!(found.opaque.is_empty(), "{command}\n{found:?}");
-        let runs = machine.runs(command);
+        let runs = machine.runs(Shell::Bash, command);
         assert!(runs.iter().any(|call| call[0] == "a"), "{command} runs {runs:?}");
-        assert_eq!(machine.missed(command), None, "{command}");
+        for shell in Shell::ALL {
+            assert_eq!(machine.missed(shell, command), None, "{shell:?}: {command}");
+        }
     }
 }
 
 #[test]
 fn what_hides_a_command_does_not_hide_it() {
     let machine = Machine::new();
-    for command in include_str!("hidden.txt").split("\n---\n") {
-        assert_eq!(machine.missed(command), None, "{command}\n{:?}", machine.features(command));
-    }
+    let missed = |command: &str| {
+        Shell::ALL
+            .map(|shell| machine.missed(shell, command).map(|call| format!("{shell:?}: {command}: {call:?}")))
+    };
+    let missed: Vec<_> = include_str!("hidden.txt").split("\n---\n").flat_map(missed).flatten().collect();
+    assert_eq!(missed, [""; 0]);
 }
 
 /// Parts of commands: most of what is put together from them is no command, and what is left of it shows where two readers differ.
-const PARTS: [&str; 74] = [
+const PARTS: [&str; 86] = [
     "a",
     "b",
     "c",
@@ -214,6 +246,18 @@ const PARTS: [&str; 74] = [
     "xargs ",
     "env ",
     "sh -c ",
+    "&>x ",
+    "|&",
+    "rm+=1 ",
+    "{v}>y ",
+    "a=1 ",
+    "[ $x ",
+    "declare ",
+    "'a[$(rm y)]' ",
+    "((rm)) ",
+    "time rm ",
+    "function rm ",
+    "cd / ",
 ];
 
 proptest! {
@@ -229,7 +273,9 @@ proptest! {
             static MACHINE: Machine = Machine::new();
         }
         let command = parts.concat();
-        let missed = MACHINE.with(|machine| machine.missed(&command));
-        prop_assert_eq!(missed, None, "{}", command);
+        for shell in Shell::ALL {
+            let missed = MACHINE.with(|machine| machine.missed(shell, &command));
+            prop_assert_eq!(missed, None, "{:?}: {}", shell, command);
+        }
     }
 }

@@ -69,7 +69,7 @@ proptest! {
 
     /// With a part that cannot be followed, nothing that was found without it is missing.
     #[test]
-    fn what_is_opaque_hides_nothing_else(words in prop::collection::vec("[a-d]{1,3}", 1..5)) {
+    fn what_is_opaque_hides_nothing_else(words in prop::collection::vec("x[a-d]{1,3}", 1..5)) {
         let plain = words.join("; ");
         let found = of(&format!("{plain}; eval \"$x\""));
         prop_assert_eq!(&found.opaque, &[Opaque::Eval]);
@@ -89,6 +89,41 @@ fn what_the_parser_reads_twice() {
         assert_eq!(of(&text).opaque, [Opaque::Syntax], "{text}");
         assert_eq!(of(&(text.clone() + &text)).opaque, [Opaque::Bounds], "{text}");
     }
+}
+
+/// What the parser, or we, call ourselves for, in every way that there is.
+#[test]
+fn what_nests_without_an_end_of_its_own() {
+    for (piece, end) in [("! ", "a ]]"), ("a && ", "a ]]"), ("a || ", "a ]]"), ("! a && ", "a ]]")] {
+        let text = format!("[[ {}{end}", piece.repeat(COMMAND_LEN_MAX / piece.len() - 4));
+        assert_ne!(of(&text).opaque, [], "{piece}");
+    }
+    for piece in [
+        "coproc ",
+        "coproc a ",
+        "! ",
+        "time ",
+        "time -p ",
+        "else ",
+        "elif a; then b; ",
+        "a | ",
+        "a && ",
+        "f() ",
+        "function f ",
+    ] {
+        of(&piece.repeat(COMMAND_LEN_MAX / piece.len()));
+        of(&format!("{}a", piece.repeat(COMMAND_LEN_MAX / piece.len() - 1)));
+        of(&format!("if a; then b; {}c; fi", piece.repeat(COMMAND_LEN_MAX / piece.len() - 4)));
+    }
+    assert_eq!(of(&format!("[[ {}a ]]", "! ".repeat(20))).opaque, []);
+}
+
+/// Each word names a file in each directory.
+#[test]
+fn long_directories_are_not_kept_again_and_again() {
+    let long = "d".repeat(30_000);
+    let found = of(&format!("cd /{long}; cat {}", "b ".repeat(15_000)));
+    assert_eq!(found.opaque, [Opaque::Bounds]);
 }
 
 #[test]

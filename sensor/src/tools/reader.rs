@@ -24,6 +24,9 @@ use crate::control::proto::{decode, encode, frame_len};
 const ANSWER_DEADLINE: Duration = Duration::from_millis(250);
 /// What starting may take, on a machine that is busy.
 const START_DEADLINE: Duration = Duration::from_secs(5);
+/// How long nothing is started after a start has failed: twice as long after each, so that not every question waits for one.
+const REST_MIN: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(60);
 
 /// A process that takes commands apart, started when it is needed and started anew when it has failed.
 #[derive(Debug)]
@@ -32,6 +35,14 @@ pub struct Reader {
     start: fn() -> Command,
     answer_deadline: Duration,
     running: Option<Running>,
+    /// Since the last start failed.
+    rest: Option<Rest>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    until: Instant,
+    len: Duration,
 }
 
 #[derive(Debug)]
@@ -49,24 +60,52 @@ impl Reader {
     }
 
     fn of(start: fn() -> Command, answer_deadline: Duration) -> Self {
-        Self { start, answer_deadline, running: None }
+        Self { start, answer_deadline, running: None, rest: None }
     }
 
     /// Starts the process, so that the first question does not wait for that.
     ///
     /// # Errors
-    /// It cannot be started, or is not ready in time.
+    /// It cannot be started, or is not ready in time, or was not a moment ago.
     pub fn start(&mut self) -> io::Result<()> {
-        if self.running.is_none() {
-            self.running = Some(Running::start((self.start)())?);
+        if self.running.is_some() {
+            return Ok(());
         }
-        Ok(())
+        if self.rest.is_some_and(|rest| Instant::now() < rest.until) {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        match Running::start((self.start)()) {
+            Ok(running) => {
+                (self.running, self.rest) = (Some(running), None);
+                Ok(())
+            }
+            Err(error) => {
+                let len = self.rest.map_or(REST_MIN, |rest| (rest.len * 2).min(REST_MAX));
+                tracing::warn!("cannot start the reader of shell commands: {error}; next try in {len:?}");
+                self.rest = Some(Rest { until: Instant::now() + len, len });
+                Err(error)
+            }
+        }
     }
 
+    /// Asks, and asks a new process once more if this one has ended instead of being late: its time was up, maybe, with earlier
+    /// questions.
     fn ask(&mut self, question: &Question) -> io::Result<Features> {
+        match self.ask_once(question) {
+            Err(error) if self.running.is_none() && has_ended(&error) => self.ask_once(question),
+            result => result,
+        }
+    }
+
+    fn ask_once(&mut self, question: &Question) -> io::Result<Features> {
         self.start()?;
         let Some(running) = &mut self.running else { return Err(io::ErrorKind::NotConnected.into()) };
-        running.ask(question, Instant::now() + self.answer_deadline)
+        let answer = running.ask(question, Instant::now() + self.answer_deadline);
+        if answer.is_err() {
+            // Dropped, it is ended; what it still says would be taken for the next answer.
+            self.running = None;
+        }
+        answer
     }
 }
 
@@ -87,8 +126,6 @@ impl Shell for Reader {
                 Ok(features) => return features,
                 Err(error) => {
                     tracing::debug!("the reader of shell commands did not answer: {error}");
-                    // Dropped, it is ended; what it still says would be taken for the next answer.
-                    self.running = None;
                     Opaque::Parser
                 }
             }
@@ -105,6 +142,11 @@ impl ToolReader for Reader {
     fn features(&mut self, tool: &str, input: &serde_json::Value, place: &Workplace) -> Features {
         of_call(tool, input, place, self)
     }
+}
+
+/// Whether an error is that the process is gone.
+fn has_ended(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe)
 }
 
 /// This program, with nothing of the environment but its own path.
@@ -195,6 +237,8 @@ fn again(error: io::Error, fd: impl AsFd, flags: PollFlags, deadline: Instant) -
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     fn sh(script: &str) -> Command {
@@ -225,6 +269,45 @@ mod tests {
         check(|| sh("exit"), "a", Opaque::Parser);
         check(|| Command::new("/nonexistent"), "a", Opaque::Parser);
         check(|| sh("exit"), &"a".repeat(100_000), Opaque::Bounds);
+    }
+
+    /// The first process ends instead of answering.
+    #[test]
+    fn who_ended_is_followed_by_another() {
+        static STARTS: AtomicU32 = AtomicU32::new(0);
+        fn start() -> Command {
+            if STARTS.fetch_add(1, Ordering::Relaxed) == 0 {
+                return sh("printf .; head -c 1 > /dev/null");
+            }
+            let answer = encode(&Features::default()).expect("a short answer");
+            let bytes: String = answer.iter().map(|byte| format!("\\{byte:03o}")).collect();
+            sh(&format!("printf .; head -c 1 > /dev/null; printf '{bytes}'; exec sleep 60"))
+        }
+        let mut reader = Reader::of(start, Duration::from_secs(10));
+        assert_eq!(reader.command("a", &Workplace::default()), Features::default());
+        assert_eq!(STARTS.load(Ordering::Relaxed), 2);
+    }
+
+    /// Nobody waits for it again and again.
+    #[test]
+    fn who_never_gets_ready_is_not_started_for_each_question() {
+        static STARTS: AtomicU32 = AtomicU32::new(0);
+        let start: fn() -> Command = || {
+            STARTS.fetch_add(1, Ordering::Relaxed);
+            sh("exit")
+        };
+        let mut reader = Reader::of(start, Duration::from_secs(10));
+        let ask = |reader: &mut Reader| reader.command("a", &Workplace::default()).opaque;
+        for _ in 0..5 {
+            assert_eq!(ask(&mut reader), [Opaque::Parser]);
+        }
+        assert_eq!(STARTS.load(Ordering::Relaxed), 1);
+        let rest = reader.rest.as_mut().expect("it failed");
+        assert_eq!(rest.len, REST_MIN);
+        rest.until = Instant::now();
+        ask(&mut reader);
+        assert_eq!(STARTS.load(Ordering::Relaxed), 2);
+        assert_eq!(reader.rest.map(|rest| rest.len), Some(REST_MIN * 2));
     }
 
     #[test]

@@ -6,13 +6,13 @@
 use std::io::{self, Read, Write};
 
 use anyhow::{Context as _, Result};
-use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use treeline_policy::{
     Features,
     tool::{Opaque, Workplace},
 };
 
+use super::confine::confine;
 use crate::control::proto::{decode, encode, frame_len};
 
 /// Name of the verb.
@@ -20,13 +20,6 @@ pub const VERB: &str = "__shell-reader";
 
 /// What it says when it is ready.
 pub const READY: u8 = b'.';
-
-/// Address space: what the binary takes, and some hundred times what an ordinary command needs.
-const MEMORY_LEN_MAX: u64 = 256 << 20;
-/// Seconds of processor time, after which it is started anew.
-const CPU_SECONDS_MAX: u64 = 60;
-/// Descriptors: those that it has.
-const FILES_MAX: u64 = 3;
 
 /// What it is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,9 +33,9 @@ pub struct Question {
 /// Answers questions until there are no more.
 ///
 /// # Errors
-/// The limits cannot be set, or who asks is gone or says what is no question.
+/// What is not needed cannot be given up, or who asks is gone or says what is no question.
 pub fn run(input: &mut dyn Read, output: &mut dyn Write) -> Result<()> {
-    limit().context("cannot give up what is not needed")?;
+    confine().context("cannot give up what is not needed")?;
     output.write_all(&[READY])?;
     output.flush()?;
     while let Some(frame) = next(input).context("cannot read a question")? {
@@ -50,21 +43,6 @@ pub fn run(input: &mut dyn Read, output: &mut dyn Write) -> Result<()> {
         let features = treeline_shell::features(&command, &place);
         let answer = encode(&features).or_else(|_| encode(&Features::unknown(Opaque::Bounds)))?;
         output.write_all(&answer).and_then(|()| output.flush()).context("cannot answer")?;
-    }
-    Ok(())
-}
-
-fn limit() -> rustix::io::Result<()> {
-    let limits = [
-        (Resource::As, MEMORY_LEN_MAX),
-        (Resource::Cpu, CPU_SECONDS_MAX),
-        (Resource::Nofile, FILES_MAX),
-        (Resource::Fsize, 0),
-        (Resource::Core, 0),
-        (Resource::Nproc, 0),
-    ];
-    for (resource, value) in limits {
-        setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?;
     }
     Ok(())
 }

@@ -57,6 +57,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "\"${a:-".repeat(500),
         "[[ ( ".repeat(500),
         "! ".repeat(2_000),
+        format!("[[ {}a ]]", "! ".repeat(10_000)),
+        format!("[[ {}a ]]", "a && ".repeat(10_000)),
+        "coproc ".repeat(9_000),
+        format!("cd /{}; cat {}", "a".repeat(30_000), "b ".repeat(15_000)),
         "if a; then ".repeat(500),
         "a|".repeat(2_000),
     ];

@@ -222,6 +222,16 @@ fn commands_are_taken_apart_in_a_process_of_their_own() {
         let line = limits.lines().find(|line| line.starts_with(what)).unwrap_or_default();
         assert_eq!(line.split_whitespace().nth(what.split(' ').count()), Some(limit), "{line}");
     }
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
+    for (what, expect) in [
+        ("NoNewPrivs:", "1"),
+        ("Seccomp:", "2"),
+        ("CapEff:", "0000000000000000"),
+        ("CapPrm:", "0000000000000000"),
+    ] {
+        let line = status.lines().find(|line| line.starts_with(what)).unwrap_or_default();
+        assert_eq!(line.split_whitespace().nth(1), Some(expect), "{line}");
+    }
     let mut ask = |command: &str| -> Features {
         let question =
             treeline::tools::worker::Question { command: command.to_owned(), place: Workplace::default() };

@@ -9,6 +9,7 @@ mod links;
 mod manifests;
 mod policies;
 mod source;
+mod stand_ins;
 mod unsafety;
 mod words;
 
@@ -36,6 +37,7 @@ pub(crate) fn run(checkout: &Checkout) -> Result<Outcome> {
     findings.extend(unsafety::one_file_only(&rust));
     findings.extend(links::check(&files));
     findings.extend(policies::check(&files));
+    findings.extend(stand_ins::check(&files));
     findings.extend(layers::check(&layers::Metadata::of(checkout)?));
     findings.sort();
     for finding in &findings {
