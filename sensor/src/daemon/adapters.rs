@@ -241,7 +241,7 @@ impl Enrich for Enrichment {
                 rule: rule.id.clone(),
                 reason: rule.reason.clone(),
                 mode: rule.mode,
-                policy: policy.name.clone(),
+                policy: rule.policy.to_string(),
                 generation,
                 remedy: rule.about.remedy.clone(),
                 link: rule.about.link.clone(),

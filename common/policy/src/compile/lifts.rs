@@ -70,7 +70,7 @@ impl Lifts {
 /// Whether a rule that allows takes a rule away, where both mean the same object.
 pub(crate) fn is_lifted_by(rule: &Rule, allows: &Rule) -> bool {
     let is_same = std::mem::discriminant::<Kind>(&rule.kind) == std::mem::discriminant(&allows.kind);
-    is_same && !rule.allows && rule.adopts.is_none() && rule.priority < allows.priority
+    is_same && rule.yields_to(allows)
 }
 
 fn add(lift: &mut Lift, rule: usize) {

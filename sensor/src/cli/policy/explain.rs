@@ -16,7 +16,7 @@ use serde::Serialize;
 use treeline_event::{PathBytes, Verdict};
 use treeline_policy::{
     Executed, Explanation, Features, Host, Lineage, Moment, Object, Policy, Request, Subject, explain,
-    explain::{Considered, Outcome},
+    explain::{Considered, Of, Outcome},
     object::{ObjectError, own_path},
     policy::{FileOperation, Rule},
 };
@@ -171,6 +171,7 @@ impl InForce {
             mode: rule.mode,
             adopts: rule.adopts,
             allows: rule.allows,
+            of: Of::several(&policy, rule),
             outcome: Outcome::Differs { why: "has expired".to_owned() },
         };
         let expired = policy.rules.iter().filter(|rule| rule.has_expired(now)).map(considered).collect();
