@@ -25,4 +25,4 @@ pub use ocsf::{
 };
 pub use path::PathBytes;
 pub use process::{Process, ProcessKey, Program, SessionId};
-pub use sensor::{AttachMode, HookState, HookStatus, Notice, RuleState, RuleStatus};
+pub use sensor::{AttachMode, HookState, HookStatus, Notice, PolicyPart, RuleState, RuleStatus};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    event::Level,
     image::Image,
     process::{ProcessKey, SessionId},
 };
@@ -98,6 +99,23 @@ pub enum RuleState {
     Impossible,
 }
 
+/// One of several policies that hold together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyPart {
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub level: Level,
+    /// SHA-256 of its text, lower-case hexadecimal.
+    pub sha256: String,
+    /// The revision that its author gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// The key that signed it, as `NAME+ID`, where signatures are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
+}
+
 /// A statement of the sensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -134,6 +152,9 @@ pub enum Notice {
         /// The key that signed it, as `NAME+ID`, where signatures are asked for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signed_by: Option<String>,
+        /// What it consists of, where several policies hold together.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parts: Vec<PolicyPart>,
         /// What each rule amounts to here.
         rules: Vec<RuleStatus>,
     },

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use treeline_event::{HookState, HookStatus, RuleState, RuleStatus};
+use treeline_event::{HookState, HookStatus, PolicyPart, RuleState, RuleStatus};
 
 use super::{Globals, output::print, run::explain};
 use crate::{
@@ -116,6 +116,11 @@ fn render_policy(status: &Status, out: &mut String) {
                 "policy {}{revision}, generation {}, sha256 {}{signed}",
                 policy.name, policy.generation, policy.sha256
             );
+            for PolicyPart { name, level, sha256, revision, signed_by } in &policy.parts {
+                let revision = revision.map_or_else(String::new, |number| format!(", revision {number}"));
+                let signed = signed_by.as_ref().map_or_else(String::new, |key| format!(", signed by {key}"));
+                let _ = writeln!(out, "  {} {name}{revision}, sha256 {sha256}{signed}", level.name());
+            }
             for rule in &policy.rules {
                 render_rule(rule, out);
             }

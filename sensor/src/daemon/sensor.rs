@@ -22,7 +22,7 @@ use super::{
     inherit::{self, Resumed},
     marks::Marks,
     pipeline::{Pipeline, PipelineCommand},
-    policy::LoadedPolicy,
+    policy::set::LoadedPolicy,
     pulse::Pulse,
     queue::queue,
     seams::{Enrich, Record},
@@ -314,7 +314,12 @@ impl Sensor {
             name: loaded.policy.name.clone(),
             sha256: loaded.sha256.clone(),
             revision: loaded.policy.revision,
-            signed_by: loaded.signed.as_ref().map(|signed| signed.key.clone()),
+            signed_by: loaded
+                .parts
+                .first()
+                .and_then(|first| first.signed.as_ref())
+                .map(|signed| signed.key.clone()),
+            parts: loaded.parts(),
             rules,
         };
         control.policy = Some(loaded);

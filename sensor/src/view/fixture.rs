@@ -113,6 +113,7 @@ pub(crate) fn status() -> Status {
             sha256: "ab".to_owned(),
             revision: None,
             signed_by: None,
+            parts: vec![],
             rules: vec![RuleStatus {
                 rule: "keys".to_owned(),
                 state: RuleState::Partly,

@@ -21,7 +21,7 @@ use treeline_policy::{
     policy::{FileOperation, Rule},
 };
 
-use super::{homes, now, valid};
+use super::{homes, lower::Lower, now, valid};
 use crate::view::EntrySource;
 
 /// Arguments of `treeline policy explain`.
@@ -31,6 +31,8 @@ pub(super) struct Args {
     /// The policy
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    #[command(flatten)]
+    lower: Lower,
     /// What is done, in the words of test files: `read /etc/shadow`, `connect 10.0.0.1:443`, `unix @bus`, `trace`...
     #[arg(long = "do", value_name = "WORDS", group = "object")]
     words: Option<Object>,
@@ -162,7 +164,7 @@ struct InForce {
 
 impl InForce {
     fn read(args: &Args) -> anyhow::Result<Self> {
-        Ok(Self::at(valid(&args.file)?, now()))
+        Ok(Self::at(valid(&args.file, &args.lower)?, now()))
     }
 
     fn at(policy: Policy, now: Moment) -> Self {
