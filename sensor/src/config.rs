@@ -91,7 +91,7 @@ const DEFAULT_POLICY: &str = "/etc/treeline/policy.yaml";
 /// Policies by whose they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Several {
+pub(crate) struct Several {
     organisation: Option<PathBuf>,
     team: Vec<PathBuf>,
     local: Vec<PathBuf>,
@@ -114,10 +114,10 @@ pub struct Config {
     /// another: what is pinned belongs to the machine's one daemon.
     pub pin_dir: Option<PathBuf>,
     /// The policy of the organisation, if there are no others: see [`Self::policies`].
-    policy: Option<PathBuf>,
+    pub(crate) policy: Option<PathBuf>,
     /// Policies that hold together.
     #[serde(rename = "policies")]
-    several: Several,
+    pub(crate) several: Several,
     /// Who may sign policies. With a key here no other policy is put in force, and none that is older than one that was.
     pub policy_keys: Vec<PolicyKey>,
     /// What `treeline run` does when there is no daemon.

@@ -113,6 +113,7 @@ pub fn notices() -> Vec<Notice> {
         observed,
         unseen: vec![],
         reason: None,
+        policy: Some(text()),
     };
     vec![
         Notice::Started {

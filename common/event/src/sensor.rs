@@ -83,6 +83,9 @@ pub struct RuleStatus {
     pub unseen: Vec<String>,
     /// Why it is not better.
     pub reason: Option<String>,
+    /// The name of the policy that it is in, where several hold together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// The sum of [`RuleStatus`].

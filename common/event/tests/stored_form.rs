@@ -173,14 +173,15 @@ fn part() -> impl Strategy<Value = PolicyPart> {
 
 fn rule_status() -> impl Strategy<Value = RuleStatus> {
     let list = || vec(".{0,6}", 0..3);
-    (".{0,6}", list(), list(), list(), option::of(".{0,6}")).prop_map(
-        |(rule, enforced, observed, unseen, reason)| RuleStatus {
+    (".{0,6}", list(), list(), list(), option::of(".{0,6}"), option::of(".{0,6}")).prop_map(
+        |(rule, enforced, observed, unseen, reason, policy)| RuleStatus {
             rule,
             state: RuleState::Partly,
             enforced,
             observed,
             unseen,
             reason,
+            policy,
         },
     )
 }
@@ -373,6 +374,7 @@ fn the_largest_notices_fit() {
         observed: list.clone(),
         unseen: list.clone(),
         reason: Some(text.clone()),
+        policy: Some(text.clone()),
     };
     let part = PolicyPart {
         name: text.clone(),

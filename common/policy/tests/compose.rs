@@ -1,8 +1,8 @@
 //! Several policies that hold together: who may loosen what, and what is wrong with them.
 
 use treeline_policy::{
-    Code, Diagnostics, Host, Object, Policy, Request, Subject, compose, explain, lint, parse, parse_tests,
-    parse_with,
+    Code, Diagnostics, Host, MountTable, Object, Policy, Request, Subject, Target, compile, compose, explain,
+    lint, parse, parse_tests, parse_with,
     policy::{FileOperation, Level},
     source::{FILES_MAX, Source},
     testing::run,
@@ -160,6 +160,19 @@ fn what_two_have_is_named_with_both_places() {
         compose(Vec::new()).expect_err("none").items().first().map(|item| item.code),
         Some(Code::EmptyPolicy)
     );
+}
+
+#[test]
+fn a_content_is_in_one_rule_of_all() {
+    let of =
+        |id: &str| format!("\nrules: [{{id: {id}, kind: exec, sha256: [{}], reason: r}}]\n", "ab".repeat(32));
+    let [first, second] = ["a", "b"].map(of);
+    let policy = levels(&[(Level::Organisation, &first), (Level::Local, &second)]).expect("two rules");
+    let target = Target { seed: 1, generation: 1, slot: 0 };
+    let found = compile(&policy, &Host::default(), &MountTable::single(1), target).expect_err("one content");
+    let text = found.to_string();
+    assert!(found.items().iter().all(|item| item.code == Code::DuplicateContent), "{text}");
+    assert!(text.contains("organisation.yaml:3:") && text.contains("local.yaml:3:"), "{text}");
 }
 
 #[test]

@@ -183,7 +183,7 @@ rules:
         own.protect(&mut policy);
         own.protect(&mut policy);
         let ids: Vec<_> = policy.rules.iter().map(|rule| rule.id.as_str()).collect();
-        assert_eq!(ids, ["ant", SELF_RULE, LOCKS_RULE, "zoo"]);
+        assert_eq!(ids, [SELF_RULE, LOCKS_RULE, "ant", "zoo"]);
         let rule = policy.rule(SELF_RULE).expect("found by its id");
         assert_eq!(rule.mode, Mode::Enforce);
         let matches =

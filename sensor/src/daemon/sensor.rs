@@ -308,7 +308,11 @@ impl Sensor {
         });
         // A refused generation is not used again: the pipeline knows its number already.
         control.generation = generation;
-        let rules = self.ask_source(|reply| SourceCommand::Install(installable, reply))??;
+        let mut rules = self.ask_source(|reply| SourceCommand::Install(installable, reply))??;
+        let parts = loaded.parts();
+        for status in rules.iter_mut().filter(|_| !parts.is_empty()) {
+            status.policy = loaded.policy.rule(&status.rule).map(|rule| rule.policy.to_string());
+        }
         let status = PolicyStatus {
             generation,
             name: loaded.policy.name.clone(),
@@ -319,7 +323,7 @@ impl Sensor {
                 .first()
                 .and_then(|first| first.signed.as_ref())
                 .map(|signed| signed.key.clone()),
-            parts: loaded.parts(),
+            parts,
             rules,
         };
         control.policy = Some(loaded);

@@ -121,6 +121,7 @@ pub(crate) fn status() -> Status {
                 observed: vec!["rename".to_owned()],
                 unseen: vec![],
                 reason: Some("no hook".to_owned()),
+                policy: None,
             }],
         }),
         policy_refused: None,

@@ -261,6 +261,7 @@ mod tests {
             observed: vec![],
             unseen: vec![],
             reason: None,
+            policy: None,
         };
         let hook = |state| HookStatus { hook: "lsm/file_open".into(), state };
         let cases = [

@@ -71,7 +71,7 @@ fn three_levels_are_in_force_together_or_not_at_all() {
     expect(
         daemon.ask(&["status"]),
         0,
-        &["policy organisation, ", "  team team, sha256 ", "  local local, sha256 "],
+        &["policy organisation, ", "  team team, sha256 ", "  local local, sha256 ", "; of local"],
     );
 
     // One that is wrong keeps all as they were.

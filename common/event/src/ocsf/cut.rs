@@ -224,7 +224,7 @@ impl Cut {
 
     fn rule(&self, rule: &mut RuleStatus) {
         self.text(&mut rule.rule);
-        rule.reason.iter_mut().for_each(|text| self.text(text));
+        rule.reason.iter_mut().chain(&mut rule.policy).for_each(|text| self.text(text));
         for list in [&mut rule.enforced, &mut rule.observed, &mut rule.unseen] {
             self.list(list);
         }

@@ -430,7 +430,14 @@ mod tests {
         "version: 1\nname: t\nrules:\n  - {id: keys, kind: file, paths: [~/.ssh/**], reason: keys}\n";
 
     fn args(file: &Path, json: bool) -> Args {
-        Args { files: vec![file.to_owned()], mode: None, host: false, strict: false, json }
+        Args {
+            files: vec![file.to_owned()],
+            lower: Lower::default(),
+            mode: None,
+            host: false,
+            strict: false,
+            json,
+        }
     }
 
     #[test]

@@ -211,7 +211,13 @@ mod tests {
                      words: &[&str]| {
             let file = tempfile::NamedTempFile::new().expect("a file");
             std::fs::write(file.path(), format!("version: 1\nname: t\nrules: [{rule}]\n")).expect("a file");
-            let args = Args { file: file.path().to_owned(), homes: Some(homes), mode, json };
+            let args = Args {
+                file: file.path().to_owned(),
+                lower: Lower::default(),
+                homes: Some(homes),
+                mode,
+                json,
+            };
             let mut out = Vec::new();
             let code = run(&args, &mut out).expect("a readable file");
             let out = String::from_utf8(out).expect("text");
