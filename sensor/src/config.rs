@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use treeline_event::AttachMode;
 use treeline_tlog::VerifierKey;
 
-use crate::daemon::policy::signature::Trust;
+use crate::daemon::policy::{set::PolicyFiles, signature::Trust};
 
 /// Where the configuration is looked for unless the command line names another.
 pub const DEFAULT_PATH: &str = "/etc/treeline/treeline.toml";
@@ -85,6 +85,18 @@ impl TryFrom<String> for PolicyKey {
     }
 }
 
+/// Where the policy is.
+const DEFAULT_POLICY: &str = "/etc/treeline/policy.yaml";
+
+/// Policies by whose they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Several {
+    organisation: Option<PathBuf>,
+    team: Vec<PathBuf>,
+    local: Vec<PathBuf>,
+}
+
 /// The settings, every one with its default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -101,8 +113,11 @@ pub struct Config {
     /// when it is empty. Without this key [`DEFAULT_PINS`] is used with the default `state_dir`, and nothing with
     /// another: what is pinned belongs to the machine's one daemon.
     pub pin_dir: Option<PathBuf>,
-    /// The policy.
-    pub policy: PathBuf,
+    /// The policy of the organisation, if there are no others: see [`Self::policies`].
+    pub(crate) policy: Option<PathBuf>,
+    /// Policies that hold together.
+    #[serde(rename = "policies")]
+    pub(crate) several: Several,
     /// Who may sign policies. With a key here no other policy is put in force, and none that is older than one that was.
     pub policy_keys: Vec<PolicyKey>,
     /// What `treeline run` does when there is no daemon.
@@ -123,7 +138,8 @@ impl Default for Config {
             log_dir: "/var/lib/treeline/log".into(),
             state_dir: DEFAULT_STATE.into(),
             pin_dir: None,
-            policy: "/etc/treeline/policy.yaml".into(),
+            policy: None,
+            several: Several::default(),
             policy_keys: Vec::new(),
             when_unavailable: WhenUnavailable::default(),
             unenforceable: Unenforceable::default(),
@@ -218,6 +234,11 @@ impl Config {
             let (line, column) = position(text, e.span().map_or(0, |span| span.start));
             ConfigError::Parse { path: path.to_owned(), line, column, message: e.message().to_owned() }
         })?;
+        if config.policy.is_some() && config.several != Several::default() {
+            let (line, column) = position(text, key_offset(text, "policy"));
+            let message = "`policy` beside `[policies]`: write it there, as `organisation`".to_owned();
+            return Err(ConfigError::Parse { path: path.to_owned(), line, column, message });
+        }
         for (key, value) in config.paths() {
             if !value.is_absolute() {
                 let (line, column) = position(text, key_offset(text, key));
@@ -226,6 +247,14 @@ impl Config {
             }
         }
         Ok(config)
+    }
+
+    /// Where the policies are.
+    #[must_use]
+    pub fn policies(&self) -> PolicyFiles {
+        let Several { organisation, team, local } = self.several.clone();
+        let organisation = organisation.or_else(|| self.policy.clone());
+        PolicyFiles { organisation: organisation.unwrap_or_else(|| DEFAULT_POLICY.into()), team, local }
     }
 
     /// Whose policies are put in force.
@@ -250,10 +279,13 @@ impl Config {
             ("log_dir", Some(&self.log_dir)),
             ("state_dir", Some(&self.state_dir)),
             ("pin_dir", self.pin_dir.as_ref().filter(|path| !path.as_os_str().is_empty())),
-            ("policy", Some(&self.policy)),
+            ("policy", self.policy.as_ref()),
+            ("organisation", self.several.organisation.as_ref()),
             ("claude_path", self.claude_path.as_ref()),
         ]
         .into_iter()
+        .chain(self.several.team.iter().map(|path| ("team", Some(path))))
+        .chain(self.several.local.iter().map(|path| ("local", Some(path))))
         .filter_map(|(key, path)| Some((key, path?.as_path())))
     }
 }
@@ -327,6 +359,34 @@ mod tests {
             Err("t.toml:2:15: `acme+00000000+AAAA` is no public key of a policy: "),
         );
         check("[section]\n", Err("t.toml:1:2: unknown field `section`"));
+        check(
+            "policy = \"/p\"\n[policies]\nlocal = [\"/l\"]\n",
+            Err("t.toml:1:1: `policy` beside `[policies]`: write it there, as `organisation`"),
+        );
+        check(
+            "[policies]\nteams = []\n",
+            Err("t.toml:2:1: unknown field `teams`, expected one of `organisation`"),
+        );
+        check("[policies]\nteam = \"/t\"\n", Err("t.toml:2:8: invalid type: string"));
+        check(
+            "[policies]\nteam = [\"/t\"]\nlocal = [\"/l\", \"l\"]\n",
+            Err("t.toml:3:1: `local` must be an absolute path, not `l`"),
+        );
+    }
+
+    #[test]
+    fn policies_by_whose_they_are() {
+        let check = |text: &str, organisation: &str, team: &[&str], local: &[&str]| {
+            let config = Config::parse(Path::new("t.toml"), text).expect("it is valid");
+            let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
+            let expect =
+                PolicyFiles { organisation: organisation.into(), team: paths(team), local: paths(local) };
+            assert_eq!(config.policies(), expect, "{text}");
+        };
+        check("", DEFAULT_POLICY, &[], &[]);
+        check("policy = \"/p\"\n", "/p", &[], &[]);
+        check("[policies]\norganisation = \"/o\"\nteam = [\"/t\", \"/u\"]\n", "/o", &["/t", "/u"], &[]);
+        check("[policies]\nlocal = [\"/l\"]\n", DEFAULT_POLICY, &[], &["/l"]);
     }
 
     #[test]
@@ -344,8 +404,16 @@ mod tests {
         assert_eq!(config.mode, Some(ModeChoice::Fallback));
         assert_eq!(config.pin_dir.as_deref(), Some(Path::new(DEFAULT_PINS)));
         assert!(config.trust().asks_for_signatures());
+        assert_eq!(config.policies(), Config::default().policies());
         assert_eq!(
-            Config { mode: None, claude_path: None, pin_dir: None, policy_keys: vec![], ..config },
+            Config {
+                mode: None,
+                claude_path: None,
+                pin_dir: None,
+                policy: None,
+                policy_keys: vec![],
+                ..config
+            },
             Config::default()
         );
     }

@@ -20,7 +20,7 @@ use treeline::{
     },
     daemon::{
         itself::OwnFiles,
-        policy::signature::Trust,
+        policy::{set::PolicyFiles, signature::Trust},
         sensor::{Registration, SensorError},
         start::{Running, Settings},
     },
@@ -43,7 +43,7 @@ fn settings(dir: &Path) -> Settings {
         trust: Trust::default(),
         log_dir: dir.join("log"),
         state_dir: dir.join("state"),
-        policy: dir.join("policy.yaml"),
+        policies: PolicyFiles::alone(dir.join("policy.yaml")),
         policy_required: false,
         unenforceable: Unenforceable::Refuse,
         own: OwnFiles::default(),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use treeline_event::{
     Action, AdoptedBy, AttachMode, Body, Destination, Digest, Event, FileId, FileRef, HookState, HookStatus,
-    Image, Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes, Process, ProcessKey, Program, RuleHit,
-    RuleState, RuleStatus, SessionId, Subject, Tampering, Timestamp, Verdict, encode,
+    Image, Level, Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes, PolicyPart, Process, ProcessKey,
+    Program, RuleHit, RuleState, RuleStatus, SessionId, Subject, Tampering, Timestamp, Verdict, encode,
 };
 
 fn image(path: &str) -> Image {
@@ -113,6 +113,7 @@ pub fn notices() -> Vec<Notice> {
         observed,
         unseen: vec![],
         reason: None,
+        policy: Some(text()),
     };
     vec![
         Notice::Started {
@@ -129,6 +130,13 @@ pub fn notices() -> Vec<Notice> {
             sha256: "ab".repeat(32),
             revision: Some(7),
             signed_by: Some(text()),
+            parts: vec![PolicyPart {
+                name: text(),
+                level: Level::Team,
+                sha256: "ab".repeat(32),
+                revision: Some(7),
+                signed_by: Some(text()),
+            }],
             rules: vec![rule],
         },
         Notice::PolicyRejected { sha256: "ab".repeat(32), error: text() },

@@ -143,10 +143,15 @@ impl Scene {
     /// When it cannot be written.
     pub fn config(&self, more: &str) -> PathBuf {
         let path = self.path("treeline.toml");
+        let dir = self.dir.path().display();
+        // Settings that name several have it among them.
+        let policy = match more.contains("[policies]") {
+            true => String::new(),
+            false => format!("policy = \"{dir}/policy.yaml\"\n"),
+        };
         let text = format!(
-            "socket = \"{0}/socket\"\nlog_dir = \"{0}/log\"\nstate_dir = \"{0}/state\"\npolicy = \"{0}/policy.yaml\"\nmode = \
-             \"fallback\"\n{more}\n",
-            self.dir.path().display()
+            "socket = \"{dir}/socket\"\nlog_dir = \"{dir}/log\"\nstate_dir = \"{dir}/state\"\nmode = \
+             \"fallback\"\n{policy}{more}\n"
         );
         fs::write(&path, text).expect("a configuration");
         path

@@ -41,6 +41,31 @@ pub enum Mode {
     Enforce,
 }
 
+/// Whose policy it is, of several that hold together. A higher one is greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Of the machine: it can only tighten.
+    Local,
+    /// Of a team.
+    Team,
+    /// Of the organisation.
+    #[default]
+    Organisation,
+}
+
+impl Level {
+    /// Each with the word for it, the lowest first.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("local", Self::Local), ("team", Self::Team), ("organisation", Self::Organisation)];
+
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::WORDS[self as usize].0
+    }
+}
+
 /// The rule behind a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleHit {

@@ -17,7 +17,7 @@ pub use action::{
     Action, AdoptedBy, Destination, FileRef, LOCKS_RULE, OWN_RULES, OpenFlags, Outcome, SELF_RULE,
     SocketKind, Subject, Tampering, is_own_rule,
 };
-pub use event::{Body, Event, Mode, RuleHit, Timestamp, Verdict};
+pub use event::{Body, Event, Level, Mode, RuleHit, Timestamp, Verdict};
 pub use image::{Digest, FileId, Image};
 pub use kind::KINDS;
 pub use ocsf::{
@@ -25,4 +25,4 @@ pub use ocsf::{
 };
 pub use path::PathBytes;
 pub use process::{Process, ProcessKey, Program, SessionId};
-pub use sensor::{AttachMode, HookState, HookStatus, Notice, RuleState, RuleStatus};
+pub use sensor::{AttachMode, HookState, HookStatus, Notice, PolicyPart, RuleState, RuleStatus};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    event::Level,
     image::Image,
     process::{ProcessKey, SessionId},
 };
@@ -82,6 +83,9 @@ pub struct RuleStatus {
     pub unseen: Vec<String>,
     /// Why it is not better.
     pub reason: Option<String>,
+    /// The name of the policy that it is in, where several hold together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// The sum of [`RuleStatus`].
@@ -96,6 +100,23 @@ pub enum RuleState {
     Observed,
     /// Neither refused nor recorded here.
     Impossible,
+}
+
+/// One of several policies that hold together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyPart {
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub level: Level,
+    /// SHA-256 of its text, lower-case hexadecimal.
+    pub sha256: String,
+    /// The revision that its author gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// The key that signed it, as `NAME+ID`, where signatures are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
 }
 
 /// A statement of the sensor.
@@ -134,6 +155,9 @@ pub enum Notice {
         /// The key that signed it, as `NAME+ID`, where signatures are asked for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         signed_by: Option<String>,
+        /// What it consists of, where several policies hold together.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        parts: Vec<PolicyPart>,
         /// What each rule amounts to here.
         rules: Vec<RuleStatus>,
     },

@@ -6,9 +6,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use proptest::{collection::vec, option, prelude::*};
 use treeline_event::{
     Action, AdoptedBy, AttachMode, Body, Destination, Digest, ENTRY_BYTES_MAX, Entry, Event, FileId, FileRef,
-    HookState, HookStatus, Image, Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes, Process,
-    ProcessKey, Program, RuleHit, RuleState, RuleStatus, SessionId, SocketKind, Subject, Tampering,
-    Timestamp, Verdict, decode, encode,
+    HookState, HookStatus, Image, Level, Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes,
+    PolicyPart, Process, ProcessKey, Program, RuleHit, RuleState, RuleStatus, SessionId, SocketKind, Subject,
+    Tampering, Timestamp, Verdict, decode, encode,
 };
 
 fn path() -> impl Strategy<Value = PathBytes> {
@@ -164,16 +164,24 @@ fn link() -> impl Strategy<Value = AdoptedBy> {
     prop_oneof![Just(AdoptedBy::Connection), Just(AdoptedBy::Job), Just(AdoptedBy::Trace)]
 }
 
+fn part() -> impl Strategy<Value = PolicyPart> {
+    let level = proptest::sample::select(Level::WORDS.map(|(_, level)| level).to_vec());
+    (".{0,6}", level, ".{0,6}", option::of(any::<u64>()), option::of(".{0,6}")).prop_map(
+        |(name, level, sha256, revision, signed_by)| PolicyPart { name, level, sha256, revision, signed_by },
+    )
+}
+
 fn rule_status() -> impl Strategy<Value = RuleStatus> {
     let list = || vec(".{0,6}", 0..3);
-    (".{0,6}", list(), list(), list(), option::of(".{0,6}")).prop_map(
-        |(rule, enforced, observed, unseen, reason)| RuleStatus {
+    (".{0,6}", list(), list(), list(), option::of(".{0,6}"), option::of(".{0,6}")).prop_map(
+        |(rule, enforced, observed, unseen, reason, policy)| RuleStatus {
             rule,
             state: RuleState::Partly,
             enforced,
             observed,
             unseen,
             reason,
+            policy,
         },
     )
 }
@@ -206,10 +214,11 @@ fn notice() -> impl Strategy<Value = Notice> {
             text(),
             option::of(any::<u64>()),
             option::of(text()),
+            vec(part(), 0..3),
             vec(rule_status(), 0..3)
         )
-            .prop_map(|(generation, name, sha256, revision, signed_by, rules)| {
-                Notice::PolicyApplied { generation, name, sha256, revision, signed_by, rules }
+            .prop_map(|(generation, name, sha256, revision, signed_by, parts, rules)| {
+                Notice::PolicyApplied { generation, name, sha256, revision, signed_by, parts, rules }
             }),
         (text(), text()).prop_map(|(sha256, error)| Notice::PolicyRejected { sha256, error }),
         (text(), text(), any::<(u64, u64, u64)>()).prop_map(|(kind, site, (count, first_ns, last_ns))| {
@@ -365,6 +374,14 @@ fn the_largest_notices_fit() {
         observed: list.clone(),
         unseen: list.clone(),
         reason: Some(text.clone()),
+        policy: Some(text.clone()),
+    };
+    let part = PolicyPart {
+        name: text.clone(),
+        level: Level::Organisation,
+        sha256: text.clone(),
+        revision: Some(u64::MAX),
+        signed_by: Some(text.clone()),
     };
     let key = ProcessKey::default();
     let image = Image { path: PathBytes::from(&*text), ..Image::default() };
@@ -383,6 +400,7 @@ fn the_largest_notices_fit() {
             sha256: text.clone(),
             revision: Some(1),
             signed_by: Some(text.clone()),
+            parts: vec![part; 64],
             rules: vec![rule; 20],
         },
         Notice::PolicyRejected { sha256: text.clone(), error: text.clone() },

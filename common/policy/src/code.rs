@@ -79,6 +79,8 @@ codes! {
     DuplicateKey "duplicate-key",
     /// A name of two lists.
     DuplicateList "duplicate-list",
+    /// A name of two policies that are to hold together.
+    DuplicatePolicy "duplicate-policy",
     /// A list or a text without anything in it.
     Empty "empty",
     /// A file without a policy in it.
@@ -171,6 +173,8 @@ codes! {
     WideException "wide-exception",
     /// An executable of an exception that others than root can replace.
     WritableExecutable "writable-executable",
+    /// What a policy of its level cannot have.
+    WrongLevel "wrong-level",
     /// A list where its items cannot stand.
     WrongList "wrong-list",
     /// A value of another type than the key has.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     code::Code,
     render::render,
-    source::{FileId, Full, Position, Source, Sources, Span},
+    source::{FileId, Full, Moved, Position, Source, Sources, Span},
 };
 
 /// Diagnostics that one text can have; the rest is counted only, so that a hostile text cannot fill a log.
@@ -169,6 +169,24 @@ impl Diagnostics {
             self.items.push(item);
         }
         self.items.sort_by_key(|kept| (kept.span, kept.level));
+    }
+
+    /// Adds the findings about texts that were added to these.
+    pub fn extend(&mut self, others: Self, by: Moved) {
+        self.omitted += others.omitted;
+        for mut item in others.items {
+            item.span = item.span.moved(by);
+            for label in &mut item.secondary {
+                label.span = label.span.moved(by);
+            }
+            self.push(item);
+        }
+    }
+
+    /// The same findings, where other texts come behind these.
+    #[must_use]
+    pub fn among(self, sources: Sources) -> Self {
+        Self { sources, ..self }
     }
 
     /// Leaves out what is not to be kept. What was counted only stays counted.

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::Serialize;
-use treeline_event::{Mode, Verdict};
+use treeline_event::{Level, Mode, Verdict};
 
 use crate::{
     eval::{
@@ -50,9 +50,29 @@ pub struct Considered {
     /// Whether it allows.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub allows: bool,
+    /// Where it is written, of several policies that hold together.
+    #[serde(flatten)]
+    pub of: Option<Of>,
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,
+}
+
+/// One of several policies that hold together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Of {
+    /// Its name.
+    pub policy: String,
+    /// Whose it is.
+    pub level: Level,
+}
+
+impl Of {
+    /// The one that a rule is in, if there are several.
+    #[must_use]
+    pub fn several(policy: &Policy, rule: &Rule) -> Option<Self> {
+        policy.is_composed().then(|| Self { policy: rule.policy.to_string(), level: rule.level })
+    }
 }
 
 /// What came of a rule.
@@ -66,6 +86,9 @@ pub enum Outcome {
         /// The item of `only` that holds, for a rule that is not for everybody.
         #[serde(skip_serializing_if = "Option::is_none")]
         only: Option<String>,
+        /// The rule that would allow it, were it in a policy of a higher level.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kept_from: Option<String>,
     },
     /// It would hold, but an exception lifts it for this subject.
     Lifted {
@@ -97,7 +120,7 @@ pub fn explain(policy: &Policy, host: &Host, request: &Request) -> Explanation {
     let allowed = Allowed::of(&policy.rules, host, &request.subject, &request.object);
     let rule = rule.map(|index| &policy.rules[index]);
     Explanation {
-        policy: policy.name.clone(),
+        policy: rule.map_or_else(|| policy.name.clone(), |rule| rule.policy.to_string()),
         verdict,
         rule: rule.map(|rule| rule.id.clone()),
         reason: rule.map(|rule| rule.reason.clone()),
@@ -131,12 +154,16 @@ pub(crate) fn consider(
             (Ok(item), None) if rule.allows => allows(policy, rule, (by, item.map(asked_by)), host, request),
             (Ok(item), None) => match allowed.against(rule) {
                 Some(allows) => Outcome::Allowed { by, allowed_by: allows.id.clone() },
-                None => Outcome::Matches { by, only: item.map(asked_by) },
+                None => {
+                    let kept_from = allowed.kept_from(rule).map(|allows| allows.id.clone());
+                    Outcome::Matches { by, only: item.map(asked_by), kept_from }
+                }
             },
         },
     };
     let Rule { id, mode, adopts, allows, .. } = rule;
-    Considered { rule: id.clone(), mode: *mode, adopts: *adopts, allows: *allows, outcome }
+    let of = Of::several(policy, rule);
+    Considered { rule: id.clone(), mode: *mode, adopts: *adopts, allows: *allows, of, outcome }
 }
 
 /// What comes of a rule that allows and holds: whether there is anything that it takes away.
@@ -155,9 +182,11 @@ fn allows(
             && alone.against(other).is_some()
     };
     match policy.rules.iter().any(|other| is_lifted(&other)) {
-        true => Outcome::Matches { by, only },
+        true => Outcome::Matches { by, only, kept_from: None },
         false => Outcome::Differs {
-            why: format!("`{by}` matches, but no rule with a lower priority holds that it could lift"),
+            why: format!(
+                "`{by}` matches, but no rule with a lower priority holds that it could lift, and may"
+            ),
         },
     }
 }
@@ -348,7 +377,7 @@ impl fmt::Display for Explanation {
             }
         }
         let width = self.considered.iter().map(|considered| considered.rule.len()).max().unwrap_or(0);
-        for Considered { rule, mode, adopts, allows, outcome } in &self.considered {
+        for Considered { rule, mode, adopts, allows, of, outcome } in &self.considered {
             let mode = match (mode, adopts) {
                 _ if *allows => "allow  ",
                 (_, Some(_)) => "adopt  ",
@@ -356,7 +385,8 @@ impl fmt::Display for Explanation {
                 (Mode::Enforce, None) => "enforce",
             };
             let differs = if matches!(outcome, Outcome::Differs { .. }) { "- " } else { "" };
-            writeln!(f, "  {rule:width$}  {mode}  {differs}{outcome}")?;
+            let level = of.as_ref().map_or_else(String::new, |of| format!("{:12}  ", of.level.name()));
+            writeln!(f, "  {rule:width$}  {level}{mode}  {differs}{outcome}")?;
         }
         Ok(())
     }
@@ -365,8 +395,11 @@ impl fmt::Display for Explanation {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Matches { by, only: None } => write!(f, "matches `{by}`"),
-            Self::Matches { by, only: Some(only) } => write!(f, "matches `{by}`, for `{only}`"),
+            Self::Matches { by, only, kept_from } => {
+                write!(f, "matches `{by}`")?;
+                only.as_ref().map_or(Ok(()), |only| write!(f, ", for `{only}`"))?;
+                kept_from.as_ref().map_or(Ok(()), |allows| write!(f, "; `{allows}` may not loosen it"))
+            }
             Self::Lifted { by, exception, exception_reason } => {
                 write!(f, "matches `{by}`, lifted for `{exception}`")?;
                 exception_reason.as_ref().map_or(Ok(()), |reason| write!(f, " ({reason})"))

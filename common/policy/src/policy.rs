@@ -1,12 +1,12 @@
 //! A policy that has been checked.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use ipnet::IpNet;
 use serde::Serialize;
 use treeline_abi::paths;
-pub use treeline_event::Mode;
 use treeline_event::is_own_rule;
+pub use treeline_event::{Level, Mode};
 
 use crate::{
     abstract_name::AbstractGlob,
@@ -47,6 +47,12 @@ impl Policy {
     #[must_use]
     pub fn rule(&self, id: &str) -> Option<&Rule> {
         self.rules.iter().find(|rule| rule.id == id)
+    }
+
+    /// Whether it is several policies that hold together.
+    #[must_use]
+    pub fn is_composed(&self) -> bool {
+        self.rules.iter().any(|rule| *rule.policy != *self.name)
     }
 
     /// Puts a rule in its place.
@@ -125,6 +131,12 @@ pub struct Rule {
     pub reason: String,
     /// What else it says of itself.
     pub about: About,
+    /// Whose policy it is in.
+    pub level: Level,
+    /// The name of that policy.
+    pub policy: Arc<str>,
+    /// Levels below its own whose rules can allow against it. Rules of its own level and of higher ones always can.
+    pub loosened_by: Vec<Spanned<Level>>,
     /// What it matches.
     pub kind: Kind,
     /// What of what it matches by a path or a name is not meant.
@@ -150,6 +162,23 @@ impl Rule {
     /// By which the rules of a policy are in order.
     pub(crate) fn place(&self) -> (Reverse<i32>, &str) {
         (Reverse(self.priority), &self.id)
+    }
+
+    /// Whether a rule that allows takes this one away, where both mean the same object and it surely holds.
+    #[must_use]
+    pub fn yields_to(&self, allows: &Self) -> bool {
+        self.is_outranked_by(allows) && self.may_be_loosened_by(allows.level)
+    }
+
+    /// The same but for whose policies they are in.
+    pub(crate) fn is_outranked_by(&self, allows: &Self) -> bool {
+        allows.allows && !self.allows && self.adopts.is_none() && self.priority < allows.priority
+    }
+
+    /// Whether rules in policies of a level can allow against it.
+    #[must_use]
+    pub fn may_be_loosened_by(&self, level: Level) -> bool {
+        level >= self.level || self.loosened_by.iter().any(|named| named.value == level)
     }
 
     /// Whether it is no longer in force.

@@ -18,6 +18,14 @@ impl FileId {
     }
 }
 
+impl FileId {
+    /// The same text, where it was added to others.
+    #[must_use]
+    pub fn moved(self, by: Moved) -> Self {
+        Self(self.0.saturating_add(by.0))
+    }
+}
+
 /// A part of a text, as byte offsets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
@@ -40,7 +48,7 @@ impl Span {
     /// The same place, where its text was added to others.
     #[must_use]
     pub fn moved(self, by: Moved) -> Self {
-        Self { file: FileId(self.file.0.saturating_add(by.0)), ..self }
+        Self { file: self.file.moved(by), ..self }
     }
 
     /// Its beginning, for what is said of all that comes behind.
@@ -51,7 +59,7 @@ impl Span {
 }
 
 /// By how much the ids of texts change that are added to others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved(u16);
 
 /// A value and where it was written.

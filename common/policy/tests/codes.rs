@@ -52,7 +52,7 @@ fn rule(more: &str) -> String {
     rules(&format!("{{id: a, reason: r, {more}}}"))
 }
 
-/// A policy for each code, but for [`Code::NoFilesystem`], which is one of the machine, and those of `treeline policy check`,
+/// A policy for each code, but for [`Code::NoFilesystem`], which is one of the machine, those of several policies, and those of `treeline policy check`,
 /// which makes [`Code::OpenWay`] of what the compiler left out, knows [`Code::Unenforceable`] and looks at files. What would be
 /// [`Code::NotCompared`] takes a second.
 fn examples() -> Vec<(Code, String)> {
@@ -173,8 +173,10 @@ fn every_code_is_that_of_some_policy() {
         assert!(found.contains(&code), "{code:?}: {found:?}");
         left.remove(&code);
     }
-    // That tables decide otherwise than the policy would be an error of the compiler.
+    // That tables decide otherwise than the policy would be an error of the compiler. Of several policies there are tests of
+    // their own.
     let others = [
+        Code::DuplicatePolicy,
         Code::NoFilesystem,
         Code::NoHome,
         Code::NotCompared,
@@ -184,6 +186,7 @@ fn every_code_is_that_of_some_policy() {
         Code::ThroughLink,
         Code::Unenforceable,
         Code::WritableExecutable,
+        Code::WrongLevel,
     ];
     assert_eq!(left, BTreeSet::from(others));
 }

@@ -10,8 +10,8 @@ use treeline_abi::{
 };
 use treeline_policy::{
     Decision, Executed, Home, Host, Lineage, Located, Matcher, Mount, MountTable, Object, Policy, Request,
-    Resolver, Subject, Tables, Target, compile, eval, parse,
-    policy::{FileOperation, Mode},
+    Resolver, Subject, Tables, Target, compile, compose, eval, parse,
+    policy::{FileOperation, Level, Mode},
 };
 
 /// A machine with homes in three places and mounts on the way of many patterns; each filesystem is mounted once.
@@ -266,6 +266,32 @@ fn with_common_ways() -> impl Strategy<Value = Vec<String>> {
     })
 }
 
+/// An organisation's policy, a team's and a local one. What is local allows nothing.
+fn of_levels(loosened_by: &'static str) -> impl Strategy<Value = [(Level, String); 3]> {
+    (defaults(), policy(), prop::collection::vec((0..3_usize, any::<bool>()), 7)).prop_map(
+        move |(defaults, rules, places)| {
+            let mut levels = [Vec::new(), Vec::new(), Vec::new()];
+            for (rule, (level, is_loosened)) in rules.into_iter().zip(places) {
+                let allows = rule.contains("action: allow");
+                let key = if level == 0 && is_loosened && !allows { loosened_by } else { "" };
+                levels[if allows { level.min(1) } else { level }].push(format!("{rule}{key}"));
+            }
+            let [organisation, team, local] = levels.map(|rules| with_defaults(&defaults, &rules));
+            let named = |text: String, name: &str| text.replace("name: random", &format!("name: {name}"));
+            [
+                (Level::Organisation, organisation),
+                (Level::Team, named(team, "team")),
+                (Level::Local, named(local, "local")),
+            ]
+        },
+    )
+}
+
+fn composed(levels: &[(Level, String)]) -> Policy {
+    let policies = levels.iter().map(|(level, text)| (*level, read(text))).collect();
+    compose(policies).unwrap_or_else(|diagnostics| panic!("{diagnostics}\n{levels:?}"))
+}
+
 fn request() -> impl Strategy<Value = Request> {
     let subject = (images(), prop::bool::weighted(0.9)).prop_map(|(images, complete)| {
         let Executed { path, sha256, loads_code } = images.last().cloned().unwrap_or_default();
@@ -440,6 +466,51 @@ proptest! {
                 (decision.verdict, decision.rule.map(|rule| policy.rules[rule].id.clone()))
             });
             prop_assert_eq!(level, without);
+        }
+    }
+
+    #[test]
+    fn tables_of_several_policies_decide_as_the_oracle(
+        levels in of_levels("    loosened_by: [team]\n"),
+        requests in prop::collection::vec(request(), 32),
+        seed: u64,
+    ) {
+        let policy = composed(&levels);
+        let tables = build(&policy, seed);
+        let host = machine().0;
+        for request in requests {
+            prop_assert_eq!(decide(&tables, &request), eval(&policy, &host, &request), "{:?}\n{:?}", request, levels);
+        }
+        let [organisation, team, local] = levels;
+        prop_assert_eq!(&composed(&[local, organisation, team]), &policy, "their order never matters");
+    }
+
+    #[test]
+    fn a_lower_level_never_allows_more(
+        levels in of_levels(""),
+        with_team: bool,
+        requests in prop::collection::vec(request(), 32),
+    ) {
+        // Neither a team's, where no rule says that it may loosen it, nor what is local.
+        let below = if with_team { 2 } else { 1 };
+        let [fewer, more] = [&levels[..below], &levels[..=below]].map(composed);
+        let host = machine().0;
+        for request in requests {
+            let [fewer, more] = [&fewer, &more].map(|policy| eval(policy, &host, &request).verdict);
+            prop_assert!(more >= fewer, "{:?}\n{:?}", request, levels);
+        }
+    }
+
+    #[test]
+    fn what_is_local_never_allows_more(
+        levels in of_levels("    loosened_by: [team]\n"),
+        requests in prop::collection::vec(request(), 32),
+    ) {
+        let [fewer, more] = [&levels[..2], &levels[..]].map(composed);
+        let host = machine().0;
+        for request in requests {
+            let [fewer, more] = [&fewer, &more].map(|policy| eval(policy, &host, &request).verdict);
+            prop_assert!(more >= fewer, "{:?}\n{:?}", request, levels);
         }
     }
 }

@@ -134,6 +134,7 @@ impl Backend for ReplayBackend {
             observed: Vec::new(),
             unseen: Vec::new(),
             reason: None,
+            policy: None,
         };
         Ok(policy.policy.rules.iter().map(status).collect())
     }

@@ -17,6 +17,7 @@ use crate::{
         itself::OwnFiles,
         lock::{self, LockError},
         main_loop::{self, SocketSettings},
+        policy::set::PolicyFiles,
         start::{Running, Settings},
     },
     log::OpenError,
@@ -44,7 +45,7 @@ const PRELOAD: &str = "/etc/ld.so.preload";
 /// Arguments of `treeline daemon`; each overrides the configuration.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The policy
+    /// The policy, with none below it
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Directory of the log
@@ -83,12 +84,13 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
         return detach_all(&state_dir, &args.log.unwrap_or(config.log_dir), pins.as_deref());
     }
     let trust = config.trust();
+    let policies = args.policy.as_ref().map_or_else(|| config.policies(), PolicyFiles::alone);
     let socket =
         SocketSettings { group: group_id(&config.socket_group), path: args.socket.unwrap_or(config.socket) };
     let settings = Settings {
         policy_required: args.policy.is_some(),
         trust,
-        policy: args.policy.unwrap_or(config.policy),
+        policies,
         log_dir: args.log.unwrap_or(config.log_dir),
         state_dir,
         unenforceable: args.unenforceable.unwrap_or(config.unenforceable),

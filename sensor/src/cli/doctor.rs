@@ -17,7 +17,13 @@ use crate::{
     backend::linux::{self, Check, CheckState},
     config::{self, Config},
     control::client::{Client, ClientError},
-    daemon::{Status, policy},
+    daemon::{
+        Status,
+        policy::{
+            self,
+            set::{PolicyFiles, load_all},
+        },
+    },
 };
 
 /// Free space below which a log will soon be in trouble, bytes.
@@ -144,18 +150,24 @@ fn socket(config: &Config, daemon: &Result<Status, ClientError>) -> Check {
 }
 
 fn policy_file(named: Option<&Path>, config: &Config) -> (Check, Option<Policy>) {
-    let path = named.unwrap_or(&config.policy);
-    let words = path.display();
-    let error = match policy::load(path, &config.trust()) {
+    let files = named.map_or_else(|| config.policies(), PolicyFiles::alone);
+    let words = files.organisation.display();
+    let error = match load_all(&files, &config.trust()) {
         Ok(loaded) => {
             let policy = loaded.policy.at(policy::now());
-            let found = format!("`{words}`: {} with {} rules", policy.name, policy.rules.len());
+            let others = match loaded.parts.len() {
+                0 | 1 => String::new(),
+                count => format!(" in {count} policies"),
+            };
+            let found = format!("`{words}`: {} with {} rules{others}", policy.name, policy.rules.len());
             return (check("policy", CheckState::Ok, found, None), Some(policy));
         }
         Err(error) => error,
     };
     let kind = match &error {
-        policy::LoadError::Read { source, .. } if named.is_none() => Some(source.kind()),
+        policy::LoadError::Read { path, source } if named.is_none() && *path == files.organisation => {
+            Some(source.kind())
+        }
         _ => None,
     };
     let check = match kind {

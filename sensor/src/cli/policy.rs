@@ -6,6 +6,7 @@ mod compile;
 mod diff;
 mod explain;
 mod fmt;
+mod lower;
 mod replay;
 mod schema;
 mod sign;
@@ -20,7 +21,10 @@ use std::{
 use anyhow::Context as _;
 use treeline_policy::{Diagnostics, Home, Policy, parse_with};
 
-use self::files::{Below, read};
+use self::{
+    files::{Below, read},
+    lower::Lower,
+};
 use super::{
     Globals,
     entries::Asked,
@@ -126,12 +130,15 @@ pub fn run(args: Args, globals: &Globals) -> anyhow::Result<ExitCode> {
     Ok(code)
 }
 
-/// A policy that is valid, with those of its rules that have expired. What is wrong with another one is printed.
+/// A policy that is valid, with those of its rules that have expired, and with what holds below it. What is wrong with another
+/// one is printed.
 ///
 /// # Errors
 /// It cannot be read, or is not valid.
-fn valid(file: &Path) -> anyhow::Result<Policy> {
-    parse_with(&Below::directory_of(file), read(file)?, None).map_err(|diagnostics| {
+fn valid(file: &Path, lower: &Lower) -> anyhow::Result<Policy> {
+    let own = parse_with(&Below::directory_of(file), read(file)?, None);
+    let lower = lower.read(None)?;
+    own.and_then(|own| lower::composed(own, lower)).map_err(|diagnostics| {
         print_diagnostics(&diagnostics);
         anyhow::anyhow!("`{}` is not a valid policy; `treeline policy check` says why", file.display())
     })

@@ -23,7 +23,7 @@ use clap::ValueEnum;
 
 use self::launcher::{Ended, Launcher};
 use super::{exec, gate, output::Hinted, run::LaunchArgs};
-use crate::{config::Config, control::line::Line};
+use crate::{config::Config, control::line::Line, daemon::policy::set::PolicyFiles};
 
 /// Runs the sensor and the command, and ends as the command does.
 ///
@@ -70,7 +70,12 @@ fn start_sensor(
     if args.policy.is_some() {
         sensor.arg("--policy-required");
     }
-    sensor.arg("--policy").arg(args.policy.unwrap_or(config.policy));
+    let PolicyFiles { organisation, team, local } =
+        args.policy.map_or_else(|| config.policies(), PolicyFiles::alone);
+    sensor.arg("--policy").arg(organisation);
+    for (option, files) in [("--team", team), ("--local", local)] {
+        files.into_iter().for_each(|file| _ = sensor.arg(option).arg(file));
+    }
     sensor.arg("--log").arg(args.log.unwrap_or(config.log_dir));
     sensor.arg("--state").arg(args.state.unwrap_or(config.state_dir));
     let unenforceable = args.unenforceable.unwrap_or(config.unenforceable);

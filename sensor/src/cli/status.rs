@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use treeline_event::{HookState, HookStatus, RuleState, RuleStatus};
+use treeline_event::{HookState, HookStatus, PolicyPart, RuleState, RuleStatus};
 
 use super::{Globals, output::print, run::explain};
 use crate::{
@@ -116,6 +116,11 @@ fn render_policy(status: &Status, out: &mut String) {
                 "policy {}{revision}, generation {}, sha256 {}{signed}",
                 policy.name, policy.generation, policy.sha256
             );
+            for PolicyPart { name, level, sha256, revision, signed_by } in &policy.parts {
+                let revision = revision.map_or_else(String::new, |number| format!(", revision {number}"));
+                let signed = signed_by.as_ref().map_or_else(String::new, |key| format!(", signed by {key}"));
+                let _ = writeln!(out, "  {} {name}{revision}, sha256 {sha256}{signed}", level.name());
+            }
             for rule in &policy.rules {
                 render_rule(rule, out);
             }
@@ -144,6 +149,9 @@ pub(super) fn render_rule(rule: &RuleStatus, out: &mut String) {
             let _ = write!(out, "; {word}: {}", operations.join(", "));
         }
     }
+    if let Some(policy) = &rule.policy {
+        let _ = write!(out, "; of {policy}");
+    }
     let reason = rule.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
     let _ = writeln!(out, "{reason}");
 }
@@ -165,20 +173,32 @@ fn name_of(mode: &treeline_event::AttachMode) -> String {
 
 #[cfg(test)]
 mod tests {
+    use treeline_event::Level;
+
     use super::*;
     use crate::view::fixture;
+
+    fn part((name, level): (&str, Level)) -> PolicyPart {
+        let signed_by = Some("k".to_owned());
+        PolicyPart { name: name.to_owned(), level, sha256: "cd".to_owned(), revision: Some(4), signed_by }
+    }
 
     #[test]
     fn everything_is_shown() {
         let mut status = fixture::status();
         status.log.trouble = Some("full".to_owned());
         status.policy_refused = Some("bad".to_owned());
+        if let Some(policy) = &mut status.policy {
+            policy.parts = [("p", Level::Organisation), ("web", Level::Team)].map(part).into();
+            policy.rules[0].policy = Some("web".to_owned());
+        }
         let text = render(&status);
         for part in [
             "treeline 1.2.3, pid 7, mode fallback, kernel 6.18",
             "log /l: 5 entries, 4 of them signed\n  TROUBLE: full; 1 entries wait",
             "policy p, generation 3",
-            "partly enforced: read; observed: rename (no hook)",
+            "generation 3, sha256 ab\n  organisation p, revision 4, sha256 cd, signed by k\n  team web, ",
+            "partly enforced: read; observed: rename; of web (no hook)",
             "REFUSED since: bad",
             "FAILED: EPERM",
             "unsupported: too old",

@@ -162,9 +162,10 @@ pub fn status_of_log(dir: &Path) -> Result<Option<Status>, ReadError> {
 
 fn apply(board: &Board, notice: Notice) {
     match notice {
-        Notice::PolicyApplied { generation, name, sha256, revision, signed_by, rules } => {
+        Notice::PolicyApplied { generation, name, sha256, revision, signed_by, parts, rules } => {
             board.update(|status| {
-                status.policy = Some(PolicyStatus { generation, name, sha256, revision, signed_by, rules });
+                status.policy =
+                    Some(PolicyStatus { generation, name, sha256, revision, signed_by, parts, rules });
                 status.policy_refused = None;
             });
         }
@@ -241,7 +242,7 @@ impl Enrich for Enrichment {
                 rule: rule.id.clone(),
                 reason: rule.reason.clone(),
                 mode: rule.mode,
-                policy: policy.name.clone(),
+                policy: rule.policy.to_string(),
                 generation,
                 remedy: rule.about.remedy.clone(),
                 link: rule.about.link.clone(),

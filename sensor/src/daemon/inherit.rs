@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use treeline_event::{ProcessKey, SessionId};
 use treeline_policy::Moment;
 
-use super::{policy::LoadedPolicy, status::SessionStatus};
+use super::{policy::set::LoadedPolicy, status::SessionStatus};
 use crate::{
     backend::{Inherited, policy_mark},
     enrich::procfs::ProcFs,
@@ -57,7 +57,7 @@ pub fn policy(inherited: &Inherited, kept: Option<&LoadedPolicy>) -> Option<Load
 
 #[cfg(test)]
 mod tests {
-    use treeline_policy::Alone;
+    use treeline_policy::{Alone, policy::Level};
 
     use super::*;
 
@@ -83,8 +83,9 @@ mod tests {
             |id: &str, more: &str| format!("  - {{id: {id}, kind: file, paths: [/x], reason: r{more}}}\n");
         let rules = [rule("a", ", expires: 2027-03-01"), rule("b", ""), rule("c", ", expires: 2027-04-01")];
         let text = format!("version: 1\nname: n\nrules:\n{}", rules.concat());
-        let kept =
-            super::super::policy::check(std::path::Path::new("p"), &text, Alone).expect("a good policy");
+        let file = super::super::policy::check(std::path::Path::new("p"), &text, Alone);
+        let file = (Level::Organisation, "p".into(), file.expect("a good policy"));
+        let kept = LoadedPolicy::of(vec![file]).expect("one holds");
         let check = |policy, expect: Option<usize>| {
             let inherited = Inherited { generation: 1, policy, members: Vec::new() };
             let found = super::policy(&inherited, Some(&kept)).map(|found| found.policy.rules.len());

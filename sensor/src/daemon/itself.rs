@@ -10,7 +10,7 @@ use treeline_policy::{
     Policy,
     glob::{Anchor, Component, Glob},
     lint::Silences,
-    policy::{About, FileOperation, Kind, Mode, OWN_PRIORITY, Operations, Rule, Severity, Spared},
+    policy::{About, FileOperation, Kind, Level, Mode, OWN_PRIORITY, Operations, Rule, Severity, Spared},
     source::{Span, Spanned},
 };
 
@@ -67,6 +67,9 @@ fn add(policy: &mut Policy, id: &str, paths: Vec<Spanned<Glob>>, operations: &[F
         severity: Severity::High,
         reason: "the sensor protects itself".to_owned(),
         about: About::default(),
+        level: Level::default(),
+        policy: policy.name.as_str().into(),
+        loosened_by: Vec::new(),
         expires: None,
         silences: Silences::default(),
         kind,
@@ -180,7 +183,7 @@ rules:
         own.protect(&mut policy);
         own.protect(&mut policy);
         let ids: Vec<_> = policy.rules.iter().map(|rule| rule.id.as_str()).collect();
-        assert_eq!(ids, ["ant", SELF_RULE, LOCKS_RULE, "zoo"]);
+        assert_eq!(ids, [SELF_RULE, LOCKS_RULE, "ant", "zoo"]);
         let rule = policy.rule(SELF_RULE).expect("found by its id");
         assert_eq!(rule.mode, Mode::Enforce);
         let matches =

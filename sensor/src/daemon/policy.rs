@@ -1,8 +1,9 @@
-//! Reading a policy with what it includes.
+//! Reading a policy with what it includes, and all that hold together.
 
 pub mod bundle;
 pub mod files;
 pub mod floor;
+pub mod set;
 pub mod signature;
 pub mod statement;
 
@@ -25,13 +26,10 @@ use self::{
 };
 use crate::durable;
 
-/// Bytes of a kept copy that are read: what JSON makes of the longest texts.
-const KEPT_LEN_MAX: u64 = 8 * TEXT_LEN_MAX as u64;
-
 /// A checked policy and what it was read from.
 #[derive(Clone, Debug)]
-pub struct LoadedPolicy {
-    /// The policy. Which of its rules are in force depends on the time: [`Self::at`].
+pub struct LoadedFile {
+    /// The policy.
     pub policy: Policy,
     /// Its texts.
     pub bundle: Bundle,
@@ -39,16 +37,6 @@ pub struct LoadedPolicy {
     pub sha256: String,
     /// Who signed it, where signatures are asked for.
     pub signed: Option<Signed>,
-}
-
-impl LoadedPolicy {
-    /// The same with the rules that have not expired.
-    #[must_use]
-    pub fn at(&self, now: Moment) -> Self {
-        let mut at = self.clone();
-        at.policy = at.policy.at(now);
-        at
-    }
 }
 
 /// The time of day.
@@ -88,6 +76,14 @@ pub enum LoadError {
         /// What is wrong, with line and column.
         diagnostics: String,
     },
+    /// Each is in order, and they cannot hold together.
+    #[error("the policies cannot hold together:\n{diagnostics}")]
+    Together {
+        /// Digest of all of them.
+        sha256: String,
+        /// What is wrong, with line and column.
+        diagnostics: String,
+    },
     /// Only signed policies are put in force here, and it is none of these or an older one.
     #[error("the policy `{}` is refused", path.display())]
     Signature {
@@ -105,7 +101,9 @@ impl LoadError {
     #[must_use]
     pub fn sha256(&self) -> String {
         match self {
-            Self::Refused { sha256, .. } | Self::Signature { sha256, .. } => sha256.clone(),
+            Self::Refused { sha256, .. } | Self::Together { sha256, .. } | Self::Signature { sha256, .. } => {
+                sha256.clone()
+            }
             Self::Read { .. } | Self::TooLong { .. } => String::new(),
         }
     }
@@ -115,7 +113,7 @@ impl LoadError {
 ///
 /// # Errors
 /// [`LoadError`].
-pub fn load(path: &Path, trust: &Trust) -> Result<LoadedPolicy, LoadError> {
+pub fn load(path: &Path, trust: &Trust) -> Result<LoadedFile, LoadError> {
     let failed = |source| LoadError::Read { path: path.to_owned(), source };
     let len = fs::metadata(path).map_err(failed)?.len();
     if len > TEXT_LEN_MAX as u64 {
@@ -130,7 +128,7 @@ pub fn load(path: &Path, trust: &Trust) -> Result<LoadedPolicy, LoadError> {
 ///
 /// # Errors
 /// [`LoadError::Refused`].
-pub fn check(path: &Path, text: &str, loader: impl Loader) -> Result<LoadedPolicy, LoadError> {
+pub fn check(path: &Path, text: &str, loader: impl Loader) -> Result<LoadedFile, LoadError> {
     read(path, text, loader, None, &Trust::default())
 }
 
@@ -141,7 +139,7 @@ fn read(
     loader: impl Loader,
     note: Option<Result<String, SignatureError>>,
     trust: &Trust,
-) -> Result<LoadedPolicy, LoadError> {
+) -> Result<LoadedFile, LoadError> {
     let mut bundle = Bundle::alone(path, text);
     let unsigned = |bundle: &Bundle, source: SignatureError| LoadError::Signature {
         path: path.to_owned(),
@@ -164,30 +162,18 @@ fn read(
     let refused = |diagnostics: Diagnostics| LoadError::Refused {
         path: path.to_owned(),
         sha256: sha256.clone(),
-        diagnostics: diagnostics.render(false).trim_end().to_owned(),
+        diagnostics: rendered(&diagnostics),
     };
     let policy = parsed.map_err(refused)?;
     if let Some(statement) = statement {
         statement.is_about(&policy, &bundle).map_err(|error| unsigned(&bundle, error))?;
     }
-    Ok(LoadedPolicy { policy, bundle, sha256, signed: signed.map(|(_, signed)| signed) })
+    Ok(LoadedFile { policy, bundle, sha256, signed: signed.map(|(_, signed)| signed) })
 }
 
-/// Reads the copy of a policy that [`keep`] made, with its signature, if one is asked for.
-///
-/// # Errors
-/// There is none, or it is none.
-pub fn kept(path: &Path, trust: &Trust) -> anyhow::Result<LoadedPolicy> {
-    use io::Read as _;
-    let mut text = String::new();
-    fs::File::open(path)?.take(KEPT_LEN_MAX).read_to_string(&mut text)?;
-    let bundle: Bundle = serde_json::from_str(&text)?;
-    let own = Path::new(&bundle.name);
-    let note = trust.asks_for_signatures().then(|| {
-        let none = || SignatureError::NoNote { policy: own.to_owned(), note: signature::note_of(own) };
-        bundle.note.clone().ok_or_else(none)
-    });
-    Ok(read(own, &bundle.text, bundle.clone(), note, trust)?)
+/// Findings as they are in the log.
+fn rendered(diagnostics: &Diagnostics) -> String {
+    diagnostics.render(false).trim_end().to_owned()
 }
 
 /// Replaces a file of the state directory atomically, such as the copy of a policy.
@@ -196,32 +182,4 @@ pub fn kept(path: &Path, trust: &Trust) -> anyhow::Result<LoadedPolicy> {
 /// It cannot be written; the one before is still there.
 pub fn keep<T: Serialize>(path: &Path, what: &T) -> io::Result<()> {
     durable::replace(path, &serde_json::to_vec(what)?, 0o600)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_policy_is_kept_with_what_it_includes() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let at = |name: &str| dir.path().join(name);
-        fs::write(at("p.yaml"), "version: 1\nname: p\ninclude: [more.yaml]\n").expect("a file");
-        let more =
-            "version: 1\nrules:\n  - {id: a, kind: file, paths: [/x], reason: r, expires: 2027-03-01}\n";
-        fs::write(at("more.yaml"), more).expect("a file");
-        let loaded = load(&at("p.yaml"), &Trust::default()).expect("a good policy");
-        keep(&at("copy"), &loaded.bundle).expect("a copy");
-        fs::remove_file(at("more.yaml")).expect("it was there");
-        let copy = kept(&at("copy"), &Trust::default()).expect("the copy");
-        assert_eq!((&copy.sha256, &copy.bundle), (&loaded.sha256, &loaded.bundle));
-        assert_eq!(copy.policy.rules.len(), 1);
-        let rules = |text: &str| copy.at(text.parse().expect("a moment")).policy.rules.len();
-        assert_eq!((rules("2027-02-28T23:59:59Z"), rules("2027-03-01")), (1, 0));
-        let error = load(&at("p.yaml"), &Trust::default()).expect_err("a file is missing");
-        assert!(error.to_string().contains("`more.yaml` cannot be included"), "{error}");
-        assert_ne!(error.sha256(), loaded.sha256);
-        fs::write(at("copy"), "{}").expect("a file");
-        assert!(kept(&at("copy"), &Trust::default()).is_err());
-    }
 }

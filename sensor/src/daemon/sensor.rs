@@ -22,7 +22,7 @@ use super::{
     inherit::{self, Resumed},
     marks::Marks,
     pipeline::{Pipeline, PipelineCommand},
-    policy::LoadedPolicy,
+    policy::set::LoadedPolicy,
     pulse::Pulse,
     queue::queue,
     seams::{Enrich, Record},
@@ -308,13 +308,22 @@ impl Sensor {
         });
         // A refused generation is not used again: the pipeline knows its number already.
         control.generation = generation;
-        let rules = self.ask_source(|reply| SourceCommand::Install(installable, reply))??;
+        let mut rules = self.ask_source(|reply| SourceCommand::Install(installable, reply))??;
+        let parts = loaded.parts();
+        for status in rules.iter_mut().filter(|_| !parts.is_empty()) {
+            status.policy = loaded.policy.rule(&status.rule).map(|rule| rule.policy.to_string());
+        }
         let status = PolicyStatus {
             generation,
             name: loaded.policy.name.clone(),
             sha256: loaded.sha256.clone(),
             revision: loaded.policy.revision,
-            signed_by: loaded.signed.as_ref().map(|signed| signed.key.clone()),
+            signed_by: loaded
+                .parts
+                .first()
+                .and_then(|first| first.signed.as_ref())
+                .map(|signed| signed.key.clone()),
+            parts,
             rules,
         };
         control.policy = Some(loaded);

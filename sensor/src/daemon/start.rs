@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 
+use treeline_event::Level;
 use treeline_policy::Moment;
 
 use super::{
@@ -16,10 +17,11 @@ use super::{
     itself::OwnFiles,
     lock::{self, Lock},
     policy::{
-        self, LoadError, LoadedPolicy,
-        floor::Floor,
+        self, LoadError,
+        floor::{Floor, Row},
         now,
-        signature::{Trust, note_of},
+        set::{self, LoadedPolicy, Part, PolicyFiles},
+        signature::{Signed, Trust, note_of},
     },
     sensor::{Parts, Sensor, SensorError},
 };
@@ -39,8 +41,8 @@ pub struct Settings {
     pub log_dir: PathBuf,
     /// Directory of everything else.
     pub state_dir: PathBuf,
-    /// The policy file.
-    pub policy: PathBuf,
+    /// The policies.
+    pub policies: PolicyFiles,
     /// The file was named on the command line, so it has to be there.
     pub policy_required: bool,
     /// Whose policies are put in force.
@@ -52,12 +54,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Everything that tracked processes are kept from changing, with the files of a policy.
+    /// Everything that tracked processes are kept from changing, with the files of the policies, also those that are not there.
     fn own_files(&self, loaded: &LoadedPolicy) -> OwnFiles {
         let mut own = self.own.clone();
         own.directories.extend([self.state_dir.clone(), self.log_dir.clone()]);
-        let included = loaded.bundle.included.keys().map(|path| self.policy.with_file_name(path));
-        own.files.extend(included.chain([self.policy.clone(), note_of(&self.policy)]));
+        let included = loaded
+            .parts
+            .iter()
+            .flat_map(|part| part.bundle.included.keys().map(|path| part.path.with_file_name(path)));
+        let files = self.policies.all().flat_map(|(_, path)| [path.to_owned(), note_of(path)]);
+        own.files.extend(included.chain(files));
         own.locks.extend([lock::of_dir(&self.state_dir), self.log_dir.join(LOG_LOCK)]);
         own
     }
@@ -124,7 +130,7 @@ impl Running {
         }
     }
 
-    /// Reads the policy file again and puts it in force; if it is bad, the one before stays.
+    /// Reads the policies again and puts them in force; if one is bad, those before stay.
     ///
     /// # Errors
     /// Why it is refused.
@@ -151,7 +157,7 @@ impl Policies {
     fn apply_first(&self, first: FirstPolicy) -> anyhow::Result<()> {
         match first {
             FirstPolicy::None => {
-                tracing::warn!(path = %self.settings.policy.display(), "there is no policy: nothing is refused");
+                tracing::warn!(path = %self.settings.policies.organisation.display(), "there is no policy: nothing is refused");
                 Ok(())
             }
             FirstPolicy::Good(loaded) => {
@@ -181,16 +187,14 @@ impl Policies {
     }
 
     fn apply(&self, loaded: LoadedPolicy, floor: &mut Floor) -> anyhow::Result<()> {
-        if let Some(signed) = &loaded.signed
-            && let Err(error) = floor.raise(signed).context("cannot keep which revision is in force")
-        {
+        if let Err(error) = floor.raise(rows(&loaded)).context("cannot keep which revision is in force") {
             self.sensor.refuse_policy(loaded.sha256, format!("{error:#}"))?;
             return Err(error);
         }
-        let bundle = loaded.bundle.clone();
+        let kept = loaded.kept();
         self.put_in_force(loaded, Sensor::apply_policy)?;
         // Only a fall-back: without it the policy is in force all the same.
-        if let Err(error) = policy::keep(&self.settings.state_dir.join(LAST_GOOD), &bundle) {
+        if let Err(error) = policy::keep(&self.settings.state_dir.join(LAST_GOOD), &kept) {
             tracing::warn!("cannot keep a copy of the policy: {error}");
         }
         Ok(())
@@ -248,15 +252,17 @@ fn first_policy(settings: &Settings) -> anyhow::Result<(FirstPolicy, Floor)> {
     }
     let first = match load(settings, &floor) {
         Ok(loaded) => FirstPolicy::Good(Box::new(loaded)),
-        Err(LoadError::Read { source, .. })
-            if source.kind() == io::ErrorKind::NotFound && !settings.policy_required =>
+        Err(LoadError::Read { path, source })
+            if path == settings.policies.organisation
+                && source.kind() == io::ErrorKind::NotFound
+                && !settings.policy_required =>
         {
             // Without a file there was never one, unless somebody removed it: that must not switch the guard off.
-            let error = LoadError::Read { path: settings.policy.clone(), source };
+            let error = LoadError::Read { path, source };
             match last_good(settings, &settings.trust)? {
                 Some(loaded) => FirstPolicy::LastGood(Box::new(loaded), error),
-                // Whoever asks for signatures wants a policy.
-                None if is_signed => return Err(error.into()),
+                // Whoever asks for signatures, or names others, wants a policy.
+                None if is_signed || !settings.policies.is_alone() => return Err(error.into()),
                 None => FirstPolicy::None,
             }
         }
@@ -269,30 +275,41 @@ fn first_policy(settings: &Settings) -> anyhow::Result<(FirstPolicy, Floor)> {
     Ok((first, floor))
 }
 
-/// The policy of the file, if it may come after what was in force.
+/// The policies of the files, if they may come after what was in force.
 fn load(settings: &Settings, floor: &Floor) -> Result<LoadedPolicy, LoadError> {
-    let loaded = policy::load(&settings.policy, &settings.trust)?;
-    match loaded.signed.as_ref().map_or(Ok(()), |signed| floor.admits(signed)) {
-        Ok(()) => Ok(loaded),
-        Err(error) => Err(LoadError::Signature {
-            path: settings.policy.clone(),
-            sha256: loaded.sha256,
-            source: Box::new(error),
-        }),
+    let loaded = set::load_all(&settings.policies, &settings.trust)?;
+    for part in &loaded.parts {
+        if let Some((row, signed)) = row(part)
+            && let Err(error) = floor.admits(row, signed)
+        {
+            let (path, sha256) = (part.path.clone(), loaded.sha256.clone());
+            return Err(LoadError::Signature { path, sha256, source: Box::new(error) });
+        }
     }
+    Ok(loaded)
+}
+
+/// Which rows of numbers the signed ones are in.
+fn rows(loaded: &LoadedPolicy) -> impl Iterator<Item = (Row<'_>, &Signed)> {
+    loaded.parts.iter().filter_map(row)
+}
+
+fn row(part: &Part) -> Option<(Row<'_>, &Signed)> {
+    let row = if part.level == Level::Organisation { Row::Organisation } else { Row::Team(&part.name) };
+    Some((row, part.signed.as_ref()?))
 }
 
 /// The copy of the policy that was in force last, if there is one.
 fn last_good(settings: &Settings, trust: &Trust) -> anyhow::Result<Option<LoadedPolicy>> {
     let path = settings.state_dir.join(LAST_GOOD);
-    match policy::kept(&path, trust) {
+    match set::kept(&path, &settings.policies.organisation, trust) {
         Ok(kept) => Ok(Some(kept)),
         Err(error) if error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::NotFound) => {
             Ok(None)
         }
         Err(error) => Err(error.context(format!(
             "there is no policy `{}`, and the copy of the last good one, `{}`, cannot be used; write a policy, or remove the copy",
-            settings.policy.display(),
+            settings.policies.organisation.display(),
             path.display()
         ))),
     }
@@ -308,4 +325,40 @@ fn last_good_or_none(settings: &Settings, trust: &Trust) -> Option<LoadedPolicy>
         );
         None
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_of_all_policies_are_its_own() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        let text = "version: 1\nname: NAME\ninclude: [more.yaml]\n";
+        std::fs::create_dir(at("t")).expect("a directory");
+        for (file, text) in [
+            ("o.yaml", "version: 1\nname: o\nrules: []\n"),
+            ("t/t.yaml", &text.replace("NAME", "t")),
+            ("t/more.yaml", "version: 1\nrules: []\n"),
+        ] {
+            std::fs::write(at(file), text).expect("a file");
+        }
+        let local = vec![at("not-there.yaml")];
+        let policies = PolicyFiles { organisation: at("o.yaml"), team: vec![at("t/t.yaml")], local };
+        let loaded = set::load_all(&policies, &Trust::default()).expect("good policies");
+        let settings = Settings {
+            log_dir: at("log"),
+            state_dir: at("state"),
+            policies,
+            policy_required: false,
+            trust: Trust::default(),
+            unenforceable: Unenforceable::Refuse,
+            own: OwnFiles::default(),
+        };
+        let own = settings.own_files(&loaded).files;
+        for file in ["o.yaml", "o.yaml.note", "t/t.yaml", "t/t.yaml.note", "t/more.yaml", "not-there.yaml"] {
+            assert!(own.contains(&at(file)), "{file} is not in {own:?}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use treeline_event::{AttachMode, HookStatus, Notice, ProcessKey, RuleStatus, SessionId};
+use treeline_event::{AttachMode, HookStatus, Notice, PolicyPart, ProcessKey, RuleStatus, SessionId};
 
 use crate::backend::{KindCount, ProgramRuns};
 
@@ -61,6 +61,9 @@ pub struct PolicyStatus {
     /// The key that signed it, as `NAME+ID`, where signatures are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<String>,
+    /// What it consists of, where several policies hold together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PolicyPart>,
     /// What each rule amounts to here.
     pub rules: Vec<RuleStatus>,
 }
@@ -69,8 +72,8 @@ impl PolicyStatus {
     /// What the log says when it is put in force.
     #[must_use]
     pub fn applied(self) -> Notice {
-        let Self { generation, name, sha256, revision, signed_by, rules } = self;
-        Notice::PolicyApplied { generation, name, sha256, revision, signed_by, rules }
+        let Self { generation, name, sha256, revision, signed_by, parts, rules } = self;
+        Notice::PolicyApplied { generation, name, sha256, revision, signed_by, parts, rules }
     }
 }
 

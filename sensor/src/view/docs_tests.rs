@@ -74,6 +74,7 @@ fn entries() -> Vec<Entry> {
         sha256: "cd".repeat(32),
         revision: None,
         signed_by: None,
+        parts: vec![],
         rules: vec![],
     };
     let (kind, site) = ("open".to_owned(), "ring".to_owned());

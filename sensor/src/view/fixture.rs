@@ -113,6 +113,7 @@ pub(crate) fn status() -> Status {
             sha256: "ab".to_owned(),
             revision: None,
             signed_by: None,
+            parts: vec![],
             rules: vec![RuleStatus {
                 rule: "keys".to_owned(),
                 state: RuleState::Partly,
@@ -120,6 +121,7 @@ pub(crate) fn status() -> Status {
                 observed: vec!["rename".to_owned()],
                 unseen: vec![],
                 reason: Some("no hook".to_owned()),
+                policy: None,
             }],
         }),
         policy_refused: None,

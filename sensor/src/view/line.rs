@@ -3,8 +3,8 @@
 use std::{fmt::Write as _, io};
 
 use treeline_event::{
-    Action, Destination, Entry, EntryBody, FileRef, HookState, Image, Notice, Outcome, Process, RuleHit,
-    RuleState, RuleStatus, Verdict,
+    Action, Destination, Entry, EntryBody, FileRef, HookState, Image, Notice, Outcome, PolicyPart, Process,
+    RuleHit, RuleState, RuleStatus, Verdict,
 };
 
 use super::{
@@ -162,7 +162,7 @@ fn statement(notice: &Notice) -> String {
             text
         }
         Notice::Stopped { reason } => safe(reason),
-        Notice::PolicyApplied { generation, name, sha256, revision, signed_by, rules } => {
+        Notice::PolicyApplied { generation, name, sha256, revision, signed_by, parts, rules } => {
             let mut text = safe(name);
             if let Some(revision) = revision {
                 let _ = write!(text, ", revision {revision}");
@@ -175,6 +175,11 @@ fn statement(notice: &Notice) -> String {
             );
             if let Some(key) = signed_by {
                 let _ = write!(text, ", signed by {}", safe(key));
+            }
+            let mut words = ", of ";
+            for PolicyPart { level, name, .. } in parts {
+                let _ = write!(text, "{words}{} `{}`", level.name(), safe(name));
+                words = ", ";
             }
             text
         }
@@ -227,7 +232,7 @@ fn coverage(rules: &[RuleStatus]) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use treeline_event::{AttachMode, Digest, HookStatus, OpenFlags, ProcessKey, SessionId};
+    use treeline_event::{AttachMode, Digest, HookStatus, Level, OpenFlags, ProcessKey, SessionId};
 
     use super::*;
     use crate::view::fixture::{act, hit, notice};
@@ -242,6 +247,13 @@ mod tests {
 
     #[test]
     fn statements_about_the_sensor_say_something() {
+        let part = |(name, level): (&str, Level)| PolicyPart {
+            name: name.into(),
+            level,
+            sha256: "ab".repeat(32),
+            revision: None,
+            signed_by: None,
+        };
         let rule = |state| RuleStatus {
             rule: "r".into(),
             state,
@@ -249,6 +261,7 @@ mod tests {
             observed: vec![],
             unseen: vec![],
             reason: None,
+            policy: None,
         };
         let hook = |state| HookStatus { hook: "lsm/file_open".into(), state };
         let cases = [
@@ -271,6 +284,7 @@ mod tests {
                     sha256: "ab".repeat(32),
                     revision: None,
                     signed_by: None,
+                    parts: vec![],
                     rules: vec![rule(RuleState::Enforced), rule(RuleState::Impossible)],
                 },
                 "base, generation 3, 2 rules: 1 enforced, 1 impossible here, sha256 abababababab",
@@ -282,9 +296,11 @@ mod tests {
                     sha256: "ab".repeat(32),
                     revision: Some(42),
                     signed_by: Some("acme+1234\u{1b}".into()),
+                    parts: [("base", Level::Organisation), ("web\u{1b}", Level::Team)].map(part).into(),
                     rules: vec![],
                 },
-                "base, revision 42, generation 3, 0 rules, sha256 abababababab, signed by acme+1234\\u{1b}",
+                "base, revision 42, generation 3, 0 rules, sha256 abababababab, signed by acme+1234\\u{1b}, of \
+                 organisation `base`, team `web\\u{1b}`",
             ),
             (
                 Notice::PolicyRejected { sha256: "cd".repeat(32), error: "1:2: no\nmore".into() },

@@ -327,6 +327,7 @@ mod tests {
             sha256,
             revision: None,
             signed_by: None,
+            parts: vec![],
             rules: vec![],
         })
     }

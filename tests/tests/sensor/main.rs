@@ -19,6 +19,7 @@ mod loss;
 mod network;
 mod policies;
 mod replay;
+mod several_policies;
 mod signed_policies;
 mod terminal;
 mod tools;

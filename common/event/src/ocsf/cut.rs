@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Action, Body, Destination, Event, FileRef, HookState, Image, Notice, PathBytes, Process, Program,
-    RuleStatus,
+    Action, Body, Destination, Event, FileRef, HookState, Image, Notice, PathBytes, PolicyPart, Process,
+    Program, RuleStatus,
 };
 
 /// What was left out of an entry. A text that has exactly `text_bytes`, a list that has exactly `items` or an
@@ -186,10 +186,12 @@ impl Cut {
                 }
             }
             Notice::Stopped { reason } => self.text(reason),
-            Notice::PolicyApplied { name, sha256, signed_by, rules, .. } => {
+            Notice::PolicyApplied { name, sha256, signed_by, parts, rules, .. } => {
                 self.text(name);
                 self.text(sha256);
                 signed_by.iter_mut().for_each(|key| self.text(key));
+                parts.truncate(self.items);
+                parts.iter_mut().for_each(|part| self.part(part));
                 rules.truncate(self.items);
                 rules.iter_mut().for_each(|rule| self.rule(rule));
             }
@@ -214,9 +216,15 @@ impl Cut {
         }
     }
 
+    fn part(&self, part: &mut PolicyPart) {
+        self.text(&mut part.name);
+        self.text(&mut part.sha256);
+        part.signed_by.iter_mut().for_each(|key| self.text(key));
+    }
+
     fn rule(&self, rule: &mut RuleStatus) {
         self.text(&mut rule.rule);
-        rule.reason.iter_mut().for_each(|text| self.text(text));
+        rule.reason.iter_mut().chain(&mut rule.policy).for_each(|text| self.text(text));
         for list in [&mut rule.enforced, &mut rule.observed, &mut rule.unseen] {
             self.list(list);
         }

@@ -73,7 +73,7 @@ pub(crate) fn is_lifted_by(rule: &Rule, allows: &Rule) -> bool {
     // Those about calls have none, and are about all of them.
     let [own, allowed] = [rule, allows].map(|rule| rule.kind.operations());
     let meets = own & allowed != 0 || rule.kind.is_for_the_sensor();
-    is_same && meets && !rule.allows && rule.adopts.is_none() && rule.priority < allows.priority
+    is_same && meets && rule.yields_to(allows)
 }
 
 fn add(lift: &mut Lift, rule: usize) {

@@ -18,8 +18,7 @@ use crate::{
 pub(super) fn watched<'p>(policy: &Policy, places: &'p Places, index: usize) -> Vec<&'p Placed> {
     let rule = &policy.rules[index];
     let Kind::File { .. } = rule.kind else { return Vec::new() };
-    let allows =
-        policy.rules.iter().enumerate().filter(|(_, allows)| allows.allows && is_lifted_by(rule, allows));
+    let allows = policy.rules.iter().enumerate().filter(|(_, allows)| is_lifted_by(rule, allows));
     let allowed: Vec<_> = allows.collect();
     let spared = places.spared_by(index).iter().flatten();
     let own: Vec<&Placed> = places.of_rule(index).iter().flatten().collect();

@@ -8,7 +8,9 @@ use treeline_event::Mode;
 use crate::{
     call::{CommandPattern, Files, Names, Requirement, ServerPattern, When},
     explain::{describe, hex},
-    policy::{AddressException, DEFAULT_PRIORITY, Executable, Kind, Policy, PortRange, Rule, SubjectItem},
+    policy::{
+        AddressException, DEFAULT_PRIORITY, Executable, Kind, Level, Policy, PortRange, Rule, SubjectItem,
+    },
 };
 
 /// A rule that is not as it was.
@@ -113,6 +115,16 @@ fn says(rule: &Rule) -> Says {
     // That of a default is nothing that anybody has written.
     let priority = Some(rule.priority).filter(|priority| ![0, DEFAULT_PRIORITY].contains(priority));
     put("priority", priority.iter().map(ToString::to_string).collect());
+    put("loosened_by", rule.loosened_by.iter().map(|level| level.value.name().to_owned()).collect());
+    // Of a policy that is alone nothing is said; who puts it below another one changes what it can do.
+    put(
+        "level",
+        Some(rule.level)
+            .filter(|level| *level != Level::default())
+            .iter()
+            .map(|level| level.name().to_owned())
+            .collect(),
+    );
     put("adopts", rule.adopts.iter().map(|adoption| format!("{adoption:?}").to_lowercase()).collect());
     put("severity", vec![rule.severity.name().to_owned()]);
     put("reason", vec![rule.reason.clone()]);

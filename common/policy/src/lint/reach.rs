@@ -34,8 +34,7 @@ fn renaming<'p>(rules: &'p [Rule], rule: &Rule) -> Option<(&'p Rule, FileOperati
     };
     rules.iter().find_map(|allows| {
         let Kind::File { operations: allowed, .. } = &allows.kind else { return None };
-        let is_renamed =
-            is_lifted_by(rule, allows) && allows.allows && allowed.contains(FileOperation::Rename);
+        let is_renamed = is_lifted_by(rule, allows) && allowed.contains(FileOperation::Rename);
         let left =
             opens.iter().find(|one| !allowed.contains(**one)).filter(|_| is_renamed && meets(allows))?;
         Some((allows, *left))

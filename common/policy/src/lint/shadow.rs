@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     code::Code,
+    compile::is_lifted_by,
     diagnostic::Diagnostic,
     policy::{Policy, Rule},
     source::Span,
@@ -42,11 +43,8 @@ pub(super) fn is_lifted_no_further(policy: &Policy, wide: &Rule, rule: &Rule) ->
         paths.chain(rule.spares.abstracts.iter().map(|glob| glob.value.to_string())).collect::<BTreeSet<_>>()
     };
     let spares_no_more = wide.spares.is_empty() || texts(wide).is_subset(&texts(rule));
-    spares_no_more
-        && (wide.priority >= rule.priority
-            || !policy.rules.iter().any(|allows| {
-                allows.allows && allows.priority > wide.priority && allows.priority <= rule.priority
-            }))
+    let allows_no_more = |allows: &Rule| !is_lifted_by(wide, allows) || is_lifted_by(rule, allows);
+    spares_no_more && policy.rules.iter().all(allows_no_more)
 }
 
 /// Why a rule never decides.

@@ -1,15 +1,19 @@
 //! What holds where no rule does.
 
+use std::sync::Arc;
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{fields::Fields, scalar};
+use super::{fields::Fields, rule, scalar};
 use crate::{
     abstract_name::AbstractGlob,
     call::{Names, When},
     diagnostic::Diagnostics,
     glob::Glob,
     lint::Silences,
-    policy::{About, DEFAULT_PRIORITY, FileOperation, Kind, Operations, PortRange, Rule, Severity, Spared},
+    policy::{
+        About, DEFAULT_PRIORITY, FileOperation, Kind, Level, Operations, PortRange, Rule, Severity, Spared,
+    },
     source::{Span, Spanned},
     syntax::{
         call_shape::{DEFAULT, DEFAULTS},
@@ -64,6 +68,7 @@ fn one(node: &Node, key: &str, out: &mut Diagnostics) -> Option<Rule> {
         Some(node) => scalar::word(node, "severity", &Severity::WORDS, out),
         None => Some(Severity::default()),
     };
+    let loosened_by = rule::loosened_by(&fields, out);
     Some(Rule {
         id: format!("default/{key}"),
         mode: action?.mode(),
@@ -73,6 +78,9 @@ fn one(node: &Node, key: &str, out: &mut Diagnostics) -> Option<Rule> {
         severity: severity?,
         reason: reason?,
         about: About::default(),
+        level: Level::default(),
+        policy: Arc::default(),
+        loosened_by,
         kind,
         spares: Spared::default(),
         exceptions: Vec::new(),

@@ -13,6 +13,8 @@ mod silence;
 mod test_call;
 mod test_file;
 
+use std::sync::Arc;
+
 use self::{
     fields::{Fields, clip, peek},
     lists::Lists,
@@ -92,10 +94,14 @@ fn policy(loader: &dyn Loader, out: &mut Diagnostics) -> Option<Policy> {
     let mut found = Rules::new(mode);
     rules(files, Lists::new(fragments.complete), &mut found, out);
     found.add_defaults(defaults, out);
-    let rules = found.into_vec();
+    let (name, mut rules) = (name?, found.into_vec());
+    let policy: Arc<str> = name.as_str().into();
+    for rule in &mut rules {
+        rule.policy = Arc::clone(&policy);
+    }
     let sources = out.sources().clone();
     let warnings = Diagnostics::new(sources.clone());
-    Some(Policy { name: name?, description, owner, revision, mode, rules, silences, sources, warnings })
+    Some(Policy { name, description, owner, revision, mode, rules, silences, sources, warnings })
 }
 
 /// Says of a file that policies include, and of one with their tests, what it is: what else would be said of it is not its

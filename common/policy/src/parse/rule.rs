@@ -1,6 +1,9 @@
 //! One rule.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use super::{
     about, call,
@@ -16,14 +19,14 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics},
     glob::{Component, Glob},
     policy::{
-        AddressException, Adoption, Executable, FileOperation, Kind, Mode, Operations, PortRange, Rule,
-        Severity, Spared, SubjectItem,
+        AddressException, Adoption, Executable, FileOperation, Kind, Level, Mode, Operations, PortRange,
+        Rule, Severity, Spared, SubjectItem,
     },
     source::{Span, Spanned},
     suggest,
     syntax::{
         policy_shape::MODES,
-        rule_shape::{ANCESTOR, Action, EXCEPT_TO, EXCEPTION, ONLY_ITEM, RULE},
+        rule_shape::{ANCESTOR, Action, EXCEPT_TO, EXCEPTION, LEVELS_THAT_LOOSEN, ONLY_ITEM, RULE},
         scalars::{ID, PRIORITY},
         shape::{Numbers, Record},
     },
@@ -80,7 +83,9 @@ pub(super) fn read(
         None => Some(0),
     };
     let spares = spared(&fields, kind, lists, out);
+    let loosened_by = loosened_by(&fields, out);
     refuse_narrow_allow(action.flatten(), &fields, out);
+    refuse_loosened(action.flatten(), &fields, out);
     let kinds = pieces(kind?, action.flatten(), &fields, lists, out);
     let (id, severity, reason, priority, action) = (id?, severity?, reason?, priority?, action?);
     let mode = action.map_or(mode, |action| Some(action.mode()))?;
@@ -96,6 +101,9 @@ pub(super) fn read(
         severity,
         reason: reason.clone(),
         about: about.clone(),
+        level: Level::default(),
+        policy: Arc::default(),
+        loosened_by: loosened_by.clone(),
         kind,
         spares: spares.clone(),
         exceptions: exceptions.clone(),
@@ -215,6 +223,28 @@ fn refuse_narrow_allow(action: Option<Action>, fields: &Fields<'_>, out: &mut Di
             Some(action) => both.label(action.span, "it allows by this"),
             None => both,
         });
+    }
+}
+
+/// The levels whose rules can allow against a rule, or against a default.
+pub(super) fn loosened_by(fields: &Fields<'_>, out: &mut Diagnostics) -> Vec<Spanned<Level>> {
+    let Some(node) = fields.find("loosened_by") else { return Vec::new() };
+    let read = |item: &Node, out: &mut Diagnostics| scalar::word(item, "level", &LEVELS_THAT_LOOSEN, out);
+    scalar::list(node, "`loosened_by`", out, read)
+}
+
+/// A rule that allows or adopts is lifted by none.
+fn refuse_loosened(action: Option<Action>, fields: &Fields<'_>, out: &mut Diagnostics) {
+    let what = match action {
+        Some(Action::Allow) => "allows",
+        Some(Action::Adopt) => "adopts",
+        _ => return,
+    };
+    if let (Some(node), Some(action)) = (fields.find("loosened_by"), fields.find("action")) {
+        let message = format!("a rule that {what} has no `loosened_by`");
+        let both = Diagnostic::error(Code::ConflictingKeys, node.span, message)
+            .help("remove it: no rule lifts this one; `loosened_by` stands in the rule that refuses");
+        out.push(both.label(action.span, "the action is here"));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     policy_shape::{LIST_OF_HASHES, LIST_OF_PATHS},
-    rule_shape::{Action, SEVERITIES},
+    rule_shape::{Action, LOOSENED_BY_KEY, SEVERITIES},
     scalars::{FLAG, GLOB, HOST, NPM, PACKAGE_VERSION, PROGRAM, PYPI, REASON, TOOL, URL, WORD},
     shape::{Demand, Key, List, Record, Shape, list_of, optional, required, words},
 };
@@ -183,6 +183,7 @@ pub(crate) static DEFAULT: Record = Record {
     keys: &[&[
         required("action", Shape::Word(&ACTIONS_OF_DEFAULTS), "What comes of it."),
         optional("severity", Shape::Word(&SEVERITIES), "How bad a match is; `medium` without it."),
+        LOOSENED_BY_KEY,
         required("reason", Shape::Text(&REASON), "Why. It is shown to the agent and to the developer."),
     ]],
     demands: &[],

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     brokers,
-    policy::{FileOperation, Severity},
+    policy::{FileOperation, Level, Severity},
 };
 
 /// Controls that one rule can be evidence for.
@@ -36,11 +36,15 @@ impl Action {
 }
 
 pub(super) static SEVERITIES: [&str; 5] = words(&Severity::WORDS);
+/// Levels whose rules can be let loosen others: there is one above them, and what is local only tightens.
+pub(crate) const LEVELS_THAT_LOOSEN: [(&str, Level); 1] = [(Level::WORDS[1].0, Level::Team)];
+static LOOSENERS: [&str; 1] = words(&LEVELS_THAT_LOOSEN);
 static OPERATIONS: [&str; 6] = words(&FileOperation::WORDS);
 static ACTIONS: [&str; 3] = words(&Action::OF_RULES);
 static ACTIONS_OF_BROKERS: [&str; 3] = words(&Action::OF_BROKERS);
 
 const ONE_ACTION: Demand = Demand::Excludes("mode", "action");
+const ALLOWS_FOR_ITSELF: Demand = Demand::WordExcludes { key: "action", word: "allow", other: "loosened_by" };
 const ALLOWS_ALL_PATHS: Demand = Demand::WordExcludes { key: "action", word: "allow", other: "except_paths" };
 
 /// A rule.
@@ -57,7 +61,7 @@ pub(crate) static RULE: Kinds = Kinds {
                 what: "a rule of kind `file`",
                 doc: "Operations on files.",
                 keys: &[&HEAD, &ACTION_KEYS, &FILE, &TAIL],
-                demands: &[ONE_ACTION, ALLOWS_ALL_PATHS],
+                demands: &[ONE_ACTION, ALLOWS_FOR_ITSELF, ALLOWS_ALL_PATHS],
                 is_inline: false,
             },
         ),
@@ -71,6 +75,7 @@ pub(crate) static RULE: Kinds = Kinds {
                 demands: &[
                     Demand::AnyOf(&["paths", "sha256"]),
                     ONE_ACTION,
+                    ALLOWS_FOR_ITSELF,
                     ALLOWS_ALL_PATHS,
                     Demand::Needs("except_paths", "paths"),
                     Demand::WordExcludes { key: "action", word: "allow", other: "sha256" },
@@ -91,6 +96,7 @@ pub(crate) static RULE: Kinds = Kinds {
                     Demand::Needs("except_to", "to"),
                     Demand::Needs("except_unix", "unix"),
                     ONE_ACTION,
+                    ALLOWS_FOR_ITSELF,
                     Demand::WordExcludes { key: "action", word: "allow", other: "except_unix" },
                 ],
                 is_inline: false,
@@ -106,6 +112,7 @@ pub(crate) static RULE: Kinds = Kinds {
                 demands: &[
                     ONE_ACTION,
                     Demand::WordExcludes { key: "action", word: "adopt", other: "except" },
+                    Demand::WordExcludes { key: "action", word: "adopt", other: "loosened_by" },
                 ],
                 is_inline: false,
             },
@@ -119,6 +126,7 @@ pub(crate) static RULE: Kinds = Kinds {
                 keys: &[&HEAD, &ACTION_KEYS, &TOOL_KEYS, &TAIL],
                 demands: &[
                     ONE_ACTION,
+                    ALLOWS_FOR_ITSELF,
                     Demand::WordExcludesIn {
                         key: "action",
                         word: "allow",
@@ -136,7 +144,7 @@ pub(crate) static RULE: Kinds = Kinds {
                 what: "a rule of kind `mcp`",
                 doc: "Calls of servers of the Model Context Protocol, by what the servers are.",
                 keys: &[&HEAD, &ACTION_KEYS, &MCP_KEYS, &TAIL],
-                demands: &[ONE_ACTION],
+                demands: &[ONE_ACTION, ALLOWS_FOR_ITSELF],
                 is_inline: false,
             },
         ),
@@ -170,18 +178,26 @@ static HEAD: [Key; 4] = [
 ];
 
 /// What most rules can have.
-static ACTION_KEYS: [Key; 2] = [
+static ACTION_KEYS: [Key; 3] = [
     optional(
         "action",
         Shape::Word(&ACTIONS),
         "Instead of `mode`: `deny`, `record`, or `allow`, which lifts rules of its kind with a lower `priority`.",
     ),
     PRIORITY_KEY,
+    LOOSENED_BY_KEY,
 ];
 const PRIORITY_KEY: Key = optional(
     "priority",
     Shape::Scalar(&PRIORITY),
     "Which rules it lifts, which lift it, and who is named first; 0 without it.",
+);
+
+/// Of a default, too.
+pub(super) const LOOSENED_BY_KEY: Key = optional(
+    "loosened_by",
+    Shape::List(&LOOSENED_BY),
+    "Levels below the policy's whose rules can allow against it: `team`. None without it.",
 );
 
 static FILE: [Key; 3] = [
@@ -211,13 +227,14 @@ static CONNECT: [Key; 6] = [
     Key { name: "hosts", shape: Shape::List(&LIST_OF_PATHS), presence: Presence::Refused, doc: "" },
 ];
 
-static BROKER: [Key; 3] = [
+static BROKER: [Key; 4] = [
     optional(
         "action",
         Shape::Word(&ACTIONS_OF_BROKERS),
         "Instead of `mode`: `deny`, `record`, or `adopt`, which takes whoever does the work into the session.",
     ),
     PRIORITY_KEY,
+    LOOSENED_BY_KEY,
     required("brokers", Shape::List(&LIST_OF_BROKERS), "The brokers."),
 ];
 
@@ -233,6 +250,7 @@ static TAIL: [Key; 8] = [
 ];
 
 static LIST_OF_OPERATIONS: List = list_of(Shape::Word(&OPERATIONS));
+static LOOSENED_BY: List = list_of(Shape::Word(&LOOSENERS));
 static LIST_OF_PORTS: List = list_of(Shape::Scalar(&PORT));
 static LIST_OF_SOCKETS: List = list_of(Shape::Scalar(&SOCKETS));
 static LIST_OF_BROKERS: List = list_of(Shape::Word(&brokers::WORDS));

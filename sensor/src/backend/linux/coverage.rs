@@ -76,6 +76,7 @@ pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], proble
         observed: reach.observed,
         unseen: reach.unseen,
         reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+        policy: None,
     }
 }
 

@@ -9,13 +9,14 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use serde::Serialize;
-use treeline_event::{AttachMode, RuleState, RuleStatus};
+use treeline_event::{AttachMode, Level, PolicyPart, RuleState, RuleStatus};
 use treeline_policy::{
     Classed, Code, Diagnostics, Host, Loader, MountTable, Policy, Tables, Target, compile,
     compile::Usage,
     diagnostic::{Diagnostic, Report},
+    explain::Of,
     lint,
     lint::{Linted, Silenced},
     parse_with,
@@ -26,12 +27,17 @@ use treeline_policy::{
 use super::{
     super::output::print_error,
     files::{Below, read},
-    homes, now, print_diagnostics,
+    homes,
+    lower::{Lower, LowerFile, composed},
+    now, print_diagnostics,
 };
 use crate::{
     backend::linux,
     config::ModeChoice,
-    daemon::policy::bundle::{Bundle, File, Recorder},
+    daemon::policy::{
+        bundle::{Bundle, File, Recorder},
+        set::sha256_of,
+    },
     view::text::safe,
 };
 
@@ -41,6 +47,8 @@ pub(super) struct Args {
     /// Policies
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    lower: Lower,
     /// Check for an attach mode, whatever this machine offers: a rule in `enforce` that the mode cannot enforce is an error
     #[arg(long, value_enum, value_name = "MODE")]
     mode: Option<ModeChoice>,
@@ -70,6 +78,9 @@ struct Checked {
     sha256: String,
     /// The policy's own file, and what it includes.
     files: Vec<File>,
+    /// It and those that hold together with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<PolicyPart>,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Usage>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -89,6 +100,9 @@ struct OfRule {
     adopts: Option<Adoption>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     allows: bool,
+    /// Where it is written, of several policies that hold together.
+    #[serde(flatten)]
+    of: Option<Of>,
     #[serde(flatten)]
     classed: Classed,
     /// What it amounts to in the attach mode that was asked for.
@@ -102,6 +116,8 @@ struct Sound {
     usage: Usage,
     rules: Vec<OfRule>,
     silenced: Vec<Silenced>,
+    /// Names of the policies that hold together, that of the organisation first and the others as they were named.
+    names: Vec<String>,
 }
 
 impl Checked {
@@ -113,6 +129,9 @@ impl Checked {
 
 /// Checks policies; with `verbose` it says of each rule where it is decided.
 pub(super) fn run(args: &Args, verbose: bool, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    if !args.lower.is_empty() && args.files.len() > 1 {
+        bail!("`--team` and `--local` hold together with one policy: name one FILE");
+    }
     let host = Host { homes: homes() };
     let mut checked = Vec::with_capacity(args.files.len());
     for file in &args.files {
@@ -126,20 +145,23 @@ pub(super) fn run(args: &Args, verbose: bool, out: &mut dyn Write) -> anyhow::Re
             }
         };
         let recorder = Recorder::new(Below::directory_of(file));
-        let result = check(args, &host, source.clone(), &recorder);
+        let lower = args.lower.read(Some(now()))?;
+        let bundles: Vec<_> = lower.iter().map(|one| (one.level, one.bundle.sha256())).collect();
+        let result = check(args, &host, (source.clone(), &recorder), lower);
         let bundle = Bundle::of(file, source.text(), recorder);
+        let parts = result.as_ref().map_or_else(|_| Vec::new(), |sound| parts(sound, &bundle, bundles));
         let name = file.display().to_string();
         if !args.json {
             report(&safe(&name), &result, host.homes.len(), out)?;
             if verbose {
-                print_files(&bundle, out)?;
+                print_files(&bundle, &parts, out)?;
             }
             if let (Ok(sound), true) = (&result, verbose) {
                 print_rules(&sound.rules, out)?;
                 print_silenced(&sound.silenced, out)?;
             }
         }
-        checked.push(checked_one(name, &bundle, result));
+        checked.push(checked_one(name, &bundle, parts, result));
     }
     if args.json {
         serde_json::to_writer_pretty(&mut *out, &checked).context("cannot write to standard output")?;
@@ -156,9 +178,17 @@ pub(super) fn run(args: &Args, verbose: bool, out: &mut dyn Write) -> anyhow::Re
 }
 
 /// Reads a policy, compiles it, and looks for what is likely not meant.
-fn check(args: &Args, host: &Host, source: Source, loader: &dyn Loader) -> Result<Sound, Diagnostics> {
+fn check(
+    args: &Args,
+    host: &Host,
+    (source, loader): (Source, &dyn Loader),
+    lower: Vec<LowerFile>,
+) -> Result<Sound, Diagnostics> {
     let now = now();
-    let mut policy = parse_with(loader, source, Some(now))?.at(now);
+    let own = parse_with(loader, source, Some(now))?;
+    let name_of = |one: &LowerFile| one.name().map(str::to_owned);
+    let names = [Some(own.name.clone())].into_iter().chain(lower.iter().map(name_of)).flatten().collect();
+    let mut policy = composed(own, lower)?.at(now);
     // Where things are mounted changes little; who has a home changes how much room the patterns take.
     let target = Target { seed: 0, generation: 1, slot: 0 };
     let tables = compile(&policy, host, &MountTable::single(1), target)?;
@@ -170,13 +200,37 @@ fn check(args: &Args, host: &Host, source: Source, loader: &dyn Loader) -> Resul
     }
     let Linted { found, silenced } = lints.finish();
     policy.warnings = found;
-    Ok(Sound { policy, usage: tables.usage(), rules, silenced })
+    Ok(Sound { policy, usage: tables.usage(), rules, silenced, names })
 }
 
-fn checked_one(file: String, bundle: &Bundle, result: Result<Sound, Diagnostics>) -> Checked {
-    let (sha256, files) = (bundle.sha256(), bundle.files());
+/// The policies that hold together, in their order; none where there is one only.
+fn parts(sound: &Sound, own: &Bundle, lower: Vec<(Level, String)>) -> Vec<PolicyPart> {
+    if lower.is_empty() {
+        return Vec::new();
+    }
+    let all = [(Level::Organisation, own.sha256())].into_iter().chain(lower).zip(&sound.names);
+    let part = |((level, sha256), name): ((Level, String), &String)| PolicyPart {
+        name: name.clone(),
+        level,
+        sha256,
+        revision: None,
+        signed_by: None,
+    };
+    let mut parts: Vec<PolicyPart> = all.map(part).collect();
+    parts.sort_by(|left, right| (right.level, &left.name).cmp(&(left.level, &right.name)));
+    parts
+}
+
+fn checked_one(
+    file: String,
+    bundle: &Bundle,
+    parts: Vec<PolicyPart>,
+    result: Result<Sound, Diagnostics>,
+) -> Checked {
+    let sha256 = if parts.is_empty() { bundle.sha256() } else { sha256_of(&parts) };
+    let files = bundle.files();
     match result {
-        Ok(Sound { policy, usage, rules, silenced }) => Checked {
+        Ok(Sound { policy, usage, rules, silenced, .. }) => Checked {
             file,
             valid: true,
             error: None,
@@ -184,6 +238,7 @@ fn checked_one(file: String, bundle: &Bundle, result: Result<Sound, Diagnostics>
             policy: Some(policy.name),
             sha256,
             files,
+            parts,
             usage: Some(usage),
             rules,
             silenced,
@@ -213,6 +268,7 @@ fn rules(policy: &Policy, mode: Option<AttachMode>) -> Result<Vec<OfRule>, Diagn
         mode: rule.mode,
         adopts: rule.adopts,
         allows: rule.allows,
+        of: Of::several(policy, rule),
         classed: rule.class(mode.unwrap_or(AttachMode::Lsm)),
         coverage: statuses.as_mut().and_then(Iterator::next),
     };
@@ -301,7 +357,14 @@ fn report(
 }
 
 /// The policy's digest, and that of each of its files.
-fn print_files(bundle: &Bundle, out: &mut dyn Write) -> anyhow::Result<()> {
+fn print_files(bundle: &Bundle, parts: &[PolicyPart], out: &mut dyn Write) -> anyhow::Result<()> {
+    if !parts.is_empty() {
+        writeln!(out, "  SHA-256 {}", sha256_of(parts))?;
+        for PolicyPart { level, name, sha256, .. } in parts {
+            writeln!(out, "  {sha256}  {} {name}", level.name())?;
+        }
+        return Ok(());
+    }
     writeln!(out, "  SHA-256 {}", bundle.sha256())?;
     let files = bundle.files();
     // Of one file it is the same.
@@ -323,14 +386,15 @@ fn print_silenced(silenced: &[Silenced], out: &mut dyn Write) -> anyhow::Result<
 /// A line for each rule: where it is decided, and what it amounts to in the mode that was asked for.
 fn print_rules(rules: &[OfRule], out: &mut dyn Write) -> anyhow::Result<()> {
     let width = rules.iter().map(|rule| rule.rule.len()).max().unwrap_or(0);
-    for OfRule { rule, mode, adopts, allows, classed, coverage } in rules {
+    for OfRule { rule, mode, adopts, allows, of, classed, coverage } in rules {
         let mode = match (mode, adopts) {
             _ if *allows => "allow  ",
             (_, Some(_)) => "adopt  ",
             (Mode::Monitor, None) => "monitor",
             (Mode::Enforce, None) => "enforce",
         };
-        write!(out, "  {rule:width$}  {mode}  {}", classed.class)?;
+        let of = of.as_ref().map_or_else(String::new, |of| format!("{:12}  ", of.level.name()));
+        write!(out, "  {rule:width$}  {of}{mode}  {}", classed.class)?;
         if !classed.why.is_empty() {
             write!(out, ": {}", classed.why.join("; "))?;
         }
@@ -366,7 +430,14 @@ mod tests {
         "version: 1\nname: t\nrules:\n  - {id: keys, kind: file, paths: [~/.ssh/**], reason: keys}\n";
 
     fn args(file: &Path, json: bool) -> Args {
-        Args { files: vec![file.to_owned()], mode: None, host: false, strict: false, json }
+        Args {
+            files: vec![file.to_owned()],
+            lower: Lower::default(),
+            mode: None,
+            host: false,
+            strict: false,
+            json,
+        }
     }
 
     #[test]

@@ -18,7 +18,9 @@ use treeline_policy::{
 use super::{
     check::refuse_unenforceable,
     files::{Below, read},
-    homes, now, print_diagnostics,
+    homes,
+    lower::{Lower, composed},
+    now, print_diagnostics,
 };
 use crate::{backend::linux, config::ModeChoice};
 
@@ -28,6 +30,8 @@ pub(super) struct Args {
     /// The policy
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    #[command(flatten)]
+    lower: Lower,
     /// Compile for so many users, who have their homes in /home, instead of those of this machine
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     homes: Option<u32>,
@@ -83,7 +87,9 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
     let source = read(&args.file)?;
     let mode = args.mode.map(AttachMode::from);
     let host = Host { homes: args.homes.map_or_else(homes, made_up) };
-    let result = parse_with(&Below::directory_of(&args.file), source, Some(now())).and_then(|policy| {
+    let lower = args.lower.read(Some(now()))?;
+    let own = parse_with(&Below::directory_of(&args.file), source, Some(now()));
+    let result = own.and_then(|own| composed(own, lower)).and_then(|policy| {
         let policy = policy.at(now());
         let target = Target { seed: 0, generation: 1, slot: 0 };
         let tables = compile(&policy, &host, &MountTable::single(1), target)?;
@@ -205,7 +211,13 @@ mod tests {
                      words: &[&str]| {
             let file = tempfile::NamedTempFile::new().expect("a file");
             std::fs::write(file.path(), format!("version: 1\nname: t\nrules: [{rule}]\n")).expect("a file");
-            let args = Args { file: file.path().to_owned(), homes: Some(homes), mode, json };
+            let args = Args {
+                file: file.path().to_owned(),
+                lower: Lower::default(),
+                homes: Some(homes),
+                mode,
+                json,
+            };
             let mut out = Vec::new();
             let code = run(&args, &mut out).expect("a readable file");
             let out = String::from_utf8(out).expect("text");

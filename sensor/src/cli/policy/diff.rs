@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use treeline_policy::{Diff, Home, Host, Moment, diff, diff::Effect};
 
-use super::{homes, now, valid};
+use super::{homes, lower::Lower, now, valid};
 
 /// Arguments of `treeline policy diff`.
 #[derive(Debug, clap::Args)]
@@ -13,6 +13,8 @@ pub(super) struct Args {
     before: PathBuf,
     /// The policy as it is to be
     after: PathBuf,
+    #[command(flatten)]
+    lower: Lower,
     /// Take the new one as it will be at this time, when rules have expired (`2027-03-01`, `2027-03-01T12:00:00Z`)
     #[arg(long, value_name = "TIME")]
     at: Option<Moment>,
@@ -36,8 +38,8 @@ enum FailOn {
 
 /// Compares two policies.
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
-    let before = valid(&args.before)?.at(now());
-    let after = valid(&args.after)?.at(args.at.unwrap_or_else(now));
+    let before = valid(&args.before, &args.lower)?.at(now());
+    let after = valid(&args.after, &args.lower)?.at(args.at.unwrap_or_else(now));
     let found = diff(&before, &after, &Host { homes: own_home() });
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&found)?)?;

@@ -16,13 +16,13 @@ use serde::Serialize;
 use treeline_event::{PathBytes, Verdict};
 use treeline_policy::{
     Executed, Explanation, Features, Host, Lineage, Moment, Object, Policy, Request, Subject, explain,
-    explain::{Considered, Outcome},
+    explain::{Considered, Of, Outcome},
     mcp::McpServer,
     object::{ObjectError, own_path},
     policy::{FileOperation, Rule},
 };
 
-use super::{homes, now, valid};
+use super::{homes, lower::Lower, now, valid};
 use crate::view::EntrySource;
 
 /// Arguments of `treeline policy explain`.
@@ -32,6 +32,8 @@ pub(super) struct Args {
     /// The policy
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    #[command(flatten)]
+    lower: Lower,
     /// What is done, in the words of test files: `read /etc/shadow`, `connect 10.0.0.1:443`, `unix @bus`, `trace`...
     #[arg(long = "do", value_name = "WORDS", group = "object")]
     words: Option<Object>,
@@ -172,7 +174,7 @@ struct InForce {
 
 impl InForce {
     fn read(args: &Args) -> anyhow::Result<Self> {
-        Ok(Self::at(valid(&args.file)?, now()))
+        Ok(Self::at(valid(&args.file, &args.lower)?, now()))
     }
 
     fn at(policy: Policy, now: Moment) -> Self {
@@ -181,6 +183,7 @@ impl InForce {
             mode: rule.mode,
             adopts: rule.adopts,
             allows: rule.allows,
+            of: Of::several(&policy, rule),
             outcome: Outcome::Differs { why: "has expired".to_owned() },
         };
         let expired = policy.rules.iter().filter(|rule| rule.has_expired(now)).map(considered).collect();

@@ -19,7 +19,7 @@ use treeline_policy::{
 };
 
 pub(super) use self::text::words as doubt_words;
-use super::{homes, now, valid};
+use super::{homes, lower::Lower, now, valid};
 use crate::{
     cli::events::point_in_time,
     view::{EntrySource, SessionPrefix, read},
@@ -37,6 +37,8 @@ pub(super) struct Args {
     /// The policy
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    #[command(flatten)]
+    lower: Lower,
     /// Only this session; the beginning of its id is enough
     #[arg(long, value_name = "ID")]
     session: Option<SessionPrefix>,
@@ -84,7 +86,7 @@ pub(super) fn run(
     source: &mut dyn EntrySource,
     out: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
-    let policy = valid(&args.file)?;
+    let policy = valid(&args.file, &args.lower)?;
     let now = now();
     let expired = policy.rules.iter().filter(|rule| rule.has_expired(now)).map(|rule| rule.id.clone());
     let expired = expired.collect();

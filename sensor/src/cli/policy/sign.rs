@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     daemon::{
         policy::{
-            self, LoadedPolicy,
+            self, LoadedFile,
             signature::{SignatureError, Trust, note_of, read_note},
             statement::Statement,
         },
@@ -166,7 +166,7 @@ pub(super) fn verify(
             Err(error) => return Err(error.into()),
         },
     };
-    let LoadedPolicy { policy, sha256, signed, .. } = &loaded;
+    let LoadedFile { policy, sha256, signed, .. } = &loaded;
     let file = args.file.display();
     if args.json {
         let answer = json!({

@@ -24,7 +24,7 @@ use crate::{
         adapters,
         itself::OwnFiles,
         lock::LockError,
-        policy::signature::Trust,
+        policy::{set::PolicyFiles, signature::Trust},
         sensor::Registration,
         start::{Running, Settings},
     },
@@ -47,6 +47,10 @@ const STOPPED_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Args {
     #[arg(long)]
     policy: PathBuf,
+    #[arg(long)]
+    team: Vec<PathBuf>,
+    #[arg(long)]
+    local: Vec<PathBuf>,
     #[arg(long)]
     policy_required: bool,
     #[arg(long)]
@@ -81,7 +85,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
         policy_required: args.policy_required,
         // Who starts it chooses the policy.
         trust: Trust::default(),
-        policy: args.policy,
+        policies: PolicyFiles { organisation: args.policy, team: args.team, local: args.local },
         log_dir: args.log,
         state_dir: args.state,
         unenforceable: args.unenforceable,

@@ -209,7 +209,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        daemon::policy::{self, LoadError, LoadedPolicy},
+        daemon::policy::{
+            self, LoadError, LoadedFile,
+            set::{LoadedPolicy, PolicyFiles, kept, load_all},
+        },
         log::SoftwareKey,
     };
 
@@ -231,7 +234,7 @@ mod tests {
             self.write("p.yaml.note", &note::sign(&statement.to_string(), key).expect("a note"));
         }
 
-        fn load(&self, trust: &Trust) -> Result<LoadedPolicy, LoadError> {
+        fn load(&self, trust: &Trust) -> Result<LoadedFile, LoadError> {
             policy::load(&self.at("p.yaml"), trust)
         }
 
@@ -336,19 +339,42 @@ mod tests {
     fn the_copy_is_worth_what_its_signature_is() {
         let (files, (key, other, trust)) = (files(), keys());
         files.sign(&key);
-        let loaded = files.load(&trust).expect("it is signed");
-        policy::keep(&files.at("copy"), &loaded.bundle).expect("a copy");
-        let kept = policy::kept(&files.at("copy"), &trust).expect("the copy");
-        assert_eq!((kept.signed, &kept.bundle), (loaded.signed.clone(), &loaded.bundle));
+        let copied = |trust: &Trust| {
+            let loaded = load_all(&PolicyFiles::alone(files.at("p.yaml")), trust).expect("a policy");
+            policy::keep(&files.at("copy"), &loaded.kept()).expect("a copy");
+            loaded
+        };
+        let kept = |trust: &Trust| kept(&files.at("copy"), &files.at("p.yaml"), trust);
+        let signed = |loaded: &LoadedPolicy| loaded.parts[0].signed.clone();
+        let loaded = copied(&trust);
+        let found = kept(&trust).expect("the copy");
+        assert_eq!((signed(&found), found.kept()), (signed(&loaded), loaded.kept()));
+        assert!(signed(&found).is_some());
         let others = Trust::new(&[other.public().clone()]);
-        let error =
-            policy::kept(&files.at("copy"), &others).expect_err("another key").root_cause().to_string();
+        let error = kept(&others).expect_err("another key").root_cause().to_string();
         assert!(error.contains("by none of the keys"), "{error}");
-        let unsigned = files.load(&Trust::default()).expect("a policy");
-        policy::keep(&files.at("copy"), &unsigned.bundle).expect("a copy");
-        assert!(
-            policy::kept(&files.at("copy"), &trust).is_err()
-                && policy::kept(&files.at("copy"), &Trust::default()).is_ok()
-        );
+        copied(&Trust::default());
+        assert!(kept(&trust).is_err() && kept(&Trust::default()).is_ok());
+    }
+
+    #[test]
+    fn what_can_only_tighten_need_not_be_signed() {
+        let (files, (key, _, trust)) = (files(), keys());
+        files.sign(&key);
+        let rule = |name: &str| {
+            format!("version: 1\nname: {name}\nrules: [{{id: {name}, kind: file, paths: [/y], reason: r}}]\n")
+        };
+        files.write("below.yaml", &rule("below"));
+        let organisation = files.at("p.yaml");
+        let below = || vec![files.at("below.yaml")];
+        let local = PolicyFiles { organisation: organisation.clone(), team: Vec::new(), local: below() };
+        let loaded = load_all(&local, &trust).expect("it is signed");
+        let signed: Vec<bool> = loaded.parts.iter().map(|part| part.signed.is_some()).collect();
+        assert_eq!(signed, [true, false]);
+        policy::keep(&files.at("copy"), &loaded.kept()).expect("a copy");
+        assert!(kept(&files.at("copy"), &organisation, &trust).is_ok());
+        let team = PolicyFiles { organisation, team: below(), local: Vec::new() };
+        let error = crate::daemon::sensor::chain(&load_all(&team, &trust).expect_err("it is not signed"));
+        assert!(error.contains("below.yaml` is refused: it is not signed"), "{error}");
     }
 }
