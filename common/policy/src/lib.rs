@@ -21,6 +21,7 @@ pub mod explain;
 pub mod glob;
 pub mod host;
 pub mod lint;
+pub mod learn;
 pub mod loader;
 pub mod matcher;
 pub mod mcp;
