@@ -309,7 +309,7 @@ fn without_each(policy: &Policy) -> Vec<Policy> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn what_is_learned_lets_pass_what_was_done_and_nothing_of_it_is_idle(dids in dids(), siblings in 2..6_usize) {

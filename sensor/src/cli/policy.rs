@@ -6,6 +6,8 @@ mod compile;
 mod diff;
 mod explain;
 mod fmt;
+pub mod learn;
+mod recorded;
 mod replay;
 mod schema;
 mod sign;

@@ -218,8 +218,9 @@ fn flatten(node: Node, facts: &mut Option<Facts>) {
 
 /// Puts names below the patterns beside them that match them.
 fn absorb(node: &mut Node) {
+    // Not below `*`: that is the numbers in `/proc`, and the other names there are something else.
     let patterns: Vec<Component> =
-        node.children.keys().filter(|child| matches!(child, Component::Wild(_) | Component::Any)).cloned().collect();
+        node.children.keys().filter(|child| matches!(child, Component::Wild(_))).cloned().collect();
     for pattern in patterns {
         // Another one has taken it.
         if !node.children.contains_key(&pattern) {
