@@ -109,7 +109,10 @@ impl Treeline<'_> {
             .env("PATH", "/usr/bin:/bin")
             .env("NO_COLOR", "1")
             .env("HOME", &self.scene.dirs.home);
-        self.answer(&words.join("-"), command.stdin(Stdio::null()), QUESTION_TIME_MAX)
+        // Words can be paths.
+        const CHARS_MAX: usize = 64;
+        let name = words.join("-").replace('/', "_").chars().take(CHARS_MAX).collect::<String>();
+        self.answer(&name, command.stdin(Stdio::null()), QUESTION_TIME_MAX)
     }
 
     /// Through files: a background process that holds a pipe open would keep the reader waiting.

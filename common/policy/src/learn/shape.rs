@@ -19,6 +19,8 @@ const DIGITS_MIN: usize = 4;
 const HASH_LEN_MIN: usize = 8;
 /// Characters of a random part.
 const RANDOM_LEN_MIN: usize = 6;
+/// Characters of a part with letters and digits that is taken for random beside another one.
+const MIXED_LEN_MIN: usize = 5;
 /// Changes between small letters, capitals and digits that no word has.
 const CHANGES_MIN: usize = 3;
 /// Characters that Python's `tempfile` puts behind `tmp`.
@@ -77,7 +79,13 @@ pub(super) fn of_one_run(name: &[u8], parent: &[u8]) -> Option<Component> {
     if let Some((start, end)) = version(text) {
         return Some(starred(text, start, end));
     }
-    let mut spans = parts(text).filter(|(start, end)| start < end && is_volatile(&text[*start..*end]));
+    let parts = || parts(text).filter(|(start, end)| start < end);
+    parts().find(|(start, end)| is_volatile(&text[*start..*end]))?;
+    // Beside a part of one run, one of letters and digits is likely another.
+    let mut spans = parts().filter(|(start, end)| {
+        let part = &text[*start..*end];
+        is_volatile(part) || part.len() >= MIXED_LEN_MIN && changes(part) > 0 && part.contains(|c: char| c.is_ascii_digit())
+    });
     let first = spans.next()?;
     let last = spans.last().unwrap_or(first);
     Some(starred(text, first.0, last.1))
@@ -176,7 +184,7 @@ mod tests {
         check("12345", "/*");
         check("1234.sock", "/*.sock");
         check("claude-1000", "/claude-*");
-        check("snapshot-bash-1764500000000-ab12cd.sh", "/snapshot-bash-*-ab12cd.sh");
+        check("snapshot-bash-1764500000000-ab12cd.sh", "/snapshot-bash-*.sh");
         check("foo-1a2b3c4d5e6f7a8b.d", "/foo-*.d");
         check("c0ffee00-1234-4abc-8def-0123456789ab.jsonl", "/*.jsonl");
         check("tmp.aB3dE9fG1h", "/tmp.*");

@@ -255,11 +255,14 @@ pub(super) fn path_text(path: &[u8]) -> String {
     PathBytes::from(path).to_string()
 }
 
-/// A path that is not longer than a comment has room for.
+/// A path that is not longer than a comment has room for: its end says more than its beginning.
 pub(super) fn brief(path: &str) -> String {
     let path: String = printable(path).split_whitespace().collect::<Vec<_>>().join(" ");
     let count = path.chars().count();
-    if count <= SHOWN_CHARS { path } else { path.chars().take(SHOWN_CHARS - 1).chain(['…']).collect() }
+    if count <= SHOWN_CHARS {
+        return path;
+    }
+    std::iter::once('…').chain(path.chars().skip(count + 1 - SHOWN_CHARS)).collect()
 }
 
 fn quoted(text: &str) -> String {
