@@ -111,14 +111,20 @@ fn replay(policy: &Policy, dids: &[Did]) -> Report {
 fn allowed(policy: &Policy) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for rule in policy.rules.iter().filter(|rule| rule.allows && rule.id != "system-libraries") {
-        let only: Vec<String> =
-            rule.only.iter().filter_map(|item| item.own.path.as_ref()).map(|path| format!(" only {path}")).collect();
+        let only: Vec<String> = rule
+            .only
+            .iter()
+            .filter_map(|item| item.own.path.as_ref())
+            .map(|path| format!(" only {path}"))
+            .collect();
         let operations = rule.kind.operation_names().join(",");
         let mut patterns: Vec<String> = rule.kind.globs().iter().map(|glob| glob.value.to_string()).collect();
         if let RuleKind::Connect { to, ports, abstracts, .. } = &rule.kind {
             let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
             patterns.extend(to.iter().map(|net| format!("{} {}", net.value, ports.join(","))));
-            patterns.extend(abstracts.iter().map(|glob| format!("@{}", String::from_utf8_lossy(&glob.value.prefix))));
+            patterns.extend(
+                abstracts.iter().map(|glob| format!("@{}", String::from_utf8_lossy(&glob.value.prefix))),
+            );
         }
         found.extend(patterns.into_iter().map(|pattern| format!("{operations} {pattern}{}", only.concat())));
     }
@@ -145,8 +151,16 @@ fn what_was_done_is_generalised() {
     check(&entries(&["a", "b", "c", "d"], 0), &["read /srv/data/*"], &[]);
     check(&entries(&["a/x", "b/y", "c", "d"], 0), &["read /srv/data/**"], &[]);
     check(&[did(2, open(b"/tmp/tmp.aB3dE9fG1h/x", 2))], &["read /tmp/tmp.*/x", "write /tmp/tmp.*/x"], &[]);
-    check(&[did(3, connect([10, 0, 0, 1], 443)), did(3, unix(b"/run/user/1000/bus"))], &["connect 10.0.0.1/32 443", "connect-unix /run/user/*/bus"], &[]);
-    check(&[did(0, Action::ExecDenied { file: file(b"/usr/bin/make") })], &["exec /usr/bin/make only /usr/bin/git"], &[]);
+    check(
+        &[did(3, connect([10, 0, 0, 1], 443)), did(3, unix(b"/run/user/1000/bus"))],
+        &["connect 10.0.0.1/32 443", "connect-unix /run/user/*/bus"],
+        &[],
+    );
+    check(
+        &[did(0, Action::ExecDenied { file: file(b"/usr/bin/make") })],
+        &["exec /usr/bin/make only /usr/bin/git"],
+        &[],
+    );
 }
 
 #[test]
@@ -166,7 +180,8 @@ fn what_is_protected_is_told_and_not_allowed() {
     let all = [some.clone(), did(0, key.clone()), did(1, key)];
     check(&all, &["read /srv/x only /usr/bin/git", "read ~/.ssh/id only /usr/bin/ssh"], &[(keys(), 1)]);
     // A directory with something protected in it stands for nothing, whatever was done there.
-    let in_home: Vec<Did> = (b'a'..b'i').map(|name| did(2, open(&[b"/home/ada/.", &[name][..], b"/x"].concat(), 0))).collect();
+    let in_home: Vec<Did> =
+        (b'a'..b'i').map(|name| did(2, open(&[b"/home/ada/.", &[name][..], b"/x"].concat(), 0))).collect();
     let learned = learn(&in_home, &options(true)).expect("learned");
     let is_apart = |pattern: &String| pattern.starts_with("read ~/.") && !pattern.contains('*');
     assert!(allowed(&policy(&learned)).iter().all(is_apart), "{}", learned.text);
@@ -185,7 +200,11 @@ fn what_is_protected_is_told_and_not_allowed() {
 
 #[test]
 fn the_text_says_what_it_stands_on() {
-    let dids = [did(0, open(b"/srv/x", 0)), did(1, open(b"/home/ada/.ssh/id", 1)), did(2, open(b"/root/.ssh/id", 0))];
+    let dids = [
+        did(0, open(b"/srv/x", 0)),
+        did(1, open(b"/home/ada/.ssh/id", 1)),
+        did(2, open(b"/root/.ssh/id", 0)),
+    ];
     let learned = learn(&dids, &options(false)).expect("learned");
     let parts = [
         "# Learned from 3 entries of 1 sessions",
@@ -213,12 +232,15 @@ fn without_anything_done_nothing_is_learned() {
 
 #[test]
 fn what_has_no_room_is_widened_until_it_has() {
-    let names = |number: u32| format!("/srv/d{number}/{}-{number:04}.sock", char::from(b'a' + (number % 26) as u8));
+    let names =
+        |number: u32| format!("/srv/d{number}/{}-{number:04}.sock", char::from(b'a' + (number % 26) as u8));
     let dids: Vec<Did> = (0..300).map(|number| did(2, open(names(number).as_bytes(), 1))).collect();
     let learned = learn(&dids, &Options { siblings: 1000, ..options(true) }).expect("learned");
     assert!(replay(&policy(&learned), &dids).would_deny.is_none());
     // A hundred names with a `*` each, all different, in directories that have nothing in common.
-    let word = |number: u32| -> String { (0..4).map(|at| char::from(b'a' + (number >> (2 * at) & 3) as u8)).collect() };
+    let word = |number: u32| -> String {
+        (0..4).map(|at| char::from(b'a' + (number >> (2 * at) & 3) as u8)).collect()
+    };
     let dids: Vec<Did> = (0..100)
         .map(|number| did(2, open(format!("/srv/{}/{}-12345", word(number + 7), word(number)).as_bytes(), 1)))
         .collect();
@@ -254,17 +276,28 @@ fn action() -> impl Strategy<Value = Action> {
         (path(), 0..3_u32).prop_map(|(path, flags)| open(&path, flags)),
         path().prop_map(move |path| Action::Create { file: file(&path), target: None, outcome: ok }),
         path().prop_map(move |path| Action::Delete { file: file(&path), outcome: ok }),
-        (path(), path()).prop_map(move |(from, to)| Action::Rename { from: file(&from), to: file(&to), outcome: ok }),
+        (path(), path()).prop_map(move |(from, to)| Action::Rename {
+            from: file(&from),
+            to: file(&to),
+            outcome: ok
+        }),
         path().prop_map(|path| Action::ExecDenied { file: file(&path) }),
-        (0..3_u8, 0..6_u8, prop::sample::select(&[22_u16, 80, 443, 8080][..])).prop_map(|(block, last, port)| connect([10, 0, block, last], port)),
+        (0..3_u8, 0..6_u8, prop::sample::select(&[22_u16, 80, 443, 8080][..]))
+            .prop_map(|(block, last, port)| connect([10, 0, block, last], port)),
         path().prop_map(|path| unix(&path)),
-        prop::collection::vec(any::<u8>(), 0..20).prop_map(move |name| Action::Connect { to: Destination::Abstract(name.as_slice().into()), outcome: ok }),
+        prop::collection::vec(any::<u8>(), 0..20).prop_map(move |name| Action::Connect {
+            to: Destination::Abstract(name.as_slice().into()),
+            outcome: ok
+        }),
     ]
 }
 
 fn dids() -> impl Strategy<Value = Vec<Did>> {
     let did = (0..PROGRAMS.len(), 1..4_u64, action());
-    prop::collection::vec(did.prop_map(|(by, session, action)| Did { by, session, action, verdict: Verdict::Allow }), 1..60)
+    prop::collection::vec(
+        did.prop_map(|(by, session, action)| Did { by, session, action, verdict: Verdict::Allow }),
+        1..60,
+    )
 }
 
 /// The policy without one of the patterns of its rules that allow.
@@ -283,7 +316,9 @@ fn without_each(policy: &Policy) -> Vec<Policy> {
             RuleKind::File { paths, .. } | RuleKind::Exec { paths, .. } => {
                 for one in 0..paths.len() {
                     without(&|kind| match kind {
-                        RuleKind::File { paths, .. } | RuleKind::Exec { paths, .. } => drop(paths.remove(one)),
+                        RuleKind::File { paths, .. } | RuleKind::Exec { paths, .. } => {
+                            drop(paths.remove(one))
+                        }
                         _ => {}
                     });
                 }
@@ -373,7 +408,11 @@ fn more_objects(fewer: &Policy, policy: &Policy, dids: &[Did]) -> bool {
                 vec![with(open(file.path.as_bytes(), 0)), with(open(file.path.as_bytes(), 1))]
             }
             Action::Rename { from, to, outcome } => {
-                let same = |file: &FileRef| Action::Rename { from: file.clone(), to: file.clone(), outcome: *outcome };
+                let same = |file: &FileRef| Action::Rename {
+                    from: file.clone(),
+                    to: file.clone(),
+                    outcome: *outcome,
+                };
                 vec![with(same(from)), with(same(to))]
             }
             _ => vec![did.clone()],

@@ -66,7 +66,11 @@ fn what_the_baseline_protects_is_in_the_lists_of_the_others() {
         assert!(missing.is_empty(), "not in policies/parts/lists.yaml: {missing:?}");
     }
     let part = beside("parts/lists.yaml");
-    assert_eq!(format(&Source::new("parts/lists.yaml", &part)).expect("a part"), part, "run `treeline policy fmt`");
+    assert_eq!(
+        format(&Source::new("parts/lists.yaml", &part)).expect("a part"),
+        part,
+        "run `treeline policy fmt`"
+    );
 }
 
 #[test]

@@ -67,7 +67,8 @@ fn learned(report: &mut Report, treeline: &Treeline<'_>) -> Result<()> {
 fn replay(treeline: &Treeline<'_>, file: &Path) -> Result<Figures> {
     let (home, file) = (treeline.scene.dirs.home.to_string_lossy(), file.to_string_lossy());
     let answer = treeline.ask(&["policy", "replay", &file, "--json", "--home", &home])?;
-    let report: Value = serde_json::from_str(&answer.out).with_context(|| format!("replaying {file}: {}", answer.err))?;
+    let report: Value =
+        serde_json::from_str(&answer.out).with_context(|| format!("replaying {file}: {}", answer.err))?;
     Ok(figures(&report))
 }
 
@@ -107,8 +108,12 @@ fn counts(cell: &str) -> Result<Counts> {
         return Ok(Counts::new());
     }
     let one = |part: &str| -> Result<(String, u64)> {
-        let (id, times) = part.trim().split_once(' ').with_context(|| format!("`{part}` is no rule with a number"))?;
-        Ok((id.trim_matches('`').to_owned(), times.parse().with_context(|| format!("the number of `{part}`"))?))
+        let (id, times) =
+            part.trim().split_once(' ').with_context(|| format!("`{part}` is no rule with a number"))?;
+        Ok((
+            id.trim_matches('`').to_owned(),
+            times.parse().with_context(|| format!("the number of `{part}`"))?,
+        ))
     };
     cell.split(',').map(one).collect()
 }
@@ -130,13 +135,13 @@ mod tests {
 
     #[test]
     fn figures_are_compared_with_the_document() {
-        let text = format!("x\n\n{HEAD}\n|---|---|---|\n| `a` | nothing | `r` 2 |\n| `b` | `default/x` 1, `s` 3 | nothing |\n\n| no |\n");
+        let text = format!(
+            "x\n\n{HEAD}\n|---|---|---|\n| `a` | nothing | `r` 2 |\n| `b` | `default/x` 1, `s` 3 | nothing |\n\n| no |\n"
+        );
         let told = told(&text).expect("a table");
         assert_eq!(words(&told["a"]), "nothing | `r` 2");
         assert_eq!(words(&told["b"]), "`default/x` 1, `s` 3 | nothing");
-        let then = |allowed: u64, denied: u64| {
-            json!({"allowed": {"times": allowed}, "recorded": {"times": 0}, "not_refused": {"times": 0}, "denied": {"times": denied}})
-        };
+        let then = |allowed: u64, denied: u64| json!({"allowed": {"times": allowed}, "recorded": {"times": 0}, "not_refused": {"times": 0}, "denied": {"times": denied}});
         let report = json!({"rules": [
             {"rule": "default/x", "mode": "enforce", "then": then(1, 0)},
             {"rule": "s", "mode": "enforce", "then": then(3, 0)},

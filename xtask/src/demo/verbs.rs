@@ -117,7 +117,8 @@ impl Treeline<'_> {
 
     /// Through files: a background process that holds a pipe open would keep the reader waiting.
     fn answer(&self, name: &str, command: &mut Command, time_max: Duration) -> Result<Answer> {
-        let file = |end: &str| -> PathBuf { self.scene.root.join(format!("{name}.{end}")) };
+        // Where a session may write whatever the policy.
+        let file = |end: &str| -> PathBuf { self.scene.dirs.tmp.join(format!("{name}.{end}")) };
         let open = |end| File::create(file(end)).with_context(|| format!("making {}", file(end).display()));
         command.stdout(open("out")?).stderr(open("err")?);
         let ended = child::run(command, time_max)

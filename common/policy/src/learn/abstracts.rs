@@ -32,7 +32,8 @@ pub(super) fn write(glob: &AbstractGlob) -> String {
 
 /// The name itself, with `*` from the first byte to the last that a pattern cannot have.
 fn of_bytes(name: &[u8]) -> Option<AbstractGlob> {
-    let is_plain = |c: char| !(c.is_control() || is_deceiving(c) || c.is_whitespace() || "?*[]{}\\".contains(c));
+    let is_plain =
+        |c: char| !(c.is_control() || is_deceiving(c) || c.is_whitespace() || "?*[]{}\\".contains(c));
     let begin = name.utf8_chunks().next()?;
     let plain = begin.valid().find(|c| !is_plain(c)).unwrap_or(begin.valid().len());
     if plain == name.len() {
@@ -64,7 +65,8 @@ mod tests {
     use crate::parse;
 
     fn protected() -> Policy {
-        let text = "version: 1\nname: p\nrules: [{id: a, kind: connect, unix: ['@/tmp/.X11-unix/*'], reason: r}]\n";
+        let text =
+            "version: 1\nname: p\nrules: [{id: a, kind: connect, unix: ['@/tmp/.X11-unix/*'], reason: r}]\n";
         parse("p", text).expect("valid")
     }
 

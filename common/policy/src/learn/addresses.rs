@@ -1,6 +1,10 @@
 //! Addresses that were connected to, as few blocks.
 
-use std::{collections::{BTreeMap, BTreeSet}, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -39,7 +43,8 @@ impl Addresses {
 
     /// The blocks, in their order. From `least` addresses on with the same ports, a block stands for them.
     pub(super) fn finish(self, protected: &Policy, least: usize) -> Vec<Block> {
-        let mut alike: BTreeMap<(IpNet, Option<Arc<[u8]>>, Vec<PortRange>), Vec<(IpAddr, Facts)>> = BTreeMap::new();
+        let mut alike: BTreeMap<(IpNet, Option<Arc<[u8]>>, Vec<PortRange>), Vec<(IpAddr, Facts)>> =
+            BTreeMap::new();
         for (address, ports) in self.seen {
             let mut by: Ports = BTreeMap::new();
             for (port, facts) in ports {
@@ -101,10 +106,15 @@ fn ranges(address: IpAddr, ports: &BTreeSet<u16>, protected: &Policy) -> Vec<Por
 /// Whether a rule that refuses is about some of this.
 fn is_protected(policy: &Policy, net: IpNet, wanted: &[PortRange]) -> bool {
     let is_shared = |other: &IpNet| other.contains(&net) || net.contains(other);
-    let overlaps = |range: &PortRange| wanted.iter().any(|one| one.first <= range.last && range.first <= one.last);
-    policy.rules.iter().filter(|rule| rule.mode == Mode::Enforce && !rule.allows).any(|rule| match &rule.kind {
-        Kind::Connect { to, ports, .. } => to.iter().any(|to| is_shared(&to.value)) && ports.iter().any(overlaps),
-        _ => false,
+    let overlaps =
+        |range: &PortRange| wanted.iter().any(|one| one.first <= range.last && range.first <= one.last);
+    policy.rules.iter().filter(|rule| rule.mode == Mode::Enforce && !rule.allows).any(|rule| {
+        match &rule.kind {
+            Kind::Connect { to, ports, .. } => {
+                to.iter().any(|to| is_shared(&to.value)) && ports.iter().any(overlaps)
+            }
+            _ => false,
+        }
     })
 }
 
@@ -113,7 +123,8 @@ mod tests {
     use super::*;
     use crate::parse;
 
-    const METADATA: &str = "version: 1\nname: p\nrules: [{id: a, kind: connect, to: [169.254.169.254], reason: r}]\n";
+    const METADATA: &str =
+        "version: 1\nname: p\nrules: [{id: a, kind: connect, to: [169.254.169.254], reason: r}]\n";
 
     #[track_caller]
     fn check(seen: &[(&str, u16)], expect: &[&str]) {
@@ -141,15 +152,20 @@ mod tests {
             four.iter().zip(ports).map(|(last, port)| (format!("{block}{last}"), port)).collect()
         };
         let check = |seen: &[(String, u16)], expect: &[&str]| {
-            let seen: Vec<(&str, u16)> = seen.iter().map(|(address, port)| (address.as_str(), *port)).collect();
+            let seen: Vec<(&str, u16)> =
+                seen.iter().map(|(address, port)| (address.as_str(), *port)).collect();
             check(&seen, expect);
         };
         check(&of("10.0.0.", [443; 4]), &["10.0.0.0/24 443"]);
         check(&of("2001:db8::", [443; 4]), &["2001:db8::/64 443"]);
-        check(&of("127.0.0.", [80; 4]), &["127.0.0.1/32 80", "127.0.0.2/32 80", "127.0.0.3/32 80", "127.0.0.4/32 80"]);
+        check(
+            &of("127.0.0.", [80; 4]),
+            &["127.0.0.1/32 80", "127.0.0.2/32 80", "127.0.0.3/32 80", "127.0.0.4/32 80"],
+        );
         let mixed = ["10.0.0.1/32 443", "10.0.0.2/32 443", "10.0.0.3/32 443", "10.0.0.4/32 80"];
         check(&of("10.0.0.", [443, 443, 443, 80]), &mixed);
-        let beside = ["169.254.169.1/32 80", "169.254.169.2/32 80", "169.254.169.3/32 80", "169.254.169.4/32 80"];
+        let beside =
+            ["169.254.169.1/32 80", "169.254.169.2/32 80", "169.254.169.3/32 80", "169.254.169.4/32 80"];
         check(&of("169.254.169.", [80; 4]), &beside);
     }
 

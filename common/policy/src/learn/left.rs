@@ -69,16 +69,32 @@ impl Left {
         comment(out, 0, "Was done, and is not allowed by this policy:");
         for (why, mut things) in of {
             comment(out, 0, "");
-            comment(out, 0, &match why {
-                Why::Protected(rule) => format!("protected by the rule `{rule}` of the baseline:"),
-                Why::Refused(rule) => format!("refused when it happened, by the rule `{rule}`:"),
-                Why::Unnameable => "no pattern stands for it and for nothing else that matters:".to_owned(),
-            });
+            comment(
+                out,
+                0,
+                &match why {
+                    Why::Protected(rule) => format!("protected by the rule `{rule}` of the baseline:"),
+                    Why::Refused(rule) => format!("refused when it happened, by the rule `{rule}`:"),
+                    Why::Unnameable => {
+                        "no pattern stands for it and for nothing else that matters:".to_owned()
+                    }
+                },
+            );
             things.sort_by_key(|(thing, facts)| (std::cmp::Reverse(facts.times), *thing));
             for (thing, facts) in things.iter().take(LINES_MAX) {
-                let by: Vec<String> = facts.programs.iter().take(3).map(|path| brief(&path_text(path))).collect();
-                let by = if by.is_empty() { "programs that are not surely known".to_owned() } else { by.join(", ") };
-                let text = format!("  {} {}: {} times, by {by}", thing.kind().name(), brief(&thing.text()), facts.times);
+                let by: Vec<String> =
+                    facts.programs.iter().take(3).map(|path| brief(&path_text(path))).collect();
+                let by = if by.is_empty() {
+                    "programs that are not surely known".to_owned()
+                } else {
+                    by.join(", ")
+                };
+                let text = format!(
+                    "  {} {}: {} times, by {by}",
+                    thing.kind().name(),
+                    brief(&thing.text()),
+                    facts.times
+                );
                 comment(out, 0, &text);
             }
             if let Some(more) = things.len().checked_sub(LINES_MAX).filter(|more| *more > 0) {

@@ -132,7 +132,9 @@ pub enum NotLearned {
     #[error("more than {ACTS_MAX} different things were done; learn from fewer sessions or kinds")]
     TooMuch,
     /// It cannot be made small enough.
-    #[error("a policy for this has no room in the kernel's tables, however it is generalised; learn from fewer sessions or kinds. {0}")]
+    #[error(
+        "a policy for this has no room in the kernel's tables, however it is generalised; learn from fewer sessions or kinds. {0}"
+    )]
     NoRoom(String),
     /// What was made is no policy. This is never to happen.
     #[error("what was learned is no valid policy; this is an error of Treeline: {0}")]
@@ -203,9 +205,11 @@ impl<'l> Learner<'l> {
         if let Some(session) = past.session {
             self.told.sessions.add(session);
         }
-        for (request, asked) in self.history.requests(past).iter().zip(&past.asked) {
+        let by = program(&past.who);
+        for asked in &past.asked {
             let things = Thing::of(&asked.object).into_iter();
-            let things: Vec<Thing> = things.filter(|thing| self.options.kinds.contains(&thing.kind())).collect();
+            let things: Vec<Thing> =
+                things.filter(|thing| self.options.kinds.contains(&thing.kind())).collect();
             if things.is_empty() {
                 continue;
             }
@@ -215,12 +219,11 @@ impl<'l> Learner<'l> {
             if asked.doubts.contains(&Doubt::Unresolved) {
                 continue;
             }
-            things.into_iter().for_each(|thing| self.keep(past, request, thing));
+            things.into_iter().for_each(|thing| self.keep(past, Act { thing, by: by.clone() }));
         }
     }
 
-    fn keep(&mut self, past: &Past, request: &Request, thing: Thing) {
-        let act = Act { thing, by: program(&request.subject) };
+    fn keep(&mut self, past: &Past, act: Act) {
         let mut sessions = seen::Sessions::default();
         past.session.iter().for_each(|session| sessions.add(*session));
         if past.then.verdict == Verdict::Deny {

@@ -6,8 +6,7 @@ use std::{
 };
 
 use super::{
-    Kind,
-    abstracts,
+    Kind, abstracts,
     addresses::{Addresses, Block},
     place::{Guard, anchored, write},
     seen::{Act, Acts, Facts, Thing},
@@ -161,14 +160,21 @@ impl Making<'_> {
     fn can_be_asked_for(&self, program: &[u8]) -> bool {
         let (anchor, names) = anchored(self.host, program);
         let is_literal = |name: &&[u8]| matches!(exact(name), Component::Literal(_));
-        anchor == Anchor::Root && !names.is_empty() && names.iter().all(is_literal) && (self.is_roots)(program)
+        anchor == Anchor::Root
+            && !names.is_empty()
+            && names.iter().all(is_literal)
+            && (self.is_roots)(program)
     }
 
     /// Those without which something that was done would be refused.
     fn needed(&self, patterns: Vec<Pattern>) -> Vec<Pattern> {
         let index = Index::of(&patterns, self.host);
-        let matching: Vec<Vec<usize>> =
-            self.acts.keys().map(|act| index.matching(&patterns, act)).filter(|found| !found.is_empty()).collect();
+        let matching: Vec<Vec<usize>> = self
+            .acts
+            .keys()
+            .map(|act| index.matching(&patterns, act))
+            .filter(|found| !found.is_empty())
+            .collect();
         let mut acts_of: Vec<Vec<usize>> = vec![Vec::new(); patterns.len()];
         let mut left: Vec<usize> = Vec::with_capacity(matching.len());
         for (act, found) in matching.iter().enumerate() {
@@ -185,7 +191,11 @@ impl Making<'_> {
                 acts_of[at].iter().for_each(|act| left[*act] -= 1);
             }
         }
-        patterns.into_iter().zip(is_needed).filter_map(|(pattern, needed)| needed.then_some(pattern)).collect()
+        patterns
+            .into_iter()
+            .zip(is_needed)
+            .filter_map(|(pattern, needed)| needed.then_some(pattern))
+            .collect()
     }
 }
 
@@ -223,7 +233,9 @@ impl Pattern {
 
     fn matches(&self, host: &Host, act: &Act) -> bool {
         match (&self.what, &act.thing) {
-            (What::Path(glob), thing) => thing.path().is_some_and(|path| glob.matches(host.home_paths(), path)),
+            (What::Path(glob), thing) => {
+                thing.path().is_some_and(|path| glob.matches(host.home_paths(), path))
+            }
             (What::Addresses(block), Thing::Address(address, port)) => {
                 block.net.contains(address) && block.ports.iter().any(|range| range.contains(*port))
             }
@@ -246,7 +258,9 @@ impl<'h> Index<'h> {
         let mut index = Self { host, exact: HashMap::new(), others: Vec::new() };
         for (at, pattern) in patterns.iter().enumerate() {
             match literal_paths(&pattern.what, host) {
-                Some(paths) => paths.into_iter().for_each(|path| index.exact.entry(path).or_default().push(at)),
+                Some(paths) => {
+                    paths.into_iter().for_each(|path| index.exact.entry(path).or_default().push(at))
+                }
                 None => index.others.push(at),
             }
         }

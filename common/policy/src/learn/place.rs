@@ -49,7 +49,10 @@ impl<'h> Guard<'h> {
     /// What the rules of a policy refuse whose kind is asked for.
     pub(super) fn of(policy: &Policy, host: &'h Host, wanted: impl Fn(&Kind) -> bool) -> Self {
         let homes: Vec<&[u8]> = host.home_paths().collect();
-        let rules = policy.rules.iter().filter(|rule| rule.mode == Mode::Enforce && !rule.allows && wanted(&rule.kind));
+        let rules = policy
+            .rules
+            .iter()
+            .filter(|rule| rule.mode == Mode::Enforce && !rule.allows && wanted(&rule.kind));
         let globs = rules.flat_map(|rule| rule.kind.globs()).map(|glob| &glob.value);
         let protected = globs.flat_map(|glob| from_root(&homes, glob)).collect();
         Self { homes, protected }
@@ -100,7 +103,8 @@ mod tests {
 
     #[test]
     fn what_is_protected_is_not_generalised_over() {
-        let text = "version: 1\nname: p\nrules: [{id: a, kind: file, paths: [~/.ssh/**, /etc/key], reason: r}]\n";
+        let text =
+            "version: 1\nname: p\nrules: [{id: a, kind: file, paths: [~/.ssh/**, /etc/key], reason: r}]\n";
         let policy = parse("p", text).expect("valid");
         let host = host();
         let guard = Guard::of(&policy, &host, |kind| matches!(kind, Kind::File { .. }));

@@ -5,11 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use treeline_event::{PathBytes, SessionId};
 
 use super::{Kind, few::Few};
-use crate::{
-    eval::destinations,
-    policy::FileOperation,
-    request::{Object, Subject},
-};
+use crate::{eval::destinations, policy::FileOperation, replay::Who, request::Object};
 
 /// Sessions that are told apart by what was done in them.
 const SESSIONS_MAX: usize = 32;
@@ -52,7 +48,8 @@ impl Thing {
         match self {
             Self::File(path, operations) => {
                 let mut words = FileOperation::WORDS.into_iter().map(|(_, operation)| operation);
-                let operation = words.find(|one| 1 << *one as u32 == *operations).unwrap_or(FileOperation::Write);
+                let operation =
+                    words.find(|one| 1 << *one as u32 == *operations).unwrap_or(FileOperation::Write);
                 Object::File { path: path.clone(), operation }
             }
             Self::Exec(path) => Object::Exec { path: path.clone(), sha256: None },
@@ -89,7 +86,9 @@ impl Thing {
     /// In words, for people.
     pub(super) fn text(&self) -> String {
         match self {
-            Self::File(path, _) | Self::Exec(path) | Self::Unix(path) => PathBytes::from(path.as_slice()).to_string(),
+            Self::File(path, _) | Self::Exec(path) | Self::Unix(path) => {
+                PathBytes::from(path.as_slice()).to_string()
+            }
             Self::Address(IpAddr::V6(address), port) => format!("[{address}]:{port}"),
             Self::Address(address, port) => format!("{address}:{port}"),
             Self::Abstract(name) => format!("@{}", PathBytes::from(name.as_slice())),
@@ -109,9 +108,9 @@ pub(super) struct Act {
 }
 
 /// Who acts, as far as a rule that allows can ask for it.
-pub(super) fn program(subject: &Subject) -> Program {
-    let is_sure = !subject.loads_code && subject.executable.first() == Some(&b'/');
-    is_sure.then(|| subject.executable.as_slice().into())
+pub(super) fn program(who: &Who) -> Program {
+    let path = who.sure_executable().map(PathBytes::as_bytes);
+    path.filter(|path| path.first() == Some(&b'/')).map(Into::into)
 }
 
 /// How often, in which sessions, and by whom.

@@ -41,10 +41,12 @@ pub(super) fn exact(name: &[u8]) -> Component {
         shown.extend(chunk.invalid().iter().map(|_| ANY_BYTE));
     }
     // Spaces at the end of a text are none of it.
-    if let Some((at, last)) = name.utf8_chunks().last().filter(|chunk| chunk.invalid().is_empty()).and_then(|chunk| {
-        let last = chunk.valid().chars().last().filter(|c| c.is_whitespace())?;
-        Some((shown.len().saturating_sub(last.len_utf8()), last))
-    }) {
+    if let Some((at, last)) =
+        name.utf8_chunks().last().filter(|chunk| chunk.invalid().is_empty()).and_then(|chunk| {
+            let last = chunk.valid().chars().last().filter(|c| c.is_whitespace())?;
+            Some((shown.len().saturating_sub(last.len_utf8()), last))
+        })
+    {
         shown.truncate(at);
         shown.extend(std::iter::repeat_n(ANY_BYTE, last.len_utf8()));
     }
@@ -84,7 +86,8 @@ pub(super) fn of_one_run(name: &[u8], parent: &[u8]) -> Option<Component> {
     // Beside a part of one run, one of letters and digits is likely another.
     let mut spans = parts().filter(|(start, end)| {
         let part = &text[*start..*end];
-        is_volatile(part) || part.len() >= MIXED_LEN_MIN && changes(part) > 0 && part.contains(|c: char| c.is_ascii_digit())
+        is_volatile(part)
+            || part.len() >= MIXED_LEN_MIN && changes(part) > 0 && part.contains(|c: char| c.is_ascii_digit())
     });
     let first = spans.next()?;
     let last = spans.last().unwrap_or(first);
@@ -128,7 +131,8 @@ fn parts(text: &str) -> impl Iterator<Item = (usize, usize)> {
 fn is_volatile(part: &str) -> bool {
     let digits = part.bytes().filter(u8::is_ascii_digit).count();
     let is_hex = |ranges: fn(&u8) -> bool| part.bytes().all(|byte| byte.is_ascii_digit() || ranges(&byte));
-    let has_one_case = is_hex(|byte| matches!(byte, b'a'..=b'f')) || is_hex(|byte| matches!(byte, b'A'..=b'F'));
+    let has_one_case =
+        is_hex(|byte| matches!(byte, b'a'..=b'f')) || is_hex(|byte| matches!(byte, b'A'..=b'F'));
     let is_number = digits == part.len() && digits >= DIGITS_MIN;
     let is_hash = has_one_case && part.len() >= HASH_LEN_MIN && digits > 0;
     is_number || is_hash || part.len() >= RANDOM_LEN_MIN && changes(part) >= CHANGES_MIN
@@ -193,7 +197,15 @@ mod tests {
         check("v20.1", "/v*");
         check("node-v20.1.0-linux", "/node-v*-linux");
         check("libfoo.so.1.2.3", "/libfoo.so.*");
-        for name in ["README.md", "id_ed25519", "python3.13", "libc.so.6", "x86_64-linux-gnu", "TypeScript", "tmpfiles"] {
+        for name in [
+            "README.md",
+            "id_ed25519",
+            "python3.13",
+            "libc.so.6",
+            "x86_64-linux-gnu",
+            "TypeScript",
+            "tmpfiles",
+        ] {
             check(name, "-");
         }
         assert_eq!(shown(of_one_run(b"7", b"proc")), "/*");

@@ -85,7 +85,13 @@ impl Writing<'_> {
     fn head(&self, out: &mut String) {
         let told = self.told;
         let (entries, sessions) = (told.entries, told.sessions.count());
-        comment(out, 0, &format!("Learned from {entries} entries of {sessions} sessions by `treeline learn`. Read it before you use it."));
+        comment(
+            out,
+            0,
+            &format!(
+                "Learned from {entries} entries of {sessions} sessions by `treeline learn`. Read it before you use it."
+            ),
+        );
         comment(out, 0, "");
         let trial = match self.options.enforces {
             true => "What is not listed is refused (`deny` below).",
@@ -126,7 +132,8 @@ impl Writing<'_> {
         out.push_str("defaults:\n");
         let action = if self.options.enforces { "deny" } else { "record" };
         for kind in &self.options.kinds {
-            let reason = format!("No recorded session {} this. Ask the developer before you go on.", kind.verb());
+            let reason =
+                format!("No recorded session {} this. Ask the developer before you go on.", kind.verb());
             let _ = writeln!(out, "  {}: {{action: {action}, reason: {}}}", kind.name(), quoted(&reason));
         }
     }
@@ -151,7 +158,8 @@ fn rule(group: &Group, members: &[&Pattern], ids: &mut BTreeMap<String, u32>, ou
         Kind::Unix => ("connect", "unix"),
     };
     let _ = write!(out, "\n  - id: {id}\n    kind: {kind}\n    action: allow\n    {key}:\n");
-    let mut lines: Vec<(String, &Facts)> = members.iter().map(|member| (member.text(), &member.facts)).collect();
+    let mut lines: Vec<(String, &Facts)> =
+        members.iter().map(|member| (member.text(), &member.facts)).collect();
     lines.sort_by(|one, other| one.0.cmp(&other.0));
     for (text, facts) in lines {
         comment(out, 6, &said(&text, facts, group.only.is_some()));
@@ -167,7 +175,11 @@ fn rule(group: &Group, members: &[&Pattern], ids: &mut BTreeMap<String, u32>, ou
     }
     if let Some(only) = &group.only {
         let path = String::from_utf8_lossy(only);
-        let _ = writeln!(out, "    only:\n      - executable: {}\n        reason: It alone did this.", quoted(&path));
+        let _ = writeln!(
+            out,
+            "    only:\n      - executable: {}\n        reason: It alone did this.",
+            quoted(&path)
+        );
     }
     let _ = writeln!(out, "    reason: Recorded sessions did this.");
 }
@@ -178,7 +190,8 @@ fn said(text: &str, facts: &Facts, names_program: bool) -> String {
     let (times, sessions) = (facts.times.to_string(), facts.sessions.count());
     let mut said = format!("{times} time{} in {sessions} session{}", plural(&times), plural(&sessions));
     if !names_program {
-        let shown: Vec<String> = facts.programs.iter().take(PROGRAMS_SHOWN).map(|path| brief(&path_text(path))).collect();
+        let shown: Vec<String> =
+            facts.programs.iter().take(PROGRAMS_SHOWN).map(|path| brief(&path_text(path))).collect();
         let count = facts.programs.count();
         match (shown.is_empty(), facts.programs.iter().len() > PROGRAMS_SHOWN) {
             (true, _) => said.push_str(", by programs that are not surely known"),
@@ -205,17 +218,25 @@ fn id(group: &Group) -> String {
     };
     let Some(only) = &group.only else { return base };
     let name = only.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    let kebab: String = name.iter().map(|byte| char::from(byte.to_ascii_lowercase())).map(|c| match c {
-        c if c.is_ascii_alphanumeric() => c,
-        _ => '-',
-    }).take(ID_CHARS).collect();
+    let kebab: String = name
+        .iter()
+        .map(|byte| char::from(byte.to_ascii_lowercase()))
+        .map(|c| match c {
+            c if c.is_ascii_alphanumeric() => c,
+            _ => '-',
+        })
+        .take(ID_CHARS)
+        .collect();
     let parts: Vec<&str> = kebab.split('-').filter(|part| !part.is_empty()).collect();
     if parts.is_empty() { base } else { format!("{base}-by-{}", parts.join("-")) }
 }
 
 fn operations(bits: u32) -> impl Iterator<Item = &'static str> {
     debug_assert!(bits == READ || bits & READ == 0, "reads have a default of their own");
-    FileOperation::WORDS.into_iter().filter(move |(_, one)| bits & 1 << *one as u32 != 0).map(|(word, _)| word)
+    FileOperation::WORDS
+        .into_iter()
+        .filter(move |(_, one)| bits & 1 << *one as u32 != 0)
+        .map(|(word, _)| word)
 }
 
 fn libraries(out: &mut String) {

@@ -48,11 +48,18 @@ impl Told {
         if self.lost > 0 {
             comment(out, 0, &format!("- {} records that the sensor lost;", self.lost));
         }
-        for (doubt, words) in [(Doubt::AsNamed, "are by name, and may be other files"), (Doubt::Unresolved, "could not be resolved, and are left out")] {
+        for (doubt, words) in [
+            (Doubt::AsNamed, "are by name, and may be other files"),
+            (Doubt::Unresolved, "could not be resolved, and are left out"),
+        ] {
             if let Some(count) = self.doubts.get(&doubt) {
                 comment(out, 0, &format!("- {count} paths {words};"));
             }
         }
-        comment(out, 0, "- what other work needs than what was recorded, and what a refused program would have done.");
+        comment(
+            out,
+            0,
+            "- what other work needs than what was recorded, and what a refused program would have done.",
+        );
     }
 }

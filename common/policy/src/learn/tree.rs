@@ -157,7 +157,8 @@ impl<'g> Tree<'g> {
         let least = NUMBERED_MIN.max(if self.is_executed { self.level.siblings } else { 0 });
         for (pattern, members) in groups {
             if members.len() >= least && self.lets(anchor, path, &pattern) {
-                let merged = members.iter().filter_map(|member| node.children.remove(member)).collect::<Vec<_>>();
+                let merged =
+                    members.iter().filter_map(|member| node.children.remove(member)).collect::<Vec<_>>();
                 let into = node.children.entry(pattern).or_default();
                 merged.into_iter().for_each(|child| merge(into, child));
             }
@@ -231,7 +232,8 @@ fn absorb(node: &mut Node) {
             Component::Wild(_) => child != &pattern && covers(&pattern, child),
             Component::Any | Component::Globstar => false,
         };
-        let members: Vec<Component> = node.children.keys().filter(|child| is_matched(child)).cloned().collect();
+        let members: Vec<Component> =
+            node.children.keys().filter(|child| is_matched(child)).cloned().collect();
         let merged: Vec<Node> = members.iter().filter_map(|member| node.children.remove(member)).collect();
         if let Some(into) = node.children.get_mut(&pattern) {
             merged.into_iter().for_each(|child| merge(into, child));
