@@ -21,6 +21,7 @@ mod eval_call;
 pub mod explain;
 pub mod glob;
 pub mod host;
+pub mod learn;
 pub mod lint;
 pub mod loader;
 pub mod matcher;

@@ -1,11 +1,16 @@
 //! The policies that are shipped: their tests pass, and leave nothing of them out, and they are written as `fmt` writes them,
 //! beside schemas of the language as it is.
 
-use std::{fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use treeline_abi::paths::WORDS;
 use treeline_policy::{
-    MountTable, Policy, Target, compile, lint, parse, parse_tests,
+    Loader, MountTable, NotLoaded, Policy, Target, compile, lint, parse_tests, parse_with,
+    policy::Mode,
     source::Source,
     syntax::{Document, format, schema},
     testing::{Untested, run},
@@ -30,8 +35,42 @@ fn beside(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
+/// Reads what they include.
+struct Folder;
+
+impl Loader for Folder {
+    fn load(&self, path: &str) -> Result<Source, NotLoaded> {
+        Ok(Source::new(path, &beside(path)))
+    }
+}
+
 fn policy((name, text): &(String, String)) -> Policy {
-    parse(name, text).unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
+    parse_with(&Folder, Source::new(name, text), None).unwrap_or_else(|diagnostics| panic!("{diagnostics}"))
+}
+
+/// What the rules of a kind name, those in `monitor` and those that allow left out.
+fn named(policy: &Policy, kind: &str) -> BTreeSet<String> {
+    let rules = policy.rules.iter().filter(|rule| rule.mode == Mode::Enforce && rule.kind.name() == kind);
+    rules.flat_map(|rule| rule.kind.globs()).map(|glob| glob.value.to_string()).collect()
+}
+
+#[test]
+fn what_the_baseline_protects_is_in_the_lists_of_the_others() {
+    let policies: BTreeMap<String, Policy> =
+        shipped().iter().map(|[written, _]| (written.0.clone(), policy(written))).collect();
+    let (baseline, ci) = (&policies["baseline.yaml"], &policies["ci.yaml"]);
+    for kind in ["file", "connect"] {
+        let missing: Vec<String> = named(baseline, kind).difference(&named(ci, kind)).cloned().collect();
+        // A part of `~/.ssh/**`, which is in the list.
+        let missing: Vec<&String> = missing.iter().filter(|glob| !glob.starts_with("~/.ssh/")).collect();
+        assert!(missing.is_empty(), "not in policies/parts/lists.yaml: {missing:?}");
+    }
+    let part = beside("parts/lists.yaml");
+    assert_eq!(
+        format(&Source::new("parts/lists.yaml", &part)).expect("a part"),
+        part,
+        "run `treeline policy fmt`"
+    );
 }
 
 #[test]

@@ -84,6 +84,12 @@ enum Verb {
     Log(log::Args),
     /// Check, explain and test policies, and replay them over what was recorded
     Policy(policy::Args),
+    /// Propose the tightest policy that recorded sessions would have passed
+    ///
+    /// Prints a policy with comments to be read before it is used: what was done is allowed, everything else is recorded, or
+    /// refused with `--mode enforce`. Secrets that the baseline protects are never learned. Exit status: 0, or 1 when the
+    /// entries do not tell enough, 2 when they cannot be read.
+    Learn(Asked<policy::learn::Args>),
     /// Run the sensor (root)
     Daemon(daemon::Args),
     /// Print completions for a shell
@@ -141,6 +147,9 @@ fn dispatch(Cli { globals, verb }: Cli) -> Result<ExitCode> {
         }
         Verb::Log(args) => log::run(args),
         Verb::Policy(args) => policy::run(args, &globals),
+        Verb::Learn(asked) => {
+            asked.run(&globals, |_| false, |args, source, out| policy::learn::run(args, source, out))
+        }
         Verb::Daemon(args) => daemon::run(args, &globals),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),

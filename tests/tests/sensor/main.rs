@@ -14,6 +14,7 @@ mod doctor;
 mod events;
 mod files_of_policy;
 mod hashes;
+mod learn;
 mod lineage;
 mod loss;
 mod network;

@@ -11,6 +11,7 @@ mod checks;
 mod entries;
 mod install;
 mod listener;
+mod measure;
 mod outer;
 mod report;
 mod scenario;

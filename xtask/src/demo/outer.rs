@@ -8,7 +8,7 @@ use treeline_tests::namespace;
 use super::{install, scenario};
 
 /// Programs that the demo or the agent's script uses.
-const PROGRAMS: [&str; 8] = ["bash", "cat", "cp", "head", "ls", "python3", "sha256sum", "unshare"];
+const PROGRAMS: [&str; 9] = ["bash", "cat", "cp", "git", "head", "ls", "python3", "sha256sum", "unshare"];
 
 pub(super) fn run(root: &Path, treeline: &Path, keep: bool) -> Result<bool> {
     ensure!(
@@ -26,7 +26,10 @@ pub(super) fn run(root: &Path, treeline: &Path, keep: bool) -> Result<bool> {
 
     let mut builder = tempfile::Builder::new();
     builder.prefix("treeline-demo-").disable_cleanup(keep);
-    let scratch = builder.tempdir().context("making a scratch directory")?;
+    // Not in /tmp: policies let agents write there, and what they say of a home is to be seen.
+    let target = root.join("target");
+    std::fs::create_dir_all(&target).with_context(|| format!("making {}", target.display()))?;
+    let scratch = builder.tempdir_in(&target).context("making a scratch directory")?;
     let program = env::current_exe().context("finding this program")?;
     let status = namespace::command(program)
         .args(["demo", "--stage"])

@@ -46,7 +46,14 @@ impl Scene {
     pub(super) fn create(root: &Path) -> Result<Self> {
         // The policy names real paths; a temporary directory may be reached through a link.
         let root = root.canonicalize().with_context(|| format!("resolving {}", root.display()))?;
-        let dirs = Dirs::below(&root);
+        // As on a developer's machine: what the shipped policies say of homes is measured here.
+        let home = root.join("home");
+        let dirs = Dirs {
+            project: home.join("work/app"),
+            config: home.join(".claude"),
+            tmp: home.join(".cache/tmp"),
+            home,
+        };
         dirs.create().with_context(|| format!("making directories below {}", root.display()))?;
         let secrets = random_lines().context("reading random bytes")?;
         let ssh = dirs.home.join(".ssh");
@@ -54,7 +61,7 @@ impl Scene {
         fs::create_dir(&ssh)?;
         write_private(&key, &key_text(&secrets))?;
         fs::write(dirs.project.join("README.md"), format!("# Demo\n\n{README}\n"))?;
-        symlink("../.ssh/id_ed25519", dirs.project.join(LINK))?;
+        symlink("../../.ssh/id_ed25519", dirs.project.join(LINK))?;
         let policy = root.join("policy.yaml");
         fs::write(&policy, policy_text(&ssh))?;
         let log = root.join("log");

@@ -11,7 +11,7 @@ use treeline_tests::{
 };
 
 use super::{
-    checks, listener,
+    checks, listener, measure,
     report::{Report, heading},
     scenario,
     scene::Scene,
@@ -45,6 +45,8 @@ pub(super) fn run(root: &Path, binary: &Path, scratch: &Path) -> Result<bool> {
     let entries = checks::log(&mut report, &treeline, &acts)?;
     checks::hashes(&mut report, &treeline, &entries, &claude)?;
     checks::coverage(&mut report, &treeline, &entries)?;
+    heading("what the shipped policies would have refused of it");
+    measure::policies(&mut report, &treeline, root)?;
     Ok(report.sum())
 }
 

@@ -109,12 +109,16 @@ impl Treeline<'_> {
             .env("PATH", "/usr/bin:/bin")
             .env("NO_COLOR", "1")
             .env("HOME", &self.scene.dirs.home);
-        self.answer(&words.join("-"), command.stdin(Stdio::null()), QUESTION_TIME_MAX)
+        // Words can be paths.
+        const CHARS_MAX: usize = 64;
+        let name = words.join("-").replace('/', "_").chars().take(CHARS_MAX).collect::<String>();
+        self.answer(&name, command.stdin(Stdio::null()), QUESTION_TIME_MAX)
     }
 
     /// Through files: a background process that holds a pipe open would keep the reader waiting.
     fn answer(&self, name: &str, command: &mut Command, time_max: Duration) -> Result<Answer> {
-        let file = |end: &str| -> PathBuf { self.scene.root.join(format!("{name}.{end}")) };
+        // Where a session may write whatever the policy.
+        let file = |end: &str| -> PathBuf { self.scene.dirs.tmp.join(format!("{name}.{end}")) };
         let open = |end| File::create(file(end)).with_context(|| format!("making {}", file(end).display()));
         command.stdout(open("out")?).stderr(open("err")?);
         let ended = child::run(command, time_max)

@@ -75,6 +75,11 @@ impl Who {
         self.complete
     }
 
+    /// The path of what it surely executes: none where that is not known, or where its environment put other code into it.
+    pub(crate) fn sure_executable(&self) -> Option<&PathBytes> {
+        self.own.as_ref().filter(|own| !own.loads_code).map(|own| &own.path)
+    }
+
     /// The paths of what was executed in its lineage, in order, its own last.
     pub fn paths(&self) -> impl DoubleEndedIterator<Item = &PathBytes> {
         self.images.iter().map(|ran| &ran.path)

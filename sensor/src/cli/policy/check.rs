@@ -1,6 +1,6 @@
 //! `treeline policy check`.
 
-mod host;
+pub(super) mod host;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

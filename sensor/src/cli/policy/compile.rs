@@ -192,7 +192,7 @@ fn print(file: &str, compiled: &Compiled, out: &mut dyn Write) -> anyhow::Result
 }
 
 /// Homes of users who are made up.
-fn made_up(count: u32) -> Vec<Home> {
+pub(super) fn made_up(count: u32) -> Vec<Home> {
     let home = |number: u32| Home { uid: 1000 + number, path: format!("/home/user-{number}").into_bytes() };
     (0..count).map(home).collect()
 }

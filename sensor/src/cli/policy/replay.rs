@@ -2,34 +2,16 @@
 
 mod text;
 
-use std::{
-    io::{self, IsTerminal as _, Write},
-    os::unix::ffi::OsStringExt as _,
-    path::PathBuf,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use serde::Serialize;
-use treeline_event::{Entry, PathBytes, SessionId};
-use treeline_policy::{
-    Home, Host,
-    replay::{Replay, Report},
-};
+use treeline_event::PathBytes;
+use treeline_policy::replay::{Replay, Report};
 
 pub(super) use self::text::words as doubt_words;
-use super::{homes, lower::Lower, now, valid};
-use crate::{
-    cli::events::point_in_time,
-    view::{EntrySource, SessionPrefix, read},
-};
-
-/// How long nothing is said of progress, and then how often it is.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
-
-/// Entries between two looks at the clock.
-const ENTRIES_PER_LOOK: u64 = 4096;
+use super::{lower::Lower, now, recorded::Recorded, valid};
+use crate::view::EntrySource;
 
 /// Arguments of `treeline policy replay`.
 #[derive(Debug, clap::Args)]
@@ -39,29 +21,11 @@ pub(super) struct Args {
     file: PathBuf,
     #[command(flatten)]
     lower: Lower,
-    /// Only this session; the beginning of its id is enough
-    #[arg(long, value_name = "ID")]
-    session: Option<SessionPrefix>,
-    /// Not before this time: UTC (`2026-11-23T05:00:00Z`), a time ago (`15m`, `2h`, `3d`), or milliseconds since the epoch
-    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
-    since: Option<u64>,
-    /// Before this time, written like `--since`
-    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
-    until: Option<u64>,
-    /// A home that `~/` stands for; may be repeated [default: those of this machine]
-    #[arg(long = "home", value_name = "DIR", value_parser = home)]
-    homes: Vec<PathBuf>,
+    #[command(flatten)]
+    recorded: Recorded,
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-fn home(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    if path.is_absolute() && path.parent().is_some() {
-        return Ok(path);
-    }
-    Err(format!("`{}` is no home; write its path from `/` on", text.escape_debug()))
 }
 
 /// What was asked, with what came of it.
@@ -91,24 +55,13 @@ pub(super) fn run(
     let expired = policy.rules.iter().filter(|rule| rule.has_expired(now)).map(|rule| rule.id.clone());
     let expired = expired.collect();
     let policy = policy.at(now);
-    let homes_of_this_machine = args.homes.is_empty();
-    let homes = if homes_of_this_machine { homes() } else { args.given() };
-    let host = Host { homes };
+    let host = args.recorded.host();
     let mut replay = Replay::new(&policy, &host);
-    let mut sessions = Vec::new();
-    let mut progress = Progress::new();
-    read(source, |entry, _| {
-        progress.step();
-        args.note_session(entry, &mut sessions);
-        match args.is_asked_for(entry) {
-            true => replay.take(entry),
-            false => replay.pass(entry),
-        }
-        true
+    args.recorded.read(source, |entry, is_asked_for| match is_asked_for {
+        true => replay.take(entry),
+        false => replay.pass(entry),
     })?;
-    if let Some(wanted) = args.session {
-        wanted.pick(sessions)?;
-    }
+    let homes_of_this_machine = !args.recorded.has_homes();
     let homes = host.home_paths().map(PathBytes::from).collect();
     let answer = Answer { homes, homes_of_this_machine, expired, report: replay.finish() };
     if args.json {
@@ -120,64 +73,12 @@ pub(super) fn run(
     Ok(if answer.report.would_deny.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-impl Args {
-    fn given(&self) -> Vec<Home> {
-        let bytes = |path: &PathBuf| path.clone().into_os_string().into_vec();
-        // Whose they are does not matter to a policy.
-        self.homes.iter().map(|path| Home { uid: 0, path: bytes(path) }).collect()
-    }
-
-    /// Statements of the sensor, such as of loss, are about every session.
-    fn is_asked_for(&self, entry: &Entry) -> bool {
-        let time_ms = entry.time.wall_ms;
-        self.since.is_none_or(|since| time_ms >= since)
-            && self.until.is_none_or(|until| time_ms < until)
-            && self.session.is_none_or(|wanted| entry.session.is_none_or(|id| wanted.matches(id)))
-    }
-
-    /// Keeps which sessions begin as the one that is asked for: two are enough to know that it is not one.
-    fn note_session(&self, entry: &Entry, sessions: &mut Vec<SessionId>) {
-        if let (Some(wanted), Some(id)) = (self.session, entry.session)
-            && sessions.len() < 2
-            && wanted.matches(id)
-            && !sessions.contains(&id)
-        {
-            sessions.push(id);
-        }
-    }
-}
-
-/// Says on a terminal how far it is.
-struct Progress {
-    entries: u64,
-    said: Option<Instant>,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self { entries: 0, said: io::stderr().is_terminal().then(Instant::now) }
-    }
-
-    fn step(&mut self) {
-        self.entries += 1;
-        if !self.entries.is_multiple_of(ENTRIES_PER_LOOK) {
-            return;
-        }
-        if let Some(said) = &mut self.said
-            && said.elapsed() >= PROGRESS_INTERVAL
-        {
-            *said = Instant::now();
-            eprintln!("{} entries read", self.entries);
-        }
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use clap::Parser;
     use treeline_event::{
         Action, AttachMode, Body, Event, FileRef, Image, Meta, Mode, Notice, OpenFlags, Origin, Outcome,
-        Process, ProcessKey, Program, RuleHit, Subject, Timestamp, Verdict, encode,
+        Process, ProcessKey, Program, RuleHit, SessionId, Subject, Timestamp, Verdict, encode,
     };
 
     use super::*;

@@ -156,7 +156,7 @@ fn writable(rule: &Rule, item: &SubjectItem) -> Option<Diagnostic> {
 }
 
 /// Who else than root can put a file where a pattern matches it.
-fn replaceable(glob: &Glob) -> Option<String> {
+pub(in crate::cli::policy) fn replaceable(glob: &Glob) -> Option<String> {
     if glob.anchor == Anchor::Home {
         return Some("it is in the home of each user".to_owned());
     }

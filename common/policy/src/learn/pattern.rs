@@ -1,0 +1,299 @@
+//! What is to be allowed: patterns of each kind, for whom, and no more of them than are needed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use super::{
+    Kind, abstracts,
+    addresses::{Addresses, Block},
+    place::{Guard, anchored, write},
+    seen::{Act, Acts, Facts, Thing},
+    shape::exact,
+    tree::{Found, Level, Tree},
+};
+use crate::{
+    abstract_name::AbstractGlob,
+    glob::{Anchor, Component, Glob, Wild, split},
+    host::Host,
+    policy::{self, FileOperation, Policy},
+};
+
+/// Programs that rules are for. The kernel tells 64 sets of subjects apart.
+const PROGRAMS_MAX: usize = 24;
+/// Patterns for abstract names; the kernel holds 64.
+const ABSTRACTS_MAX: usize = 48;
+
+/// What is matched.
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    Path(Glob),
+    Addresses(Block),
+    Abstract(AbstractGlob),
+}
+
+/// One pattern of a rule that allows.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern {
+    pub(super) kind: Kind,
+    pub(super) what: What,
+    pub(super) facts: Facts,
+    /// The one program that it is for; none where it is for all.
+    pub(super) only: Option<Arc<[u8]>>,
+}
+
+/// Everything that patterns are made from.
+pub(super) struct Making<'m> {
+    pub(super) acts: &'m Acts,
+    pub(super) protected: &'m Policy,
+    pub(super) host: &'m Host,
+    pub(super) kinds: &'m BTreeSet<Kind>,
+    pub(super) is_roots: &'m dyn Fn(&[u8]) -> bool,
+}
+
+/// The patterns, and what there is none for.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    pub(super) patterns: Vec<Pattern>,
+    pub(super) unnameable: Vec<Act>,
+}
+
+impl Making<'_> {
+    /// Everything at one level of generality.
+    pub(super) fn make(&self, level: &Level) -> Made {
+        let mut made = Made::default();
+        for kind in self.kinds {
+            self.of_paths(*kind, level, &mut made);
+        }
+        if self.kinds.contains(&Kind::Connect) {
+            self.of_addresses(level, &mut made);
+        }
+        if self.kinds.contains(&Kind::Unix) {
+            self.of_abstracts(level, &mut made);
+        }
+        self.choose_programs(&mut made.patterns);
+        made.patterns = self.needed(std::mem::take(&mut made.patterns));
+        made
+    }
+
+    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&Act, Facts)> {
+        let acts = self.acts.iter().filter(move |(act, _)| act.thing.kind() == kind);
+        acts.map(|(act, (times, sessions))| (act, Facts::of(act, *times, sessions)))
+    }
+
+    fn of_paths(&self, kind: Kind, level: &Level, made: &mut Made) {
+        let guard = Guard::of(self.protected, self.host, |of_rule| match (kind, of_rule) {
+            (Kind::Read, policy::Kind::File { operations, .. }) => operations.contains(FileOperation::Read),
+            (Kind::Write, policy::Kind::File { operations, .. }) => {
+                operations.iter().any(|operation| operation != FileOperation::Read)
+            }
+            (Kind::Exec, policy::Kind::Exec { .. }) | (Kind::Unix, policy::Kind::Connect { .. }) => true,
+            _ => false,
+        });
+        let mut tree = Tree::new(&guard, level, kind == Kind::Exec);
+        for (act, facts) in self.of_kind(kind) {
+            let Some(path) = act.thing.path() else { continue };
+            let (anchor, names) = anchored(self.host, path);
+            // What is in memory only has a name and no place.
+            if path.first() != Some(&b'/') || tree.add(anchor, &names, &facts).is_err() {
+                made.unnameable.push(act.clone());
+            }
+        }
+        let pattern = |Found { glob, facts }| Pattern { kind, what: What::Path(glob), facts, only: None };
+        made.patterns.extend(tree.finish().into_iter().map(pattern));
+    }
+
+    fn of_addresses(&self, level: &Level, made: &mut Made) {
+        let mut addresses = Addresses::default();
+        for (act, facts) in self.of_kind(Kind::Connect) {
+            match act.thing {
+                Thing::Address(address, port) => addresses.add(address, port, &facts),
+                _ => made.unnameable.push(act.clone()),
+            }
+        }
+        let blocks = addresses.finish(self.protected, (level.siblings / 2).max(2));
+        made.patterns.extend(blocks.into_iter().map(|block| Pattern {
+            kind: Kind::Connect,
+            facts: block.facts.clone(),
+            what: What::Addresses(block),
+            only: None,
+        }));
+    }
+
+    fn of_abstracts(&self, level: &Level, made: &mut Made) {
+        let mut found: BTreeMap<AbstractGlob, Facts> = BTreeMap::new();
+        for (act, facts) in self.of_kind(Kind::Unix) {
+            let Thing::Abstract(name) = &act.thing else { continue };
+            match abstracts::pattern(name, self.protected) {
+                Some(glob) => found.entry(glob).or_default().merge(&facts),
+                None => made.unnameable.push(act.clone()),
+            }
+        }
+        if found.len() > ABSTRACTS_MAX && level.kept.is_some() {
+            let mut facts = Facts::default();
+            found.values().for_each(|one| facts.merge(one));
+            found = BTreeMap::from([(AbstractGlob { prefix: Vec::new(), suffix: Some(Vec::new()) }, facts)]);
+        }
+        made.patterns.extend(found.into_iter().map(|(glob, facts)| {
+            let what = What::Abstract(glob);
+            Pattern { kind: Kind::Unix, what, facts, only: None }
+        }));
+    }
+
+    /// Has patterns be for the one program that did it, where only root can write that: for those with most patterns.
+    fn choose_programs(&self, patterns: &mut [Pattern]) {
+        let mut counts: BTreeMap<&Arc<[u8]>, usize> = BTreeMap::new();
+        for program in patterns.iter().filter_map(|pattern| pattern.facts.sole_program()) {
+            *counts.entry(program).or_default() += 1;
+        }
+        counts.retain(|program, _| self.can_be_asked_for(program));
+        let mut chosen: Vec<_> = counts.into_iter().collect();
+        chosen.sort_by_key(|(program, count)| (std::cmp::Reverse(*count), Arc::clone(program)));
+        let chosen = chosen.into_iter().take(PROGRAMS_MAX);
+        let chosen: BTreeSet<Arc<[u8]>> = chosen.map(|(program, _)| Arc::clone(program)).collect();
+        for pattern in patterns {
+            pattern.only = pattern.facts.sole_program().filter(|program| chosen.contains(*program)).cloned();
+        }
+    }
+
+    fn can_be_asked_for(&self, program: &[u8]) -> bool {
+        let (anchor, names) = anchored(self.host, program);
+        let is_literal = |name: &&[u8]| matches!(exact(name), Component::Literal(_));
+        anchor == Anchor::Root
+            && !names.is_empty()
+            && names.iter().all(is_literal)
+            && (self.is_roots)(program)
+    }
+
+    /// Those without which something that was done would be refused.
+    fn needed(&self, patterns: Vec<Pattern>) -> Vec<Pattern> {
+        let index = Index::of(&patterns, self.host);
+        let matching: Vec<Vec<usize>> = self
+            .acts
+            .keys()
+            .map(|act| index.matching(&patterns, act))
+            .filter(|found| !found.is_empty())
+            .collect();
+        let mut acts_of: Vec<Vec<usize>> = vec![Vec::new(); patterns.len()];
+        let mut left: Vec<usize> = Vec::with_capacity(matching.len());
+        for (act, found) in matching.iter().enumerate() {
+            left.push(found.len());
+            found.iter().for_each(|pattern| acts_of[*pattern].push(act));
+        }
+        let mut order: Vec<usize> = (0..patterns.len()).collect();
+        // What stands for little goes first.
+        order.sort_by_key(|at| (patterns[*at].facts.things, *at));
+        let mut is_needed = vec![true; patterns.len()];
+        for at in order {
+            if acts_of[at].iter().all(|act| left[*act] > 1) {
+                is_needed[at] = false;
+                acts_of[at].iter().for_each(|act| left[*act] -= 1);
+            }
+        }
+        patterns
+            .into_iter()
+            .zip(is_needed)
+            .filter_map(|(pattern, needed)| needed.then_some(pattern))
+            .collect()
+    }
+}
+
+impl Pattern {
+    /// As it is written.
+    pub(super) fn text(&self) -> String {
+        match &self.what {
+            What::Path(glob) => write(Some(glob.anchor), &glob.components),
+            What::Addresses(block) if block.net.prefix_len() == block.net.max_prefix_len() => {
+                block.net.addr().to_string()
+            }
+            What::Addresses(block) => block.net.to_string(),
+            What::Abstract(glob) => abstracts::write(glob),
+        }
+    }
+
+    /// Names with `*` or `?` in them that the kernel has to hold.
+    pub(super) fn wilds(&self) -> impl Iterator<Item = &Wild> {
+        let components = match &self.what {
+            What::Path(glob) => glob.components.as_slice(),
+            _ => &[],
+        };
+        components.iter().filter_map(|component| match component {
+            Component::Wild(wild) => Some(wild),
+            _ => None,
+        })
+    }
+
+    fn is_for(&self, act: &Act) -> bool {
+        let operations = act.thing.operations();
+        self.kind == act.thing.kind()
+            && self.facts.operations & operations == operations
+            && self.only.as_ref().is_none_or(|only| act.by.as_ref() == Some(only))
+    }
+
+    fn matches(&self, host: &Host, act: &Act) -> bool {
+        match (&self.what, &act.thing) {
+            (What::Path(glob), thing) => {
+                thing.path().is_some_and(|path| glob.matches(host.home_paths(), path))
+            }
+            (What::Addresses(block), Thing::Address(address, port)) => {
+                block.net.contains(address) && block.ports.iter().any(|range| range.contains(*port))
+            }
+            (What::Abstract(glob), Thing::Abstract(name)) => glob.matches(name),
+            _ => false,
+        }
+    }
+}
+
+/// Patterns by the paths that they name, so that not each is asked about each path.
+struct Index<'h> {
+    host: &'h Host,
+    /// Those without anything but names.
+    exact: HashMap<Vec<u8>, Vec<usize>>,
+    others: Vec<usize>,
+}
+
+impl<'h> Index<'h> {
+    fn of(patterns: &[Pattern], host: &'h Host) -> Self {
+        let mut index = Self { host, exact: HashMap::new(), others: Vec::new() };
+        for (at, pattern) in patterns.iter().enumerate() {
+            match literal_paths(&pattern.what, host) {
+                Some(paths) => {
+                    paths.into_iter().for_each(|path| index.exact.entry(path).or_default().push(at))
+                }
+                None => index.others.push(at),
+            }
+        }
+        index
+    }
+
+    fn matching(&self, patterns: &[Pattern], act: &Act) -> Vec<usize> {
+        let named = act.thing.path().and_then(|path| self.exact.get(&normal(path)));
+        let named = named.into_iter().flatten().copied().filter(|at| patterns[*at].is_for(act));
+        let others = self.others.iter().copied();
+        let others = others.filter(|at| patterns[*at].is_for(act) && patterns[*at].matches(self.host, act));
+        named.chain(others).collect()
+    }
+}
+
+fn normal(path: &[u8]) -> Vec<u8> {
+    split(path).flat_map(|name| [b"/", name].concat()).collect()
+}
+
+/// Every path that a pattern of names matches; none for one that has anything else in it.
+fn literal_paths(what: &What, host: &Host) -> Option<BTreeSet<Vec<u8>>> {
+    let What::Path(glob) = what else { return None };
+    let names: Option<Vec<&[u8]>> = glob
+        .components
+        .iter()
+        .map(|component| match component {
+            Component::Literal(name) => Some(name.as_slice()),
+            _ => None,
+        })
+        .collect();
+    let below: Vec<u8> = names?.into_iter().flat_map(|name| [b"/", name].concat()).collect();
+    Some(match glob.anchor {
+        Anchor::Root => BTreeSet::from([below]),
+        Anchor::Home => host.home_paths().map(|home| [normal(home).as_slice(), &below].concat()).collect(),
+    })
+}
