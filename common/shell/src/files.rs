@@ -3,14 +3,17 @@
 use treeline_policy::tool::Place;
 
 use crate::{
+    curl,
     known::{Known, Use},
-    operands::{is_letters, operands, part, places, values_of},
+    operands::{indices_of_operands, is_letters, operands, part, places, values_of},
     walk::Walk,
     word::Word,
 };
 
 /// Programs that can be told to run others in ways that are not followed.
 const RUN_OTHERS: [&str; 2] = ["less", "more"];
+/// Bytes that the names of a directory or of backups can take in front of or behind those of files; of more, only where they are is told.
+const MADE_LEN_MAX: usize = 64 << 10;
 /// Words of `find` that use no file but those below its directories.
 const TESTS_OF_FIND: [&str; 34] = [
     "-a",
@@ -57,14 +60,30 @@ const OF_DD: [&str; 12] =
 /// Takes up the files of a program. Whether they are all that it is told to use.
 pub(crate) fn run(walk: &mut Walk, program: &Known, arguments: &[Word]) -> bool {
     let directories = walk.directories();
-    let call = Call { program, arguments, words: operands(arguments, program.valued) };
+    let call = Call { program, arguments, words: words(program, arguments) };
     let (reads, writes) = call.files();
+    // Not all of them stand in the command.
+    if !walk.fits(&writes) {
+        return false;
+    }
     let at = |words: Vec<Word>| words.into_iter().flat_map(|word| places(&word, &directories));
     let goes_into = program.goes_into(arguments.iter().filter_map(Word::text));
     let tree = |places: Vec<Place>| if goes_into { with_below(places) } else { places };
     walk.features.reads.extend(tree(at(reads).collect()));
     walk.features.writes.extend(tree(at(writes).collect()));
     call.is_complete()
+}
+
+/// The operands of a program.
+fn words(program: &Known, arguments: &[Word]) -> Vec<Word> {
+    match program.name {
+        // Whatever is behind one is another: `xxd a -n`.
+        "xxd" => {
+            let first = indices_of_operands(arguments, program.valued).first().copied();
+            first.map_or(Vec::new(), |first| arguments[first..].to_vec())
+        }
+        _ => operands(arguments, program.valued),
+    }
 }
 
 /// Files, and what is in them if they are directories.
@@ -93,6 +112,7 @@ impl Call<'_> {
         let skip = |count: usize| self.words.get(count..).unwrap_or_default().to_vec();
         match self.program.used {
             Use::Nothing | Use::Hosts => (Vec::new(), Vec::new()),
+            Use::Transfer => curl::files(self.arguments, self.program.valued),
             Use::Read(count) => (skip(count), Vec::new()),
             Use::Search(count) => (self.searched(count), Vec::new()),
             Use::Filter => (self.words.iter().take(1).cloned().collect(), skip(1)),
@@ -164,7 +184,10 @@ impl Call<'_> {
             (None, Some((last, others))) => (last.clone(), others),
             (None, None) => return (Vec::new(), Vec::new()),
         };
-        let mut writes: Vec<Word> = from.iter().map(|from| within(&target, from)).collect();
+        let mut writes: Vec<Word> = match from.len() * target.prefix.len() {
+            0..=MADE_LEN_MAX => from.iter().map(|from| within(&target, from)).collect(),
+            _ => vec![within(&target, &Word::unknown())],
+        };
         writes.push(target);
         match self.program.used {
             Use::Move => (Vec::new(), [writes, from.to_vec()].concat()),
@@ -230,7 +253,7 @@ impl Call<'_> {
 
     fn are_known(&self) -> bool {
         // `curl -d @FILE`.
-        let names_file = |text: &str| self.program.used == Use::Hosts && text.contains('@');
+        let names_file = |text: &str| self.program.used == Use::Transfer && text.contains('@');
         let is_known = |word: &Word| match word.text() {
             // Behind it there are operands, unless it is the value of an option.
             Some("--") => true,
@@ -286,6 +309,7 @@ fn is_start_of_name(word: &Word) -> bool {
 fn backups(files: &[Word], suffix: &str) -> Vec<Word> {
     match suffix.rsplit_once('/') {
         _ if suffix.is_empty() => Vec::new(),
+        _ if files.len() * suffix.len() > MADE_LEN_MAX => vec![Word::unknown()],
         Some((directory, _)) => {
             vec![Word { prefix: format!("{directory}/"), is_glob: true, ..Word::default() }]
         }

@@ -27,6 +27,8 @@ pub(crate) enum Use {
     Edit,
     /// They are hosts.
     Hosts,
+    /// They are URLs, and options name files.
+    Transfer,
 }
 
 /// A program, with those of its options that are known to use no other files.
@@ -190,7 +192,7 @@ pub(crate) const PROGRAMS: [Known; 73] = [
     known("mv", Use::Move, "St", "fintTuvZ").trees(Trees::Always),
     known("sed", Use::Edit, "e", "eEinrsuz"),
     known("dd", Use::Assigned, "", ""),
-    known("curl", Use::Hosts, "HdXouAebcFTmwxEKrtyYzCDQP", "AdefgHiIkmosSuvX"),
+    known("curl", Use::Transfer, "HdXouUAebcFTmwxEKrtyYzCDQP", "AdefgHiIkmosSuvX"),
     known("ping", Use::Hosts, "cisWwItQ", "cinqsWw"),
     known("ping6", Use::Hosts, "cisWw", "cinqsWw"),
     known("arch", Use::Nothing, "", ""),

@@ -14,6 +14,7 @@ mod arithmetic;
 mod builtins;
 mod call;
 mod command;
+mod curl;
 mod dialect;
 mod directories;
 mod escape;

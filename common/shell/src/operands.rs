@@ -3,12 +3,15 @@
 //! The arguments of well-known programs are told apart, see [`known`](crate::known); of another program, whatever looks like a path is
 //! taken for a file that may be read or written, and whatever looks like a URL for a host.
 
+use std::collections::BTreeSet;
+
 use treeline_policy::{
     tool::{Peer, Place},
     url::host_of,
 };
 
 use crate::{
+    curl::file_of_url,
     directories::{Directories, normal},
     files,
     known::PROGRAMS,
@@ -21,7 +24,7 @@ const OUTPUTS: [&str; 12] =
     ["curl", "wget", "gcc", "g++", "cc", "c++", "clang", "ld", "sort", "go", "pandoc", "tree"];
 /// Programs that reach hosts by their operands, with letters of options whose value is an argument of its own.
 const NETWORK: [(&str, &str); 22] = [
-    ("curl", "HdXouAebcFTmwxEKrtyYzCDQP"),
+    ("curl", "HdXouUAebcFTmwxEKrtyYzCDQP"),
     ("wget", "OoePUTtiaQ"),
     ("http", ""),
     ("https", ""),
@@ -77,7 +80,9 @@ pub(crate) fn run(walk: &mut Walk, program: &str, arguments: &[Word]) -> bool {
     let is_complete = if let Some(known) = known {
         files::run(walk, known, arguments)
     } else {
-        let paths = arguments.iter().filter(|word| !outputs.contains(word)).filter_map(path_in);
+        let written: BTreeSet<&str> = outputs.iter().map(|word| word.prefix.as_str()).collect();
+        let others = arguments.iter().filter(|word| !written.contains(word.prefix.as_str()));
+        let paths = others.filter_map(path_in);
         walk.features.touches.extend(paths.flat_map(|word| at(&word)));
         false
     };
@@ -86,8 +91,11 @@ pub(crate) fn run(walk: &mut Walk, program: &str, arguments: &[Word]) -> bool {
     is_complete
 }
 
-/// What of an argument looks like a path: all of it, or what is behind the `=` of an option or of `name=/path`.
+/// What of an argument looks like a path: all of it, or what is behind the `=` of an option or of `name=/path`; of a `file:` URL its file.
 fn path_in(word: &Word) -> Option<Word> {
+    if let Some(file) = file_of_url(word) {
+        return Some(file);
+    }
     let is_path =
         |text: &str| text.starts_with(['/', '.', '~']) || text.contains('/') && !text.contains("://");
     let value = word.prefix.split_once('=').map(|(_, value)| value);
@@ -105,10 +113,15 @@ pub(crate) fn part(word: &Word, rest: &str) -> Word {
 
 /// The arguments that are no options and no values of options.
 pub(crate) fn operands(arguments: &[Word], valued: &str) -> Vec<Word> {
+    indices_of_operands(arguments, valued).into_iter().map(|index| arguments[index].clone()).collect()
+}
+
+/// Which arguments are no options and no values of options.
+pub(crate) fn indices_of_operands(arguments: &[Word], valued: &str) -> Vec<usize> {
     let mut operands = Vec::new();
-    let mut words = arguments.iter();
+    let mut words = arguments.iter().enumerate();
     let mut are_all = false;
-    while let Some(word) = words.next() {
+    while let Some((index, word)) = words.next() {
         match word.prefix.strip_prefix('-').filter(|rest| !are_all && !rest.is_empty()) {
             Some("-") if word.text().is_some() => are_all = true,
             Some(option) => {
@@ -119,7 +132,7 @@ pub(crate) fn operands(arguments: &[Word], valued: &str) -> Vec<Word> {
                     words.next();
                 }
             }
-            None => operands.push(word.clone()),
+            None => operands.push(index),
         }
     }
     operands
@@ -156,6 +169,10 @@ fn hosts(walk: &mut Walk, program: &str, arguments: &[Word]) {
     for word in arguments {
         // Wherever it stands in a word: `--proxy=http://...`, `origin=https://...`.
         if let Some(at) = word.prefix.find("://") {
+            // A file, of this machine.
+            if word.prefix[at + 3..].starts_with('/') && file_of_url(word).is_some() {
+                continue;
+            }
             walk.features.hosts.push(peer(word, &word.prefix[at + 3..]));
         } else if program == "git" && word.prefix.contains('@') && word.prefix.contains(':') {
             walk.features.hosts.push(peer(word, &word.prefix));

@@ -126,6 +126,22 @@ fn long_directories_are_not_kept_again_and_again() {
     assert_eq!(found.opaque, [Opaque::Bounds]);
 }
 
+/// Nor are names that files get in a directory, or behind which something is put.
+#[test]
+fn long_names_are_not_made_again_and_again() {
+    let (long, files) = ("d".repeat(200), "b ".repeat(15_000));
+    for command in
+        [format!("cp {files} {long}"), format!("mv -t {long} {files}"), format!("sed -i{long} x {files}")]
+    {
+        let found = of(&command);
+        let len: usize = found.writes.iter().map(|place| place.to_string().len()).sum();
+        assert!(len < 1 << 20, "{}: {len}", &command[..8]);
+        assert_eq!(found.opaque, []);
+    }
+    let line = format!("cp {} {}; ", "b ".repeat(200), "d".repeat(300));
+    assert_eq!(of(&format!("cd /{}; {}", "d".repeat(300), line.repeat(80))).opaque, [Opaque::Bounds]);
+}
+
 #[test]
 fn the_longest_command() {
     let line = "a 'b' \"$c\"\n";

@@ -378,7 +378,7 @@ fn owned(words: &[&str]) -> Vec<String> {
 
 #[test]
 fn places() {
-    files("uniq a /b; xxd c d", &["/ws/p/a", "/ws/p/c"], &["/b", "/ws/p/d"]);
+    files("uniq a /b; xxd c -n", &["/ws/p/a", "/ws/p/c"], &["/b", "/ws/p/-n"]);
     files("cat a ../b ~/c /d $HOME/e", &["/d", "/home/ada/c", "/home/ada/e", "/ws/b", "/ws/p/a"], &[]);
     files("a < b > c 2>> d &> e 2>&1 3>&- >/dev/null", &["/ws/p/b"], &["/ws/p/c", "/ws/p/d", "/ws/p/e"]);
     files("cd x && rm y", &[], &["/ws/p/x/y"]);
@@ -448,6 +448,23 @@ fn places() {
     files("cat > >(tee a)", &[], &["/ws/p/a"]);
 }
 
+#[test]
+fn files_that_are_sent() {
+    files(
+        "curl -d @/a -F f=@$HOME/.ssh/id --data-binary=@b -T c -D d https://x/",
+        &["/a", "/home/ada/.ssh/id", "/ws/p/b", "/ws/p/c"],
+        &["/ws/p/d"],
+    );
+    files("curl file:///etc/a file:/b; curl -d \"$x\" https://x/", &["/b", "/etc/a", "?"], &[]);
+}
+
+/// Behind `chroot`, names are those of other files.
+#[test]
+fn another_root() {
+    assert_eq!(of("chroot /d rm /x").writes, []);
+    assert_eq!(of("chroot /d rm /x").opaque, [Opaque::Wrapper]);
+}
+
 /// Of a program that is not known, what looks like a path may be read or written.
 #[test]
 fn what_is_touched() {
@@ -466,6 +483,8 @@ fn what_is_touched() {
     check("foo ../x /etc/$x", &["/ws/x", "?"]);
     check("cargo install --root /usr x", &["/usr"]);
     check("tar -C / -xf x.tar", &["/"]);
+    check("git clone file:///a b/c", &["/a", "/ws/p/b/c"]);
+    check("pip install file:../x", &["/ws/x"]);
     check("bash -c a ../x /y", &["/ws/x", "/y"]);
     let script = of("bash x.sh ../y; python3 x.py /z b/c");
     let touched = ["/ws/p/b/c", "/ws/y", "/z"].map(|path| Place::At(path.into()));
@@ -487,6 +506,8 @@ fn hosts() {
     };
     check("curl -sSL -H 'a: b' https://u:p@Example.com:8443/x?y=1", &["example.com"]);
     check("curl -X POST example.com/x -d @f", &["example.com"]);
+    check("curl file:///x; git clone file:///y", &[]);
+    check("curl file://h/x", &["h"]);
     check("curl \"https://example.com/$x\" \"https://$y/\" https://$z", &["example.com", "?"]);
     check("scp a ada@h:b c", &["h"]);
     check("rsync -a x/ h:/y", &["h"]);
