@@ -131,29 +131,47 @@ fn what_can_loosen_is_signed_and_what_is_local_need_not_be() {
     let made = run(&scene, &["key", "key", "--name", "acme.example/policies"]);
     let public = String::from_utf8(made.stdout).expect("text");
     let settings = format!("policy_keys = [\"{}\"]\n{}", public.trim(), settings(&scene));
-    let sign = |name: &str| {
+    let sign = |name: &str, level: &str| {
         let file = format!("{name}.yaml");
-        expect(run(&scene, &["sign", &file, "--key", "key", "--force"]), 0, &["signed as revision "]);
+        let arguments = ["sign", &file, "--key", "key", "--force", "--level", level];
+        expect(run(&scene, &arguments), 0, &["signed as revision "]);
     };
     write(&scene, "organisation", "revision: 9\n", &rule("kept", "kept", ""));
     write(&scene, "team", "revision: 3\n", &rule("open", "open", ""));
-    sign("organisation");
+    sign("organisation", "organisation");
     let config = scene.config(&settings).display().to_string();
     let mut start = std::process::Command::new(binary());
     let words = ["/team.yaml` is refused", "it is not signed: there is no `"];
     expect(start.args(["daemon", "--config", &config]).output().expect("the binary runs"), 2, &words);
-    sign("team");
+    sign("team", "team");
     let daemon = scene.daemon(&settings);
     holds(&daemon, &scene, [false; 3]);
     let signed =
         ["organisation organisation, revision 9, ", "team team, revision 3, ", ", signed by acme.example/"];
     expect(daemon.ask(&["status"]), 0, &signed);
+    // What was signed for a team does not take the organisation's place.
+    let place = |name: &str, as_name: &str| {
+        for end in ["yaml", "yaml.note"] {
+            fs::copy(scene.path(&format!("{name}.{end}")), scene.path(&format!("{as_name}.{end}")))
+                .expect("a file");
+        }
+    };
+    place("organisation", "aside");
+    write(&scene, "newer", "revision: 10\n", "  []\n");
+    sign("newer", "team");
+    place("newer", "organisation");
+    expect(
+        daemon.ask(&["reload"]),
+        2,
+        &["its note is about a policy of level `team`, and here it is one of `organisation`"],
+    );
+    place("aside", "organisation");
     // The numbers of a team are its own, and count.
     write(&scene, "team", "revision: 2\n", "  []\n");
-    sign("team");
+    sign("team", "team");
     expect(daemon.ask(&["reload"]), 2, &["/team.yaml` is refused", "its revision 2 is older than 3"]);
     write(&scene, "team", "revision: 4\n", "  []\n");
-    sign("team");
+    sign("team", "team");
     write(&scene, "local", "", "  []\n");
     expect(daemon.ask(&["reload"]), 0, &[]);
     holds(&daemon, &scene, [false, true, true]);
