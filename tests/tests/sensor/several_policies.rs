@@ -116,6 +116,21 @@ fn three_levels_are_in_force_together_or_not_at_all() {
     }
 }
 
+#[test]
+fn a_run_without_a_daemon_has_them_too() {
+    if !is_permitted("a_run_without_a_daemon_has_them_too") {
+        return;
+    }
+    let scene = scene();
+    let config = scene.config(&settings(&scene)).display().to_string();
+    for (name, code) in [("kept", 1), ("open", 0), ("mine", 1)] {
+        let file = scene.path(&format!("home/{name}")).display().to_string();
+        let mut command = std::process::Command::new(binary());
+        command.args(["--config", &config, "run", "--standalone", "--", "/bin/cat", &file]);
+        expect(command.output().expect("the binary runs"), code, &[]);
+    }
+}
+
 /// Runs `treeline policy` in the scene.
 fn run(scene: &Scene, arguments: &[&str]) -> std::process::Output {
     let mut command = std::process::Command::new(binary());
@@ -204,6 +219,13 @@ fn policies_are_checked_as_they_hold_together() {
     let kept = scene.path("home/kept").display().to_string();
     let words = ["deny by `kept` of policy `organisation`", "; `a-kept` may not loosen it"];
     expect(with(&["explain", "organisation.yaml", "--read", &kept]), 1, &words);
+    let test = format!(
+        "policy: organisation.yaml\ntests:\n  - {{do: read {kept}, expect: deny kept}}\n  - {{do: read {}, expect: allow}}\n",
+        scene.path("home/open").display()
+    );
+    fs::write(scene.path("organisation.test.yaml"), test).expect("a file");
+    expect(with(&["test", "organisation.yaml"]), 0, &["2 passed"]);
+    expect(run(&scene, &["test", "organisation.yaml"]), 1, &["1 failed"]);
     expect(with(&["compile", "organisation.yaml"]), 0, &["organisation"]);
     expect(with(&["diff", "organisation.yaml", "organisation.yaml"]), 0, &[]);
     expect(with(&["check", "organisation.yaml", "team.yaml"]), 2, &["name one FILE"]);

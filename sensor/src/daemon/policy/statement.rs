@@ -165,8 +165,8 @@ mod tests {
         check(" 42", " 042", "it is not in the one form that it has");
         check(" d.yaml", " a.yaml", "it is not in the one form that it has");
         check("included", "includes", "a line of a file is not understood");
-        check("included", "level x\nincluded", "its level is none that is known");
-        check("included", "level organisation\nincluded", "it is not in the one form that it has");
+        check("included cd", "level x\nincluded cd", "its level is none that is known");
+        check("included cd", "level organisation\nincluded cd", "it is not in the one form that it has");
         let team = Statement { level: Level::Team, ..statement() };
         assert_eq!(team.to_string(), text.replacen("included", "level team\nincluded", 1));
         assert_eq!(team.to_string().parse(), Ok(team));
