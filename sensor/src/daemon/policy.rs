@@ -166,7 +166,7 @@ fn read(
     };
     let policy = parsed.map_err(refused)?;
     if let Some(statement) = statement {
-        statement.is_about(&policy, &bundle).map_err(|error| unsigned(&bundle, error))?;
+        statement.is_about(&policy, &bundle, trust.level()).map_err(|error| unsigned(&bundle, error))?;
     }
     Ok(LoadedFile { policy, bundle, sha256, signed: signed.map(|(_, signed)| signed) })
 }

@@ -15,7 +15,7 @@ use std::{
 
 use crossbeam_channel::{Sender, bounded};
 use ring::rand::{SecureRandom, SystemRandom};
-use treeline_event::{Notice, ProcessKey, SessionId};
+use treeline_event::{Notice, ProcessKey, SessionId, is_own_rule};
 
 use super::{
     homes::Homes,
@@ -310,7 +310,7 @@ impl Sensor {
         control.generation = generation;
         let mut rules = self.ask_source(|reply| SourceCommand::Install(installable, reply))??;
         let parts = loaded.parts();
-        for status in rules.iter_mut().filter(|_| !parts.is_empty()) {
+        for status in rules.iter_mut().filter(|status| !parts.is_empty() && !is_own_rule(&status.rule)) {
             status.policy = loaded.policy.rule(&status.rule).map(|rule| rule.policy.to_string());
         }
         let status = PolicyStatus {

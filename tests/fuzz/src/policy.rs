@@ -5,12 +5,12 @@ use treeline_policy::{
     Decision, Diagnostics, Executed, Home, Host, Lineage, Loader, Located, Matcher, MountTable, NotLoaded,
     Object, Policy, Request, Resolver, Subject, Tables, Target,
     call::Names,
-    compile,
+    compile, compose,
     diff::path_of,
     eval, explain,
     glob::Glob,
-    lint, literal_roots, parse_with,
-    policy::{Executable, FileOperation, Kind, Rule},
+    lint, literal_roots, parse, parse_with,
+    policy::{Executable, FileOperation, Kind, Level, Rule},
     posture::Posture,
     source::Source,
     syntax::format,
@@ -48,12 +48,31 @@ pub fn run(bytes: &[u8]) -> bool {
         assert!(policy.clone().at(first).next_expiry().is_none_or(|next| next > first));
     }
     show(&lint(&policy, policy.next_expiry()).finish().found);
+    hold_together(&policy);
     let target = Target { seed: 7, generation: 1, slot: 1 };
     match compile(&policy, &host, &MountTable::single(1), target) {
         Ok(tables) => compare(&policy, &host, &tables),
         Err(found) => show(&found),
     }
     true
+}
+
+/// With another policy above it, at each level, it holds or what is wrong can be shown; its places are in its own texts then.
+fn hold_together(policy: &Policy) {
+    let above = "version: 1\nname: above\nrules: [{id: x-1, kind: file, paths: [/**], reason: r, loosened_by: [team]}]\n";
+    for level in [Level::Team, Level::Local] {
+        let above = parse("above.yaml", above).expect("a valid policy");
+        match compose(vec![(level, policy.clone()), (Level::Organisation, above)]) {
+            Ok(all) => {
+                assert_eq!(all.rules.len(), policy.rules.len() + 1);
+                let is_in_place = |rule: &&Rule| all.sources.file(rule.span.file).name() != "above.yaml";
+                assert!(all.rules.iter().filter(|rule| rule.level == level).all(|rule| is_in_place(&rule)));
+                assert!(level == Level::Team || all.rules.iter().all(|rule| !rule.allows));
+                show(&all.warnings);
+            }
+            Err(found) => show(&found),
+        }
+    }
 }
 
 /// The parts of an input that a NUL separates: the policy, and what it can include by the numbers 1, 2...

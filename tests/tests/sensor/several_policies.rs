@@ -116,6 +116,21 @@ fn three_levels_are_in_force_together_or_not_at_all() {
     }
 }
 
+#[test]
+fn a_run_without_a_daemon_has_them_too() {
+    if !is_permitted("a_run_without_a_daemon_has_them_too") {
+        return;
+    }
+    let scene = scene();
+    let config = scene.config(&settings(&scene)).display().to_string();
+    for (name, code) in [("kept", 1), ("open", 0), ("mine", 1)] {
+        let file = scene.path(&format!("home/{name}")).display().to_string();
+        let mut command = std::process::Command::new(binary());
+        command.args(["--config", &config, "run", "--standalone", "--", "/bin/cat", &file]);
+        expect(command.output().expect("the binary runs"), code, &[]);
+    }
+}
+
 /// Runs `treeline policy` in the scene.
 fn run(scene: &Scene, arguments: &[&str]) -> std::process::Output {
     let mut command = std::process::Command::new(binary());
@@ -131,29 +146,47 @@ fn what_can_loosen_is_signed_and_what_is_local_need_not_be() {
     let made = run(&scene, &["key", "key", "--name", "acme.example/policies"]);
     let public = String::from_utf8(made.stdout).expect("text");
     let settings = format!("policy_keys = [\"{}\"]\n{}", public.trim(), settings(&scene));
-    let sign = |name: &str| {
+    let sign = |name: &str, level: &str| {
         let file = format!("{name}.yaml");
-        expect(run(&scene, &["sign", &file, "--key", "key", "--force"]), 0, &["signed as revision "]);
+        let arguments = ["sign", &file, "--key", "key", "--force", "--level", level];
+        expect(run(&scene, &arguments), 0, &["signed as revision "]);
     };
     write(&scene, "organisation", "revision: 9\n", &rule("kept", "kept", ""));
     write(&scene, "team", "revision: 3\n", &rule("open", "open", ""));
-    sign("organisation");
+    sign("organisation", "organisation");
     let config = scene.config(&settings).display().to_string();
     let mut start = std::process::Command::new(binary());
     let words = ["/team.yaml` is refused", "it is not signed: there is no `"];
     expect(start.args(["daemon", "--config", &config]).output().expect("the binary runs"), 2, &words);
-    sign("team");
+    sign("team", "team");
     let daemon = scene.daemon(&settings);
     holds(&daemon, &scene, [false; 3]);
     let signed =
         ["organisation organisation, revision 9, ", "team team, revision 3, ", ", signed by acme.example/"];
     expect(daemon.ask(&["status"]), 0, &signed);
+    // What was signed for a team does not take the organisation's place.
+    let place = |name: &str, as_name: &str| {
+        for end in ["yaml", "yaml.note"] {
+            fs::copy(scene.path(&format!("{name}.{end}")), scene.path(&format!("{as_name}.{end}")))
+                .expect("a file");
+        }
+    };
+    place("organisation", "aside");
+    write(&scene, "newer", "revision: 10\n", "  []\n");
+    sign("newer", "team");
+    place("newer", "organisation");
+    expect(
+        daemon.ask(&["reload"]),
+        2,
+        &["its note is about a policy of level `team`, and here it is one of `organisation`"],
+    );
+    place("aside", "organisation");
     // The numbers of a team are its own, and count.
     write(&scene, "team", "revision: 2\n", "  []\n");
-    sign("team");
+    sign("team", "team");
     expect(daemon.ask(&["reload"]), 2, &["/team.yaml` is refused", "its revision 2 is older than 3"]);
     write(&scene, "team", "revision: 4\n", "  []\n");
-    sign("team");
+    sign("team", "team");
     write(&scene, "local", "", "  []\n");
     expect(daemon.ask(&["reload"]), 0, &[]);
     holds(&daemon, &scene, [false, true, true]);
@@ -186,6 +219,13 @@ fn policies_are_checked_as_they_hold_together() {
     let kept = scene.path("home/kept").display().to_string();
     let words = ["deny by `kept` of policy `organisation`", "; `a-kept` may not loosen it"];
     expect(with(&["explain", "organisation.yaml", "--read", &kept]), 1, &words);
+    let test = format!(
+        "policy: organisation.yaml\ntests:\n  - {{do: read {kept}, expect: deny kept}}\n  - {{do: read {}, expect: allow}}\n",
+        scene.path("home/open").display()
+    );
+    fs::write(scene.path("organisation.test.yaml"), test).expect("a file");
+    expect(with(&["test", "organisation.yaml"]), 0, &["2 passed"]);
+    expect(run(&scene, &["test", "organisation.yaml"]), 1, &["1 failed"]);
     expect(with(&["compile", "organisation.yaml"]), 0, &["organisation"]);
     expect(with(&["diff", "organisation.yaml", "organisation.yaml"]), 0, &[]);
     expect(with(&["check", "organisation.yaml", "team.yaml"]), 2, &["name one FILE"]);

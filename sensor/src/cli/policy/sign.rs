@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
+use treeline_policy::policy::Level;
 use treeline_tlog::{Note, Signer as _, VerifierKey, note};
 
 use crate::{
@@ -45,9 +46,31 @@ pub(super) struct SignArgs {
     /// Print what is to be signed, for a key that is kept elsewhere, and sign nothing
     #[arg(long, conflicts_with = "key")]
     print: bool,
+    /// Whose policy it is to be where several hold together
+    #[arg(long, value_enum, default_value_t)]
+    level: SignedLevel,
     /// Sign it also when the note is about another text of this revision, or a later one, which machines may have by now
     #[arg(long)]
     force: bool,
+}
+
+/// A level of which policies are signed: what is local need not be.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum SignedLevel {
+    /// That of the organisation, or the only one
+    #[default]
+    Organisation,
+    /// One of a team
+    Team,
+}
+
+impl From<SignedLevel> for Level {
+    fn from(level: SignedLevel) -> Self {
+        match level {
+            SignedLevel::Organisation => Self::Organisation,
+            SignedLevel::Team => Self::Team,
+        }
+    }
 }
 
 /// Arguments of `treeline policy verify`.
@@ -58,6 +81,9 @@ pub(super) struct VerifyArgs {
     /// A public key that is trusted, as its line of text; may be given several times [default: as configured]
     #[arg(long, value_name = "KEY")]
     key: Vec<VerifierKey>,
+    /// Whose policy it is to be where several hold together
+    #[arg(long, value_enum, default_value_t)]
+    level: SignedLevel,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -78,7 +104,7 @@ pub(super) fn make_key(args: &KeyArgs, out: &mut dyn Write) -> anyhow::Result<Ex
 pub(super) fn sign(args: &SignArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let file = &args.file;
     let loaded = policy::load(file, &Trust::default())?;
-    let statement = Statement::of(&loaded.policy, &loaded.bundle)
+    let statement = Statement::of(&loaded.policy, &loaded.bundle, args.level.into())
         .with_context(|| format!("`{}` cannot be signed", file.display()))?;
     let text = statement.to_string();
     ensure!(text.parse() == Ok(statement.clone()), "a name in `{}` has a line break in it", file.display());
@@ -154,7 +180,8 @@ pub(super) fn verify(
     let trust = match args.key.as_slice() {
         [] => Config::load_as_user(config)?.trust(),
         keys => Trust::new(keys),
-    };
+    }
+    .at(args.level.into());
     if !trust.asks_for_signatures() {
         bail!("no key is trusted: name one with `--key`, or in `policy_keys` of the configuration");
     }

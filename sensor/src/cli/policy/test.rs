@@ -21,6 +21,7 @@ use treeline_policy::{
 
 use super::{
     files::{Below, read},
+    lower::{Lower, composed},
     now, print_diagnostics,
 };
 use crate::tools::Reader;
@@ -35,6 +36,8 @@ pub(super) struct Args {
     /// every `*.test.yaml` is run [default: the working directory]
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    lower: Lower,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -74,7 +77,7 @@ pub(super) fn run(args: &Args, verbose: bool, out: &mut dyn Write) -> anyhow::Re
     let mut tested = Vec::new();
     for file in files(&args.paths)? {
         let name = file.display().to_string();
-        let (one, diagnostics) = match results(&file)? {
+        let (one, diagnostics) = match results(&file, &args.lower)? {
             Ok((tests, policy, results)) => {
                 let failures = results.failures();
                 (of_results(name, &tests, &policy, results, &failures), failures)
@@ -147,8 +150,9 @@ fn in_directory(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Runs the tests of one file, or says why they cannot be run.
-fn results(file: &Path) -> anyhow::Result<Result<(TestFile, Policy, Results), Diagnostics>> {
-    let source = read(file)?;
+fn results(file: &Path, lower: &Lower) -> anyhow::Result<Result<(TestFile, Policy, Results), Diagnostics>> {
+    let (source, now) = (read(file)?, now());
+    let lower = lower.read(Some(now))?;
     Ok(parse_tests_with(source, &mut Reader::new()).and_then(|tests| {
         let written = Below::directory_of(file).load(&tests.policy.value).map_err(|error| {
             let message = format!("`{}` cannot be read: {}", tests.policy.value, error.why);
@@ -158,8 +162,7 @@ fn results(file: &Path) -> anyhow::Result<Result<(TestFile, Policy, Results), Di
             found
         })?;
         let below = Below::directory_of(Path::new(written.name()));
-        let now = now();
-        let policy = parse_with(&below, written, Some(now))?;
+        let policy = composed(parse_with(&below, written, Some(now))?, lower)?;
         let results = testing::run(&tests, &policy, Some(now))?;
         Ok((tests, policy, results))
     }))
@@ -256,7 +259,8 @@ rules:
     }
 
     fn run_in(dir: &Path, paths: &[&str], json: bool, verbose: bool) -> anyhow::Result<(ExitCode, String)> {
-        let args = Args { paths: paths.iter().map(|path| dir.join(path)).collect(), json };
+        let paths = paths.iter().map(|path| dir.join(path)).collect();
+        let args = Args { paths, lower: Lower::default(), json };
         let mut out = Vec::new();
         let code = run(&args, verbose, &mut out)?;
         Ok((code, String::from_utf8(out)?.replace(&format!("{}/", dir.display()), "")))

@@ -158,7 +158,7 @@ impl LoadedPolicy {
 pub fn load_all(files: &PolicyFiles, trust: &Trust) -> Result<LoadedPolicy, LoadError> {
     let mut loaded = Vec::new();
     for (level, path) in files.all() {
-        match load(path, &trusted(level, trust)) {
+        match load(path, &trust.at(level)) {
             Ok(file) => loaded.push((level, path.to_owned(), file)),
             Err(LoadError::Read { source, .. })
                 if level == Level::Local && source.kind() == io::ErrorKind::NotFound => {}
@@ -166,11 +166,6 @@ pub fn load_all(files: &PolicyFiles, trust: &Trust) -> Result<LoadedPolicy, Load
         }
     }
     LoadedPolicy::of(loaded)
-}
-
-/// Who has to have signed a policy of a level: what can only tighten is for the machine to say.
-fn trusted(level: Level, trust: &Trust) -> Trust {
-    if level == Level::Local { Trust::default() } else { trust.clone() }
 }
 
 /// The copy of what was in force, in the state directory.
@@ -216,7 +211,7 @@ pub fn kept(copy: &Path, organisation: &Path, trust: &Trust) -> anyhow::Result<L
     };
     let mut files = Vec::new();
     for KeptPart { level, path, bundle } in parts {
-        let trust = trusted(level, trust);
+        let trust = trust.at(level);
         let own = Path::new(&bundle.name);
         let note = trust.asks_for_signatures().then(|| {
             let none = || SignatureError::NoNote { policy: own.to_owned(), note: note_of(own) };

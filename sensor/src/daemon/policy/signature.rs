@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use treeline_policy::{Loader, NotLoaded, source::Source};
+use treeline_policy::{Loader, NotLoaded, policy::Level, source::Source};
 use treeline_tlog::{Note, NoteError, Verifier as _, VerifierKey, note::NOTE_LEN_MAX};
 
 use super::{bundle::digest, files, statement::Statement};
@@ -123,13 +123,27 @@ pub struct Signed {
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
     keys: Vec<PublicKey>,
+    level: Level,
 }
 
 impl Trust {
     /// Those that one of these keys signed; everybody's without a key.
     #[must_use]
     pub fn new(keys: &[VerifierKey]) -> Self {
-        Self { keys: keys.iter().cloned().map(PublicKey).collect() }
+        Self { keys: keys.iter().cloned().map(PublicKey).collect(), level: Level::Organisation }
+    }
+
+    /// The same for policies of a level. Nobody needs to have signed what can only tighten.
+    #[must_use]
+    pub fn at(&self, level: Level) -> Self {
+        let keys = if level == Level::Local { Vec::new() } else { self.keys.clone() };
+        Self { keys, level }
+    }
+
+    /// Whose policies they have to have signed it to be.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
     }
 
     /// Whether a policy has to be signed.
@@ -230,7 +244,8 @@ mod tests {
         /// Signs what is there.
         fn sign(&self, key: &SoftwareKey) {
             let loaded = policy::load(&self.at("p.yaml"), &Trust::default()).expect("a policy");
-            let statement = Statement::of(&loaded.policy, &loaded.bundle).expect("a revision");
+            let statement =
+                Statement::of(&loaded.policy, &loaded.bundle, Level::Organisation).expect("a revision");
             self.write("p.yaml.note", &note::sign(&statement.to_string(), key).expect("a note"));
         }
 
@@ -317,12 +332,17 @@ mod tests {
     fn a_note_of_something_else_does_not_count() {
         let (files, (key, _, trust)) = (files(), keys());
         let loaded = files.load(&Trust::default()).expect("a policy");
-        let statement = Statement::of(&loaded.policy, &loaded.bundle).expect("a revision");
+        let statement =
+            Statement::of(&loaded.policy, &loaded.bundle, Level::Organisation).expect("a revision");
         let check = |statement: Statement, words: &str| {
             files.write("p.yaml.note", &note::sign(&statement.to_string(), &key).expect("a note"));
             files.refused(&trust, words);
         };
         check(Statement { revision: 9, ..statement.clone() }, "its note is about policy `p` of revision 9");
+        check(
+            Statement { level: Level::Team, ..statement.clone() },
+            "its note is about a policy of level `team`",
+        );
         check(Statement { included: [].into(), ..statement.clone() }, "it is not among what was signed");
         let mut more = statement.clone();
         more.included.insert("z.yaml".to_owned(), "00".to_owned());
@@ -331,7 +351,8 @@ mod tests {
         files.refused(&trust, "it is about something else than a policy");
         files.write("p.yaml", &own(7).replace("revision: 7\n", ""));
         let loaded = files.load(&Trust::default()).expect("a policy");
-        let none = Statement::of(&loaded.policy, &loaded.bundle).expect_err("it has no revision");
+        let none = Statement::of(&loaded.policy, &loaded.bundle, Level::Organisation)
+            .expect_err("it has no revision");
         assert!(none.to_string().contains("add `revision: 1`"), "{none}");
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use treeline_policy::Policy;
+use treeline_policy::{Policy, policy::Level};
 
 use super::{
     bundle::{Bundle, digest},
@@ -21,19 +21,21 @@ pub struct Statement {
     pub revision: u64,
     /// SHA-256 of the policy's own text, lower-case hexadecimal.
     pub sha256: String,
+    /// Whose policy it is to be: in the place of the organisation's, one of a team would take away what that says.
+    pub level: Level,
     /// The same for what it includes, by paths relative to its directory.
     pub included: BTreeMap<String, String>,
 }
 
 impl Statement {
-    /// What is to be signed of a policy that was read.
+    /// What is to be signed of a policy that was read, to be one of this level.
     ///
     /// # Errors
     /// [`SignatureError::NoRevision`].
-    pub fn of(policy: &Policy, bundle: &Bundle) -> Result<Self, SignatureError> {
+    pub fn of(policy: &Policy, bundle: &Bundle, level: Level) -> Result<Self, SignatureError> {
         let revision = policy.revision.ok_or(SignatureError::NoRevision)?;
         let included = bundle.included.iter().map(|(path, text)| (path.clone(), digest(text))).collect();
-        Ok(Self { name: policy.name.clone(), revision, sha256: digest(&bundle.text), included })
+        Ok(Self { name: policy.name.clone(), revision, sha256: digest(&bundle.text), level, included })
     }
 
     /// Whether this is the text that was signed; to be asked before anything is made of it.
@@ -45,16 +47,22 @@ impl Statement {
         if is_same { Ok(()) } else { Err(SignatureError::Changed { revision: self.revision }) }
     }
 
-    /// Whether what was read is all that was signed.
+    /// Whether what was read, as one of this level, is all that was signed.
     ///
     /// # Errors
     /// [`SignatureError::About`], [`SignatureError::NoRevision`].
-    pub fn is_about(&self, policy: &Policy, bundle: &Bundle) -> Result<(), SignatureError> {
-        let read = Self::of(policy, bundle)?;
+    pub fn is_about(&self, policy: &Policy, bundle: &Bundle, level: Level) -> Result<(), SignatureError> {
+        let read = Self::of(policy, bundle, level)?;
         if read == *self {
             return Ok(());
         }
         let Self { name, revision, .. } = self;
+        if self.level != level {
+            let [signed, here] = [self.level.name(), level.name()];
+            return Err(SignatureError::About(format!(
+                "a policy of level `{signed}`, and here it is one of `{here}`; `treeline policy sign --level {here}` signs it as that"
+            )));
+        }
         let missing = self.included.keys().find(|path| !read.included.contains_key(*path));
         Err(SignatureError::About(match missing {
             Some(path) => format!("a policy that includes `{path}`, and this one does not"),
@@ -68,8 +76,11 @@ impl Statement {
 
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, revision, sha256, included } = self;
+        let Self { name, revision, sha256, level, included } = self;
         write!(f, "{FIRST_LINE}\nname {name}\nrevision {revision}\nsha256 {sha256}\n")?;
+        if *level != Level::default() {
+            writeln!(f, "level {}", level.name())?;
+        }
         included.iter().try_for_each(|(path, sha256)| writeln!(f, "included {sha256} {path}"))
     }
 }
@@ -93,9 +104,17 @@ impl FromStr for Statement {
             let (sha256, path) = line.strip_prefix("included ")?.split_once(' ')?;
             Some((path.to_owned(), sha256.to_owned()))
         };
+        let mut lines = lines.peekable();
+        let level = match lines.next_if(|line| line.starts_with("level ")) {
+            None => Level::default(),
+            Some(line) => {
+                let known = Level::WORDS.iter().find(|(word, _)| line.strip_prefix("level ") == Some(word));
+                known.ok_or("its level is none that is known")?.1
+            }
+        };
         let included: Option<BTreeMap<_, _>> = lines.map(file).collect();
         let included = included.ok_or("a line of a file is not understood")?;
-        let statement = Self { name: name.to_owned(), revision, sha256: sha256.to_owned(), included };
+        let statement = Self { name: name.to_owned(), revision, sha256: sha256.to_owned(), level, included };
         if statement.to_string() == text {
             Ok(statement)
         } else {
@@ -115,6 +134,7 @@ mod tests {
             name: "acme base".to_owned(),
             revision: 42,
             sha256: "ab".repeat(32),
+            level: Level::Organisation,
             included: [("c/a b.yaml", "cd"), ("d.yaml", "ef")]
                 .map(|(path, sha256)| (path.to_owned(), sha256.repeat(32)))
                 .into(),
@@ -145,6 +165,11 @@ mod tests {
         check(" 42", " 042", "it is not in the one form that it has");
         check(" d.yaml", " a.yaml", "it is not in the one form that it has");
         check("included", "includes", "a line of a file is not understood");
+        check("included cd", "level x\nincluded cd", "its level is none that is known");
+        check("included cd", "level organisation\nincluded cd", "it is not in the one form that it has");
+        let team = Statement { level: Level::Team, ..statement() };
+        assert_eq!(team.to_string(), text.replacen("included", "level team\nincluded", 1));
+        assert_eq!(team.to_string().parse(), Ok(team));
         assert_eq!(text.trim_end().parse::<Statement>(), Err("it does not end in a newline"));
     }
 
@@ -171,7 +196,8 @@ mod tests {
         fn every_statement_is_read_again(
             name in "[^\n]{0,9}", revision: u64, files in prop::collection::btree_map("[^\n]{1,9}", "[0-9a-f]{4}", 0..4),
         ) {
-            let own = Statement { name, revision, sha256: "ab".to_owned(), included: files };
+            let level = if revision % 2 == 0 { Level::Organisation } else { Level::Team };
+            let own = Statement { name, revision, sha256: "ab".to_owned(), level, included: files };
             prop_assert_eq!(own.to_string().parse(), Ok(own));
         }
     }
