@@ -20,7 +20,7 @@ const PROTECTED: &str = "
 version: 1
 name: protected
 rules:
-  - {id: keys, kind: file, paths: [~/.ssh/**, /etc/shadow], reason: r, except: [{executable: /usr/bin/ssh}]}
+  - {id: keys, kind: file, paths: [~/.ssh/**, /etc/shadow], reason: r, except: [{executable: /usr/bin/ssh}, {executable: /usr/bin/git}, {executable: ~/bin/*}]}
   - {id: tunnels, kind: exec, paths: [/usr/bin/nc], reason: r}
   - {id: metadata, kind: connect, to: [169.254.169.254], ports: [80], reason: r}
   - {id: docker, kind: connect, unix: [/run/docker.sock], reason: r}
@@ -177,8 +177,14 @@ fn what_is_protected_is_told_and_not_allowed() {
     let keys = || Why::Protected("keys".into());
     let some = did(0, open(b"/srv/x", 0));
     let key = open(b"/home/ada/.ssh/id", 0);
-    let all = [some.clone(), did(0, key.clone()), did(1, key)];
-    check(&all, &["read /srv/x only /usr/bin/git", "read ~/.ssh/id only /usr/bin/ssh"], &[(keys(), 1)]);
+    // Each of those who have an exception is named, but for the one that its user can replace.
+    let all = [some.clone(), did(0, key.clone()), did(1, key.clone()), did(2, key)];
+    let expect = [
+        "read /srv/x only /usr/bin/git",
+        "read ~/.ssh/id only /usr/bin/git",
+        "read ~/.ssh/id only /usr/bin/ssh",
+    ];
+    check(&all, &expect, &[(keys(), 1)]);
     // A directory with something protected in it stands for nothing, whatever was done there.
     let in_home: Vec<Did> =
         (b'a'..b'i').map(|name| did(2, open(&[b"/home/ada/.", &[name][..], b"/x"].concat(), 0))).collect();
@@ -317,7 +323,7 @@ fn without_each(policy: &Policy) -> Vec<Policy> {
                 for one in 0..paths.len() {
                     without(&|kind| match kind {
                         RuleKind::File { paths, .. } | RuleKind::Exec { paths, .. } => {
-                            drop(paths.remove(one))
+                            drop(paths.remove(one));
                         }
                         _ => {}
                     });

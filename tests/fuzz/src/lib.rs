@@ -9,6 +9,7 @@ pub mod control;
 pub mod elf;
 pub mod event;
 pub mod glob;
+pub mod learn;
 pub mod policy;
 pub mod procfs;
 pub mod record;

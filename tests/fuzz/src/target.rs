@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::{config, control, elf, event, glob, policy, procfs, record, shell, tlog};
+use crate::{config, control, elf, event, glob, learn, policy, procfs, record, shell, tlog};
 
 /// The environment variable that names the folder for a target's seeds.
 pub const SEEDS_VARIABLE: &str = "TREELINE_FUZZ_SEEDS";
@@ -19,12 +19,13 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "config", run: config::run, seeds: config::seeds },
     Target { name: "control", run: control::run, seeds: control::seeds },
     Target { name: "elf", run: elf::run, seeds: elf::seeds },
     Target { name: "event", run: event::run, seeds: event::seeds },
     Target { name: "glob", run: glob::run, seeds: glob::seeds },
+    Target { name: "learn", run: learn::run, seeds: learn::seeds },
     Target { name: "policy", run: policy::run, seeds: policy::seeds },
     Target { name: "procfs", run: procfs::run, seeds: procfs::seeds },
     Target { name: "record", run: record::run, seeds: record::seeds },

@@ -1,6 +1,11 @@
 //! A policy that is learned from a session lets it pass, and nothing else.
 
-use std::{fs, net::TcpListener, path::PathBuf, process::Output};
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Output,
+};
 
 use treeline_tests::sensor::{Scene, is_permitted};
 
@@ -23,7 +28,7 @@ fn learn(scene: &Scene, arguments: &[&str]) -> (PathBuf, Output) {
 }
 
 /// How often a policy would refuse or record what the scene's log has.
-fn findings(scene: &Scene, policy: &PathBuf) -> u64 {
+fn findings(scene: &Scene, policy: &Path) -> u64 {
     let (home, policy) = (scene.path("home").display().to_string(), policy.display().to_string());
     let output = scene.ask(&["policy", "replay", &policy, "--json", "--home", &home]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout)

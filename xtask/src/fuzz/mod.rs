@@ -16,7 +16,7 @@ use crate::{checkout::Checkout, outcome::Outcome, setup, step};
 
 pub(crate) use self::engine::obstacle;
 
-/// A run of a fixed number is ended after this long all the same, so that ten targets take a minute on any machine.
+/// A run of a fixed number is ended after this long all the same, so that eleven targets take a minute on any machine.
 const FIXED_RUN_SECONDS_MAX: u32 = 6;
 /// What starting, reading the corpus and reporting may take beside the run itself.
 const SLACK: Duration = Duration::from_secs(120);

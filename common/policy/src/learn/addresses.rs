@@ -30,6 +30,9 @@ pub(super) struct Block {
 /// Ports of an address by who alone connected to them.
 type Ports = BTreeMap<Option<Arc<[u8]>>, BTreeMap<u16, Facts>>;
 
+/// What addresses have in common that a block can stand for: where it would be, for whom, and the ports.
+type Likeness = (IpNet, Option<Arc<[u8]>>, Vec<PortRange>);
+
 /// The addresses of all acts.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
@@ -43,8 +46,7 @@ impl Addresses {
 
     /// The blocks, in their order. From `least` addresses on with the same ports, a block stands for them.
     pub(super) fn finish(self, protected: &Policy, least: usize) -> Vec<Block> {
-        let mut alike: BTreeMap<(IpNet, Option<Arc<[u8]>>, Vec<PortRange>), Vec<(IpAddr, Facts)>> =
-            BTreeMap::new();
+        let mut alike: BTreeMap<Likeness, Vec<(IpAddr, Facts)>> = BTreeMap::new();
         for (address, ports) in self.seen {
             let mut by: Ports = BTreeMap::new();
             for (port, facts) in ports {

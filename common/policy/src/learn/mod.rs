@@ -31,7 +31,7 @@ pub use self::left::Why;
 use self::{
     left::Left,
     pattern::{Made, Making},
-    seen::{Act, Acts, Facts, Thing, program},
+    seen::{Act, Acts, Facts, Known, Sessions, Thing, program},
     text::Writing,
     told::Told,
     tree::Level,
@@ -151,8 +151,18 @@ pub struct Learner<'l> {
     has_too_much: bool,
     left: Left,
     told: Told,
-    /// Rules that protect something from a program. Agents use the same files over and over.
-    verdicts: HashMap<Act, Option<usize>>,
+    /// What is protected from whom. Agents use the same files over and over.
+    verdicts: HashMap<Act, Protection>,
+}
+
+/// From whom a rule protects something, by its place.
+#[derive(Clone, Copy, Debug)]
+enum Protection {
+    None,
+    /// From who did it.
+    FromHim(usize),
+    /// From others: who did it has an exception.
+    FromOthers(usize),
 }
 
 impl fmt::Debug for Learner<'_> {
@@ -224,43 +234,59 @@ impl<'l> Learner<'l> {
     }
 
     fn keep(&mut self, past: &Past, act: Act) {
-        let mut sessions = seen::Sessions::default();
+        let mut sessions = Sessions::default();
         past.session.iter().for_each(|session| sessions.add(*session));
+        let mut known = Known { times: past.times, sessions, kept_from_others: None };
         if past.then.verdict == Verdict::Deny {
             let why = Why::Refused(past.then.rule.clone().unwrap_or_default());
-            self.left.add(why, &act.thing, &Facts::of(&act, past.times, &sessions));
+            self.left.add(why, &act.thing, &Facts::of(&act, &known));
             return;
         }
-        if let Some(rule) = self.protects(&act) {
-            let why = Why::Protected(self.protected.rules[rule].id.clone());
-            self.left.add(why, &act.thing, &Facts::of(&act, past.times, &sessions));
-            return;
+        match self.protection(&act) {
+            Protection::FromHim(rule) => {
+                let why = Why::Protected(self.protected.rules[rule].id.clone());
+                self.left.add(why, &act.thing, &Facts::of(&act, &known));
+                return;
+            }
+            Protection::FromOthers(rule) => known.kept_from_others = Some(rule),
+            Protection::None => {}
         }
         if self.acts.len() >= ACTS_MAX && !self.acts.contains_key(&act) {
             self.has_too_much = true;
             return;
         }
-        let (times, of_act) = self.acts.entry(act).or_default();
-        *times = times.saturating_add(past.times);
-        of_act.merge(&sessions);
+        let of_act = self.acts.entry(act).or_default();
+        of_act.times = of_act.times.saturating_add(known.times);
+        of_act.sessions.merge(&known.sessions);
+        of_act.kept_from_others = known.kept_from_others;
     }
 
-    /// The rule that refuses this. What cannot be told of the lineage counts, so that the answer is the same wherever it is.
-    fn protects(&mut self, act: &Act) -> Option<usize> {
+    /// Whom a thing is protected from.
+    fn protection(&mut self, act: &Act) -> Protection {
         if let Some(known) = self.verdicts.get(act) {
             return *known;
         }
+        let anybody = Act { thing: act.thing.clone(), by: None };
+        let found = match (self.refused_by(act), self.refused_by(&anybody)) {
+            (Some(rule), _) => Protection::FromHim(rule),
+            (None, Some(rule)) => Protection::FromOthers(rule),
+            (None, None) => Protection::None,
+        };
+        if self.verdicts.len() >= ACTS_MAX {
+            self.verdicts.clear();
+        }
+        self.verdicts.insert(act.clone(), found);
+        found
+    }
+
+    /// The rule that refuses this. What cannot be told of the lineage counts, so that the answer is the same wherever it is.
+    fn refused_by(&self, act: &Act) -> Option<usize> {
         let executable = act.by.as_ref().map(|by| by.to_vec()).unwrap_or_default();
         let lineage = Lineage::default();
         let subject = Subject { executable, sha256: None, loads_code: act.by.is_none(), lineage, uid: 0 };
         let request = Request { subject, object: act.thing.object() };
         let decision = eval(self.protected, self.host, &request);
-        let rule = decision.rule.filter(|_| decision.verdict == Verdict::Deny);
-        if self.verdicts.len() >= ACTS_MAX {
-            self.verdicts.clear();
-        }
-        self.verdicts.insert(act.clone(), rule);
-        rule
+        decision.rule.filter(|_| decision.verdict == Verdict::Deny)
     }
 
     /// The policy. `is_roots` says of a program's path whether only root can put a file there; `hosts` are machines that it
@@ -298,10 +324,14 @@ impl<'l> Learner<'l> {
         hosts: &[Host],
     ) -> Result<Result<Learned, String>, NotLearned> {
         let mut left = self.left.clone();
-        for act in &made.unnameable {
-            if let Some((times, sessions)) = acts.get(act) {
-                left.add(Why::Unnameable, &act.thing, &Facts::of(act, *times, sessions));
+        let mut leave = |why: Why, act: &Act| {
+            if let Some(known) = acts.get(act) {
+                left.add(why, &act.thing, &Facts::of(act, known));
             }
+        };
+        made.unnameable.iter().for_each(|act| leave(Why::Unnameable, act));
+        for (act, rule) in &made.protected {
+            leave(Why::Protected(self.protected.rules[*rule].id.clone()), act);
         }
         let writing = Writing { options: self.options, told: &self.told, left: &left, is_widened };
         let source = Source::new("learned", &writing.write(&made.patterns));

@@ -9,7 +9,7 @@ use super::{
     Kind, abstracts,
     addresses::{Addresses, Block},
     place::{Guard, anchored, write},
-    seen::{Act, Acts, Facts, Thing},
+    seen::{Act, Acts, Facts, Known, Thing},
     shape::exact,
     tree::{Found, Level, Tree},
 };
@@ -17,7 +17,7 @@ use crate::{
     abstract_name::AbstractGlob,
     glob::{Anchor, Component, Glob, Wild, split},
     host::Host,
-    policy::{self, FileOperation, Policy},
+    policy::{self, FileOperation, Policy, PortRange},
 };
 
 /// Programs that rules are for. The kernel tells 64 sets of subjects apart.
@@ -57,6 +57,8 @@ pub(super) struct Making<'m> {
 pub(super) struct Made {
     pub(super) patterns: Vec<Pattern>,
     pub(super) unnameable: Vec<Act>,
+    /// What others are kept from, by the place of the rule, where no rule can be for him alone who did it.
+    pub(super) protected: Vec<(Act, usize)>,
 }
 
 impl Making<'_> {
@@ -73,13 +75,59 @@ impl Making<'_> {
             self.of_abstracts(level, &mut made);
         }
         self.choose_programs(&mut made.patterns);
+        self.of_protected(&mut made);
         made.patterns = self.needed(std::mem::take(&mut made.patterns));
         made
     }
 
+    /// What was done of a kind that nobody is kept from.
     fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&Act, Facts)> {
-        let acts = self.acts.iter().filter(move |(act, _)| act.thing.kind() == kind);
-        acts.map(|(act, (times, sessions))| (act, Facts::of(act, *times, sessions)))
+        let is_free = move |known: &Known| known.kept_from_others.is_none();
+        let acts = self.acts.iter().filter(move |(act, known)| act.thing.kind() == kind && is_free(known));
+        acts.map(|(act, known)| (act, Facts::of(act, known)))
+    }
+
+    /// What others are kept from is allowed as it is, to him alone who did it and has an exception.
+    fn of_protected(&self, made: &mut Made) {
+        let mut found: BTreeMap<(Kind, &Arc<[u8]>, String), Pattern> = BTreeMap::new();
+        for (act, known) in self.acts {
+            let Some(rule) = known.kept_from_others else { continue };
+            let by = act.by.as_ref().filter(|by| self.can_be_asked_for(by));
+            let facts = Facts::of(act, known);
+            match by.zip(self.exactly(&act.thing, &facts)) {
+                Some((by, what)) => {
+                    let pattern = Pattern {
+                        kind: act.thing.kind(),
+                        what,
+                        facts: Facts::default(),
+                        only: Some(Arc::clone(by)),
+                    };
+                    let key = (pattern.kind, by, act.thing.text());
+                    found.entry(key).or_insert(pattern).facts.merge(&facts);
+                }
+                None => made.protected.push((act.clone(), rule)),
+            }
+        }
+        made.patterns.extend(found.into_values());
+    }
+
+    /// The pattern that matches a thing and nothing else.
+    fn exactly(&self, thing: &Thing, facts: &Facts) -> Option<What> {
+        if let Thing::Address(address, port) = thing {
+            let ports = vec![PortRange { first: *port, last: *port }];
+            return Some(What::Addresses(Block { net: (*address).into(), ports, facts: facts.clone() }));
+        }
+        if let Thing::Abstract(name) = thing {
+            let glob = AbstractGlob { prefix: name.clone(), suffix: None };
+            return (AbstractGlob::parse(&abstracts::write(&glob)).as_ref() == Ok(&glob))
+                .then_some(What::Abstract(glob));
+        }
+        let path = thing.path().filter(|path| path.first() == Some(&b'/'))?;
+        let (anchor, names) = anchored(self.host, path);
+        let components: Vec<Component> = names.into_iter().map(exact).collect();
+        let is_exact = components.iter().all(|component| matches!(component, Component::Literal(_)));
+        let is_somewhere = anchor == Anchor::Home || !components.is_empty();
+        (is_exact && is_somewhere).then_some(What::Path(Glob { anchor, components }))
     }
 
     fn of_paths(&self, kind: Kind, level: &Level, made: &mut Made) {
@@ -259,7 +307,7 @@ impl<'h> Index<'h> {
         for (at, pattern) in patterns.iter().enumerate() {
             match literal_paths(&pattern.what, host) {
                 Some(paths) => {
-                    paths.into_iter().for_each(|path| index.exact.entry(path).or_default().push(at))
+                    paths.into_iter().for_each(|path| index.exact.entry(path).or_default().push(at));
                 }
                 None => index.others.push(at),
             }

@@ -130,11 +130,11 @@ pub(super) struct Facts {
 
 impl Facts {
     /// What is known of one act.
-    pub(super) fn of(act: &Act, times: u64, sessions: &Sessions) -> Self {
+    pub(super) fn of(act: &Act, Known { times, sessions, .. }: &Known) -> Self {
         let mut programs = Few::default();
         act.by.iter().for_each(|by| programs.add(Arc::clone(by)));
         Self {
-            times,
+            times: *times,
             sessions: sessions.clone(),
             programs,
             by_unknown: act.by.is_none(),
@@ -166,5 +166,14 @@ impl Facts {
 /// Sessions, as many as are told apart.
 pub(super) type Sessions = Few<SessionId, SESSIONS_MAX>;
 
+/// What is known of an act.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    pub(super) times: u64,
+    pub(super) sessions: Sessions,
+    /// The rule that keeps others from it, by its place: who did it has an exception.
+    pub(super) kept_from_others: Option<usize>,
+}
+
 /// Everything that was done.
-pub(super) type Acts = BTreeMap<Act, (u64, Sessions)>;
+pub(super) type Acts = BTreeMap<Act, Known>;

@@ -97,7 +97,8 @@ impl Writing<'_> {
             true => "What is not listed is refused (`deny` below).",
             false => {
                 "A trial: what is not listed is recorded and goes on. Run more sessions under it, learn again from their log, \
-                 and write `deny` for `record` when nothing new is recorded."
+                 and write `deny` for `record` when nothing new is recorded. Until then it refuses nothing, what the baseline \
+                 protects included: add the rules of policies/baseline.yaml to it."
             }
         };
         comment(out, 0, trial);

@@ -131,7 +131,7 @@ fn summary(learned: &Learned) -> String {
             Why::Unnameable => format!("left out {count} that no pattern stands for"),
         });
     }
-    format!("{}", parts.join("; "))
+    parts.join("; ")
 }
 
 #[cfg(test)]
