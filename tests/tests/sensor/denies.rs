@@ -174,7 +174,9 @@ fn operations_on_names_are_recorded_with_their_rule() {
         assert!(kinds.contains(&kind), "{kind} is recorded with its rule: {kinds:?}\n{}", ran.stderr());
     }
     let status = notices(&ran.entries).find_map(|notice| match notice {
-        Notice::PolicyApplied { rules, .. } => rules.first().cloned(),
+        Notice::PolicyApplied { rules, .. } => {
+            rules.iter().find(|status| !treeline_event::is_own_rule(&status.rule)).cloned()
+        }
         _ => None,
     });
     let status = status.expect("the policy was applied");

@@ -59,7 +59,7 @@ fn doctor_says_what_is_attached_and_what_each_rule_amounts_to() {
     assert_eq!(asked["attachment"]["source"], "daemon");
     let rules = states(&asked);
     let own = [("treeline/self", "partly"), ("treeline/self-locks", "enforced")];
-    assert_eq!(rules, [[("keys", "partly"), ("names", "observed")], own].concat());
+    assert_eq!(rules, [own, [("keys", "partly"), ("names", "observed")]].concat());
     assert_eq!(check(&asked, "rules")["state"], "note", "it is in force");
     let other = scene.path("other.yaml");
     let text = "version: 1\nname: other\nmode: enforce\nrules:\n  - id: one\n    kind: file\n    operations: [read]\n    \
