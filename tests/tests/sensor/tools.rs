@@ -55,7 +55,7 @@ fn a_call_is_explained() {
         "Bash",
         r#"{"command": "ls -l x"}"#,
         0,
-        &["tool Bash by any executable", "runs: ls -l x", "allow: no rule"],
+        &["tool Bash by any executable", "runs: ls -l x", "allow by `shell` of policy `t`"],
     );
     check(
         "Bash",
