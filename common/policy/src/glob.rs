@@ -6,6 +6,7 @@
 //! [`Glob::matches`] works on paths as text and is part of the oracle; the compiler does not use it.
 
 mod cover;
+pub(crate) use self::cover::differ;
 
 use std::fmt;
 

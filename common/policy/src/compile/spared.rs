@@ -7,10 +7,10 @@
 
 use super::{
     lifts::is_lifted_by,
-    place::{Placed, Places},
+    place::{Placed, Places, Where},
 };
 use crate::{
-    glob::Component,
+    glob::{Component, differ},
     policy::{FileOperation, Kind, Policy, Rule},
 };
 
@@ -30,7 +30,9 @@ pub(super) fn watched<'p>(policy: &Policy, places: &'p Places, index: usize) -> 
     if judges_itself {
         return Vec::new();
     }
-    spared.chain(allowed.iter().flat_map(|(at, _)| places.of_rule(*at)).flatten()).collect()
+    // What is nowhere in the rule's reach takes nothing out of it.
+    let meets = |placed: &&Placed| own.iter().any(|own| may_meet(own, placed));
+    spared.chain(allowed.iter().flat_map(|(at, _)| places.of_rule(*at)).flatten()).filter(meets).collect()
 }
 
 /// Whether a rule decides about renames, whoever asks for them: what one moves, all others find elsewhere.
@@ -41,6 +43,14 @@ pub(super) fn judges_renames(rule: &Rule) -> bool {
 fn renames(rule: &Rule) -> bool {
     let Kind::File { operations, .. } = rule.kind else { return false };
     operations.contains(FileOperation::Rename)
+}
+
+fn may_meet(one: &Placed, other: &Placed) -> bool {
+    let is_elsewhere = match (&one.on, &other.on) {
+        (Where::Device(one), Where::Device(other)) => one != other,
+        _ => false,
+    };
+    !is_elsewhere && !differ(&one.components, &other.components)
 }
 
 /// A directory that is spelt out, and everything below it.

@@ -44,19 +44,21 @@ impl Glob {
         };
         // One home can be in another one.
         let is_alike = self.anchor == Anchor::Root && other.anchor == Anchor::Root;
-        is_alike && differ_in_front(&self.components, &other.components)
+        is_alike && differ(&self.components, &other.components)
             || misses(self, path(other))
             || misses(other, path(self))
     }
 }
 
-/// Whether two patterns differ in a name before either has a `**`.
-fn differ_in_front(one: &[Component], other: &[Component]) -> bool {
-    let names = one
-        .iter()
-        .zip(other)
-        .take_while(|(one, other)| **one != Component::Globstar && **other != Component::Globstar);
-    names.into_iter().any(|pair| match pair {
+/// Whether two patterns differ in a name before either has a `**`, or behind the last one.
+pub(crate) fn differ(one: &[Component], other: &[Component]) -> bool {
+    differ_in_front(one.iter().zip(other)) || differ_in_front(one.iter().rev().zip(other.iter().rev()))
+}
+
+fn differ_in_front<'c>(pairs: impl Iterator<Item = (&'c Component, &'c Component)>) -> bool {
+    let is_name = |component: &Component| *component != Component::Globstar;
+    let mut names = pairs.take_while(|(one, other)| is_name(one) && is_name(other));
+    names.any(|pair| match pair {
         (Component::Literal(one), Component::Literal(other)) => one != other,
         (Component::Literal(name), Component::Wild(wild))
         | (Component::Wild(wild), Component::Literal(name)) => !wild.matches(name),
@@ -235,6 +237,8 @@ mod tests {
         check("/**/a", "/b/x", true);
         check("/a/**/x", "/a/b/**", false);
         check("~/a/**", "~/b/**", false);
+        check("/**/a", "/b/*/c", true);
+        check("/**/a.*", "/b/**/a.x", false);
         check("~/a", "/home/u/b", false);
     }
 
