@@ -232,11 +232,11 @@ rules:
     paths: [\"/home/dev/lab/*/*/key\"]
     except_paths: [\"/home/dev/lab/open/**\"]
     reason: These keys are not for agents
-  - id: closed
+  - id: read-only
     kind: file
     paths: [\"/home/dev/closed/**\"]
     reason: This is closed
-  - id: closed-but-to-read
+  - id: read-only-but-to-read
     kind: file
     action: allow
     priority: 1

@@ -53,8 +53,8 @@ pub(super) const CASES: &[Case] = &[
     denied("program-that-is-not-spared", "site-programs", || tool(&["/home/dev/site-bin/tool"])),
     works("program-that-is-spared", || tool(&["/home/dev/site-bin/ok/tool"])),
     works("read-what-may-be-read", || fs::read(READABLE).map(drop)),
-    denied("write-what-may-be-read", "closed", || OpenOptions::new().write(true).open(READABLE).map(drop)),
-    denied("read-and-write-what-may-be-read", "closed", || {
+    denied("write-what-may-be-read", "read-only", || OpenOptions::new().write(true).open(READABLE).map(drop)),
+    denied("read-and-write-what-may-be-read", "read-only", || {
         OpenOptions::new().read(true).write(true).open(READABLE).map(drop)
     }),
     works("read-what-is-spared-everywhere", || fs::read(format!("{VAULT}/open/vault/plain")).map(drop)),
