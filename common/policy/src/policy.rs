@@ -55,6 +55,11 @@ impl Policy {
         self.rules.iter().any(|rule| *rule.policy != *self.name)
     }
 
+    /// The rules that allow, each with its index: few, or none.
+    pub(crate) fn allowing(&self) -> Vec<(usize, &Rule)> {
+        self.rules.iter().enumerate().filter(|(_, rule)| rule.allows).collect()
+    }
+
     /// Puts a rule in its place.
     pub fn add(&mut self, rule: Rule) {
         let at = self.rules.partition_point(|one| one.place() < rule.place());

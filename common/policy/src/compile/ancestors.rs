@@ -15,7 +15,6 @@ use treeline_event::Mode;
 use super::{
     Target,
     place::{Placed, Places, Where},
-    spared::watched,
 };
 use crate::{
     code::Code,
@@ -28,6 +27,7 @@ use crate::{
 pub(super) fn ancestors(
     policy: &Policy,
     places: &Places,
+    watched: &[Vec<&Placed>],
     target: Target,
     out: &mut Diagnostics,
 ) -> Vec<(AncestorKey, u32)> {
@@ -38,7 +38,7 @@ pub(super) fn ancestors(
             rule.mode == mode && !rule.allows && matches!(rule.kind, Kind::File { .. })
         };
         for (index, rule) in policy.rules.iter().enumerate().filter(files) {
-            let placed = places.of_rule(index).iter().flatten().chain(watched(policy, places, index));
+            let placed = places.of_rule(index).iter().flatten().chain(watched[index].iter().copied());
             for key in placed.flat_map(|placed| above(placed, target)) {
                 table.entry(key).or_insert(index as u32 + 1);
             }
@@ -82,6 +82,7 @@ fn above(placed: &Placed, target: Target) -> BTreeSet<AncestorKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile::spared::watched;
     use crate::host::{Host, MountTable};
 
     const TARGET: Target = Target { seed: 7, generation: 1, slot: 1 };
@@ -105,7 +106,8 @@ mod tests {
         let policy = crate::parse("t", &text).expect("a valid policy");
         let mut out = Diagnostics::new(policy.sources.clone());
         let places = Places::of(&policy, &Host::default(), &MountTable::single(5));
-        let found = ancestors(&policy, &places, TARGET, &mut out);
+        let watched = watched(&policy, &places);
+        let found = ancestors(&policy, &places, &watched, TARGET, &mut out);
         let mut expect: Vec<_> = expect.iter().map(|(path, rule)| (key(path), *rule)).collect();
         expect.sort_unstable();
         assert_eq!(found, expect, "{rules}");

@@ -96,12 +96,13 @@ pub fn compile_after(
     let lifts = Lifts::of(policy, &sets, &mut out);
     let places = Places::of(policy, host, resolver);
     let patterns = patterns(policy, (&sets, &lifts), &places, (host, resolver), &mut out);
-    let ancestors = ancestors::ancestors(policy, &places, target, &mut out);
+    let watched = spared::watched(policy, &places);
+    let ancestors = ancestors::ancestors(policy, &places, &watched, target, &mut out);
     let prefixes = connect::prefixes(policy, &lifts, target.slot, &mut out);
     let abstracts = connect::abstracts(policy, &lifts, &mut out);
     let hashes = hashes(policy, &sets, &mut out);
     let sizes = sizes(&patterns, policy);
-    let ways = ways::ways(policy, &places);
+    let ways = ways::ways(policy, &places, &watched);
     let layout = layout::lay_out(patterns, &ways, target.seed, target.slot);
     let layout = match layout {
         Ok(layout) if !out.has_errors() => layout,

@@ -14,12 +14,22 @@ use crate::{
     policy::{FileOperation, Kind, Policy, Rule},
 };
 
-/// The places at which a rule is lifted, by exceptions of its own or by rules that allow, and that have to be watched.
-pub(super) fn watched<'p>(policy: &Policy, places: &'p Places, index: usize) -> Vec<&'p Placed> {
+/// Of each rule, by index, the places at which it is lifted, by exceptions of its own or by rules that allow, and that have to be
+/// watched.
+pub(super) fn watched<'p>(policy: &Policy, places: &'p Places) -> Vec<Vec<&'p Placed>> {
+    let allowing = policy.allowing();
+    (0..policy.rules.len()).map(|index| watched_of(policy, &allowing, places, index)).collect()
+}
+
+fn watched_of<'p>(
+    policy: &Policy,
+    allowing: &[(usize, &Rule)],
+    places: &'p Places,
+    index: usize,
+) -> Vec<&'p Placed> {
     let rule = &policy.rules[index];
     let Kind::File { .. } = rule.kind else { return Vec::new() };
-    let allows = policy.rules.iter().enumerate().filter(|(_, allows)| is_lifted_by(rule, allows));
-    let allowed: Vec<_> = allows.collect();
+    let allowed: Vec<_> = allowing.iter().filter(|(_, allows)| is_lifted_by(rule, allows)).collect();
     let spared = places.spared_by(index).iter().flatten();
     let own: Vec<&Placed> = places.of_rule(index).iter().flatten().collect();
     let renamed = allowed.iter().filter(|(_, allows)| renames(allows));

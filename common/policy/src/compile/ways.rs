@@ -13,7 +13,7 @@ use super::{
     layout::WORD_BITS,
     pattern::{self, Pattern},
     place::{Placed, Places},
-    spared::{judges_renames, watched},
+    spared::judges_renames,
 };
 use crate::{
     glob::Component,
@@ -34,17 +34,17 @@ type Rests = BTreeSet<(u32, bool, Vec<Component>)>;
 
 /// The ways of every file rule, those that refuse first and the shorter before the longer. What is in `monitor` has ways of
 /// its own: it makes no rule refuse more.
-pub(super) fn ways(policy: &Policy, places: &Places) -> Vec<Way> {
-    let of_mode = |mode| of_mode(policy, mode, places);
+pub(super) fn ways(policy: &Policy, places: &Places, watched: &[Vec<&Placed>]) -> Vec<Way> {
+    let of_mode = |mode| of_mode(policy, mode, places, watched);
     [Mode::Enforce, Mode::Monitor].into_iter().flat_map(of_mode).collect()
 }
 
-fn of_mode(policy: &Policy, mode: Mode, places: &Places) -> Vec<Way> {
+fn of_mode(policy: &Policy, mode: Mode, places: &Places, watched: &[Vec<&Placed>]) -> Vec<Way> {
     let mut found: BTreeMap<Placed, Rests> = BTreeMap::new();
     let rules = policy.rules.iter().enumerate();
     for (index, rule) in rules.filter(|(_, rule)| rule.mode == mode && !rule.allows) {
         let Kind::File { .. } = &rule.kind else { continue };
-        let watched = watched(policy, places, index);
+        let watched = &watched[index];
         // Of a directory that is not judged it has to be seen whether it is in a rule's reach at all.
         let judges_renames = judges_renames(rule) && watched.is_empty();
         let all = |placed| whole(placed).filter(|_| !watched.is_empty());
@@ -106,7 +106,7 @@ fn whole(placed: &Placed) -> Option<(Placed, Vec<Component>)> {
 mod tests {
     use super::*;
     use crate::{
-        compile::{Target, compile},
+        compile::{Target, compile, spared::watched},
         host::{Home, Host, MountTable},
         policy::Policy,
     };
@@ -126,7 +126,8 @@ mod tests {
     }
 
     fn found(policy: &Policy) -> Vec<Way> {
-        ways(policy, &Places::of(policy, &host(), &MountTable::single(5)))
+        let places = Places::of(policy, &host(), &MountTable::single(5));
+        ways(policy, &places, &watched(policy, &places))
     }
 
     #[test]

@@ -51,6 +51,7 @@ fn is_fixed(glob: &Glob) -> bool {
 /// Warns of rules about reading or writing that let the same files be renamed, and so be read or written elsewhere.
 pub(super) fn look(lints: &mut Lints<'_>, comparer: &Comparer) {
     let rules = &lints.policy().rules;
+    let allowing = lints.policy().allowing();
     let judges_renames = |rule: &&Rule| matches!(&rule.kind, Kind::File { operations, .. } if operations.contains(FileOperation::Rename));
     let is_strict = |rule: &&Rule| !rule.allows && rule.spares.is_empty();
     let keepers: Vec<&Rule> = rules.iter().filter(judges_renames).filter(is_strict).collect();
@@ -80,7 +81,7 @@ pub(super) fn look(lints: &mut Lints<'_>, comparer: &Comparer) {
             .copied()
             .filter(|keeper| {
                 is_as_severe(keeper.mode, rule.mode)
-                    && is_lifted_no_further(lints.policy(), keeper, rule)
+                    && is_lifted_no_further(&allowing, keeper, rule)
                     && outlives(keeper, rule)
                     && comparer.holds_for_all_of(keeper, rule)
             })

@@ -18,6 +18,7 @@ use crate::{
 /// Of each rule, by index, those that match all that it matches and are as severe, whoever they are for.
 pub(super) fn wider(policy: &Policy, comparer: &Comparer) -> Vec<Vec<usize>> {
     let rules = &policy.rules;
+    let allowing = policy.allowing();
     let of = |rule: &Rule| {
         let is_wider = |wide: &&(usize, &Rule)| {
             let (_, wide) = wide;
@@ -25,7 +26,7 @@ pub(super) fn wider(policy: &Policy, comparer: &Comparer) -> Vec<Vec<usize>> {
             wide.span != rule.span
                 && !wide.allows
                 && !rule.allows
-                && is_lifted_no_further(policy, wide, rule)
+                && is_lifted_no_further(&allowing, wide, rule)
                 && is_as_severe(wide.mode, rule.mode)
                 && outlives(wide, rule)
                 && comparer.covers(&wide.kind, &rule.kind)
@@ -37,14 +38,14 @@ pub(super) fn wider(policy: &Policy, comparer: &Comparer) -> Vec<Vec<usize>> {
 
 /// Whether nothing lifts a rule for its objects that does not lift another one: what it spares, the other one spares, and what
 /// allows against it does against the other.
-pub(super) fn is_lifted_no_further(policy: &Policy, wide: &Rule, rule: &Rule) -> bool {
+pub(super) fn is_lifted_no_further(allowing: &[(usize, &Rule)], wide: &Rule, rule: &Rule) -> bool {
     let texts = |rule: &Rule| {
         let paths = rule.spares.paths.iter().map(|glob| glob.value.to_string());
         paths.chain(rule.spares.abstracts.iter().map(|glob| glob.value.to_string())).collect::<BTreeSet<_>>()
     };
     let spares_no_more = wide.spares.is_empty() || texts(wide).is_subset(&texts(rule));
     let allows_no_more = |allows: &Rule| !is_lifted_by(wide, allows) || is_lifted_by(rule, allows);
-    spares_no_more && policy.rules.iter().all(allows_no_more)
+    spares_no_more && allowing.iter().all(|(_, allows)| allows_no_more(allows))
 }
 
 /// Why a rule never decides.
