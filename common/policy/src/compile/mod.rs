@@ -103,8 +103,7 @@ pub fn compile_after(
     let hashes = hashes(policy, &sets, &mut out);
     let sizes = sizes(&patterns, policy);
     let ways = ways::ways(policy, &places, &watched);
-    let layout = layout::lay_out(patterns, &ways, target.seed, target.slot);
-    let layout = match layout {
+    let layout = match layout::lay_out(patterns, &ways, target.seed, target.slot) {
         Ok(layout) if !out.has_errors() => layout,
         Ok(_) => return Err(out),
         Err(full) => {
