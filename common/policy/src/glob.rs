@@ -68,9 +68,9 @@ impl Wild {
 
 impl fmt::Display for Wild {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gap = if self.gap { "*" } else { "" };
-        let text = String::from_utf8_lossy;
-        write!(f, "{}{gap}{}", text(&self.prefix), text(&self.suffix))
+        // As one text: without a `*`, the two may meet within a character.
+        let gap: &[u8] = if self.gap { b"*" } else { b"" };
+        f.write_str(&String::from_utf8_lossy(&[&self.prefix, gap, &self.suffix].concat()))
     }
 }
 
@@ -394,5 +394,8 @@ mod tests {
             assert_eq!(Glob::parse(text).expect("valid glob").to_string(), text);
         }
         assert_eq!(Glob::parse("**/x/**/**/y").expect("valid glob").to_string(), "/**/x/**/y");
+        // A character of two bytes, of which the first is in `prefix` and the second in `suffix`.
+        let split = format!("/?{}\u{471}", "a".repeat(WILD_LEN_MAX - 2));
+        assert_eq!(Glob::parse(&split).expect("valid glob").to_string(), split);
     }
 }

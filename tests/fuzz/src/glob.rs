@@ -72,6 +72,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ("/a/**/b/**/*.c", "/a/x/b/b/y.c"),
         ("/dev/sd?", "/dev/sda"),
         ("/a/?b*?", "/a/xbyz"),
+        ("/?aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaѱ", "/xaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaѱ"),
     ];
     pairs.iter().map(|(glob, path)| format!("{glob}\n{path}").into_bytes()).collect()
 }
