@@ -7,14 +7,14 @@ use treeline_abi::{
         Accept, AliasKey, AliasRules, LISTED_MAX, LISTS_MAX, Operation, RULES_MAX, RULES_PER_ALIAS_MAX, Rule,
         SLOTS, Table, WORDS,
     },
-    subject::{AcceptKind, SETS_MAX},
+    subject::{AcceptKind, Facts, SETS_MAX},
 };
 
 use crate::{
     content,
     kernel::{GO_ON, STOP, inode, is_older, masked, offset, read, repeat, repeat_plainly},
     lifts,
-    maps::{ACCEPTS, ACTIVE, ALIASES, HOLDS, IMAGES, LISTS, RULES, TABLES},
+    maps::{ACCEPTS, ACTIVE, ALIASES, HOLDS, IMAGES, LISTS, RULES, SESSIONS, TABLES},
     scratch::{Found, Listed, Scratch},
     tasks,
     walk::{self, Active},
@@ -561,7 +561,7 @@ fn sets_of_subject(scratch: &mut Scratch, table: &'static Table, slot: u32, labe
             resolved = by_path(scratch, table, slot);
         }
     }
-    weigh_subject(scratch, table, resolved, label_flags);
+    weigh_subject(scratch, table, slot, resolved, label_flags);
     0
 }
 
@@ -586,14 +586,29 @@ pub(crate) fn by_path(scratch: &mut Scratch, table: &'static Table, slot: u32) -
 pub(crate) fn weigh_subject(
     scratch: &mut Scratch,
     table: &'static Table,
+    slot: u32,
     resolved: u32,
     label_flags: u32,
 ) -> u32 {
     let path = if resolved != 0 { Some(&scratch.sets.found) } else { None };
     let lineage = table.subjects.of_label(&scratch.lineage);
     let loads_code = label_flags & LabelFlags::LOADER_ENV != 0;
-    scratch.holds = table.subjects.sets(path, &scratch.content, loads_code, lineage);
+    let session = of_session(scratch, table, slot);
+    scratch.holds = table.subjects.sets(path, &scratch.content, loads_code, lineage, session);
     0
+}
+
+/// What the session in `Scratch::session` leaves of the sets; looked up only where a set asks.
+#[inline(always)]
+fn of_session(scratch: &Scratch, table: &Table, slot: u32) -> Facts {
+    if table.subjects.with_session != 0 {
+        let session = scratch.session;
+        // SAFETY: the value stays in place while the program runs (RCU).
+        if let Some(facts) = unsafe { SESSIONS.get(&session) } {
+            return facts.of_slot[slot as usize & (SLOTS as usize - 1)];
+        }
+    }
+    table.subjects.of_unknown_session()
 }
 
 /// Finds what an executable's content means, when it is known; the result is in `Scratch::content`. A function of its

@@ -17,6 +17,7 @@ use treeline_abi::{
         Table, WILD_MAX, WORDS, WildWords,
     },
     sensor::{OBJECTS_MAX, ObjectKey, PROCESSES_MAX},
+    subject::{SESSIONS_MAX, SessionFacts},
 };
 
 use crate::scratch::{SCRATCH_SLOTS, Scratch, SentKey};
@@ -93,6 +94,10 @@ pub(crate) static RULES: Array<Rule> = Array::with_max_entries(RULES_MAX * SLOTS
 /// What takes rules away, by slot and number.
 #[map]
 pub(crate) static LIFTS: Array<Lift> = Array::with_max_entries(LIFTS_MAX * SLOTS, 0);
+
+/// What sessions leave of the subject sets. The agent adds and removes entries.
+#[map]
+pub(crate) static SESSIONS: HashMap<u64, SessionFacts> = HashMap::with_max_entries(SESSIONS_MAX, 0);
 
 /// Files whose content is known. The agent adds and removes entries.
 #[map]

@@ -153,6 +153,8 @@ pub(crate) struct Scratch {
     pub(crate) holds: Facts,
     /// A label's lineage, and what an executable's content means, on their way from one function to another.
     pub(crate) lineage: Lineage,
+    /// A label's session, alike; 0 for none.
+    pub(crate) session: u64,
     pub(crate) content: ByContent,
     pub(crate) walked: Walked,
     pub(crate) subject: Walked,

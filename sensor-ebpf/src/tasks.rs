@@ -405,10 +405,11 @@ pub(crate) fn may_map_its_image() -> bool {
     now.inode != 0 && now.inode == next.inode && now.device == next.device
 }
 
-/// Copies the current task's lineage to `Scratch::lineage`; nothing is known without a label. A function of its own for
-/// the same reason.
+/// Copies the current task's lineage and session to `Scratch`; nothing is known without a label. A function of its own
+/// for the same reason.
 #[inline(never)]
 pub(crate) fn take_lineage(scratch: &mut Scratch) -> u32 {
+    scratch.session = 0;
     scratch.lineage.facts.sure = 0;
     scratch.lineage.facts.possible = u64::MAX;
     scratch.lineage.since = 0;
@@ -416,6 +417,7 @@ pub(crate) fn take_lineage(scratch: &mut Scratch) -> u32 {
         scratch.lineage.facts.sure = label.lineage.facts.sure;
         scratch.lineage.facts.possible = label.lineage.facts.possible;
         scratch.lineage.since = label.lineage.since;
+        scratch.session = label.session;
     }
     0
 }

@@ -25,7 +25,7 @@ use treeline::{
         start::{Running, Settings},
     },
 };
-use treeline_event::{EntryBody, Notice, ProcessKey, SessionId, Verdict, decode};
+use treeline_event::{Claims, EntryBody, Notice, ProcessKey, SessionAttributes, SessionId, Verdict, decode};
 
 const POLICY: &str = "version: 1\nname: test\nmode: enforce\nrules:\n  - id: keys\n    kind: file\n    \
                       paths: [\"/keys/**\"]\n    reason: Private keys.\n";
@@ -100,6 +100,7 @@ impl Daemon {
             origin: "run",
             command: vec!["x".to_owned()],
             adopt: false,
+            claims: Claims::default(),
         };
         self.running.sensor.register(registration)
     }
@@ -151,8 +152,9 @@ fn a_launcher_becomes_the_root_of_a_session() {
     let daemon = Daemon::start();
     let mut client = daemon.client();
     client.ping().expect("it answers");
-    let session =
-        client.register("claude", vec!["claude".to_owned(), "-p".to_owned()]).expect("it registers");
+    let session = client
+        .register("claude", vec!["claude".to_owned(), "-p".to_owned()], Claims::default())
+        .expect("it registers");
     assert_eq!(daemon.backend.tracked(), [(session, std::process::id())]);
     let status = client.status().expect("it answers");
     assert_eq!((status.sessions[0].session, status.sessions[0].origin.as_str()), (session, "claude"));
@@ -168,11 +170,61 @@ fn a_launcher_becomes_the_root_of_a_session() {
     assert!(started, "{notices:?}");
 }
 
+/// What is known of each session that began, by its first entry.
+fn attributes(daemon: &Daemon) -> Vec<(SessionId, SessionAttributes)> {
+    let started = |notice| match notice {
+        Notice::SessionStarted { session, attributes, .. } => Some((session, attributes)),
+        _ => None,
+    };
+    daemon.notices().into_iter().filter_map(started).collect()
+}
+
+#[test]
+fn what_a_session_is_is_in_its_first_entry() {
+    let daemon = Daemon::start();
+    let claims = Claims {
+        agent: Some("claude-code".to_owned()),
+        entry_point: Some("cli".to_owned()),
+        repositories: Some(vec!["github.com/acme/app".to_owned()]),
+    };
+    let register =
+        |claims: &Claims| daemon.client().register("claude", vec!["claude".to_owned()], claims.clone());
+    let first = register(&claims).expect("it registers");
+    let known = attributes(&daemon).remove(0);
+    assert_eq!((known.0, &known.1.claims, known.1.within), (first, &claims, None));
+    let uid = rustix::process::getuid().as_raw();
+    assert_eq!(known.1.uid, Some(uid));
+    assert!(known.1.user.is_some() && known.1.groups.is_some_and(|groups| !groups.is_empty()));
+
+    let bad = Claims { agent: Some("two\nlines".to_owned()), ..Claims::default() };
+    let error = register(&bad).expect_err("it cannot be kept");
+    assert!(error.to_string().contains("control characters"), "{error}");
+}
+
+#[test]
+fn who_begins_within_a_session_becomes_nobody_else() {
+    let daemon = Daemon::start();
+    let outer = daemon.session_of(1234);
+    daemon.backend.be_within(Some(outer));
+    let claims = Claims { agent: Some("other".to_owned()), ..Claims::default() };
+    let inner = daemon.client().register("run", vec!["x".to_owned()], claims).expect("it registers");
+    // Of a session that is not known nothing is known of those within.
+    daemon.backend.be_within(Some(SessionId(7)));
+    let lost = daemon.session_of(1234);
+    let all = attributes(&daemon);
+    let [(_, of_outer), (second, of_inner), (third, of_lost)] = &all[..] else { panic!("{all:?}") };
+    assert_eq!((*second, *third), (inner, lost));
+    assert_eq!(of_outer.uid, Some(1234));
+    assert_eq!(*of_inner, SessionAttributes { within: Some(outer), ..of_outer.clone() });
+    assert_eq!(*of_lost, SessionAttributes { within: Some(SessionId(7)), ..SessionAttributes::default() });
+}
+
 #[test]
 fn a_process_that_is_gone_gets_no_session() {
     let daemon = Daemon::start();
     daemon.backend.refuse_tracking(true);
-    let error = daemon.client().register("run", vec!["x".to_owned()]).expect_err("it is gone");
+    let error =
+        daemon.client().register("run", vec!["x".to_owned()], Claims::default()).expect_err("it is gone");
     assert!(error.to_string().contains("ended before it could be tracked"), "{error}");
     assert!(daemon.notices().iter().any(|notice| matches!(notice, Notice::SessionEnded { .. })));
     assert!(daemon.client().adopt(u32::MAX - 1).is_err());
@@ -327,7 +379,7 @@ fn a_follower_sees_what_comes() {
     let socket = daemon.socket();
     let register = std::thread::spawn(move || {
         Client::connect(&socket)
-            .and_then(|mut client| client.register("run", vec!["x".to_owned()]))
+            .and_then(|mut client| client.register("run", vec!["x".to_owned()], Claims::default()))
             .expect("a session")
     });
     let deadline = Instant::now() + Duration::from_secs(20);

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use treeline_event::{
-    Action, AdoptedBy, AttachMode, Body, Destination, Digest, Event, FileId, FileRef, HookState, HookStatus,
-    Image, Level, Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes, PolicyPart, Process, ProcessKey,
-    Program, RuleHit, RuleState, RuleStatus, SessionId, Subject, Tampering, Timestamp, Verdict, encode,
+    Action, AdoptedBy, AttachMode, Body, Claims, Destination, Digest, Event, FileId, FileRef, Group,
+    HookState, HookStatus, Image, Level, Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes,
+    PolicyPart, Process, ProcessKey, Program, RuleHit, RuleState, RuleStatus, SessionAttributes, SessionId,
+    Subject, Tampering, Timestamp, Verdict, encode,
 };
 
 fn image(path: &str) -> Image {
@@ -147,6 +148,17 @@ pub fn notices() -> Vec<Notice> {
             uid: 1000,
             origin: text(),
             command: vec![text()],
+            attributes: SessionAttributes {
+                within: Some(session),
+                uid: Some(1000),
+                user: Some(text()),
+                groups: Some(vec![Group { gid: 5, name: Some(text()) }, Group { gid: 6, name: None }]),
+                claims: Claims {
+                    agent: Some(text()),
+                    entry_point: Some(text()),
+                    repositories: Some(vec![text()]),
+                },
+            },
         },
         Notice::SessionEnded { session },
         Notice::ImageHashed { image: image("/usr/bin/s") },

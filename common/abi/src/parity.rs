@@ -64,6 +64,8 @@ pub struct Case {
     pub ancestors: [Executable; ANCESTORS],
     /// What its label says before all of them.
     pub lineage: Lineage,
+    /// The session that it is in: the key of the `SESSIONS` table.
+    pub session: u64,
     /// Bit set over [`crate::paths::Operation`].
     pub operations: u32,
     /// Explicit padding.
@@ -75,4 +77,4 @@ pub struct Case {
 const _: () = assert!(size_of::<Component>() == 80);
 const _: () = assert!(size_of::<Path>() == 8 + 80 * NAMES_PER_PATH);
 const _: () =
-    assert!(size_of::<Case>() == size_of::<Path>() + (1 + ANCESTORS) * size_of::<Executable>() + 40);
+    assert!(size_of::<Case>() == size_of::<Path>() + (1 + ANCESTORS) * size_of::<Executable>() + 48);

@@ -15,8 +15,15 @@
 //! a number that no condition of the policy has, and [`Subjects::born`] says when. A label whose [`Lineage::since`] is
 //! older does not know of it: what it says of that number may be about another condition, or about nothing, so it counts
 //! as unknown. That is all that happens when a number is used anew; no label has to be found and changed.
+//!
+//! # Sessions
+//!
+//! What is asked of the session as a whole (its user, say) is known in user space alone, when the session begins. The agent
+//! puts into [`SessionFacts`] which sets that leaves, for the sessions that live, before the slot is put in force.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::paths::SLOTS;
 
 /// Subject sets of a policy: the bits of a word.
 pub const SETS_MAX: usize = 64;
@@ -83,6 +90,17 @@ impl AcceptKind {
 /// What an executable's path leads to, by [`AcceptKind`].
 pub type ByPath = [u64; AcceptKind::COUNT];
 
+/// The sets of the policy in each slot that a session leaves: the value of the `SESSIONS` table, by session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SessionFacts {
+    /// By slot.
+    pub of_slot: [Facts; SLOTS as usize],
+}
+
+/// Entries of the `SESSIONS` table: more sessions than live at a time, since those that have ended leave it later.
+pub const SESSIONS_MAX: u32 = 8192;
+
 /// What an executable's content is known to mean to the policy in force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -113,8 +131,8 @@ pub struct Subjects {
     pub lineages: u64,
     /// Conditions that ask for a content, and for no path.
     pub lineage_content_alone: u64,
-    /// Explicit padding.
-    pub pad: u64,
+    /// Sets that ask something of the session.
+    pub with_session: u64,
     /// By number of a condition: when it got it, nanoseconds since the machine started.
     pub born: [u64; LINEAGES_MAX],
     /// By number of a condition: what it says, as a hash; 0 for none.
@@ -138,7 +156,7 @@ impl Subjects {
         without_lineage: 0,
         lineages: 0,
         lineage_content_alone: 0,
-        pad: 0,
+        with_session: 0,
         born: [0; LINEAGES_MAX],
         identity: [0; LINEAGES_MAX],
         ages: [0; LINEAGES_MAX],
@@ -207,7 +225,14 @@ impl Subjects {
         Facts { sure: facts.sure & !mask(loads_code), possible: facts.possible & self.lineages }
     }
 
-    /// The subject sets of a subject: by its executable, and by what its lineage amounts to.
+    /// What is known of a session of which nobody has said anything: all sets that do not ask.
+    #[inline(always)]
+    #[must_use]
+    pub fn of_unknown_session(&self) -> Facts {
+        Facts { sure: !self.with_session, possible: u64::MAX }
+    }
+
+    /// The subject sets of a subject: by its executable, by what its lineage amounts to, and by its session.
     #[inline(always)]
     #[must_use]
     pub fn sets(
@@ -216,6 +241,7 @@ impl Subjects {
         content: &ByContent,
         loads_code: bool,
         lineage: Facts,
+        session: Facts,
     ) -> Facts {
         let own = self.weigh(
             path,
@@ -224,8 +250,8 @@ impl Subjects {
             self.content_alone,
         );
         Facts {
-            sure: (own.sure | self.any) & self.with_lineage(lineage.sure) & !mask(loads_code),
-            possible: (own.possible | self.any) & self.with_lineage(lineage.possible),
+            sure: (own.sure | self.any) & self.with_lineage(lineage.sure) & session.sure & !mask(loads_code),
+            possible: (own.possible | self.any) & self.with_lineage(lineage.possible) & session.possible,
         }
     }
 
@@ -288,6 +314,7 @@ fn borrow(one: u64, other: u64) -> u64 {
 const _: () = assert!(size_of::<Facts>() == 16);
 const _: () = assert!(size_of::<Lineage>() == 24);
 const _: () = assert!(size_of::<ByContent>() == 24);
+const _: () = assert!(size_of::<SessionFacts>() == 32);
 const _: () = assert!(size_of::<Subjects>() == 64 + 8 * 8 * LINEAGES_MAX);
 
 #[cfg(test)]
@@ -321,13 +348,31 @@ mod tests {
     #[test]
     fn a_set_needs_its_lineage() {
         let check = |lineage: Facts, loads_code, expect: Facts| {
-            let found = subjects().sets(Some(&[0; 4]), &ByContent::default(), loads_code, lineage);
+            let found = subjects().sets(
+                Some(&[0; 4]),
+                &ByContent::default(),
+                loads_code,
+                lineage,
+                subjects().of_unknown_session(),
+            );
             assert_eq!(found, expect);
         };
         check(Facts::default(), false, Facts::default());
         check(Facts { sure: 1, possible: 3 }, false, Facts { sure: 1 << 5, possible: 3 << 5 });
         check(Facts { sure: 1, possible: 1 }, true, Facts { sure: 0, possible: 1 << 5 });
         check(Facts::UNKNOWN, false, Facts { sure: 0, possible: 3 << 5 });
+    }
+
+    #[test]
+    fn a_set_needs_its_session() {
+        let subjects = Subjects { any: 0b11, without_lineage: 0b11, with_session: 0b10, ..Subjects::NONE };
+        let check = |session, expect| {
+            let found = subjects.sets(None, &ByContent::default(), false, Facts::default(), session);
+            assert_eq!(found, expect);
+        };
+        check(subjects.of_unknown_session(), Facts { sure: 0b01, possible: 0b11 });
+        check(Facts { sure: 0b01, possible: 0b01 }, Facts { sure: 0b01, possible: 0b01 });
+        check(Facts { sure: 0b11, possible: 0b11 }, Facts { sure: 0b11, possible: 0b11 });
     }
 
     #[test]
@@ -343,7 +388,13 @@ mod tests {
         let by_path = [0b10, 0b100, 0b1, 0];
         let check = |fingerprint, sure, possible, image: Facts| {
             let content = ByContent { fingerprint, sets: 0b1, lineage: 0b10 };
-            let found = subjects.sets(Some(&by_path), &content, false, Facts::default());
+            let found = subjects.sets(
+                Some(&by_path),
+                &content,
+                false,
+                Facts::default(),
+                subjects.of_unknown_session(),
+            );
             assert_eq!(found, Facts { sure, possible }, "{fingerprint}");
             assert_eq!(subjects.of_image(Some(&by_path), &content, false), image, "{fingerprint}");
         };

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod attributes;
 pub mod event;
 pub mod image;
 pub mod kind;
@@ -17,6 +18,7 @@ pub use action::{
     Action, AdoptedBy, Destination, FileRef, LOCKS_RULE, OWN_RULES, OpenFlags, Outcome, SELF_RULE,
     SocketKind, Subject, Tampering, is_own_rule,
 };
+pub use attributes::{Claims, Group, SessionAttributes};
 pub use event::{Body, Event, Level, Mode, RuleHit, Timestamp, Verdict};
 pub use image::{Digest, FileId, Image};
 pub use kind::KINDS;

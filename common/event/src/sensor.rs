@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    attributes::SessionAttributes,
     event::Level,
     image::Image,
     process::{ProcessKey, SessionId},
@@ -193,6 +194,9 @@ pub enum Notice {
         origin: String,
         /// The command that the root was about to run (for `adopt`, the one it ran).
         command: Vec<String>,
+        /// What else is known of it.
+        #[serde(default, skip_serializing_if = "SessionAttributes::is_empty")]
+        attributes: SessionAttributes,
     },
     /// The last process of a session ended.
     SessionEnded {

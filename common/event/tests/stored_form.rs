@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::{collection::vec, option, prelude::*};
 use treeline_event::{
-    Action, AdoptedBy, AttachMode, Body, Destination, Digest, ENTRY_BYTES_MAX, Entry, Event, FileId, FileRef,
-    HookState, HookStatus, Image, Level, Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes,
-    PolicyPart, Process, ProcessKey, Program, RuleHit, RuleState, RuleStatus, SessionId, SocketKind, Subject,
-    Tampering, Timestamp, Verdict, decode, encode,
+    Action, AdoptedBy, AttachMode, Body, Claims, Destination, Digest, ENTRY_BYTES_MAX, Entry, Event, FileId,
+    FileRef, Group, HookState, HookStatus, Image, Level, Meta, Mode, Notice, OpenFlags, Origin, Outcome,
+    PathBytes, PolicyPart, Process, ProcessKey, Program, RuleHit, RuleState, RuleStatus, SessionAttributes,
+    SessionId, SocketKind, Subject, Tampering, Timestamp, Verdict, decode, encode,
 };
 
 fn path() -> impl Strategy<Value = PathBytes> {
@@ -107,6 +107,17 @@ fn destination() -> impl Strategy<Value = Destination> {
             Destination::Socket(SocketKind { family, kind, protocol })
         }),
     ]
+}
+
+fn attributes() -> impl Strategy<Value = SessionAttributes> {
+    let text = || ".{0,8}";
+    let group = (any::<u32>(), option::of(text())).prop_map(|(gid, name)| Group { gid, name });
+    let claims = (option::of(text()), option::of(text()), option::of(vec(text(), 0..3)))
+        .prop_map(|(agent, entry_point, repositories)| Claims { agent, entry_point, repositories });
+    let user = (option::of(session()), any::<Option<u32>>(), option::of(text()));
+    (user, option::of(vec(group, 0..3)), claims).prop_map(|((within, uid, user), groups, claims)| {
+        SessionAttributes { within, uid, user, groups, claims }
+    })
 }
 
 fn tampering() -> impl Strategy<Value = Tampering> {
@@ -224,9 +235,9 @@ fn notice() -> impl Strategy<Value = Notice> {
         (text(), text(), any::<(u64, u64, u64)>()).prop_map(|(kind, site, (count, first_ns, last_ns))| {
             Notice::Lost { kind, site, count, first_ns, last_ns }
         }),
-        (session(), key(), any::<u32>(), text(), vec(text(), 0..3)).prop_map(
-            |(session, root, uid, origin, command)| {
-                Notice::SessionStarted { session, root, uid, origin, command }
+        (session(), key(), any::<u32>(), text(), vec(text(), 0..3), attributes()).prop_map(
+            |(session, root, uid, origin, command, attributes)| {
+                Notice::SessionStarted { session, root, uid, origin, command, attributes }
             }
         ),
         session().prop_map(|session| Notice::SessionEnded { session }),
@@ -410,7 +421,17 @@ fn the_largest_notices_fit() {
             root: key,
             uid: 0,
             origin: text.clone(),
-            command: list,
+            command: list.clone(),
+            attributes: SessionAttributes {
+                user: Some(text.clone()),
+                groups: Some(vec![Group { gid: 1, name: Some(text.clone()) }; 1024]),
+                claims: Claims {
+                    agent: Some(text.clone()),
+                    entry_point: Some(text.clone()),
+                    repositories: Some(list),
+                },
+                ..SessionAttributes::default()
+            },
         },
         Notice::ImageHashed { image },
         Notice::Malformed { what: text.clone(), error: text.clone() },

@@ -41,6 +41,7 @@ pub struct Classed {
 const CONTENT: &str = "the sensor reads the content of what is executed";
 const SUBJECT: &str = "the sensor reads the content of who acts";
 const LINEAGE: &str = "the sensor reads the content of what the lineage executed";
+const SESSION: &str = "the sensor tells the kernel what each session is";
 const ASKED: &str = "the kernel asks the sensor before a marked file is opened or executed";
 const AFTERWARDS: &str = "the sensor judges names when the system call has returned";
 const UNIX: &str = "the sensor judges connects to unix sockets when the system call has returned";
@@ -67,6 +68,7 @@ impl Rule {
             (matches!(&self.kind, Kind::Exec { sha256, .. } if !sha256.is_empty()), CONTENT),
             (items().any(by_content), SUBJECT),
             (items().any(lineage_by_content), LINEAGE),
+            (items().any(|item| item.session.is_some()), SESSION),
         ];
         why.extend(contents.into_iter().filter_map(|(asked, why)| asked.then_some(why)));
         let class = match (in_kernel, why.is_empty()) {

@@ -61,6 +61,8 @@ codes! {
     CannotAdopt "cannot-adopt",
     /// A file that cannot be read.
     CannotInclude "cannot-include",
+    /// What a session says of itself, where it could let something through.
+    Claim "claim",
     /// Two keys of which one excludes the other.
     ConflictingKeys "conflicting-keys",
     /// Two rules that match the same, one to refuse and one to record.

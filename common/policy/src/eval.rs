@@ -192,7 +192,8 @@ pub(crate) fn might_allow(allows: &Rule, host: &Host, subject: &Subject, object:
 fn item_holds(item: &SubjectItem, host: &Host, subject: &Subject) -> Holds {
     let own = executable_holds(&item.own, host, &subject.executable, subject.sha256);
     let lineage = item.descendant_of.as_ref().map(|wanted| lineage_holds(wanted, host, &subject.lineage));
-    own.min(lineage.unwrap_or(Holds::Yes))
+    let session = item.session.as_ref().map(|wanted| wanted.holds(&subject.session));
+    own.min(lineage.unwrap_or(Holds::Yes)).min(session.unwrap_or(Holds::Yes))
 }
 
 /// Whether one of the images is such a file. One that other code was put into is not surely what it is.

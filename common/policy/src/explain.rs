@@ -320,7 +320,8 @@ pub(crate) fn describe(item: &SubjectItem) -> String {
     let own = Some(executable(&item.own)).filter(|own| !own.is_empty());
     let lineage = item.descendant_of.as_ref();
     let lineage = lineage.map(|ancestor| format!("descendant of {}", executable(ancestor)));
-    own.into_iter().chain(lineage).collect::<Vec<_>>().join(", ")
+    let session = item.session.as_ref().map(ToString::to_string);
+    own.into_iter().chain(lineage).chain(session).collect::<Vec<_>>().join(", ")
 }
 
 fn executable(wanted: &Executable) -> String {

@@ -186,11 +186,11 @@ impl<'t> Matcher<'t> {
         Name { mask, last: NO_LIST, inner: NO_LIST }
     }
 
-    /// The subject sets of a subject with this lineage.
+    /// The subject sets of a subject with this lineage, of those that its session leaves.
     #[must_use]
-    pub fn subject_sets(&self, image: &Image<'_>, lineage: Facts) -> Facts {
+    pub fn subject_sets(&self, image: &Image<'_>, lineage: Facts, session: Facts) -> Facts {
         let (path, content) = self.of_executable(image);
-        self.tables.table.subjects.sets(path.as_ref(), &content, image.loads_code, lineage)
+        self.tables.table.subjects.sets(path.as_ref(), &content, image.loads_code, lineage, session)
     }
 
     /// The subject sets of a subject of a request, whose label was there from the session's root on. `locate` says where
@@ -217,7 +217,8 @@ impl<'t> Matcher<'t> {
         let Subject { executable: path, sha256, loads_code, .. } = subject;
         let located = locate(path);
         let image = Image { located: &located, path, sha256: sha256.as_ref(), loads_code: *loads_code };
-        self.subject_sets(&image, self.tables.table.subjects.of_label(&label))
+        let session = self.tables.sets_of_session(&subject.session);
+        self.subject_sets(&image, self.tables.table.subjects.of_label(&label), session)
     }
 
     /// What an exec of this image adds to what a label says of lineage.

@@ -123,7 +123,7 @@ impl Move for Spared {
 
 impl Move for SubjectItem {
     fn shift(&mut self, by: Moved) {
-        let Self { own: _, descendant_of: _, reason: _, span } = self;
+        let Self { own: _, descendant_of: _, session: _, reason: _, span } = self;
         *span = span.moved(by);
     }
 }

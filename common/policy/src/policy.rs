@@ -15,6 +15,7 @@ use crate::{
     glob::Glob,
     lint::Silences,
     moment::Moment,
+    session::SessionCondition,
     source::{FileId, Sources, Span, Spanned},
 };
 
@@ -367,6 +368,8 @@ pub struct SubjectItem {
     pub own: Executable,
     /// What it or a process before it in its lineage has executed.
     pub descendant_of: Option<Executable>,
+    /// What its session is.
+    pub session: Option<SessionCondition>,
     /// Why, and what it gives away.
     pub reason: Option<String>,
     /// Where it is written.

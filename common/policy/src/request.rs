@@ -9,6 +9,7 @@ use crate::{
     mcp::McpCall,
     policy::{Executable, FileOperation},
     posture::Posture,
+    session::Session,
     tool::ToolCall,
 };
 
@@ -25,6 +26,8 @@ pub struct Subject {
     pub loads_code: bool,
     /// What it and those before it have executed.
     pub lineage: Lineage,
+    /// What is known of its session.
+    pub session: Arc<Session>,
 }
 
 /// What is known of a subject's lineage: of what its creators, back to the session's root, and it itself executed.

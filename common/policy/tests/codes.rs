@@ -84,6 +84,7 @@ fn examples() -> Vec<(Code, String)> {
             Code::DuplicateId,
             rules("{id: a, kind: file, paths: [/x], reason: r}, {id: a, kind: file, paths: [/y], reason: r}"),
         ),
+        (Code::Claim, rule("kind: file, paths: [/x], except: [{session: {agents: [a]}}]")),
         (Code::DuplicateInclude, including("first, second")),
         (Code::DuplicateItem, rule("kind: file, paths: [/x, /x]")),
         (Code::DuplicateKey, "version: 1\nname: t\nname: u\nrules: []\n".to_owned()),

@@ -1,9 +1,11 @@
 //! What is told of two policies: tables, and that each change told is one by the definition of the language.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use treeline_event::Verdict;
 use treeline_policy::{
-    Diff, Executed, Home, Host, Lineage, Object, Policy, Request, Subject, diff,
+    Diff, Executed, Home, Host, Known, Lineage, Object, Policy, Request, Session, Subject, diff,
     diff::{Effect, Subjects},
     eval, parse,
     policy::FileOperation,
@@ -88,6 +90,20 @@ fn programs_for_whom_it_differs() {
         &[
             "loosens     read ~/.ssh/**: deny by `keys` -> allow, for everybody but `descendant of /usr/bin/npm`",
         ],
+    );
+    let only = format!("{KEYS}, only: [{{session: {{groups: [contractors]}}}}]");
+    check(
+        KEYS,
+        &only,
+        &[
+            "loosens     read ~/.ssh/**: deny by `keys` -> allow, for everybody but `session of groups contractors`",
+        ],
+    );
+    let except = format!("{KEYS}, except: [{{executable: /bin/gh, session: {{users: [ada, 7]}}}}]");
+    check(
+        KEYS,
+        &except,
+        &["loosens     read ~/.ssh/**: deny by `keys` -> allow, for `/bin/gh, session of users 7 or ada`"],
     );
     // By another rule's exception, about the same file.
     let other = format!(
@@ -344,8 +360,20 @@ fn glob() -> impl Strategy<Value = String> {
     )
 }
 
-fn rule() -> impl Strategy<Value = String> {
-    let program = || prop::sample::select(vec!["", "/bin/p", "/bin/q"]);
+/// Programs.
+const PROGRAMS: [&str; 3] = ["", "executable: /bin/p", "executable: /bin/q"];
+/// Those, and sessions.
+const SUBJECTS: [&str; 6] = [
+    "",
+    "executable: /bin/p",
+    "session: {users: [ada]}",
+    "session: {groups: [ops]}",
+    "session: {groups: [ops, staff]}",
+    "executable: /bin/q, session: {users: [ada, bob]}",
+];
+
+fn rule(subjects: &'static [&'static str]) -> impl Strategy<Value = String> {
+    let program = || prop::sample::select(subjects);
     let modes =
         prop::sample::select(vec!["mode: monitor", "mode: enforce", "mode: enforce", "action: allow"]);
     let priorities = prop::sample::select(vec!["", "", ", priority: 1"]);
@@ -355,8 +383,8 @@ fn rule() -> impl Strategy<Value = String> {
     (glob(), modes, operations, program(), program()).prop_map(|(glob, (mode, priority, spared), operations, only, except)| {
         let spared = spared.filter(|_| !mode.contains("allow"));
         let spared = spared.map_or_else(String::new, |glob| format!(", except_paths: [\"{glob}\"]"));
-        let list = |key: &str, path: &str| {
-            if path.is_empty() { String::new() } else { format!(", {key}: [{{executable: {path}}}]") }
+        let list = |key: &str, item: &str| {
+            if item.is_empty() { String::new() } else { format!(", {key}: [{{{item}}}]") }
         };
         let (only, except) = (list("only", only), list("except", except));
         format!("kind: file, paths: [\"{glob}\"], operations: {operations}{spared}, {mode}{priority}{only}{except}")
@@ -364,7 +392,11 @@ fn rule() -> impl Strategy<Value = String> {
 }
 
 fn rules() -> impl Strategy<Value = String> {
-    prop::collection::vec(rule(), 0..5).prop_map(|rules| {
+    rules_for(&PROGRAMS)
+}
+
+fn rules_for(subjects: &'static [&'static str]) -> impl Strategy<Value = String> {
+    prop::collection::vec(rule(subjects), 0..5).prop_map(|rules| {
         let lines = rules.iter().enumerate().map(|(number, rule)| format!("id: r-{number}, {rule}"));
         lines.collect::<Vec<_>>().join("\n")
     })
@@ -380,7 +412,15 @@ fn subject(path: &str) -> Subject {
         uid: 0,
         loads_code: false,
         lineage: Lineage::Images { images, complete: true },
+        session: Arc::default(),
     }
+}
+
+/// A session of a user, in these groups.
+fn session(user: &str, groups: &[&str]) -> Session {
+    let known = |name: &str| Known { id: Some(name.len() as u32), name: Some(name.to_owned()) };
+    let groups = Some(groups.iter().map(|name| known(name)).collect());
+    Session { user: Some(known(user)), groups, ..Session::default() }
 }
 
 /// A verdict with the id of the rule.
@@ -432,15 +472,17 @@ proptest! {
     /// Whatever differs, something is told.
     #[test]
     fn what_differs_is_not_passed_over(
-        before in rules(),
-        after in rules(),
+        before in rules_for(&SUBJECTS),
+        after in rules_for(&SUBJECTS),
         names in prop::collection::vec(prop::sample::select(vec!["a", "b", "ab", "c", "d"]), 1..5),
         anchor in prop::sample::select(vec!["", "/home/u"]),
         program in prop::sample::select(vec!["/bin/p", "/bin/q", "/bin/z"]),
+        user in prop::sample::select(vec!["ada", "bob", "eve"]),
+        groups in prop::sample::subsequence(vec!["ops", "staff"], 0..3),
     ) {
         let (before, after) = (policy(&before), policy(&after));
         let path = format!("{anchor}/{}", names.join("/")).into_bytes();
-        let subject = subject(program);
+        let subject = Subject { session: Arc::new(session(user, &groups)), ..subject(program) };
         for (_, operation) in FileOperation::WORDS {
             let object = Object::File { path: path.clone(), operation };
             let both = [&before, &after].map(|policy| decide(policy, &subject, &object).0);

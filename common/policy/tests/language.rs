@@ -349,6 +349,64 @@ fn rules_for_a_time() {
 }
 
 #[test]
+fn sessions() {
+    let with = |lists: &str| rule(&format!("id: a\nkind: file\nreason: r\npaths: [/x]\n{lists}"));
+    let asked = |lists: &str| {
+        let policy = parse("p", &with(lists)).unwrap_or_else(|diagnostics| panic!("{diagnostics}"));
+        assert!(policy.warnings.is_empty(), "{}", policy.warnings);
+        let item = policy.rules[0].items().next().expect("an item").clone();
+        item.session.expect("it asks for a session").to_string()
+    };
+    let all = "only: [{session: {users: [bob, ada, 1000, \"7\"], groups: [\"domain users\"], agents: [claude-code], \
+               entry_points: [cli], repositories: [github.com/acme/*, h/r]}}]";
+    assert_eq!(
+        asked(all),
+        "session of users 1000 or 7 or ada or bob and groups domain users and agents claude-code and entry_points cli \
+         and repositories h/r or github.com/acme/*"
+    );
+    // An interpreter alone would be warned of.
+    assert_eq!(asked("except: [{executable: /usr/bin/bash, session: {groups: [0]}}]"), "session of groups 0");
+    check(
+        &with("only: [{session: {}}, {session: ada}, {session: {user: ada}}, {session: {users: []}}]"),
+        &[
+            "8:22 every session is meant | give `users`, `groups`, `agents`, `entry_points` or `repositories`",
+            "8:37 has to be a mapping | write `session: {groups: [contractors]}`",
+            "8:53 every session is meant",
+            "8:54 unknown key `user` | `users`?",
+            "8:85 `users` cannot be empty",
+        ],
+    );
+    check(
+        &with(
+            "only: [{session: {users: [-1, 4294967295, 1.5, ada, ada], repositories: [GitHub.com/a, github.com]}}]",
+        ),
+        &[
+            "8:31 no id | 0 to 4294967294",
+            "8:35 no id",
+            "8:47 no id",
+            "8:57 twice ~ 8:52",
+            "8:78 no repository | lower case",
+            "8:92 no repository | `github.com/acme/app`",
+        ],
+    );
+    let claim = "is what a session says of itself, which can let nothing through | claims count in `only` of rules that refuse or record";
+    check(
+        &with(
+            "except: [{session: {users: [ada], agents: [x]}}, {session: {entry_points: [x], repositories: [h/r]}}]",
+        ),
+        &[
+            &format!("8:47 `agents` {claim}"),
+            &format!("8:79 `entry_points` {claim}"),
+            &format!("8:98 `repositories` {claim}"),
+        ]
+        .map(String::as_str),
+    );
+    let allows =
+        "action: allow\nonly: [{executable: /x, session: {agents: [x]}}]\nexcept: [{session: {agents: [y]}}]";
+    check(&with(allows), &["9:47 `agents`", "10:33 `agents`"]);
+}
+
+#[test]
 fn subjects() {
     let with = |lists: &str| rule(&format!("id: a\nkind: file\nreason: r\npaths: [/x]\n{lists}"));
     let text = with(
@@ -370,7 +428,7 @@ fn subjects() {
             "only: [{reason: r}, {descendant_of: {}}, {descendant_of: /x}, {descendant_off: {executable: /x}}]",
         ),
         &[
-            "8:12 this is everybody | give `executable`, `sha256` or `descendant_of`",
+            "8:12 this is everybody | give `executable`, `sha256`, `descendant_of` or `session`",
             "8:41 everybody is a descendant | give `executable` or `sha256`",
             "8:62 has to be a mapping | write `descendant_of: {executable: /usr/bin/make}`",
             "8:67 this is everybody",

@@ -67,6 +67,7 @@ fn what_is_unknown_never_allows_anything() {
             uid: 0,
             loads_code: own.loads_code,
             lineage: Lineage::Images { images, complete },
+            ..Subject::default()
         };
         let locate = |path: &[u8]| Located { device: 1, inner: path.to_vec() };
         let sets = matcher.sets_of(&subject, &locate);

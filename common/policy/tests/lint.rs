@@ -1,10 +1,10 @@
 //! What is found in policies that are valid, and that what is found is so.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;
 use treeline_policy::{
-    Code, Home, Host, Lineage, Loader, Moment, NotLoaded, Object, Policy, Request, Subject,
+    Code, Home, Host, Known, Lineage, Loader, Moment, NotLoaded, Object, Policy, Request, Session, Subject,
     diagnostic::Diagnostic,
     eval, lint,
     lint::Linted,
@@ -439,6 +439,9 @@ fn items(key: &'static str) -> impl Strategy<Value = String> {
         "{sha256: 1111111111111111111111111111111111111111111111111111111111111111}",
         "{executable: /e/a, descendant_of: {executable: /e/b}}",
         "{descendant_of: {executable: /e/b}}",
+        "{session: {users: [ada]}}",
+        "{session: {users: [ada, bob]}}",
+        "{executable: /e/a, session: {users: [ada], groups: [ops]}}",
     ];
     some(&subjects, 0)
         .prop_map(move |items| if items.is_empty() { items } else { format!(", {key}: [{items}]") })
@@ -518,6 +521,17 @@ fn objects() -> Vec<Object> {
         .collect()
 }
 
+/// One of which nothing is known, one of which not all is, and two that are known.
+fn sessions() -> [Arc<Session>; 4] {
+    let known = |name: &str| Known { id: None, name: Some(name.to_owned()) };
+    let of = |user: &str, groups: Option<&[&str]>| Session {
+        user: Some(known(user)),
+        groups: groups.map(|groups| groups.iter().map(|name| known(name)).collect()),
+        ..Session::default()
+    };
+    [Session::default(), of("ada", None), of("ada", Some(&["ops"])), of("bob", Some(&[]))].map(Arc::new)
+}
+
 fn subjects() -> Vec<Subject> {
     let contents = [None, Some([0x11; 32]), Some([2; 32])];
     let images =
@@ -531,7 +545,14 @@ fn subjects() -> Vec<Subject> {
                     let before = below.map(|below| images(below, None));
                     let images = before.into_iter().chain([own]).collect();
                     let lineage = Lineage::Images { images, complete };
-                    subjects.push(Subject { executable: path.into(), sha256, uid: 1, loads_code, lineage });
+                    let subject = Subject {
+                        executable: path.into(),
+                        sha256,
+                        loads_code,
+                        lineage,
+                        ..Subject::default()
+                    };
+                    subjects.extend(sessions().map(|session| Subject { session, ..subject.clone() }));
                 }
             }
         }
@@ -563,8 +584,9 @@ fn assert_alike(policy: &Policy, other: &Policy, asks: impl Fn(&Request) -> bool
 
 /// Nothing that is not known of it counts, and exceptions hold for it.
 fn is_known(request: &Request) -> bool {
-    let Subject { executable, sha256, loads_code, lineage, .. } = &request.subject;
+    let Subject { executable, sha256, loads_code, lineage, session, uid: _ } = &request.subject;
     let whole = matches!(lineage, Lineage::Images { complete: true, images } if images.iter().all(|image| image.sha256.is_some() || image.path == b"/e/b"));
+    let whole = whole && session.user.is_some() && session.groups.is_some();
     !executable.is_empty() && sha256.is_some() && !loads_code && whole && request.object != Object::RawSocket
 }
 

@@ -1,6 +1,6 @@
 //! The compiled tables, walked as the kernel walks them, decide as the oracle does.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use proptest::prelude::*;
 use treeline_abi::{
@@ -9,8 +9,8 @@ use treeline_abi::{
     paths::{AncestorKey, Operation},
 };
 use treeline_policy::{
-    Decision, Executed, Home, Host, Lineage, Located, Matcher, Mount, MountTable, Object, Policy, Request,
-    Resolver, Subject, Tables, Target, compile, compose, eval, parse,
+    Decision, Executed, Home, Host, Known, Lineage, Located, Matcher, Mount, MountTable, Object, Policy,
+    Request, Resolver, Session, Subject, Tables, Target, compile, compose, eval, parse,
     policy::{FileOperation, Level, Mode},
 };
 
@@ -195,10 +195,35 @@ fn subjects(key: &'static str) -> impl Strategy<Value = String> {
         3 => executables(),
         2 => executables().prop_map(|ancestor| format!("descendant_of: {{{ancestor}}}")),
         1 => (executables(), executables()).prop_map(|(own, ancestor)| format!("{own}, descendant_of: {{{ancestor}}}")),
+        2 => sessions().prop_map(|session| format!("session: {{{session}}}")),
+        1 => (executables(), sessions()).prop_map(|(own, session)| format!("{own}, session: {{{session}}}")),
+        1 => (executables(), sessions())
+            .prop_map(|(ancestor, session)| format!("descendant_of: {{{ancestor}}}, session: {{{session}}}")),
     ];
     prop::collection::btree_set(item, 0..3).prop_map(move |items| {
         let items: Vec<String> = items.into_iter().map(|item| format!("      - {{{item}}}\n")).collect();
         if items.is_empty() { String::new() } else { format!("    {key}:\n{}", items.concat()) }
+    })
+}
+
+/// The keys of a session that can stand everywhere.
+fn sessions() -> impl Strategy<Value = &'static str> {
+    let users = ["users: [ada]", "users: [1001, bob]", "groups: [staff]", "groups: [50, ops]"];
+    prop::sample::select([&users[..], &["users: [ada], groups: [ops]"]].concat())
+}
+
+/// What is known of a session.
+fn known_session() -> impl Strategy<Value = Session> {
+    let known = || {
+        let id = prop::option::weighted(0.8, prop::sample::select(vec![50, 51, 1000, 1001]));
+        let name = prop::option::weighted(0.8, prop::sample::select(vec!["ada", "bob", "staff", "ops"]));
+        (id, name).prop_map(|(id, name)| Known { id, name: name.map(str::to_owned) })
+    };
+    let groups = prop::option::weighted(0.8, prop::collection::vec(known(), 0..3));
+    (prop::option::weighted(0.8, known()), groups).prop_map(|(user, groups)| Session {
+        user,
+        groups,
+        ..Session::default()
     })
 }
 
@@ -293,10 +318,11 @@ fn composed(levels: &[(Level, String)]) -> Policy {
 }
 
 fn request() -> impl Strategy<Value = Request> {
-    let subject = (images(), prop::bool::weighted(0.9)).prop_map(|(images, complete)| {
+    let subject = (images(), prop::bool::weighted(0.9), known_session());
+    let subject = subject.prop_map(|(images, complete, session)| {
         let Executed { path, sha256, loads_code } = images.last().cloned().unwrap_or_default();
         let lineage = Lineage::Images { images, complete };
-        Subject { executable: path, sha256, uid: 1000, loads_code, lineage }
+        Subject { executable: path, sha256, uid: 1000, loads_code, lineage, session: Arc::new(session) }
     });
     let operation = prop::sample::select(FileOperation::WORDS.map(|(_, operation)| operation).to_vec());
     let addresses = [

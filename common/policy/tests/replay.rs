@@ -4,11 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 use treeline_event::{
-    Action, Ancestry, AttachMode, Destination, Digest, Entry, EntryBody, FileId, FileRef, Image, Mode,
-    Notice, OpenFlags, Origin, Outcome, Process, ProcessKey, Program, RuleHit, SessionId, Timestamp, Verdict,
+    Action, Ancestry, AttachMode, Destination, Digest, Entry, EntryBody, FileId, FileRef, Group, Image, Mode,
+    Notice, OpenFlags, Origin, Outcome, Process, ProcessKey, Program, RuleHit, SessionAttributes, SessionId,
+    Timestamp, Verdict,
 };
 use treeline_policy::{
-    Executed, Host, Lineage, Object, Policy, Request, Subject, eval, parse,
+    Executed, Host, Lineage, Object, Policy, Request, Session, Subject, eval, parse,
     policy::FileOperation,
     replay::{Doubt, Replay, Report, RuleReport},
 };
@@ -24,6 +25,16 @@ const SESSION: SessionId = SessionId(7);
 
 fn key(pid: u32) -> ProcessKey {
     ProcessKey { pid, start_ticks: 1 }
+}
+
+fn attributes() -> SessionAttributes {
+    let groups = vec![Group { gid: 50, name: Some("ops".into()) }];
+    SessionAttributes {
+        uid: Some(1000),
+        user: Some("ada".into()),
+        groups: Some(groups),
+        ..Default::default()
+    }
 }
 
 fn image(path: &str) -> Image {
@@ -57,7 +68,14 @@ impl<'p> Recorder<'p> {
             recovery: None,
         });
         let (origin, command) = ("run".to_owned(), vec![]);
-        new.notice(Notice::SessionStarted { session: SESSION, root: key(1), uid: 1000, origin, command });
+        new.notice(Notice::SessionStarted {
+            session: SESSION,
+            root: key(1),
+            uid: 1000,
+            origin,
+            command,
+            attributes: attributes(),
+        });
         new.running.insert(1, ("/bin/sh".into(), vec!["/bin/sh".into()]));
         new
     }
@@ -88,6 +106,7 @@ impl<'p> Recorder<'p> {
             uid: 1000,
             loads_code: false,
             lineage: Lineage::Images { images, complete: true },
+            session: Arc::new(Session::new(&attributes())),
         };
         let decide = |object: &Object| {
             let request = Request { subject: subject.clone(), object: object.clone() };
@@ -176,7 +195,7 @@ fn of<'r>(report: &'r Report, rule: &str) -> &'r RuleReport {
     report.rules.iter().find(|one| one.rule == rule).expect("a rule of the policy")
 }
 
-const RULES: [&str; 9] = [
+const RULES: [&str; 11] = [
     "id: a, kind: file, paths: [/d/**]",
     "id: b, kind: file, mode: monitor, paths: [\"/**/k\"], operations: [read]",
     "id: c, kind: file, paths: [/e/k], only: [{executable: /bin/cat}]",
@@ -186,6 +205,8 @@ const RULES: [&str; 9] = [
     "id: g, kind: connect, to: [10.0.0.1], ports: [1, 2]",
     "id: h, kind: connect, mode: monitor, to: [10.0.0.0/8], except: [{executable: /bin/git}]",
     "id: i, kind: exec, sha256: [0808080808080808080808080808080808080808080808080808080808080808]",
+    "id: k, kind: file, paths: [/d/s, /e/s], only: [{session: {users: [ada]}}], except: [{executable: /bin/git, session: {groups: [ops]}}]",
+    "id: l, kind: file, paths: [/d/k], only: [{session: {groups: [dev, 51]}}]",
 ];
 
 /// An action by one of four processes.

@@ -69,6 +69,8 @@ pub struct TrackRequest {
     pub pid: u32,
     /// It already ran for a while: its threads and descendants are labelled, too.
     pub adopt: bool,
+    /// What is known of the session, for rules that ask.
+    pub known: std::sync::Arc<treeline_policy::Session>,
 }
 
 /// Records that went missing since the last poll.
@@ -209,6 +211,37 @@ pub trait Backend: Send {
     /// # Errors
     /// [`BackendError::Gone`] or [`BackendError::Io`].
     fn track(&mut self, request: &TrackRequest) -> Result<Vec<ProcessKey>, BackendError>;
+
+    /// The session that a process is in.
+    ///
+    /// # Errors
+    /// [`BackendError::Gone`] or [`BackendError::Io`].
+    fn session_of(&mut self, pidfd: &std::os::fd::OwnedFd) -> Result<Option<SessionId>, BackendError> {
+        let _ = pidfd;
+        Ok(None)
+    }
+
+    /// Tells the backend what a session is that another sensor began.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`]; nothing is known of it then.
+    fn resumed(
+        &mut self,
+        session: SessionId,
+        known: std::sync::Arc<treeline_policy::Session>,
+    ) -> Result<(), BackendError> {
+        let _ = (session, known);
+        Ok(())
+    }
+
+    /// Tells the backend that nobody is in these sessions any more.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`].
+    fn forget(&mut self, sessions: &[SessionId]) -> Result<(), BackendError> {
+        let _ = sessions;
+        Ok(())
+    }
 
     /// Tells the backend that a file's content is known, for rules by SHA-256.
     fn content_known(&mut self, path: &PathBytes, file: &FileId, sha256: &[u8; 32]);

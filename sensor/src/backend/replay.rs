@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    os::fd::OwnedFd,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -28,6 +29,7 @@ struct Script {
     tracked: Vec<(SessionId, u32)>,
     installed: Vec<u64>,
     known: Vec<[u8; 32]>,
+    within: Option<SessionId>,
 }
 
 /// Tells a [`ReplayBackend`] what to do and asks what was done to it.
@@ -65,6 +67,11 @@ impl ReplayHandle {
     /// Has processes be gone when they are to be tracked.
     pub fn refuse_tracking(&self, refuse: bool) {
         self.change(|script| script.track_refusal = refuse);
+    }
+
+    /// Has every process be in this session already, or in none.
+    pub fn be_within(&self, session: Option<SessionId>) {
+        self.change(|script| script.within = session);
     }
 
     /// Has the next poll fail.
@@ -146,6 +153,10 @@ impl Backend for ReplayBackend {
         }
         script.tracked.push((request.session, request.pid));
         Ok(vec![ProcessKey { pid: request.pid, start_ticks: 0 }])
+    }
+
+    fn session_of(&mut self, _pidfd: &OwnedFd) -> Result<Option<SessionId>, BackendError> {
+        Ok(self.handle.script().within)
     }
 
     fn content_known(&mut self, _path: &PathBytes, _file: &FileId, sha256: &[u8; 32]) {

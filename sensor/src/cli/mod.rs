@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod ancestry;
+mod claims;
 pub mod claude;
 pub mod completions;
 pub mod daemon;
@@ -17,6 +18,7 @@ pub mod output;
 pub mod parity;
 pub mod policy;
 pub mod reload;
+mod repository;
 pub mod run;
 pub mod session;
 pub mod standalone;

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
-use super::{Globals, exec, inherited, output::Hinted, standalone};
+use super::{Globals, claims, exec, inherited, output::Hinted, standalone};
 use crate::{
     config::{Config, ModeChoice, Unenforceable, WhenUnavailable},
     control::client::{Client, ClientError},
@@ -69,9 +69,10 @@ pub(super) fn launch(
     }
     let socket = args.socket.as_deref().unwrap_or(&config.socket);
     let words = exec::words(command)?;
+    let claims = claims::of(origin, command);
     // The connection belongs to the process that opened it: from here to the exec nothing may fork.
     let registered = Client::connect(socket).and_then(|mut client| {
-        let session = client.register(origin, words)?;
+        let session = client.register(origin, words, claims)?;
         Ok((client, session))
     });
     let session = match registered {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use treeline_event::SessionId;
+use treeline_event::{Claims, SessionId};
 
 use super::{
     peer,
@@ -104,10 +104,20 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub fn register(&mut self, origin: &str, command: Vec<String>) -> Result<SessionId, ClientError> {
+    pub fn register(
+        &mut self,
+        origin: &str,
+        command: Vec<String>,
+        claims: Claims,
+    ) -> Result<SessionId, ClientError> {
         let start_ticks = peer::process_key(std::process::id()).map_err(ClientError::Io)?.start_ticks;
         let origin = if origin == Origin::Claude.name() { Origin::Claude } else { Origin::Run };
-        self.ask_for_session(&Request::Register { origin, command: cut(command), start_ticks })
+        self.ask_for_session(&Request::Register {
+            origin,
+            command: cut(command),
+            start_ticks,
+            claims: claims.into(),
+        })
     }
 
     /// Has a running process observed.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use treeline_event::SessionId;
 
 /// Version of this protocol. Daemon and launcher come from one package, so they have to agree exactly.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of a frame. A command line can have 128 KiB per argument; nothing that a person types comes near.
 pub const FRAME_LEN_MAX: usize = 1 << 20;
@@ -36,6 +36,8 @@ pub enum Request {
         command: Vec<String>,
         /// Its own start time as in /proc/self/stat, for kernels that cannot name the peer without a race.
         start_ticks: u64,
+        /// What it says of itself.
+        claims: Claims,
     },
     /// Make a running process, and everything that it starts, a new session.
     Adopt {
@@ -50,6 +52,29 @@ pub enum Request {
     Entries(EntriesRequest),
     /// Nothing.
     Ping,
+}
+
+/// What a session says of itself: [`treeline_event::Claims`] with every field, as this encoding wants them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// The agent.
+    pub agent: Option<String>,
+    /// How it is used.
+    pub entry_point: Option<String>,
+    /// The remotes of the repository that it begins in.
+    pub repositories: Option<Vec<String>>,
+}
+
+impl From<treeline_event::Claims> for Claims {
+    fn from(treeline_event::Claims { agent, entry_point, repositories }: treeline_event::Claims) -> Self {
+        Self { agent, entry_point, repositories }
+    }
+}
+
+impl From<Claims> for treeline_event::Claims {
+    fn from(Claims { agent, entry_point, repositories }: Claims) -> Self {
+        Self { agent, entry_point, repositories }
+    }
 }
 
 /// Who launches.
@@ -219,6 +244,11 @@ mod tests {
             origin: Origin::Claude,
             command: vec!["claude".to_owned()],
             start_ticks: 42,
+            claims: Claims {
+                agent: Some("claude-code".to_owned()),
+                entry_point: None,
+                repositories: Some(vec!["github.com/acme/app".to_owned()]),
+            },
         });
         check(&Request::Entries(EntriesRequest {
             from: 7,

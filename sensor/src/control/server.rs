@@ -19,6 +19,7 @@ use tokio::{
     task,
     time::timeout,
 };
+use treeline_event::Claims;
 
 use super::{
     peer,
@@ -330,16 +331,18 @@ impl Connection {
                 .await
             }
             Request::ReloadPolicy => refusal(ErrorKind::Forbidden, "only root may replace the policy"),
-            Request::Register { origin, command, start_ticks } => {
-                match peer::open(&self.stream, self.pid, self.uid, start_ticks) {
-                    Ok(opened) => self.register(opened, origin.name(), command, false).await,
-                    Err(error) => failed(&error),
+            Request::Register { origin, command, start_ticks, claims } => {
+                let claims = Claims::from(claims);
+                match (peer::open(&self.stream, self.pid, self.uid, start_ticks), claims.fault()) {
+                    (_, Some(fault)) => refusal(ErrorKind::Malformed, fault),
+                    (Ok(opened), None) => self.register(opened, origin.name(), command, Some(claims)).await,
+                    (Err(error), None) => failed(&error),
                 }
             }
             Request::Adopt { pid } => match peer::open_pid(pid) {
                 Ok(opened) if self.uid == 0 || opened.uid == self.uid => {
                     let command = command_of(pid);
-                    self.register(opened, "adopt", command, true).await
+                    self.register(opened, "adopt", command, None).await
                 }
                 Ok(_) => refusal(ErrorKind::Forbidden, format!("process {pid} belongs to another user")),
                 Err(error) => failed(&error),
@@ -363,12 +366,14 @@ impl Connection {
         opened: peer::Opened,
         origin: &'static str,
         command: Vec<String>,
-        adopt: bool,
+        claims: Option<Claims>,
     ) -> Response {
+        let adopt = claims.is_none();
         // An adopted process stays its own user's, also when root asks.
         let uid = if adopt { opened.uid } else { self.uid };
+        let claims = claims.unwrap_or_default();
         let registration =
-            Registration { pidfd: opened.pidfd, root: opened.key, uid, origin, command, adopt };
+            Registration { pidfd: opened.pidfd, root: opened.key, uid, origin, command, adopt, claims };
         self.ask(move |running| match running.sensor.register(registration) {
             Ok(session) => Response::Registered { session },
             Err(error) => failed(&error),

@@ -171,9 +171,11 @@ fn apply(board: &Board, notice: Notice) {
         }
         Notice::PolicyRejected { error, .. } => board.update(|status| status.policy_refused = Some(error)),
         Notice::Lost { kind, site, count, .. } => board.count_loss(&site, &kind, count),
-        Notice::SessionStarted { session, root, uid, origin, command } => board.update(|status| {
-            status.sessions.push(SessionStatus { session, uid, origin, command, root, live: 0 });
-        }),
+        Notice::SessionStarted { session, root, uid, origin, command, attributes: _ } => {
+            board.update(|status| {
+                status.sessions.push(SessionStatus { session, uid, origin, command, root, live: 0 });
+            })
+        }
         Notice::SessionEnded { session } => {
             board.update(|status| status.sessions.retain(|known| known.session != session));
         }

@@ -23,6 +23,7 @@ pub mod queue;
 pub mod recorder;
 pub mod seams;
 pub mod sensor;
+pub mod sessions;
 pub mod shares;
 pub mod source;
 pub mod start;

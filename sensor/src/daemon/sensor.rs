@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    collections::BTreeSet,
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -15,7 +16,7 @@ use std::{
 
 use crossbeam_channel::{Sender, bounded};
 use ring::rand::{SecureRandom, SystemRandom};
-use treeline_event::{Notice, ProcessKey, SessionId, is_own_rule};
+use treeline_event::{Claims, Notice, ProcessKey, SessionAttributes, SessionId, is_own_rule};
 
 use super::{
     homes::Homes,
@@ -26,6 +27,7 @@ use super::{
     pulse::Pulse,
     queue::queue,
     seams::{Enrich, Record},
+    sessions::{self, Known, KnownSessions},
     source::{self, SourceCommand},
     status::{Board, LogStatus, PolicyStatus, SessionStatus, Status},
 };
@@ -98,6 +100,8 @@ pub struct Parts {
     pub recovery: Option<String>,
     /// Whether rules that cannot be enforced here are tolerated.
     pub allow_unenforceable: bool,
+    /// What is known of sessions that another sensor began.
+    pub sessions: KnownSessions,
     /// The copy of the policy that was in force last, with the sensor's own rule, if there is one.
     pub kept: Option<LoadedPolicy>,
 }
@@ -123,11 +127,14 @@ pub struct Registration {
     pub command: Vec<String>,
     /// Whether it ran before.
     pub adopt: bool,
+    /// What it says of itself.
+    pub claims: Claims,
 }
 
 #[derive(Debug, Default)]
 struct Control {
     homes: Homes,
+    sessions: KnownSessions,
     policy: Option<LoadedPolicy>,
     generation: u64,
 }
@@ -194,7 +201,11 @@ impl Sensor {
             source,
             pipeline,
             board,
-            control: Mutex::new(Control { homes: Homes::of_this_machine(), ..Control::default() }),
+            control: Mutex::new(Control {
+                homes: Homes::of_this_machine(),
+                sessions: parts.sessions,
+                ..Control::default()
+            }),
             allow_unenforceable: parts.allow_unenforceable,
             source_thread: Mutex::new(None),
             pipeline_thread: Mutex::new(Some(pipeline_thread)),
@@ -210,7 +221,7 @@ impl Sensor {
         })?;
         // Before the first record is read: it may be of a session and a policy that are inherited.
         if let Some(inherited) = inherited {
-            sensor.resume(&inherited, parts.kept.as_ref())?;
+            sensor.resume(&inherited, parts.kept.as_ref(), backend.as_mut())?;
         }
         let board_of_source = Arc::clone(&sensor.board);
         let source_thread = spawn("source", &sensor.ended, move || {
@@ -222,21 +233,34 @@ impl Sensor {
     }
 
     /// Goes on with what another sensor left in force.
-    fn resume(&self, inherited: &Inherited, kept: Option<&LoadedPolicy>) -> Result<(), SensorError> {
+    fn resume(
+        &self,
+        inherited: &Inherited,
+        kept: Option<&LoadedPolicy>,
+        backend: &mut dyn Backend,
+    ) -> Result<(), SensorError> {
         let mut control = self.control();
         control.generation = inherited.generation;
         if let Some(loaded) = inherit::policy(inherited, kept) {
             let policy = Box::new(loaded.policy);
             self.ask(|reply| PipelineCommand::PolicyKnown(inherited.generation, policy, reply))?;
         }
-        for Resumed { status, members } in inherit::sessions(&inherited.members, &ProcFs::new("/proc")) {
+        for Resumed { mut status, members } in inherit::sessions(&inherited.members, &ProcFs::new("/proc")) {
             control.homes.learn(status.uid);
+            let known = control.sessions.get(status.session);
+            // What its processes are by now is not who asked for it.
+            let attributes = known.map(|known| known.attributes.clone()).unwrap_or_default();
+            if let Some(known) = known {
+                status.uid = known.uid;
+                backend.resumed(status.session, Arc::new(known.session()))?;
+            }
             self.note(Notice::SessionStarted {
                 session: status.session,
                 root: status.root,
                 uid: status.uid,
                 origin: status.origin.clone(),
                 command: status.command.clone(),
+                attributes,
             })?;
             self.ask(|reply| PipelineCommand::Tracked(status.session, status.root, members, reply))?;
             self.board.update(|board| board.sessions.push(status));
@@ -346,10 +370,15 @@ impl Sensor {
             control.homes.forget(registration.uid);
             return Err(error);
         }
-        self.forget_ended_sessions();
+        self.forget_ended_sessions(&mut control)?;
         refuse_too_many(&self.board.snapshot().sessions, registration.uid)?;
         let session = random_session()?;
-        let Registration { pidfd, root, uid, origin, command, adopt } = registration;
+        let Registration { pidfd, root, uid, origin, command, adopt, claims } = registration;
+        let pidfd = Arc::new(pidfd);
+        let attributes = self.attributes(&control, &pidfd, uid, claims)?;
+        let known = Known { uid, attributes: attributes.clone() };
+        let facts = Arc::new(known.session());
+        control.sessions.add(session, known);
         // Before the label: no event of a session may come before the entry that says whose it is.
         self.note(Notice::SessionStarted {
             session,
@@ -357,9 +386,10 @@ impl Sensor {
             uid,
             origin: origin.to_owned(),
             command: command.clone(),
+            attributes,
         })?;
         self.ask(|reply| PipelineCommand::Tracked(session, root, Vec::new(), reply))?;
-        let request = TrackRequest { session, pidfd: Arc::new(pidfd), pid: root.pid, adopt };
+        let request = TrackRequest { session, pidfd, pid: root.pid, adopt, known: facts };
         let members = match self.ask_source(|reply| SourceCommand::Track(request, reply))? {
             Ok(members) => members,
             Err(error) => {
@@ -373,9 +403,36 @@ impl Sensor {
         Ok(session)
     }
 
+    /// What is known of a new session. One that begins within another is what that one is: nobody becomes somebody else by
+    /// beginning again.
+    fn attributes(
+        &self,
+        control: &Control,
+        pidfd: &Arc<OwnedFd>,
+        uid: u32,
+        claims: Claims,
+    ) -> Result<SessionAttributes, SensorError> {
+        match self.ask_source(|reply| SourceCommand::SessionOf(Arc::clone(pidfd), reply))?? {
+            None => Ok(sessions::attributes(uid, claims)),
+            Some(outer) => {
+                let known = control.sessions.get(outer).map(|known| known.attributes.clone());
+                Ok(SessionAttributes { within: Some(outer), ..known.unwrap_or_default() })
+            }
+        }
+    }
+
     /// `live` is kept by the pipeline's tick; a session without processes is only in the log.
-    fn forget_ended_sessions(&self) {
-        self.board.update(|board| board.sessions.retain(|session| session.live > 0));
+    fn forget_ended_sessions(&self, control: &mut Control) -> Result<(), SensorError> {
+        let mut live = BTreeSet::new();
+        self.board.update(|board| {
+            board.sessions.retain(|session| session.live > 0);
+            live = board.sessions.iter().map(|session| session.session).collect();
+        });
+        let ended = control.sessions.retain(&live);
+        if ended.is_empty() {
+            return Ok(());
+        }
+        Ok(self.ask_source(|reply| SourceCommand::Forget(ended, reply))??)
     }
 
     /// Records and signs everything that has happened until now.

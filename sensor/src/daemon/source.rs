@@ -1,9 +1,13 @@
 //! The thread that owns the backend.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crossbeam_channel::{Receiver, Sender};
-use treeline_event::{FileId, PathBytes, ProcessKey, RuleStatus};
+use treeline_event::{FileId, PathBytes, ProcessKey, RuleStatus, SessionId};
 
 use super::{marks::Marks, pulse::Pulse, queue::QueueIn, status::Board};
 use crate::backend::{Backend, BackendError, Delivery, Installable, Mark, TrackRequest};
@@ -25,6 +29,10 @@ const SETTLE_MAX: Duration = Duration::from_secs(2);
 pub enum SourceCommand {
     /// Put a policy in force.
     Install(Box<Installable>, Sender<Result<Vec<RuleStatus>, BackendError>>),
+    /// Which session a process is in.
+    SessionOf(Arc<OwnedFd>, Sender<Result<Option<SessionId>, BackendError>>),
+    /// Nobody is in these sessions any more.
+    Forget(Vec<SessionId>, Sender<Result<(), BackendError>>),
     /// Make a process the root of a session.
     Track(TrackRequest, Sender<Result<Vec<ProcessKey>, BackendError>>),
     /// Content of a file, for rules by SHA-256.
@@ -64,6 +72,12 @@ pub fn run(
                 }
                 SourceCommand::Track(request, reply) => {
                     let _ = reply.send(backend.track(&request));
+                }
+                SourceCommand::SessionOf(pidfd, reply) => {
+                    let _ = reply.send(backend.session_of(&pidfd));
+                }
+                SourceCommand::Forget(sessions, reply) => {
+                    let _ = reply.send(backend.forget(&sessions));
                 }
                 SourceCommand::ContentKnown(path, file, sha256) => {
                     backend.content_known(&path, &file, &sha256);

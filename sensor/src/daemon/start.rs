@@ -24,6 +24,7 @@ use super::{
         signature::{Signed, Trust, note_of},
     },
     sensor::{Parts, Sensor, SensorError},
+    sessions::KnownSessions,
 };
 use crate::{backend::Backend, config::Unenforceable, log::LOCK as LOG_LOCK};
 
@@ -107,6 +108,7 @@ impl Running {
             log_dir: settings.log_dir.clone(),
             recovery,
             allow_unenforceable: settings.unenforceable == Unenforceable::Observe,
+            sessions: KnownSessions::of_dir(&settings.state_dir),
             kept,
         })?;
         let sensor = Arc::new(sensor);

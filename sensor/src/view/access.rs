@@ -141,7 +141,14 @@ mod tests {
         let (own, other) = (SessionId(1), SessionId(2));
         let started = |session, uid| {
             let root = ProcessKey::default();
-            notice(Notice::SessionStarted { session, root, uid, origin: "run".into(), command: vec![] })
+            notice(Notice::SessionStarted {
+                session,
+                root,
+                uid,
+                origin: "run".into(),
+                command: vec![],
+                attributes: Default::default(),
+            })
         };
         let (kind, site) = ("open".to_owned(), "ring".to_owned());
         let lost = Notice::Lost { kind, site, count: 1, first_ns: 0, last_ns: 0 };

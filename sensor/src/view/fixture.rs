@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use treeline_event::{
     Action, Ancestry, AttachMode, Digest, Entry, EntryBody, HookState, HookStatus, Image, Mode, Notice,
-    Origin, Process, ProcessKey, Program, RuleHit, RuleState, RuleStatus, SessionId, Timestamp, Verdict,
+    Origin, Process, ProcessKey, Program, RuleHit, RuleState, RuleStatus, SessionAttributes, SessionId,
+    Timestamp, Verdict,
 };
 
 use crate::daemon::status::{
@@ -78,7 +79,14 @@ pub(crate) fn notice(notice: Notice) -> Entry {
 /// A session of user 1000.
 pub(crate) fn session_started(session: SessionId, root: u32) -> Entry {
     let (origin, command) = ("run".to_owned(), vec!["cat".to_owned(), "x".to_owned()]);
-    let mut entry = notice(Notice::SessionStarted { session, root: key(root), uid: 1000, origin, command });
+    let mut entry = notice(Notice::SessionStarted {
+        session,
+        root: key(root),
+        uid: 1000,
+        origin,
+        command,
+        attributes: SessionAttributes::default(),
+    });
     entry.session = Some(session);
     entry
 }

@@ -194,7 +194,7 @@ fn statement(notice: &Notice) -> String {
             safe(site),
             last_ns.saturating_sub(*first_ns) / 1_000_000
         ),
-        Notice::SessionStarted { session, root, uid, origin, command } => format!(
+        Notice::SessionStarted { session, root, uid, origin, command, attributes: _ } => format!(
             "{session}, {} by uid {uid}, root {root}: {}",
             safe(origin),
             shortened(&command_line(command), COMMAND_LEN_MAX)
@@ -336,6 +336,7 @@ mod tests {
                     uid: 1000,
                     origin: "run".into(),
                     command: vec!["ls".into(), "-l".into()],
+                    attributes: Default::default(),
                 },
                 "0000000000000001, run by uid 1000, root 5:2: ls -l",
             ),

@@ -7,7 +7,8 @@ use std::{
 
 use serde::Serialize;
 use treeline_event::{
-    Action, AttachMode, Entry, EntryBody, Notice, PathBytes, Process, ProcessKey, RuleHit, SessionId, Verdict,
+    Action, AttachMode, Claims, Entry, EntryBody, Group, Notice, PathBytes, Process, ProcessKey, RuleHit,
+    SessionAttributes, SessionId, Verdict,
 };
 
 use super::{
@@ -284,6 +285,7 @@ impl SessionDetail {
         }
         let user = summary.user.as_ref().map(|user| format!(" ({})", safe(user)));
         let _ = writeln!(out, "user        {}{}", summary.uid, user.unwrap_or_default());
+        write_attributes(&summary.attributes, out);
         let _ = writeln!(out, "root        {}, by `{}`", summary.root, safe(&summary.origin));
         let _ = writeln!(out, "command     {}", command_line(&summary.command));
         if let (Some(executable), Some(cwd)) = (&self.executable, &self.cwd) {
@@ -300,6 +302,28 @@ impl SessionDetail {
             let (name, sha256) = (safe(name), safe(sha256));
             let _ = writeln!(out, "policy      {name}, generation {generation}, sha256 {sha256}");
         }
+    }
+}
+
+/// What is known of a session, and what it says of itself.
+fn write_attributes(attributes: &SessionAttributes, out: &mut String) {
+    let SessionAttributes { within, uid, user: _, groups, claims } = attributes;
+    if let Some(outer) = within {
+        let uid = uid.map_or_else(|| "somebody".to_owned(), |uid| uid.to_string());
+        let _ = writeln!(out, "within      session {outer}, as which it counts: of user {uid}");
+    }
+    if let Some(groups) = groups {
+        let name = |group: &Group| group.name.as_deref().map_or_else(|| group.gid.to_string(), safe);
+        let groups: Vec<String> = groups.iter().map(name).collect();
+        let _ = writeln!(out, "groups      {}", groups.join(", "));
+    }
+    let Claims { agent, entry_point, repositories } = claims;
+    let claimed = [("agent", agent.as_ref()), ("entry point", entry_point.as_ref())];
+    let claimed = claimed.into_iter().filter_map(|(what, text)| Some((what, safe(text?))));
+    let remotes = repositories.iter().flatten().map(|remote| ("repository", safe(remote)));
+    let claimed: Vec<String> = claimed.chain(remotes).map(|(what, text)| format!("{what} {text}")).collect();
+    if !claimed.is_empty() {
+        let _ = writeln!(out, "claims      {}", claimed.join(", "));
     }
 }
 

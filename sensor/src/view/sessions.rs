@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
-use treeline_event::{Entry, EntryBody, Notice, Process, ProcessKey, SessionId, Verdict};
+use treeline_event::{Entry, EntryBody, Notice, Process, ProcessKey, SessionAttributes, SessionId, Verdict};
 
 use super::text::safe;
 
@@ -45,6 +45,8 @@ pub struct SessionView {
     pub command: Vec<String>,
     /// User id of who asked for it.
     pub uid: u32,
+    /// What else is known of it.
+    pub attributes: SessionAttributes,
     /// That user's name, when an entry has it.
     pub user: Option<String>,
     /// Its root.
@@ -68,14 +70,17 @@ pub struct SessionView {
 
 impl SessionView {
     fn started(notice: &Notice, started_ms: u64) -> Option<Self> {
-        let Notice::SessionStarted { session, root, uid, origin, command } = notice else { return None };
+        let Notice::SessionStarted { session, root, uid, origin, command, attributes } = notice else {
+            return None;
+        };
         Some(Self {
             session: *session,
             state: SessionState::Running,
             origin: origin.clone(),
             command: command.clone(),
             uid: *uid,
-            user: None,
+            attributes: attributes.clone(),
+            user: attributes.user.clone().filter(|_| attributes.uid == Some(*uid)),
             root: *root,
             started_ms,
             ended_ms: None,

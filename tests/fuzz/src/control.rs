@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use treeline::control::proto::{
-    EntriesRequest, ErrorKind, Origin, Request, Response, decode, encode, frame_len,
+    Claims, EntriesRequest, ErrorKind, Origin, Request, Response, decode, encode, frame_len,
 };
 use treeline_event::SessionId;
 
@@ -34,7 +34,16 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let words = || vec!["claude".to_owned(), "-p".to_owned(), "é".to_owned()];
     let requests = [
         Request::Hello { version: 1 },
-        Request::Register { origin: Origin::Claude, command: words(), start_ticks: 777 },
+        Request::Register {
+            origin: Origin::Claude,
+            command: words(),
+            start_ticks: 777,
+            claims: Claims {
+                agent: Some("claude-code".into()),
+                entry_point: None,
+                repositories: Some(words()),
+            },
+        },
         Request::Adopt { pid: 4242 },
         Request::Entries(EntriesRequest {
             from: 1000,

@@ -1,9 +1,12 @@
 //! The text of a policy.
 
+use std::sync::Arc;
+
 use treeline_abi::paths::Operation;
 use treeline_policy::{
-    Decision, Diagnostics, Executed, Home, Host, Lineage, Loader, Located, Matcher, MountTable, NotLoaded,
-    Object, Policy, Request, Resolver, Subject, Tables, Target,
+    Account, Decision, Diagnostics, Executed, Home, Host, Known, Lineage, Loader, Located, Matcher,
+    MountTable, NotLoaded, Object, Policy, Request, Resolver, Session, SessionCondition, Subject, Tables,
+    Target,
     call::Names,
     compile, compose,
     diff::path_of,
@@ -138,7 +141,10 @@ fn compare(policy: &Policy, host: &Host, tables: &Tables) {
             loads_code: false,
         };
         let images: Vec<Executed> = item.descendant_of.iter().chain([&item.own]).map(of).collect();
-        subject(images)
+        Subject {
+            session: Arc::new(item.session.as_ref().map(session).unwrap_or_default()),
+            ..subject(images)
+        }
     });
     let nobody = subject(vec![Executed { path: b"/usr/bin/cat".to_vec(), ..Executed::default() }]);
     let subjects: Vec<Subject> = [nobody].into_iter().chain(subjects).take(SUBJECTS_MAX).collect();
@@ -164,7 +170,17 @@ fn compare(policy: &Policy, host: &Host, tables: &Tables) {
 fn subject(images: Vec<Executed>) -> Subject {
     let Executed { path, sha256, loads_code } = images.last().cloned().unwrap_or_default();
     let lineage = Lineage::Images { images, complete: true };
-    Subject { executable: path, sha256, uid: 1000, loads_code, lineage }
+    Subject { executable: path, sha256, uid: 1000, loads_code, lineage, session: Arc::default() }
+}
+
+/// A session of the first user and in the first group that are named.
+fn session(wanted: &SessionCondition) -> Session {
+    let known = |account: &Account| match account {
+        Account::Id(id) => Known { id: Some(*id), name: None },
+        Account::Name(name) => Known { id: None, name: Some(name.clone()) },
+    };
+    let groups = Some(wanted.groups.iter().take(1).map(known).collect());
+    Session { user: wanted.users.first().map(known), groups, ..Session::default() }
 }
 
 /// What the kernel would do; none for what it does not see, and for what is deeper than it walks: it refuses that, while the oracle
@@ -295,6 +311,7 @@ rules:
     reason: x
     only:
       - descendant_of: {executable: /usr/bin/npm}
+      - session: {users: [ada, 1000], groups: ["domain users"], agents: [claude-code], entry_points: [cli], repositories: [github.com/acme/*]}
   - id: jobs
     kind: broker
     brokers: [ssh, at, cron]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Action, Body, Destination, Event, FileRef, HookState, Image, Notice, PathBytes, PolicyPart, Process,
-    Program, RuleStatus,
+    Action, Body, Claims, Destination, Event, FileRef, HookState, Image, Notice, PathBytes, PolicyPart,
+    Process, Program, RuleStatus, SessionAttributes,
 };
 
 /// What was left out of an entry. A text that has exactly `text_bytes`, a list that has exactly `items` or an
@@ -203,9 +203,10 @@ impl Cut {
                 self.text(kind);
                 self.text(site);
             }
-            Notice::SessionStarted { origin, command, .. } => {
+            Notice::SessionStarted { origin, command, attributes, .. } => {
                 self.text(origin);
                 self.list(command);
+                self.attributes(attributes);
             }
             Notice::SessionEnded { .. } => {}
             Notice::ImageHashed { image } => self.image(image),
@@ -213,6 +214,30 @@ impl Cut {
                 self.text(what);
                 self.text(error);
             }
+        }
+    }
+
+    /// A name that is cut is another name: what it was is not known any more.
+    fn attributes(&self, attributes: &mut SessionAttributes) {
+        let SessionAttributes { within: _, uid: _, user, groups, claims } = attributes;
+        let Claims { agent, entry_point, repositories } = claims;
+        for text in [user, agent, entry_point] {
+            if text.as_ref().is_some_and(|text| text.len() > self.text_bytes) {
+                *text = None;
+            }
+        }
+        if groups.as_ref().is_some_and(|groups| groups.len() > self.items) {
+            *groups = None;
+        }
+        for group in groups.iter_mut().flatten() {
+            if group.name.as_ref().is_some_and(|name| name.len() > self.text_bytes) {
+                group.name = None;
+            }
+        }
+        let is_long =
+            |all: &Vec<String>| all.len() > self.items || all.iter().any(|one| one.len() > self.text_bytes);
+        if repositories.as_ref().is_some_and(is_long) {
+            *repositories = None;
         }
     }
 

@@ -150,6 +150,7 @@ pub fn compile_after(
         abstracts,
         hashes,
         lineage: sets.lineage(),
+        sessions: sets.sessions(),
         info: policy.rules.iter().map(rule_info).collect(),
         host: host.clone(),
     })

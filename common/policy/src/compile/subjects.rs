@@ -1,7 +1,7 @@
 //! Subject sets: which subjects rules are lifted for, and which they are only for.
 //!
 //! The kernel knows at most 64 sets. Items that are in exactly the same lists of the same rules and ask for the same
-//! lineage need only one between them, which also lets their patterns merge. What they ask of lineage are the conditions
+//! lineage and of the session need only one between them, which also lets their patterns merge. What they ask of lineage are the conditions
 //! that labels have the facts of: see `treeline_abi::subject`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,7 @@ use crate::{
     diagnostic::Diagnostics,
     glob::Glob,
     policy::{Executable, Policy, SubjectItem},
+    session::SessionCondition,
 };
 
 /// Seed of the hashes that tell conditions apart; what is hashed comes from policies alone.
@@ -32,6 +33,8 @@ struct Set {
     only: BTreeSet<usize>,
     /// The lineage that it asks for.
     lineage: Option<Executable>,
+    /// What it asks of the session.
+    session: Option<SessionCondition>,
     /// The executables in it.
     executables: Vec<Executable>,
 }
@@ -55,11 +58,14 @@ pub(super) struct SubjectSets {
 /// Where an item is: indices of the rules that it lifts, and of those that are for it.
 type Places = (BTreeSet<usize>, BTreeSet<usize>);
 
+/// What is asked for beside the executable: of lineage, and of the session.
+type Beside = (Option<Executable>, Option<SessionCondition>);
+
 impl SubjectSets {
     /// The sets of a policy, with the numbers that `before` has for conditions; reports when there are too many.
     pub(super) fn of(policy: &Policy, before: &Subjects, out: &mut Diagnostics) -> Self {
-        let mut items: BTreeMap<(Option<Executable>, Executable), Places> = BTreeMap::new();
-        let key = |item: &SubjectItem| (item.descendant_of.clone(), item.own.clone());
+        let mut items: BTreeMap<(Beside, Executable), Places> = BTreeMap::new();
+        let key = |item: &SubjectItem| ((item.descendant_of.clone(), item.session.clone()), item.own.clone());
         // The kernel is not asked about calls, so it need not know who calls.
         let rules = policy.rules.iter().enumerate().filter(|(_, rule)| !rule.kind.is_for_the_sensor());
         for (index, rule) in rules {
@@ -70,9 +76,9 @@ impl SubjectSets {
                 items.entry(key(item)).or_default().1.insert(index);
             }
         }
-        let mut sets: BTreeMap<(Places, Option<Executable>), Vec<Executable>> = BTreeMap::new();
-        for ((lineage, own), places) in items {
-            sets.entry((places, lineage)).or_default().push(own);
+        let mut sets: BTreeMap<(Places, Beside), Vec<Executable>> = BTreeMap::new();
+        for ((beside, own), places) in items {
+            sets.entry((places, beside)).or_default().push(own);
         }
         if let Some(((places, _), _)) = sets.iter().nth(SETS_MAX) {
             let rule = &policy.rules[first(places)];
@@ -84,7 +90,13 @@ impl SubjectSets {
         let sets: Vec<Set> = sets
             .into_iter()
             .take(SETS_MAX)
-            .map(|(((lifts, only), lineage), executables)| Set { lifts, only, lineage, executables })
+            .map(|(((lifts, only), (lineage, session)), executables)| Set {
+                lifts,
+                only,
+                lineage,
+                session,
+                executables,
+            })
             .collect();
         let conditions = conditions(&sets, before);
         Self { sets, conditions }
@@ -140,6 +152,12 @@ impl SubjectSets {
         self.conditions.iter().map(|condition| (condition.number, condition.wanted.clone())).collect()
     }
 
+    /// What sets ask of the session, by number.
+    pub(super) fn sessions(&self) -> Vec<(u32, SessionCondition)> {
+        let sets = (0u32..).zip(&self.sets);
+        sets.filter_map(|(number, set)| Some((number, set.session.clone()?))).collect()
+    }
+
     /// The part of the table. What is not in `before` has its number since `now`.
     pub(super) fn table(&self, before: &Subjects, now: u64) -> Subjects {
         let mut table = Subjects { since: before.since, ..Subjects::NONE };
@@ -152,6 +170,9 @@ impl SubjectSets {
             }
             if set.executables.iter().any(is_by_content_alone) {
                 table.content_alone |= bit;
+            }
+            if set.session.is_some() {
+                table.with_session |= bit;
             }
             match set.lineage.as_ref().and_then(|wanted| self.condition(wanted)) {
                 Some(condition) => table.ask(condition.number as usize, bit),

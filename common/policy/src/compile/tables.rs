@@ -20,6 +20,7 @@ use crate::{
     host::Host,
     policy::{Executable, Severity},
     request::{Holds, Lineage},
+    session::{Session, SessionCondition},
 };
 
 /// Everything that the kernel programs need, and what the agent needs to read their answers.
@@ -62,6 +63,8 @@ pub struct Tables {
     pub hashes: Vec<HashRules>,
     /// The conditions on lineage with their numbers.
     pub lineage: Vec<(u32, Executable)>,
+    /// What subject sets ask of the session, by number.
+    pub sessions: Vec<(u32, SessionCondition)>,
     /// What refuses a file whose content is not known.
     pub hold: Hold,
     /// What the agent says about each rule, by rule index.
@@ -187,6 +190,21 @@ impl Tables {
             let holds = executable_holds(wanted, &self.host, path, sha256);
             facts.sure |= u64::from(holds == Holds::Yes) << number;
             facts.possible |= u64::from(holds != Holds::No) << number;
+        }
+        facts
+    }
+
+    /// What a session leaves of the subject sets: all that ask nothing of it, and those of which what they ask holds.
+    #[must_use]
+    pub fn sets_of_session(&self, session: &Session) -> Facts {
+        let mut facts = self.table.subjects.of_unknown_session();
+        for (number, wanted) in &self.sessions {
+            let bit = 1 << number;
+            match wanted.holds(session) {
+                Holds::Yes => facts.sure |= bit,
+                Holds::Unknown => {}
+                Holds::No => facts.possible &= !bit,
+            }
         }
         facts
     }

@@ -1,12 +1,13 @@
 //! Who asks: nobody in particular, and whoever an item of `except` or `only` is for.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::probe::Filler;
 use crate::{
     explain::describe,
     policy::{Executable, Policy, Rule, SubjectItem},
     request::{Executed, Lineage, Subject},
+    session::SessionCondition,
 };
 
 /// Items of the rules that match one object, up to which pairs of them are asked about as well.
@@ -29,11 +30,11 @@ pub(super) struct Askers<'f> {
 
 impl<'f> Askers<'f> {
     pub(super) fn of(policies: [&Policy; 2], filler: &'f Filler) -> Self {
-        let nobody = Asker { text: String::new(), subject: subject(vec![filler.nobody()]) };
+        let nobody = Asker { text: String::new(), subject: subject(vec![filler.nobody()], &[]) };
         let mut askers = Self { filler, all: vec![nobody], by_text: BTreeMap::new() };
         for rule in policies.into_iter().flat_map(|policy| &policy.rules) {
             for item in rule.items() {
-                askers.number(describe(item), || (ancestors(item), &item.own));
+                askers.number(describe(item), || (ancestors(item), &item.own, sessions(item)));
             }
         }
         askers
@@ -74,20 +75,21 @@ impl<'f> Askers<'f> {
             return None;
         }
         let ancestors: Vec<&Executable> = [ancestors(one), ancestors(other)].concat();
-        Some(self.number(texts.join(" and "), || (ancestors, own)))
+        let sessions = [sessions(one), sessions(other)].concat();
+        Some(self.number(texts.join(" and "), || (ancestors, own, sessions)))
     }
 
     fn number<'i>(
         &mut self,
         text: String,
-        who: impl FnOnce() -> (Vec<&'i Executable>, &'i Executable),
+        who: impl FnOnce() -> (Vec<&'i Executable>, &'i Executable, Vec<&'i SessionCondition>),
     ) -> usize {
         if let Some(number) = self.by_text.get(&text) {
             return *number;
         }
-        let (ancestors, own) = who();
+        let (ancestors, own, sessions) = who();
         let images = ancestors.into_iter().chain([own]).map(|wanted| self.filler.executed(wanted)).collect();
-        self.all.push(Asker { text: text.clone(), subject: subject(images) });
+        self.all.push(Asker { text: text.clone(), subject: subject(images, &sessions) });
         self.by_text.insert(text, self.all.len() - 1);
         self.all.len() - 1
     }
@@ -97,9 +99,14 @@ fn ancestors(item: &SubjectItem) -> Vec<&Executable> {
     item.descendant_of.iter().collect()
 }
 
-/// Who has executed these images, the last one now.
-fn subject(images: Vec<Executed>) -> Subject {
+fn sessions(item: &SubjectItem) -> Vec<&SessionCondition> {
+    item.session.iter().collect()
+}
+
+/// Who has executed these images, the last one now, in a session of which all of this holds, as far as it can.
+fn subject(images: Vec<Executed>, sessions: &[&SessionCondition]) -> Subject {
     let Executed { path, sha256, loads_code } = images.last().cloned().unwrap_or_default();
     let lineage = Lineage::Images { images, complete: true };
-    Subject { executable: path, sha256, uid: 0, loads_code, lineage }
+    let session = Arc::new(SessionCondition::example_of(sessions));
+    Subject { executable: path, sha256, uid: 0, loads_code, lineage, session }
 }

@@ -259,9 +259,13 @@ fn ports(ranges: &[PortRange]) -> Vec<String> {
 
 /// An item of `except` or `only`; with keys and quotes where words of a path could be taken for more than the path.
 fn subject(item: &SubjectItem) -> String {
-    let SubjectItem { own, descendant_of, reason, .. } = item;
+    let SubjectItem { own, descendant_of, session, reason, span: _ } = item;
     let paths = [Some(own), descendant_of.as_ref()].map(|of| of.and_then(|of| of.path.as_ref()));
-    if paths.into_iter().flatten().any(|path| path.to_string().contains(' ')) {
+    let asked = session.as_ref().map(|session| session.parts()).unwrap_or_default();
+    let has_space = |text: &String| text.contains(' ');
+    if paths.into_iter().flatten().any(|path| has_space(&path.to_string()))
+        || asked.iter().flat_map(|(_, texts)| texts).any(has_space)
+    {
         let executable = |of: &Executable| {
             let path = of.path.as_ref().map(|path| ("executable", format!("{:?}", path.to_string())));
             [path, of.sha256.as_ref().map(|digest| ("sha256", hex(digest)))]
@@ -269,7 +273,9 @@ fn subject(item: &SubjectItem) -> String {
         let [path, sha256] = executable(own);
         let before = descendant_of.as_ref().map(|of| ("descendant_of", mapping(executable(of))));
         let reason = reason.as_ref().map(|reason| ("reason", format!("{reason:?}")));
-        return mapping([path, sha256, before, reason]);
+        let asked: Vec<String> = asked.iter().map(|(key, texts)| format!("{key}: {texts:?}")).collect();
+        let session = (!asked.is_empty()).then(|| ("session", format!("{{{}}}", asked.join(", "))));
+        return mapping([path, sha256, before, session, reason]);
     }
     let reason = item.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
     describe(item) + &reason

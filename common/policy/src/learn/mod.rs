@@ -283,7 +283,8 @@ impl<'l> Learner<'l> {
     fn refused_by(&self, act: &Act) -> Option<usize> {
         let executable = act.by.as_ref().map(|by| by.to_vec()).unwrap_or_default();
         let lineage = Lineage::default();
-        let subject = Subject { executable, sha256: None, loads_code: act.by.is_none(), lineage, uid: 0 };
+        let loads_code = act.by.is_none();
+        let subject = Subject { executable, loads_code, lineage, ..Subject::default() };
         let request = Request { subject, object: act.thing.object() };
         let decision = eval(self.protected, self.host, &request);
         decision.rule.filter(|_| decision.verdict == Verdict::Deny)

@@ -149,7 +149,12 @@ pub(super) fn is_as_severe(severe: Mode, mode: Mode) -> bool {
 pub(super) fn item_covers(wide: &SubjectItem, item: &SubjectItem) -> bool {
     // Of another condition about the lineage the kernel may know less: what it was not asked it has not noted.
     let in_lineage = wide.descendant_of.is_none() || wide.descendant_of == item.descendant_of;
-    in_lineage && executable_covers(&wide.own, &item.own)
+    let in_session = match (&wide.session, &item.session) {
+        (None, _) => true,
+        (Some(wide), Some(session)) => wide.covers(session),
+        (Some(_), None) => false,
+    };
+    in_lineage && in_session && executable_covers(&wide.own, &item.own)
 }
 
 fn executable_covers(wide: &Executable, executable: &Executable) -> bool {

@@ -45,7 +45,8 @@ pub(super) fn look(lints: &mut Lints<'_>, wider: &[Vec<usize>], shadowed: &BTree
 /// Whether an exception is for every program, wherever it is.
 fn is_for_everybody(lifts: &SubjectItem) -> bool {
     let anywhere = Glob { anchor: Anchor::Root, components: vec![Component::Any, Component::Globstar] };
-    let is_by_path_only = lifts.own.sha256.is_none() && lifts.descendant_of.is_none();
+    let is_by_path_only =
+        lifts.own.sha256.is_none() && lifts.descendant_of.is_none() && lifts.session.is_none();
     is_by_path_only && lifts.own.path.as_ref().is_some_and(|path| path.covers(&anywhere))
 }
 

@@ -9,6 +9,7 @@ mod lists;
 mod rule;
 mod rules;
 mod scalar;
+mod session;
 mod silence;
 mod test_call;
 mod test_file;

@@ -10,7 +10,7 @@ use super::{
     fields::{Fields, clip, peek},
     lists::Lists,
     scalar::{self, UnixGlob},
-    silence,
+    session, silence,
 };
 use crate::{
     abstract_name::AbstractGlob,
@@ -26,7 +26,9 @@ use crate::{
     suggest,
     syntax::{
         policy_shape::MODES,
-        rule_shape::{ANCESTOR, Action, EXCEPT_TO, EXCEPTION, LEVELS_THAT_LOOSEN, ONLY_ITEM, RULE},
+        rule_shape::{
+            ANCESTOR, Action, EXCEPT_TO, EXCEPTION, LEVELS_THAT_LOOSEN, ONLY_ITEM, RULE, SUBJECT_KEYS,
+        },
         scalars::{ID, PRIORITY},
         shape::{Numbers, Record},
     },
@@ -464,6 +466,11 @@ impl List {
         }
     }
 
+    /// Whether what a session says of itself counts: not where somebody gets more by saying something else than is so.
+    fn takes_claims(self) -> bool {
+        matches!(self, Self::Only)
+    }
+
     /// What an item does for whom it is for, and what to write instead, if that is to let something through.
     fn lets_through(self) -> Option<(&'static str, &'static str)> {
         match self {
@@ -495,7 +502,7 @@ fn subject_items(fields: &Fields<'_>, list: List, out: &mut Diagnostics) -> Vec<
     let mut seen = BTreeMap::new();
     for node in nodes {
         let Some(item) = subject_item(node, list, out) else { continue };
-        match seen.entry((item.own.clone(), item.descendant_of.clone())) {
+        match seen.entry((item.own.clone(), item.descendant_of.clone(), item.session.clone())) {
             Entry::Occupied(first) => scalar::twice(&format!("`{key}`"), *first.get(), node.span, out),
             Entry::Vacant(new) => {
                 new.insert(node.span);
@@ -511,10 +518,12 @@ fn subject_item(node: &Node, list: List, out: &mut Diagnostics) -> Option<Subjec
     let warns = list.lets_through().filter(|_| fields.get("reason").is_none());
     let reason = fields.text("reason", out);
     let descendant_of = fields.get("descendant_of");
+    let session = fields.get("session");
+    let warns = warns.filter(|_| session.is_none());
     let own = executable(&fields, warns.filter(|_| descendant_of.is_none()), out);
     let descendant_of = descendant_of.map(|node| ancestor(node, warns, out));
-    if descendant_of.is_none() && own.as_ref().is_some_and(Executable::is_any) {
-        let help = Some(format!("give {}", suggest::list(&["executable", "sha256", "descendant_of"])));
+    if descendant_of.is_none() && session.is_none() && own.as_ref().is_some_and(Executable::is_any) {
+        let help = Some(format!("give {}", suggest::list(&SUBJECT_KEYS)));
         out.error(Code::ForEverybody, fields.head(), list.for_everybody(), help);
         return None;
     }
@@ -523,7 +532,11 @@ fn subject_item(node: &Node, list: List, out: &mut Diagnostics) -> Option<Subjec
         Some(ancestor) => Some(ancestor?),
         None => None,
     };
-    Some(SubjectItem { own: own?, descendant_of, reason, span: node.span })
+    let session = match session {
+        Some(node) => Some(session::condition(node, list.takes_claims(), out)?),
+        None => None,
+    };
+    Some(SubjectItem { own: own?, descendant_of, session, reason, span: node.span })
 }
 
 /// What is said of an item that is likely for more than is meant.

@@ -1,10 +1,10 @@
 //! The file of a policy's tests.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     fields::{Fields, clip},
-    include, scalar, test_call as calls,
+    include, scalar, session, test_call as calls,
 };
 use crate::{
     code::Code,
@@ -12,6 +12,7 @@ use crate::{
     host::{Home, Host, Located, Mount, MountTable},
     object::{ObjectError, own_path},
     request::{Executed, Lineage, Object, Request, Subject},
+    session::Session,
     source::{FileId, Source, Sources, Span, Spanned},
     suggest,
     syntax::{
@@ -195,11 +196,15 @@ fn test(node: &Node, place: &Workplace, tools: &mut dyn ToolReader, out: &mut Di
         Some(node) => below(node, out).map(Some),
         None => Some(None),
     };
+    let session = match fields.get("session") {
+        Some(node) => session::session(node, out),
+        None => Some(Session::default()),
+    };
     let expect = fields.get("expect").and_then(|node| {
         let value = answer(node, out)?;
         Some(Spanned { value, span: node.span })
     });
-    let (object, own, below, expect) = (object?, by?, below?, expect?);
+    let (object, own, below, session, expect) = (object?, by?, below?, session?, expect?);
     let complete = below.is_some();
     let images = below.unwrap_or_default().into_iter().chain([own.clone()]).collect();
     let subject = Subject {
@@ -208,6 +213,7 @@ fn test(node: &Node, place: &Workplace, tools: &mut dyn ToolReader, out: &mut Di
         uid: 0,
         loads_code: own.loads_code,
         lineage: Lineage::Images { images, complete },
+        session: Arc::new(session),
     };
     Some(Test { request: Request { subject, object }, expect, span })
 }

@@ -9,6 +9,7 @@ use super::{
     contents::Contents,
     past::{asked, has_failed},
     processes::Processes,
+    sessions::Sessions,
 };
 use crate::request::Request;
 
@@ -19,6 +20,7 @@ use crate::request::Request;
 pub struct History {
     processes: Processes,
     contents: Contents,
+    sessions: Sessions,
     attached: Option<AttachMode>,
 }
 
@@ -64,6 +66,7 @@ impl History {
     }
 
     fn notice(&mut self, notice: &Notice) -> Step {
+        self.sessions.take(notice);
         match notice {
             Notice::Started { mode, .. } => self.attached = Some(*mode),
             Notice::SessionStarted { root, origin, .. } if origin != "adopt" => self.processes.begin(*root),
@@ -95,7 +98,7 @@ impl History {
             time_ms: entry.time.wall_ms,
             session: entry.session,
             process: process.key,
-            who,
+            who: who.of(self.sessions.get(entry.session)),
             asked,
             times,
             then,

@@ -12,6 +12,7 @@ mod places;
 mod processes;
 mod report;
 mod run;
+mod sessions;
 mod tally;
 
 pub use history::{History, Step};

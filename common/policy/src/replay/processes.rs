@@ -8,7 +8,10 @@ use std::{
 use treeline_event::{Digest, FileId, Image, PathBytes, Process, ProcessKey};
 
 use super::contents::Contents;
-use crate::request::{Executed, Lineage, Subject};
+use crate::{
+    request::{Executed, Lineage, Subject},
+    session::Session,
+};
 
 /// Processes that are known at a time, some 200 bytes each. One more is as if its beginning had not been seen.
 const PROCESSES_MAX: usize = 131_072;
@@ -66,6 +69,8 @@ pub struct Who {
     complete: bool,
     /// Real user id.
     uid: u32,
+    /// What is known of the session.
+    session: Arc<Session>,
 }
 
 impl Who {
@@ -78,6 +83,11 @@ impl Who {
     /// The path of what it surely executes: none where that is not known, or where its environment put other code into it.
     pub(crate) fn sure_executable(&self) -> Option<&PathBytes> {
         self.own.as_ref().filter(|own| !own.loads_code).map(|own| &own.path)
+    }
+
+    /// The same in this session.
+    pub(super) fn of(self, session: Arc<Session>) -> Self {
+        Self { session, ..self }
     }
 
     /// The paths of what was executed in its lineage, in order, its own last.
@@ -95,6 +105,7 @@ impl Who {
             uid: self.uid,
             loads_code: own.loads_code,
             lineage: Lineage::Images { images, complete: self.complete },
+            session: Arc::clone(&self.session),
         }
     }
 

@@ -3,12 +3,16 @@
 use super::{
     call_shape::{MCP_KEYS, POSTURE_KEYS, TOOL_KEYS},
     policy_shape::{LIST_OF_ADDRESSES, LIST_OF_HASHES, LIST_OF_PATHS, MODE_WORDS, SILENCE_KEY},
-    scalars::{CONTROL, DATE, GLOB, HASH, ID, LINK, PORT, PRIORITY, REASON, REMEDY, SOCKETS},
+    scalars::{
+        CLAIM, CONTROL, DATE, GLOB, HASH, ID, ID_NUMBER, LINK, PORT, PRIORITY, REASON, REMEDY, REPOSITORY,
+        SOCKETS,
+    },
     shape::{Demand, Key, Kinds, List, Presence, Record, Shape, list_of, optional, required, words},
 };
 use crate::{
     brokers,
     policy::{FileOperation, Level, Severity},
+    session::CLAIMS,
 };
 
 /// Controls that one rule can be evidence for.
@@ -292,12 +296,42 @@ const SUBJECT: Record = Record {
                 Shape::Record(&ANCESTOR),
                 "It, or a process before it in its lineage, has executed this.",
             ),
+            optional("session", Shape::Record(&SESSION), "Its session is such a one."),
             optional("reason", Shape::Text(&REASON), "Why; read by people."),
         ],
     ],
-    demands: &[Demand::AnyOf(&["executable", "sha256", "descendant_of"])],
+    demands: &[Demand::AnyOf(&SUBJECT_KEYS)],
     is_inline: false,
 };
+
+/// What an item of `except` or `only` can ask for: one of these at the least.
+pub(crate) const SUBJECT_KEYS: [&str; 4] = ["executable", "sha256", "descendant_of", "session"];
+
+/// The value of `session`.
+pub(crate) static SESSION: Record = Record {
+    name: "session",
+    what: "`session`",
+    doc: "A session: one of each list has to be so.",
+    keys: &[&[
+        optional("users", Shape::List(&ACCOUNTS), "Users, by name or number: who began the session."),
+        optional("groups", Shape::List(&ACCOUNTS), "Groups, by name or number, of that user."),
+        optional(CLAIMS[0], Shape::List(&CLAIMED), "Agents, as the session's launcher says."),
+        optional(CLAIMS[1], Shape::List(&CLAIMED), "Ways to use the agent, as the launcher says."),
+        optional(
+            CLAIMS[2],
+            Shape::List(&REPOSITORIES),
+            "Remotes of the repository that it began in, as the launcher says, or `/*` for all below.",
+        ),
+    ]],
+    demands: &[Demand::AnyOf(&["users", "groups", CLAIMS[0], CLAIMS[1], CLAIMS[2]])],
+    is_inline: true,
+};
+
+/// A user or a group: a name or a number.
+pub(super) const ACCOUNT: Shape = Shape::Either(&[Shape::Text(&CLAIM), Shape::Scalar(&ID_NUMBER)]);
+static ACCOUNTS: List = list_of(ACCOUNT);
+static CLAIMED: List = list_of(Shape::Text(&CLAIM));
+static REPOSITORIES: List = list_of(Shape::Text(&REPOSITORY));
 
 /// The value of `descendant_of`.
 pub(crate) static ANCESTOR: Record = Record {

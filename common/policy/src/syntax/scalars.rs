@@ -1,6 +1,8 @@
 //! Scalars of the language: texts with bounds, and what has a syntax of its own.
 
 use super::shape::{Form, Numbers, Scalar, Text};
+use treeline_event::attributes::CLAIM_LEN_MAX;
+
 use crate::object::TOOL_NAME_LEN_MAX;
 
 /// Lower-case letters and digits, separated by `-`.
@@ -29,6 +31,16 @@ pub(crate) static LINK: Text =
 pub(crate) static CONTROL: Text = Text { chars_max: 64, form: Form::Line };
 /// The name of a user in a test.
 pub(crate) static USER: Text = Text { chars_max: 64, form: Form::Line };
+/// What a session says of itself.
+pub(crate) static CLAIM: Text = Text { chars_max: CLAIM_LEN_MAX, form: Form::Line };
+/// A remote of a repository.
+pub(crate) static REMOTE: Text =
+    Text { chars_max: CLAIM_LEN_MAX, form: Form::Exactly(r"^[0-9a-z_.:-]+(/[!-)+-.0-@\[-~]+)+$") };
+/// A remote of a repository: a host and a path, as in `github.com/acme/app`, or `/*` at the end for all below.
+pub(crate) static REPOSITORY: Text = Text {
+    chars_max: CLAIM_LEN_MAX,
+    form: Form::Exactly(r"^[0-9a-z_.:-]+((/[!-)+-.0-@\[-~]+)+(/\*)?|/\*)$"),
+};
 /// A name of a tool.
 pub(crate) static TOOL: Text =
     Text { chars_max: TOOL_NAME_LEN_MAX, form: Form::Exactly("^[A-Za-z0-9_.:-]+$") };
@@ -93,6 +105,14 @@ pub(crate) static PRIORITY: Scalar = Scalar {
     pattern: None,
     numbers: Numbers::From(-1000, 1000),
     examples: &["0", "10", "-3"],
+};
+/// The number of a user or a group; the largest stands for nobody.
+pub(crate) static ID_NUMBER: Scalar = Scalar {
+    name: "account-number",
+    doc: "The number of a user or a group.",
+    pattern: None,
+    numbers: Numbers::From(0, u32::MAX as i64 - 1),
+    examples: &["0", "1000"],
 };
 /// A pattern for paths.
 pub(crate) static GLOB: Scalar = Scalar {

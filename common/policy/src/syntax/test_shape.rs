@@ -1,8 +1,11 @@
 //! What is written in a file of tests.
 
+use treeline_event::attributes::{GROUPS_MAX, REPOSITORIES_MAX};
+
 use super::{
     call_shape::{PACKAGE, TRAITS},
-    scalars::{ANSWER, BELOW, DATE, HASH, OBJECT, PATH, TOOL_OBJECT, URL, USER},
+    rule_shape::ACCOUNT,
+    scalars::{ANSWER, BELOW, CLAIM, DATE, HASH, OBJECT, PATH, REMOTE, TOOL_OBJECT, URL, USER},
     shape::{Demand, List, Names, Record, Shape, list_of, optional, required, words},
 };
 
@@ -65,11 +68,32 @@ pub(crate) static TEST: Record = Record {
             Shape::List(&LINEAGE),
             "The executables before it in the lineage; `[]` is the session's root.",
         ),
+        optional("session", Shape::Record(&OF_TEST), "What is known of its session; nothing without it."),
         required("expect", Shape::Scalar(&ANSWER), "What the policy is to decide."),
     ]],
     demands: &[Demand::TextNeeds { key: "do", pattern: TOOL_OBJECT, other: "input" }],
     is_inline: true,
 };
+
+/// The session of a test.
+pub(crate) static OF_TEST: Record = Record {
+    name: "session-of-test",
+    what: "`session`",
+    doc: "A session. What is not said is not known of it.",
+    keys: &[&[
+        optional("user", ACCOUNT, "Who began it: a name or a number."),
+        optional("groups", Shape::List(&ACCOUNTS), "All groups of that user; `[]` for none."),
+        optional("agent", Shape::Text(&CLAIM), "The agent, as it says."),
+        optional("entry_point", Shape::Text(&CLAIM), "The way to use the agent, as it says."),
+        optional("repositories", Shape::List(&REMOTES), "The remotes of its repository; `[]` for none."),
+    ]],
+    demands: &[],
+    is_inline: true,
+};
+
+static ACCOUNTS: List = List { may_be_empty: true, items_max: Some(GROUPS_MAX), ..list_of(ACCOUNT) };
+static REMOTES: List =
+    List { may_be_empty: true, items_max: Some(REPOSITORIES_MAX), ..list_of(Shape::Text(&REMOTE)) };
 
 /// The word for what is not known of a server.
 pub(crate) const UNKNOWN: [(&str, ()); 1] = [("unknown", ())];

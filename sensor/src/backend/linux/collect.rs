@@ -1,8 +1,14 @@
 //! Taking what the kernel and the guard have, in the order of time, whatever else is going on.
 
-use std::{panic::resume_unwind, sync::PoisonError, thread, time::Duration};
+use std::{
+    panic::resume_unwind,
+    sync::{Arc, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use treeline_event::{Action, AttachMode, Outcome, PathBytes};
+use treeline_policy::Subject;
 
 use super::{LinuxBackend, named, rings::boot_ns, track};
 use crate::backend::{Delivery, Installable, LossReport, Observation, Seen};
@@ -34,12 +40,15 @@ impl LinuxBackend {
         {
             let Installable { policy, generation, .. } = &in_force.installable;
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let lineage = |key| {
+            let session = self.sessions.get(observation.session);
+            let subject = |key| {
                 let label = track::label(&self.labels, key);
-                in_force.tables.lineage_reader().read(label.map(|label| label.lineage).as_ref())
+                let lineage =
+                    in_force.tables.lineage_reader().read(label.map(|label| label.lineage).as_ref());
+                Subject { lineage, session: Arc::clone(&session), ..Subject::default() }
             };
             let host = &in_force.tables.host;
-            named::judge(observation, policy, host, *generation, &known, &lineage, before.as_ref());
+            named::judge(observation, policy, host, *generation, &known, &subject, before.as_ref());
         }
         delivery
     }

@@ -148,9 +148,13 @@ impl LinuxBackend {
         let Prepared { tables, aliases, .. } = prepared;
         // The new slot's aliases are there before it is put in force.
         self.kernel_tables.add_aliases(&mut self.ebpf, &aliases.files)?;
-        let judge =
-            self.guard.as_ref().map(|guard| guard.judge(&orders(policy, tables, generation))).transpose()?;
+        let judge = self
+            .guard
+            .as_ref()
+            .map(|guard| guard.judge(&self.orders(policy, tables, generation)))
+            .transpose()?;
         self.hold_before_policy(tables)?;
+        self.sessions.prepare(tables)?;
         self.kernel_tables.install(&mut self.ebpf, tables)?;
         // From here on it is in force: nothing may say that it is not.
         if let (Some(guard), Some(judge)) = (&self.guard, judge) {
@@ -160,6 +164,19 @@ impl LinuxBackend {
             tracing::error!(%error, "hard links of the policy before stay known");
         }
         Ok(())
+    }
+
+    /// What the guard has to know of a compiled policy.
+    fn orders(&self, policy: &Arc<Policy>, tables: &Tables, generation: u64) -> Orders {
+        let index = |id: &str| tables.info.iter().position(|info| info.id == id).unwrap_or(usize::MAX) as u32;
+        Orders {
+            policy: Arc::clone(policy),
+            host: tables.host.clone(),
+            generation,
+            rule_indices: policy.rules.iter().map(|rule| index(&rule.id)).collect(),
+            lineage: tables.lineage_reader(),
+            sessions: self.sessions.clone(),
+        }
     }
 
     /// Looks for links that were made since the policy was put in force, if it is time.
@@ -199,18 +216,6 @@ impl LinuxBackend {
 
 /// What a rule lacks of whose ways some had no room.
 const WAYS_LEFT_OUT: &str = "the policy fills the matcher: a directory that one of the rule's patterns names by `*` can be renamed out of its reach";
-
-/// What the guard has to know of a compiled policy.
-fn orders(policy: &Arc<Policy>, tables: &Tables, generation: u64) -> Orders {
-    let index = |id: &str| tables.info.iter().position(|info| info.id == id).unwrap_or(usize::MAX) as u32;
-    Orders {
-        policy: Arc::clone(policy),
-        host: tables.host.clone(),
-        generation,
-        rule_indices: policy.rules.iter().map(|rule| index(&rule.id)).collect(),
-        lineage: tables.lineage_reader(),
-    }
-}
 
 /// Whether every rule in `enforce` can be enforced at all, or it is allowed that it cannot.
 fn refuse_unenforceable(

@@ -29,6 +29,7 @@ mod release;
 mod relocated;
 mod resolve;
 mod rings;
+mod sessions;
 mod suited;
 mod sys;
 mod tables;
@@ -45,8 +46,10 @@ use std::{
 
 use aya::{Btf, Ebpf};
 use treeline_abi::paths::FileKey;
-use treeline_event::{AttachMode, FileId, HookState, HookStatus, PathBytes, ProcessKey, RuleStatus};
-use treeline_policy::{Policy, Tables};
+use treeline_event::{
+    AttachMode, FileId, HookState, HookStatus, PathBytes, ProcessKey, RuleStatus, SessionId,
+};
+use treeline_policy::{Policy, Session, Tables};
 
 pub use self::{
     coverage::{coverage_of, full_coverage_of, is_hopeless, is_refused},
@@ -68,6 +71,7 @@ use self::{
     pins::Pins,
     programs::Programs,
     rings::Rings,
+    sessions::Sessions,
     tables::KernelTables,
     track::Beginning,
 };
@@ -146,6 +150,8 @@ pub struct LinuxBackend {
     labels: Labels,
     /// Files whose content is known, for rules by SHA-256. Shared with the guard and with what holds executions.
     known: Known,
+    /// What sessions are. Shared with the guard.
+    sessions: Sessions,
     /// Holds executions, once a policy has asked for it.
     hold: Option<Hold>,
     /// When it was last looked whether tracked processes live, for whom executions are held.
@@ -245,6 +251,7 @@ impl LinuxBackend {
         itself::protect(&mut loaded.ebpf, pin_dir)?;
         let labels = Labels::of(&loaded.ebpf, &facts.settings)?;
         let known = Arc::new(Mutex::new(held::contents(&mut loaded.ebpf, loaded.is_taken_over)?));
+        let sessions = Sessions::of(&loaded.ebpf)?;
         let refused = Arc::new(guard::event_fd()?);
         let guard = match mode {
             AttachMode::Fallback => {
@@ -285,6 +292,7 @@ impl LinuxBackend {
             hand_overs: 0,
             labels,
             known,
+            sessions,
             hold: None,
             holding: Instant::now(),
             messages,
@@ -417,9 +425,25 @@ impl Backend for LinuxBackend {
     fn track(&mut self, request: &TrackRequest) -> Result<Vec<ProcessKey>, BackendError> {
         self.search_links()?;
         self.hold_before_tracking()?;
+        self.sessions.begin(request.session, Arc::clone(&request.known))?;
         let beginning =
             Beginning { tables: self.in_force.as_ref().map(|one| &*one.tables), known: &self.known };
         track::track(&self.labels, request, &beginning)
+    }
+
+    fn session_of(&mut self, pidfd: &OwnedFd) -> Result<Option<SessionId>, BackendError> {
+        match self.labels.label(pidfd.as_fd()) {
+            Ok(label) => Ok(label.map(|label| SessionId(label.session))),
+            Err(source) => Err(BackendError::Io { attempt: "read the label of a process".into(), source }),
+        }
+    }
+
+    fn resumed(&mut self, session: SessionId, known: Arc<Session>) -> Result<(), BackendError> {
+        self.sessions.begin(session, known)
+    }
+
+    fn forget(&mut self, sessions: &[SessionId]) -> Result<(), BackendError> {
+        self.sessions.end(sessions)
     }
 
     fn content_known(&mut self, path: &PathBytes, file: &FileId, sha256: &[u8; 32]) {

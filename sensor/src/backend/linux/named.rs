@@ -7,21 +7,21 @@ use std::{fs, os::unix::ffi::OsStringExt};
 
 use treeline_event::{Action, FileRef, Outcome, PathBytes, ProcessKey, Verdict};
 use treeline_policy::{
-    Host, Lineage, Object, Policy, Request, Subject, eval, host::normal, policy::FileOperation, replay,
+    Host, Object, Policy, Request, Subject, eval, host::normal, policy::FileOperation, replay,
 };
 
 use super::{guard::start_ticks, hold::Contents};
 use crate::backend::{ExecSeen, Observation, Seen};
 
 /// Gives an allowed operation on a name the verdict `audit` and the rule, if a rule names it. `before` is what the subject
-/// executed before an exec, if that is known.
+/// executed before an exec, if that is known; `known` is what is known of a process beside its executable.
 pub(super) fn judge(
     observation: &mut Observation,
     policy: &Policy,
     host: &Host,
     generation: u64,
     contents: &Contents,
-    lineage: &dyn Fn(ProcessKey) -> Lineage,
+    known: &dyn Fn(ProcessKey) -> Subject,
     before: Option<&PathBytes>,
 ) {
     if observation.verdict != Verdict::Allow {
@@ -52,7 +52,7 @@ pub(super) fn judge(
             Seen::Exec(_) => before.map(|path| path.as_bytes().to_vec()).unwrap_or_default(),
             _ => executable(observation.subject),
         };
-        let subject = Subject { executable, lineage: lineage(observation.subject), ..Subject::default() };
+        let subject = Subject { executable, ..known(observation.subject) };
         let decision = eval(policy, host, &Request { subject, object });
         (decision.verdict != Verdict::Allow).then_some(decision.rule).flatten()
     });
@@ -122,7 +122,7 @@ mod tests {
     fn judged(text: &str, seen: Seen) -> Observation {
         let policy = treeline_policy::parse("t", text).expect("well-formed");
         let mut observation = observation(seen);
-        let unknown = |_| Lineage::default();
+        let unknown = |_| Subject::default();
         judge(&mut observation, &policy, &Host::default(), 3, &Contents::default(), &unknown, None);
         observation
     }

@@ -2,6 +2,7 @@
 
 mod call;
 mod event;
+mod session;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -9,6 +10,7 @@ use std::{
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, bail};
@@ -115,6 +117,9 @@ pub(super) struct Args {
     /// There is nothing before that process in its lineage: it is the session's root
     #[arg(long, conflicts_with = "ancestor")]
     root: bool,
+    /// What is known of the session, such as `user=ada` or `group=contractors`; give everything, in any order. Without it nothing is known of it
+    #[arg(long, value_name = "KEY=VALUE", value_parser = session::fact)]
+    session: Vec<session::Fact>,
     /// User id of the process that acts [default: your own]
     #[arg(long, value_name = "UID")]
     uid: Option<u32>,
@@ -153,6 +158,9 @@ struct Answer<'a> {
     executable: Option<PathBytes>,
     lineage: Vec<PathBytes>,
     uid: u32,
+    /// What was said of the session.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    session: Vec<&'a str>,
     /// Rules that are not asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     expired: Vec<String>,
@@ -223,12 +231,14 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
     let explanation = in_force.explain(&Host { homes: homes() }, &request);
     let executable =
         args.executable.is_some().then(|| PathBytes::from(request.subject.executable.as_slice()));
+    let known: Vec<&str> = args.session.iter().map(|fact| fact.text.as_str()).collect();
     if args.json {
         let answer = Answer {
             object: request.object.to_string(),
             executable,
             lineage: lineage(&request.subject),
             uid: request.subject.uid,
+            session: known.clone(),
             expired: in_force.expired(),
             features: call::features(&request.object),
             server: call::server(&request.object),
@@ -249,6 +259,9 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> 
                 let names: Vec<String> = names.iter().map(PathBytes::to_string).collect();
                 writeln!(out, "below {}", names.join(", "))?;
             }
+        }
+        if !known.is_empty() {
+            writeln!(out, "in a session of which is known {}", known.join(", "))?;
         }
         call::print(&request.object, out)?;
         write!(out, "{explanation}")?;
@@ -275,6 +288,7 @@ fn subject(args: &Args) -> anyhow::Result<Subject> {
         uid: args.uid.unwrap_or_else(uzers::get_current_uid),
         loads_code: own.loads_code,
         lineage: Lineage::Images { images, complete: args.root || !args.ancestor.is_empty() },
+        session: Arc::new(session::session(&args.session)),
     })
 }
 

@@ -121,7 +121,14 @@ pub(super) mod tests {
         let mode = AttachMode::Lsm;
         let started = |session| {
             let (origin, command) = ("run".to_owned(), vec![]);
-            Body::Notice(Notice::SessionStarted { session, root: ROOT, uid: 1000, origin, command })
+            Body::Notice(Notice::SessionStarted {
+                session,
+                root: ROOT,
+                uid: 1000,
+                origin,
+                command,
+                attributes: Default::default(),
+            })
         };
         let (one, two) = (SessionId(1), SessionId(2));
         let bodies = [

@@ -15,7 +15,7 @@ use rustix::{
 use tokio::signal::unix::{SignalKind, signal};
 use treeline_event::SessionId;
 
-use super::super::{Globals, exec, output, output::Hinted};
+use super::super::{Globals, claims, exec, output, output::Hinted};
 use super::launcher::is_stopped;
 use crate::{
     config::{ModeChoice, Unenforceable},
@@ -144,7 +144,10 @@ fn observe(
     let opened = peer::open_pid(pid.context("the launcher said something else")?)?;
     let pidfd = opened.pidfd.try_clone().context("cannot duplicate a descriptor")?;
     let uid = rustix::process::getuid().as_raw();
-    let registration = Registration { pidfd, root: opened.key, uid, origin, command, adopt: false };
+    // Its working directory is the launcher's.
+    let words: Vec<OsString> = command.iter().map(OsString::from).collect();
+    let claims = claims::of(origin, &words);
+    let registration = Registration { pidfd, root: opened.key, uid, origin, command, adopt: false, claims };
     let session = running.sensor.register(registration).context("the command cannot be observed")?;
     line.say(&session.to_string());
     let launcher = getppid();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use treeline_event::{
     Action, Body, Destination, Digest, Event, FileId, FileRef, Image, Meta, Notice, OpenFlags, Origin,
-    Outcome, Process, ProcessKey, Program, SessionId, Subject, Timestamp, Verdict, encode,
+    Outcome, Process, ProcessKey, Program, SessionAttributes, SessionId, Subject, Timestamp, Verdict, encode,
 };
 
 use super::Entries;
@@ -49,7 +49,14 @@ impl Entries for Recorded {
 fn body(index: u64, session: SessionId) -> Body {
     if index.is_multiple_of(PER_SESSION) {
         let (origin, command) = ("run".to_owned(), vec!["agent".to_owned()]);
-        return Body::Notice(Notice::SessionStarted { session, root: key(ROOT), uid: 1000, origin, command });
+        return Body::Notice(Notice::SessionStarted {
+            session,
+            root: key(ROOT),
+            uid: 1000,
+            origin,
+            command,
+            attributes: SessionAttributes::default(),
+        });
     }
     let pid = (index / PER_PROCESS % 1_000_000) as u32 + 1000;
     let program = index / PER_PROCESS % PROGRAMS;

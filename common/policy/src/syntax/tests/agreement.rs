@@ -31,7 +31,7 @@ fn read(of: Document, text: &str) -> Option<Diagnostics> {
 }
 
 /// What a schema cannot know: what is written in patterns, dates and addresses, and what names mean.
-const BEYOND: [Code; 25] = [
+const BEYOND: [Code; 26] = [
     Code::BadAddress,
     Code::BadDate,
     Code::BadHash,
@@ -44,6 +44,7 @@ const BEYOND: [Code; 25] = [
     Code::BadUrl,
     Code::CannotAdopt,
     Code::CannotInclude,
+    Code::Claim,
     Code::DuplicateContent,
     Code::DuplicateId,
     Code::DuplicateInclude,

@@ -165,6 +165,8 @@ fn of_pattern(pattern: &str, tape: &mut Tape<'_>) -> String {
         "*.example.com",
         "https://example.com/a?b#c",
         "wss://[::1]:8443",
+        "github.com/acme/app",
+        "git.example:8443/a/b/*",
         "a: b",
         "# a",
         "é",

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::backend::{
     Observation, Seen,
-    linux::{Known, labels::Labels, rings::boot_ns},
+    linux::{Known, labels::Labels, rings::boot_ns, sessions::Sessions},
 };
 
 /// What becomes of one event.
@@ -56,6 +56,7 @@ pub(in crate::backend::linux) struct Judge {
     generation: u64,
     rule_indices: Vec<u32>,
     lineage: LineageReader,
+    sessions: Sessions,
     labels: Labels,
     protected: Protected,
     known: Known,
@@ -78,6 +79,7 @@ impl Judge {
             generation: orders.generation,
             rule_indices: orders.rule_indices.clone(),
             lineage: orders.lineage.clone(),
+            sessions: orders.sessions.clone(),
             labels,
             protected,
             known,
@@ -212,7 +214,8 @@ impl Judge {
     fn subject(&self, pid: i32, label: &Label) -> Subject {
         let lineage = self.lineage.read(Some(&label.lineage));
         let loads_code = label.flags & LabelFlags::LOADER_ENV != 0;
-        let unknown = Subject { loads_code, lineage, ..Subject::default() };
+        let session = self.sessions.get(SessionId(label.session));
+        let unknown = Subject { loads_code, lineage, session, ..Subject::default() };
         let link = format!("/proc/{pid}/exe");
         let Ok(stat) = rustix::fs::stat(link.as_str()) else { return unknown };
         let path = fs::read_link(link).map(|path| path.into_os_string().into_vec()).unwrap_or_default();

@@ -62,6 +62,8 @@ pub(super) struct Orders {
     pub(super) rule_indices: Vec<u32>,
     /// What labels say of lineage.
     pub(super) lineage: LineageReader,
+    /// What sessions are.
+    pub(super) sessions: super::sessions::Sessions,
 }
 
 /// Denials that were enforced and have no record, because nobody took the records.

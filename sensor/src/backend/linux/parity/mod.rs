@@ -4,7 +4,10 @@
 mod random;
 mod rate;
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
 
 use aya::{Ebpf, maps::Array, programs::RawTracePoint};
 use treeline_abi::{
@@ -12,6 +15,7 @@ use treeline_abi::{
     parity::{Case, Executable, NAME_BYTES, NAMES_PER_PATH, Path},
     subject::{Facts, Lineage as LabelLineage},
 };
+use treeline_event::SessionId;
 use treeline_policy::{
     Decision, Executed, Host, Lineage, Located, MountTable, Object, Policy, Request, Resolver, Tables,
     Target, compile, eval, parse, policy::FileOperation,
@@ -21,7 +25,7 @@ use zerocopy::{FromZeros, IntoBytes};
 pub(crate) use self::rate::{DecisionRate, decision_rate, sample_rule};
 
 use self::random::Random;
-use super::{hooks, labels, load, object, offsets, suited, sys, tables::KernelTables};
+use super::{hooks, labels, load, object, offsets, sessions::Sessions, suited, sys, tables::KernelTables};
 use crate::backend::BackendError;
 
 /// Cases of one policy: putting one in force takes a tenth of a second.
@@ -37,6 +41,10 @@ type CaseBytes = [u8; size_of::<Case>()];
 pub fn parity(seed: u64, cases: u64) -> Result<u64, BackendError> {
     let mut ebpf = loaded()?;
     let mut kernel_tables = KernelTables::default();
+    let sessions = Sessions::of(&ebpf)?;
+    for (number, known) in (1..).zip(random::sessions()) {
+        sessions.begin(SessionId(number), known)?;
+    }
     let policies = cases.div_ceil(CASES_PER_POLICY);
     for number in 0..policies {
         let mut random = Random::new(seed.wrapping_add(number));
@@ -46,9 +54,10 @@ pub fn parity(seed: u64, cases: u64) -> Result<u64, BackendError> {
         let target = Target { seed: random.next(), generation: number + 1, slot: kernel_tables.idle() };
         let (host, mounts) = random::machine();
         let tables = match compile(&policy, &host, &mounts, target) {
-            Ok(tables) => tables,
+            Ok(tables) => Arc::new(tables),
             Err(diagnostics) => return Err(BackendError::Policy(diagnostics.render(false))),
         };
+        sessions.prepare(&tables)?;
         kernel_tables.install(&mut ebpf, &tables)?;
         let part = Part { policy: &policy, tables: &tables, mounts: &mounts };
         for _ in 0..CASES_PER_POLICY.min(cases - number * CASES_PER_POLICY) {
@@ -168,6 +177,8 @@ impl Part<'_> {
             }
             case.subject = own.map_or_else(Executable::new_zeroed, |own| self.executable(own));
         }
+        let number = random::sessions().iter().position(|known| *known == request.subject.session);
+        case.session = number.map_or(0, |number| number as u64 + 1);
         case
     }
 

@@ -1,8 +1,10 @@
 //! Policies and cases by chance. Names are few, so that what is asked for often is what a rule is about.
 
+use std::sync::Arc;
+
 use treeline_abi::parity::ANCESTORS;
 use treeline_policy::{
-    Executed, Home, Host, Lineage, Located, Mount, MountTable, Object, Request, Subject,
+    Executed, Home, Host, Known, Lineage, Located, Mount, MountTable, Object, Request, Session, Subject,
     policy::FileOperation,
 };
 
@@ -62,6 +64,35 @@ pub(super) fn machine() -> (Host, MountTable) {
     let mounts =
         vec![mount("/", 1, "/"), mount("/h", 2, "/"), mount("/h/b", 3, "/b"), mount("/a/b/c", 4, "/")];
     (host, MountTable { mounts })
+}
+
+/// What rules ask of sessions.
+const SESSION_ITEMS: [&str; 5] = [
+    "users: [ada]",
+    "users: [bob, 7]",
+    "groups: [ops]",
+    "groups: [50, dev]",
+    "users: [ada, bob], groups: [ops]",
+];
+const SESSIONS: usize = 5;
+
+/// Sessions that differ in what is known of them.
+pub(super) fn sessions() -> [Arc<Session>; SESSIONS] {
+    let known = |(id, name): (u32, &str)| Known { id: Some(id), name: Some(name.to_owned()) };
+    let of = |user, groups: Option<&[(u32, &str)]>| Session {
+        user: Some(known(user)),
+        groups: groups.map(|groups| groups.iter().copied().map(known).collect()),
+        ..Session::default()
+    };
+    let nameless = Session { user: Some(Known { id: Some(7), name: None }), ..Session::default() };
+    let all = [
+        of((1, "ada"), Some(&[(50, "dev"), (51, "ops")])),
+        of((1, "ada"), None),
+        of((2, "bob"), Some(&[])),
+        of((3, "eve"), Some(&[(51, "ops")])),
+        nameless,
+    ];
+    all.map(Arc::new)
 }
 
 /// As many rules as a large policy has.
@@ -169,9 +200,11 @@ impl Random {
     }
 
     fn subject(&mut self) -> String {
-        match self.below(3) {
-            0 => format!("{{{}}}", self.executable()),
-            1 => format!("{{descendant_of: {{{}}}}}", self.executable()),
+        match self.below(6) {
+            0 => format!("{{session: {{{}}}}}", self.one(&SESSION_ITEMS)),
+            1 => format!("{{{}, session: {{{}}}}}", self.executable(), self.one(&SESSION_ITEMS)),
+            2 => format!("{{{}}}", self.executable()),
+            3 | 4 => format!("{{descendant_of: {{{}}}}}", self.executable()),
             _ => format!("{{{}, descendant_of: {{{}}}}}", self.executable(), self.executable()),
         }
     }
@@ -215,6 +248,12 @@ impl Random {
         (is_file && self.below(3) == 0).then_some(operation)
     }
 
+    /// One of [`sessions`], or one of which nothing is known.
+    fn session(&mut self) -> Arc<Session> {
+        let number = self.below(SESSIONS + 1);
+        sessions().into_iter().nth(number).unwrap_or_default()
+    }
+
     pub(super) fn request(&mut self) -> Request {
         let mut images: Vec<Executed> = (0..self.below(ANCESTORS + 1)).map(|_| self.image()).collect();
         let own = self.image();
@@ -225,6 +264,7 @@ impl Random {
             uid: 1000,
             loads_code: own.loads_code,
             lineage: Lineage::Images { images, complete: self.below(8) != 0 },
+            session: self.session(),
         };
         let path = self.path();
         let object = match self.below(6) {

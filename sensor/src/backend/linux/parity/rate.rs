@@ -1,6 +1,8 @@
 //! How long the kernel takes to decide about a path: the matcher and the judge of the hooks alone, with no walk up a
 //! path and no record, as the kernel's own statistics time it.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use treeline_policy::{
     Executed, Home, Host, Lineage, MountTable, Object, Request, Subject, Target, compile, parse,
@@ -93,7 +95,14 @@ fn read(path: &str) -> Request {
     let images = vec![Executed { path: executable.clone(), ..Executed::default() }];
     let lineage = Lineage::Images { images, complete: true };
     Request {
-        subject: Subject { executable, sha256: None, uid: 1000, loads_code: false, lineage },
+        subject: Subject {
+            executable,
+            sha256: None,
+            uid: 1000,
+            loads_code: false,
+            lineage,
+            session: Arc::default(),
+        },
         object: Object::File { path: path.into(), operation: FileOperation::Read },
     }
 }

@@ -1,0 +1,147 @@
+//! The remotes of the git repository that a directory is in, by its own files: no other program runs for it.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use treeline_event::attributes::{CLAIM_LEN_MAX, REPOSITORIES_MAX};
+
+/// Directories above one that are looked at.
+const DEPTH_MAX: usize = 64;
+/// Bytes of a file of git's that are read.
+const FILE_LEN_MAX: u64 = 256 << 10;
+
+/// The remotes, such as `github.com/acme/app`, in order and each once. None of them outside of every repository; nothing
+/// where they cannot be told.
+pub(super) fn remotes(dir: &Path) -> Option<Vec<String>> {
+    let Some(root) = dir.ancestors().take(DEPTH_MAX).find(|dir| dir.join(".git").exists()) else {
+        return Some(Vec::new());
+    };
+    let config = read(&config_of(&root.join(".git")).ok()?).ok()?;
+    let mut remotes: Vec<String> = urls(&config).map(normal).collect::<Option<_>>()?;
+    remotes.sort();
+    remotes.dedup();
+    (remotes.len() <= REPOSITORIES_MAX).then_some(remotes)
+}
+
+/// The configuration of a repository: a linked working tree and a submodule have a file that says where it is.
+fn config_of(git: &Path) -> io::Result<PathBuf> {
+    let dir = if git.is_dir() {
+        git.to_owned()
+    } else {
+        let text = read(git)?;
+        let dir = text.strip_prefix("gitdir:").ok_or_else(|| io::Error::other("no `gitdir:`"))?.trim();
+        git.parent().unwrap_or(git).join(dir)
+    };
+    match read(&dir.join("commondir")) {
+        Ok(common) => Ok(dir.join(common.trim()).join("config")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(dir.join("config")),
+        Err(error) => Err(error),
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    let mut text = String::new();
+    let len = File::open(path)?.take(FILE_LEN_MAX + 1).read_to_string(&mut text)?;
+    if len as u64 > FILE_LEN_MAX { Err(io::Error::other("too long")) } else { Ok(text) }
+}
+
+/// The `url` of each `[remote "NAME"]`, see git-config(1). What other files say that it includes is not looked at.
+fn urls(config: &str) -> impl Iterator<Item = &str> {
+    let mut is_remote = false;
+    config.lines().map(str::trim).filter_map(move |line| {
+        if line.starts_with('[') {
+            is_remote = line.trim_start_matches('[').to_ascii_lowercase().starts_with("remote ");
+            return None;
+        }
+        let (key, value) = line.split_once('=').filter(|_| is_remote)?;
+        key.trim().eq_ignore_ascii_case("url").then(|| value.trim().trim_matches('"'))
+    })
+}
+
+/// Host and path of an address, in lower case, without user, port and `.git`; none for what has no host.
+fn normal(url: &str) -> Option<String> {
+    let (authority, path) = match url.split_once("://") {
+        Some(("file", _)) => return None,
+        Some((_, rest)) => rest.split_once('/')?,
+        // As ssh has it: `git@host:path`. With a slash before the colon it is a path.
+        None => url.split_once(':').filter(|(host, _)| !host.contains('/'))?,
+    };
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match host.split_once(']') {
+        Some((host, _)) => host.trim_start_matches('['),
+        None => host.split_once(':').map_or(host, |(host, _)| host),
+    };
+    let path = path.trim_matches('/');
+    let path = path.strip_suffix(".git").unwrap_or(path).trim_end_matches('/');
+    let found = format!("{host}/{path}").to_ascii_lowercase();
+    let is_graphic = found.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*');
+    let is_fit = !host.is_empty() && found.len() <= CLAIM_LEN_MAX && is_graphic;
+    (is_fit && !path.is_empty() && !path.contains("//")).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let check = |url: &str, expect: Option<&str>| assert_eq!(normal(url).as_deref(), expect, "{url}");
+        check("https://github.com/Acme/App.git", Some("github.com/acme/app"));
+        check("https://ada:token@github.com:443/acme/app/", Some("github.com/acme/app"));
+        check("git@github.com:acme/app.git", Some("github.com/acme/app"));
+        check("ssh://git@[fd00::1]:2222/acme/app", Some("fd00::1/acme/app"));
+        check("host:app", Some("host/app"));
+        for none in [
+            "/srv/app.git",
+            "../app",
+            "file:///srv/app",
+            "https://github.com",
+            "./a:b",
+            "",
+            "https:///x",
+            "h:a b",
+        ] {
+            check(none, None);
+        }
+    }
+
+    #[test]
+    fn repositories() {
+        let top = tempfile::tempdir().expect("a directory");
+        let write = |path: &str, text: &str| {
+            let path = top.path().join(path);
+            fs::create_dir_all(path.parent().expect("it is in a directory")).expect("its directory");
+            fs::write(path, text).expect("a file");
+        };
+        let check = |dir: &str, expect: Option<&[&str]>| {
+            let found = remotes(&top.path().join(dir));
+            let expect = expect.map(|all| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>());
+            assert_eq!(found, expect, "{dir}");
+        };
+        let config = "[core]\n\turl = https://no/remote\n[remote \"b\"]\n\turl = git@h.example:b/c.git\n\
+                      [Remote \"a\"]\n  URL=\"https://h.example/a\"\n[branch \"url\"]\n";
+        write("app/.git/config", config);
+        write("app/src/lib.rs", "");
+        check("app/src", Some(&["h.example/a", "h.example/b/c"]));
+        write("tree/.git", &format!("gitdir: {}\n", top.path().join("app/.git/worktrees/tree").display()));
+        write("app/.git/worktrees/tree/commondir", "../..\n");
+        check("tree", Some(&["h.example/a", "h.example/b/c"]));
+        write("sub/.git", "gitdir: ../app/.git/modules/sub\n");
+        write("app/.git/modules/sub/config", "[remote \"o\"]\nurl = /srv/elsewhere\n");
+        check("sub", None);
+        write("none/.git/config", "[core]\n");
+        check("none", Some(&[]));
+        write("bad/.git", "something else");
+        check("bad", None);
+        let many: String =
+            (0..17).map(|number| format!("[remote \"r{number}\"]\nurl = h:{number}\n")).collect();
+        write("many/.git/config", &many);
+        check("many", None);
+    }
+}
