@@ -227,6 +227,8 @@ impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Id(id) => write!(f, "{id}"),
+            // Not to be taken for an id.
+            Self::Name(name) if name.parse::<u32>().is_ok() => write!(f, "{name:?}"),
             Self::Name(name) => f.write_str(name),
         }
     }

@@ -361,7 +361,7 @@ fn sessions() {
                entry_points: [cli], repositories: [github.com/acme/*, h/r]}}]";
     assert_eq!(
         asked(all),
-        "session of users 1000 or 7 or ada or bob and groups domain users and agents claude-code and entry_points cli \
+        "session of users 1000 or \"7\" or ada or bob and groups domain users and agents claude-code and entry_points cli \
          and repositories h/r or github.com/acme/*"
     );
     // An interpreter alone would be warned of.

@@ -20,6 +20,7 @@ mod loss;
 mod network;
 mod policies;
 mod replay;
+mod sessions;
 mod several_policies;
 mod signed_policies;
 mod terminal;

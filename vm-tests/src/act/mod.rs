@@ -8,6 +8,7 @@ pub(crate) mod load;
 mod tool;
 
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
 
 use serde::{Deserialize, Serialize};
@@ -49,7 +50,7 @@ pub(crate) fn mark(case: &str) -> String {
 }
 
 /// The subject's verbs: `all` tries every case, `case @NAME@` tries one, `read PATH` reads a file and says what came of
-/// it, `scripts PHASE USER` has brokers do things; the rest are those of [`lineage`].
+/// it, `as UID PROGRAM` executes a program as a user, `scripts PHASE USER` has brokers do things; the rest are those of [`lineage`].
 pub(crate) fn run(words: &[&str]) -> ExitCode {
     match words {
         ["all"] => {
@@ -68,6 +69,7 @@ pub(crate) fn run(words: &[&str]) -> ExitCode {
         ["scripts", phase, user] => distribution::act(phase, user),
         ["load", name] => load::run(name, None),
         ["load", name, login] => load::run(name, Some(login)),
+        ["as", uid, program, rest @ ..] => as_user(uid, program, rest),
         ["by-thread", rest @ ..] => lineage::by_thread(rest),
         ["read", path] => match std::fs::read(path) {
             Ok(_) => ExitCode::SUCCESS,
@@ -78,6 +80,14 @@ pub(crate) fn run(words: &[&str]) -> ExitCode {
         },
         _ => ExitCode::from(2),
     }
+}
+
+/// Becomes a user with no other group, and executes a program.
+fn as_user(uid: &str, program: &str, words: &[&str]) -> ExitCode {
+    let Ok(uid) = uid.parse() else { return ExitCode::from(2) };
+    let error = Command::new(program).args(words).uid(uid).gid(uid).exec();
+    eprintln!("{program}: {error}");
+    ExitCode::from(2)
 }
 
 fn print(tried: &Tried) {

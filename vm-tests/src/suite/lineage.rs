@@ -18,7 +18,7 @@ use super::{Group, session};
 use crate::guest::group::Report;
 
 const NAME: &str = "lineage";
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 const FIRST: &str = "below-is-denied-and-beside-is-not";
 const RELOADED: &str = "the-same-after-a-reload-that-would-number-anew";
@@ -121,14 +121,14 @@ fn tell(report: &Report, results: Vec<(&str, Result<()>)>) -> Result<()> {
 
 fn phases(daemon: &Daemon) -> Result<Vec<(&'static str, Result<()>)>> {
     let mut results = vec![(FIRST, expect("first", "start", "rdr", "drr"))];
-    reload(daemon, &[ANOTHER, BELOW, EXCEPTED])?;
+    reload(daemon, &policy(&[ANOTHER, BELOW, EXCEPTED]))?;
     // The first two are answered as before; of the third file nobody is known not to be meant.
     results.push((RELOADED, expect("first", "reloaded", "rdd", "drd")));
     results.push((UNKNOWN, expect("first", "unknown", "rdd", "drd")));
     results.push((FRESH, fresh(daemon)));
-    reload(daemon, &[INSTEAD])?;
+    reload(daemon, &policy(&[INSTEAD]))?;
     results.push((REUSED, expect("first", "reused", "rdr", "rdr")));
-    reload(daemon, &[BELOW, EXCEPTED])?;
+    reload(daemon, &policy(&[BELOW, EXCEPTED]))?;
     // Nobody kept track meanwhile.
     results.push((UNLEARNED, expect("first", "unlearned", "ddr", "ddr")));
     Ok(results)
@@ -146,13 +146,13 @@ fn expect(session: &str, step: &str, beside: &str, below: &str) -> Result<()> {
 }
 
 /// Has the daemon take another policy. It takes longer in an emulated guest than `treeline reload` waits for.
-fn reload(daemon: &Daemon, rules: &[&str]) -> Result<()> {
+pub(super) fn reload(daemon: &Daemon, policy: &str) -> Result<()> {
     let generation = |daemon: &Daemon| {
         let status = daemon.status()?;
         status.pointer("/policy/generation").and_then(Value::as_u64).context("no policy is in force")
     };
     let before = generation(daemon)?;
-    daemon.write_policy(&policy(rules))?;
+    daemon.write_policy(policy)?;
     daemon.signal("HUP")?;
     let started = Instant::now();
     while generation(daemon).map_or(true, |now| now == before) {

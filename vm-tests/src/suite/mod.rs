@@ -20,6 +20,7 @@ mod pins;
 mod room;
 mod selfguard;
 pub(crate) mod session;
+mod sessions;
 mod soak;
 pub(crate) mod stage;
 mod subject;
@@ -44,7 +45,7 @@ pub(crate) struct Group {
 
 /// Groups that run in the other attach modes, too. The rest takes minutes under emulation and runs where LSM programs are
 /// attached, or knows no mode at all; whoever asks for it by name has it in any.
-const OF_EVERY_MODE: &[&str] = &["enforce", "adopt"];
+const OF_EVERY_MODE: &[&str] = &["enforce", "adopt", "sessions"];
 /// And those that do so in a thorough guest.
 const OF_THOROUGH_GUESTS: &[&str] = &["matrix", "monitor"];
 
@@ -65,6 +66,7 @@ pub(crate) const GROUPS: &[Group] = &[
     guard::MONITOR,
     adopt::GROUP,
     lineage::GROUP,
+    sessions::GROUP,
     adoption::GROUP,
     contents::GROUP,
     matrix::GROUP,
