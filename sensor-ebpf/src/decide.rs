@@ -7,7 +7,7 @@ use treeline_abi::{
         Accept, AliasKey, AliasRules, LISTED_MAX, LISTS_MAX, Operation, RULES_MAX, RULES_PER_ALIAS_MAX, Rule,
         SLOTS, Table, WORDS,
     },
-    subject::{AcceptKind, Facts, SETS_MAX},
+    subject::{AcceptKind, SETS_MAX},
 };
 
 use crate::{
@@ -561,7 +561,8 @@ fn sets_of_subject(scratch: &mut Scratch, table: &'static Table, slot: u32, labe
             resolved = by_path(scratch, table, slot);
         }
     }
-    weigh_subject(scratch, table, slot, resolved, label_flags);
+    take_session(scratch, table, slot);
+    weigh_subject(scratch, table, resolved, label_flags);
     0
 }
 
@@ -581,34 +582,39 @@ pub(crate) fn by_path(scratch: &mut Scratch, table: &'static Table, slot: u32) -
     1
 }
 
-/// Puts the subject's sets together from what was found of its executable, `resolved` being 1 if its path is known.
+/// Puts the subject's sets together from what was found of its executable and its session, `resolved` being 1 if its path
+/// is known.
 #[inline(never)]
 pub(crate) fn weigh_subject(
     scratch: &mut Scratch,
     table: &'static Table,
-    slot: u32,
     resolved: u32,
     label_flags: u32,
 ) -> u32 {
     let path = if resolved != 0 { Some(&scratch.sets.found) } else { None };
     let lineage = table.subjects.of_label(&scratch.lineage);
     let loads_code = label_flags & LabelFlags::LOADER_ENV != 0;
-    let session = of_session(scratch, table, slot);
-    scratch.holds = table.subjects.sets(path, &scratch.content, loads_code, lineage, session);
+    scratch.holds = table.subjects.sets(path, &scratch.content, loads_code, lineage, scratch.leaves);
     0
 }
 
-/// What the session in `Scratch::session` leaves of the sets; looked up only where a set asks.
-#[inline(always)]
-fn of_session(scratch: &Scratch, table: &Table, slot: u32) -> Facts {
-    if table.subjects.with_session != 0 {
-        let session = scratch.session;
-        // SAFETY: the value stays in place while the program runs (RCU).
-        if let Some(facts) = unsafe { SESSIONS.get(&session) } {
-            return facts.of_slot[slot as usize & (SLOTS as usize - 1)];
-        }
+/// Finds what the session in `Scratch::session` leaves of the sets; the result is in `Scratch::leaves`. It is looked up only
+/// where a set asks. A function of its own, and by way of memory, to keep it off the stack of the walk.
+#[inline(never)]
+pub(crate) fn take_session(scratch: &mut Scratch, table: &'static Table, slot: u32) -> u32 {
+    scratch.leaves.sure = !table.subjects.with_session;
+    scratch.leaves.possible = u64::MAX;
+    if table.subjects.with_session == 0 {
+        return 0;
     }
-    table.subjects.of_unknown_session()
+    let session = scratch.session;
+    // SAFETY: the value stays in place while the program runs (RCU).
+    if let Some(facts) = unsafe { SESSIONS.get(&session) } {
+        let facts = &facts.of_slot[slot as usize & (SLOTS as usize - 1)];
+        scratch.leaves.sure = facts.sure;
+        scratch.leaves.possible = facts.possible;
+    }
+    0
 }
 
 /// Finds what an executable's content means, when it is known; the result is in `Scratch::content`. A function of its

@@ -44,7 +44,8 @@ pub(crate) fn parity(_ctx: RawTracePointContext) -> i32 {
     }
     // What it leaves of the subject's own path is what the subject is judged by.
     execute(scratch, &case.subject, active.table, active.slot, SUBJECT);
-    decide::weigh_subject(scratch, active.table, active.slot, 1, case.subject.label_flags);
+    decide::take_session(scratch, active.table, active.slot);
+    decide::weigh_subject(scratch, active.table, 1, case.subject.label_flags);
     scratch.walked.flags = Walked::RESOLVED;
     walk_names::<true>(scratch, &case.object, active.table, active.slot, OBJECT);
     case.answer = decide::judge::<true>(scratch, active.table, active.slot, case.operations, 0);

@@ -155,6 +155,8 @@ pub(crate) struct Scratch {
     pub(crate) lineage: Lineage,
     /// A label's session, alike; 0 for none.
     pub(crate) session: u64,
+    /// What that leaves of the subject sets.
+    pub(crate) leaves: Facts,
     pub(crate) content: ByContent,
     pub(crate) walked: Walked,
     pub(crate) subject: Walked,

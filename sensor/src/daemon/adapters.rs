@@ -174,7 +174,7 @@ fn apply(board: &Board, notice: Notice) {
         Notice::SessionStarted { session, root, uid, origin, command, attributes: _ } => {
             board.update(|status| {
                 status.sessions.push(SessionStatus { session, uid, origin, command, root, live: 0 });
-            })
+            });
         }
         Notice::SessionEnded { session } => {
             board.update(|status| status.sessions.retain(|known| known.session != session));

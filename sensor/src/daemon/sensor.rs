@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -32,7 +32,7 @@ use super::{
     status::{Board, LogStatus, PolicyStatus, SessionStatus, Status},
 };
 use crate::{
-    backend::{Backend, BackendError, Inherited, Installable, TrackRequest},
+    backend::{Backend, BackendError, Capabilities, Inherited, Installable, TrackRequest},
     enrich::procfs::ProcFs,
 };
 
@@ -162,22 +162,7 @@ impl Sensor {
     pub fn start(parts: Parts) -> Result<Self, SensorError> {
         let mut backend = parts.backend;
         let (capabilities, inherited) = (backend.capabilities(), backend.inherited()?);
-        let board = Arc::new(Board::new(Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            mode: capabilities.mode,
-            kernel: capabilities.kernel.clone(),
-            hooks: capabilities.hooks.clone(),
-            policy: None,
-            policy_refused: None,
-            sessions: Vec::new(),
-            log: LogStatus { dir: parts.log_dir.display().to_string(), ..LogStatus::default() },
-            denied: 0,
-            loss: Vec::new(),
-            queued: 0,
-            records: Vec::new(),
-            programs: Vec::new(),
-        }));
+        let board = Arc::new(Board::new(first_status(&capabilities, &parts.log_dir)));
         let (queue_in, queue_out) = queue();
         let (source, source_commands) = bounded(COMMANDS_MAX);
         let (pipeline, pipeline_commands) = bounded(COMMANDS_MAX);
@@ -479,6 +464,26 @@ impl Sensor {
         let (reply, answer) = bounded(1);
         self.source.send(command(reply)).map_err(|_| SensorError::Stopping)?;
         answer.recv().map_err(|_| SensorError::Stopping)
+    }
+}
+
+/// What there is to say before anything has happened.
+fn first_status(capabilities: &Capabilities, log_dir: &Path) -> Status {
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        mode: capabilities.mode,
+        kernel: capabilities.kernel.clone(),
+        hooks: capabilities.hooks.clone(),
+        policy: None,
+        policy_refused: None,
+        sessions: Vec::new(),
+        log: LogStatus { dir: log_dir.display().to_string(), ..LogStatus::default() },
+        denied: 0,
+        loss: Vec::new(),
+        queued: 0,
+        records: Vec::new(),
+        programs: Vec::new(),
     }
 }
 

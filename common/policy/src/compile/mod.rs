@@ -124,9 +124,6 @@ pub fn compile_after(
     table.adopts = ADOPTIONS.map(|link| {
         policy.rules.iter().position(|rule| rule.adopts == Some(link)).map_or(0, |index| index as u32 + 1)
     });
-    // What cannot be followed must not get away either.
-    let refuses =
-        |rule: &Rule| (rule.mode == Mode::Enforce || rule.adopts.is_some()) && !rule.kind.is_for_the_sensor();
     table.enforcing = u32::from(policy.rules.iter().any(refuses));
     let rules: Vec<_> =
         policy.rules.iter().enumerate().map(|rule| kernel_rule(rule, &sets, &lifts)).collect();
@@ -154,6 +151,11 @@ pub fn compile_after(
         info: policy.rules.iter().map(rule_info).collect(),
         host: host.clone(),
     })
+}
+
+/// Whether a rule refuses anything that the kernel sees. What cannot be followed must not get away either.
+fn refuses(rule: &Rule) -> bool {
+    (rule.mode == Mode::Enforce || rule.adopts.is_some()) && !rule.kind.is_for_the_sensor()
 }
 
 fn kernel_rule((index, rule): (usize, &Rule), sets: &SubjectSets, lifts: &Lifts) -> paths::Rule {
