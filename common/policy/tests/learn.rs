@@ -68,9 +68,9 @@ fn entry(index: usize, did: &Did) -> Entry {
     let program = Program { image, ..Program::default() };
     let key = ProcessKey { pid: did.by as u32 + 1, start_ticks: 1 };
     let process = Arc::new(Process { key, uid: 1000, program: Arc::new(program), ..Process::default() });
-    let (ancestry, action, verdict) = (Ancestry::Links(vec![]), did.action.clone(), did.verdict);
+    let (ancestry, action, verdict) = (Ancestry::Links([].into()), did.action.clone(), did.verdict);
     Entry {
-        origin: Origin::default(),
+        origin: Origin::default().into(),
         index: index as u64,
         generation: 1,
         time: Timestamp { boot_ns: 0, wall_ms: 1 },

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, io};
 
 use thiserror::Error;
-use treeline_event::{DecodeError, Entry, decode};
+use treeline_event::{DecodeError, Decoder, Entry};
 
 /// Entries in order: the log's directory, or the daemon's socket.
 pub trait EntrySource {
@@ -60,8 +60,9 @@ pub fn read(
     source: &mut dyn EntrySource,
     mut each: impl FnMut(&Entry, &[u8]) -> bool,
 ) -> Result<(), ReadError> {
+    let mut decoder = Decoder::default();
     while let Some((index, bytes)) = source.next_entry().map_err(ReadError::Source)? {
-        let entry = decode(&bytes).map_err(|source| ReadError::Decode { index, source })?;
+        let entry = decoder.decode(&bytes).map_err(|source| ReadError::Decode { index, source })?;
         if !each(&entry, &bytes) {
             break;
         }
