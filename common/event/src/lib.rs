@@ -13,6 +13,7 @@ pub mod ocsf;
 pub mod path;
 pub mod process;
 pub mod sensor;
+mod text;
 
 pub use action::{
     Action, AdoptedBy, Destination, FileRef, LOCKS_RULE, OWN_RULES, OpenFlags, Outcome, SELF_RULE,
@@ -23,7 +24,8 @@ pub use event::{Body, Event, Level, Mode, RuleHit, Timestamp, Verdict};
 pub use image::{Digest, FileId, Image};
 pub use kind::KINDS;
 pub use ocsf::{
-    Ancestry, Cut, DecodeError, ENTRY_BYTES_MAX, Entry, EntryBody, Link, Meta, Origin, decode, encode,
+    Ancestry, Cut, DecodeError, Decoder, ENTRY_BYTES_MAX, Entry, EntryBody, Link, Meta, Origin, decode,
+    encode,
 };
 pub use path::PathBytes;
 pub use process::{Process, ProcessKey, Program, SessionId};

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::text;
 
 /// A path or file name, any bytes but NUL.
 ///
@@ -37,11 +39,11 @@ impl PathBytes {
     /// # Errors
     /// Says where an escape is malformed.
     pub fn from_text(text: &str) -> Result<Self, String> {
-        let mut bytes = Vec::with_capacity(text.len());
         let mut rest = text.as_bytes();
-        if !text.contains('\\') {
+        if !rest.contains(&b'\\') {
             return Ok(Self(rest.to_vec()));
         }
+        let mut bytes = Vec::with_capacity(text.len());
         while let Some((&byte, tail)) = rest.split_first() {
             rest = tail;
             if byte != b'\\' {
@@ -131,7 +133,7 @@ impl Serialize for PathBytes {
 
 impl<'de> Deserialize<'de> for PathBytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::from_text(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+        text::read(deserializer, "a path", Self::from_text)
     }
 }
 

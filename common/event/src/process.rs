@@ -2,16 +2,15 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{image::Image, path::PathBytes};
+use crate::{image::Image, path::PathBytes, text};
 
 /// Identifies a process beyond the reuse of its pid: pid in the initial namespace and creation time.
 ///
 /// The time is in ticks of 10 ms since boot, field 22 of `/proc/PID/stat` (`USER_HZ` is 100 on every Linux
 /// architecture that Treeline supports), so that what the kernel programs report and what /proc says agree. Text form `pid:ticks`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcessKey {
     /// Thread group id in the initial pid namespace.
     pub pid: u32,
@@ -46,23 +45,20 @@ impl FromStr for ProcessKey {
     }
 }
 
-impl TryFrom<String> for ProcessKey {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+impl Serialize for ProcessKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
-impl From<ProcessKey> for String {
-    fn from(key: ProcessKey) -> Self {
-        key.to_string()
+impl<'de> Deserialize<'de> for ProcessKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text::read(deserializer, "a process key", str::parse)
     }
 }
 
 /// One run of an agent. Random, never 0. Text form: 16 lower-case hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
 
 impl fmt::Display for SessionId {
@@ -81,17 +77,15 @@ impl FromStr for SessionId {
     }
 }
 
-impl TryFrom<String> for SessionId {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+impl Serialize for SessionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
-impl From<SessionId> for String {
-    fn from(id: SessionId) -> Self {
-        id.to_string()
+impl<'de> Deserialize<'de> for SessionId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text::read(deserializer, "a session id", str::parse)
     }
 }
 

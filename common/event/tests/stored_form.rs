@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::{collection::vec, option, prelude::*};
 use treeline_event::{
-    Action, AdoptedBy, AttachMode, Body, Claims, Destination, Digest, ENTRY_BYTES_MAX, Entry, Event, FileId,
-    FileRef, Group, HookState, HookStatus, Image, Level, Meta, Mode, Notice, OpenFlags, Origin, Outcome,
-    PathBytes, PolicyPart, Process, ProcessKey, Program, RuleHit, RuleState, RuleStatus, SessionAttributes,
-    SessionId, SocketKind, Subject, Tampering, Timestamp, Verdict, decode, encode,
+    Action, AdoptedBy, AttachMode, Body, Claims, DecodeError, Decoder, Destination, Digest, ENTRY_BYTES_MAX,
+    Entry, Event, FileId, FileRef, Group, HookState, HookStatus, Image, Level, Meta, Mode, Notice, OpenFlags,
+    Origin, Outcome, PathBytes, PolicyPart, Process, ProcessKey, Program, RuleHit, RuleState, RuleStatus,
+    SessionAttributes, SessionId, SocketKind, Subject, Tampering, Timestamp, Verdict, decode, encode,
 };
 
 fn path() -> impl Strategy<Value = PathBytes> {
@@ -292,6 +292,88 @@ fn bytes(event: &Event, index: u64) -> Vec<u8> {
     out
 }
 
+/// What may have happened to the bytes of an entry.
+#[derive(Clone, Debug)]
+enum Damage {
+    /// These are in the place of the bytes there.
+    Written(prop::sample::Index, &'static [u8]),
+    /// These are between the bytes there.
+    Inserted(prop::sample::Index, &'static [u8]),
+    /// Nothing is behind this.
+    Cut(prop::sample::Index),
+    /// A name is another one.
+    Renamed(&'static str, &'static str),
+}
+
+/// Bytes that are put anywhere.
+const PIECES: &[&[u8]] = &[
+    b" ",
+    b"\"",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"\\",
+    b"1",
+    b"-",
+    b".",
+    b"\xff",
+    b"null",
+    b"{}",
+    b"[]",
+    b"\"v\":1,",
+    b"\"x\":{\"y\":[\"z\"]},",
+    b"\n",
+    b"\\u0061",
+    b"e",
+];
+
+/// Names that are made others.
+const RENAMED: &[(&str, &str)] = &[
+    ("\"process\"", "\"ancestry\""),
+    ("\"links\"", "\"ancestry\""),
+    ("\"ancestry\"", "\"links\""),
+    ("\"action\"", "\"notice\""),
+    ("\"user\"", "\"uid\""),
+    ("\"actor\"", "\"device\""),
+    ("\"v\":1", "\"v\":2"),
+    ("\"time\"", "\"\\u0074ime\""),
+    ("\"device\":{", "\"device\":{\"new\":{},"),
+];
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let place = any::<prop::sample::Index>();
+    let piece = prop::sample::select(PIECES);
+    prop_oneof![
+        (place.clone(), piece.clone()).prop_map(|(at, piece)| Damage::Written(at, piece)),
+        (place.clone(), piece).prop_map(|(at, piece)| Damage::Inserted(at, piece)),
+        place.prop_map(Damage::Cut),
+        prop::sample::select(RENAMED).prop_map(|(from, to)| Damage::Renamed(from, to)),
+    ]
+}
+
+impl Damage {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Written(at, piece) => {
+                let at = at.index(bytes.len());
+                let end = bytes.len().min(at + piece.len());
+                bytes.splice(at..end, piece.iter().copied());
+            }
+            Self::Inserted(at, piece) => {
+                let at = at.index(bytes.len());
+                bytes.splice(at..at, piece.iter().copied());
+            }
+            Self::Cut(at) => bytes.truncate(at.index(bytes.len())),
+            Self::Renamed(from, to) => {
+                *bytes = String::from_utf8_lossy(bytes).replacen(from, to, 1).into_bytes();
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -301,6 +383,26 @@ proptest! {
         let expected = Entry::of(&event, &Meta { origin: &origin(), index, generation: 7 });
         prop_assert_eq!(decode(&stored).unwrap(), expected);
         prop_assert!(!stored.contains(&b'\n'));
+    }
+
+    /// Entries one after the other, some of them again and some damaged, are read by what keeps what it has read as by what
+    /// does not.
+    #[test]
+    fn a_decoder_reads_what_decode_reads(
+        events in vec(event(), 1..6),
+        reads in vec((any::<prop::sample::Index>(), option::of(damage())), 1..40),
+    ) {
+        let mut decoder = Decoder::default();
+        for (which, damage) in reads {
+            let index = which.index(events.len());
+            let mut stored = bytes(&events[index], index as u64);
+            if let Some(damage) = damage {
+                damage.apply(&mut stored);
+            }
+            let (found, expect) = (decoder.decode(&stored), decode(&stored));
+            let said = |error: DecodeError| format!("{error:?}");
+            prop_assert_eq!(found.map_err(said), expect.map_err(said), "{}", String::from_utf8_lossy(&stored));
+        }
     }
 
     #[test]

@@ -172,12 +172,11 @@ impl Glob {
     /// Whether an absolute path matches. `homes` are absolute paths too.
     #[must_use]
     pub fn matches<'a>(&self, homes: impl IntoIterator<Item = &'a [u8]>, path: &[u8]) -> bool {
-        let names: Vec<&[u8]> = split(path).collect();
         match self.anchor {
-            Anchor::Root => matches(&self.components, &names),
+            Anchor::Root => matches(&self.components, split(path)),
             Anchor::Home => homes.into_iter().any(|home| {
-                let home: Vec<&[u8]> = split(home).collect();
-                names.starts_with(&home) && matches(&self.components, &names[home.len()..])
+                let mut names = split(path);
+                split(home).all(|name| names.next() == Some(name)) && matches(&self.components, names)
             }),
         }
     }
@@ -188,7 +187,7 @@ const HELP_ABSOLUTE: &str =
     "begin with `/`, with `~/` for the home of every user, or with `**/` for everywhere";
 
 /// The names of a path. Empty ones are skipped, so `/` has none.
-pub fn split(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn split(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
 }
 
@@ -259,13 +258,29 @@ fn component(part: &str, range: (usize, usize), text: &str) -> Result<Component,
     }
 }
 
+/// What is not `**` stands for one name: before the first `**` the first ones, behind the last `**` the last ones. Few globs
+/// have anything between two of them.
+fn matches<'p>(components: &[Component], mut names: impl DoubleEndedIterator<Item = &'p [u8]>) -> bool {
+    let is_star = |component: &Component| *component == Component::Globstar;
+    let Some(first) = components.iter().position(is_star) else {
+        return components.iter().all(|component| names.next().is_some_and(|name| component.matches(name)))
+            && names.next().is_none();
+    };
+    let last = components.iter().rposition(is_star).unwrap_or(first);
+    let (before, behind) = (&components[..first], &components[last + 1..]);
+    before.iter().all(|component| names.next().is_some_and(|name| component.matches(name)))
+        && behind.iter().rev().all(|component| names.next_back().is_some_and(|name| component.matches(name)))
+        && (first == last || matches_between(&components[first..=last], names))
+}
+
 /// `reachable[i]`: the names so far match the first `i` components.
-fn matches(components: &[Component], names: &[&[u8]]) -> bool {
+fn matches_between<'p>(components: &[Component], names: impl Iterator<Item = &'p [u8]>) -> bool {
     let mut reachable = vec![false; components.len() + 1];
     reachable[0] = true;
     skip_globstars(components, &mut reachable);
+    let mut next = vec![false; components.len() + 1];
     for name in names {
-        let mut next = vec![false; components.len() + 1];
+        next.fill(false);
         for (index, component) in components.iter().enumerate() {
             if reachable[index] && component.matches(name) {
                 let stays = *component == Component::Globstar;
@@ -273,7 +288,7 @@ fn matches(components: &[Component], names: &[&[u8]]) -> bool {
             }
         }
         skip_globstars(components, &mut next);
-        reachable = next;
+        std::mem::swap(&mut reachable, &mut next);
     }
     reachable[components.len()]
 }
@@ -311,6 +326,8 @@ impl fmt::Debug for Glob {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const HOMES: [&[u8]; 2] = [b"/root", b"/home/u"];
@@ -358,6 +375,20 @@ mod tests {
         check("/a/??", "/a/\u{e9}", true);
         check(&format!("/a/{}?b", "x".repeat(40)), &format!("/a/{}ab", "x".repeat(40)), true);
         check(&format!("/a/{}?b", "x".repeat(40)), &format!("/a/{}aa", "x".repeat(40)), false);
+    }
+
+    proptest! {
+        /// All of it by the definition gives what its parts give.
+        #[test]
+        fn the_ends_of_a_glob_are_matched_as_its_middle_is(
+            glob in prop::collection::vec(prop::sample::select(&["a", "b", "*", "a*", "**"][..]), 1..7),
+            path in prop::collection::vec(prop::sample::select(&["a", "b", "ab"][..]), 0..7),
+        ) {
+            let glob = Glob::parse(&format!("/{}", glob.join("/"))).expect("a glob");
+            let path = format!("/{}", path.join("/"));
+            let whole = matches_between(&glob.components, split(path.as_bytes()));
+            prop_assert_eq!(glob.matches([], path.as_bytes()), whole, "{} {}", glob, path);
+        }
     }
 
     #[track_caller]

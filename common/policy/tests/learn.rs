@@ -68,9 +68,9 @@ fn entry(index: usize, did: &Did) -> Entry {
     let program = Program { image, ..Program::default() };
     let key = ProcessKey { pid: did.by as u32 + 1, start_ticks: 1 };
     let process = Arc::new(Process { key, uid: 1000, program: Arc::new(program), ..Process::default() });
-    let (ancestry, action, verdict) = (Ancestry::Links(vec![]), did.action.clone(), did.verdict);
+    let (ancestry, action, verdict) = (Ancestry::Links([].into()), did.action.clone(), did.verdict);
     Entry {
-        origin: Origin::default(),
+        origin: Origin::default().into(),
         index: index as u64,
         generation: 1,
         time: Timestamp { boot_ns: 0, wall_ms: 1 },
@@ -253,6 +253,21 @@ fn what_has_no_room_is_widened_until_it_has() {
     let learned = learn(&dids, &Options { siblings: 1000, ..options(true) }).expect("learned");
     assert!(learned.is_widened && learned.text.contains("# WIDENED"), "{}", learned.text);
     assert!(replay(&policy(&learned), &dids).would_deny.is_none());
+}
+
+#[test]
+fn what_would_be_too_long_a_text_is_widened_or_too_much() {
+    let letters = |number: u32| (0..8).map(move |at| char::from(b'g' + (number >> (2 * at) & 3) as u8));
+    let name = |number: u32| letters(number).collect::<String>() + &"z".repeat(240);
+    let used = |dir: &str| -> Vec<Did> {
+        (0..4200).map(|number| did(2, open(format!("{dir}/{}", name(number)).as_bytes(), 0))).collect()
+    };
+    let options = Options { siblings: 100_000, ..options(false) };
+    let learned = learn(&used("/srv/d"), &options).expect("learned");
+    assert!(learned.is_widened && learned.text.contains("- /srv/d/*"), "{}", learned.text);
+    // Entries of /etc have little to do with each other, however many they are.
+    let Err(NotLearned::NoRoom(why)) = learn(&used("/etc"), &options) else { panic!("it has room") };
+    assert!(why.contains(" bytes"), "{why}");
 }
 
 const NAMES: &[&str] = &["a", "b", "c", "lib-1.so", "lib-2.so", "lib-3.so", "1234", ".ssh", "x86"];

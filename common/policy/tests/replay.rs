@@ -84,7 +84,15 @@ impl<'p> Recorder<'p> {
         let index = self.entries.len() as u64;
         let time = Timestamp { boot_ns: index, wall_ms: 1000 + index };
         let (origin, session) = (Origin::default(), Some(SESSION));
-        self.entries.push(Entry { origin, index, generation: 1, time, session, body, cut: None });
+        self.entries.push(Entry {
+            origin: origin.into(),
+            index,
+            generation: 1,
+            time,
+            session,
+            body,
+            cut: None,
+        });
     }
 
     fn notice(&mut self, notice: Notice) {
@@ -124,7 +132,7 @@ impl<'p> Recorder<'p> {
             remedy: None,
             link: None,
         });
-        let (ancestry, verdict) = (Ancestry::Links(vec![]), decision.verdict);
+        let (ancestry, verdict) = (Ancestry::Links([].into()), decision.verdict);
         let process = process(pid, &path);
         self.push(EntryBody::Act { process, ancestry, action, verdict, rule: rule.map(Arc::new) });
         verdict

@@ -1,7 +1,6 @@
 //! Where the verbs that answer questions take entries from: the daemon, or a log directory.
 
 use std::{
-    collections::VecDeque,
     io,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -18,7 +17,7 @@ use crate::{
         client::{Client, ClientError},
         proto::EntriesRequest,
     },
-    log::{Extent, LogReader},
+    log::{Cursor, Extent, LogReader},
     view::EntrySource,
 };
 
@@ -100,34 +99,23 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// Entries of a log directory, the unsigned tail included.
-struct DirectorySource {
-    reader: LogReader,
-    next: u64,
-    ahead: VecDeque<(u64, Vec<u8>)>,
-}
+struct DirectorySource(Cursor<Box<LogReader>>);
 
 impl DirectorySource {
     fn open(dir: &Path) -> Result<Self> {
         anyhow::ensure!(dir.is_dir(), "there is no log at `{}`", dir.display());
-        Ok(Self { reader: LogReader::open(dir), next: 0, ahead: VecDeque::new() })
+        Ok(Self(LogReader::open(dir).into_entries(0, Extent::WithUnsigned)))
     }
 }
 
 impl EntrySource for DirectorySource {
-    fn next_entry(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
-        if self.ahead.is_empty() {
-            let mut cursor = self.reader.entries(self.next, Extent::WithUnsigned);
-            while self.ahead.len() < AHEAD_MAX {
-                match cursor.next_entry().map_err(io::Error::other)? {
-                    Some((index, bytes)) => {
-                        self.ahead.push_back((index, bytes.to_vec()));
-                        self.next = index + 1;
-                    }
-                    None => break,
-                }
-            }
-        }
-        Ok(self.ahead.pop_front())
+    fn next_entry(&mut self, entry: &mut Vec<u8>) -> io::Result<Option<u64>> {
+        let next = self.0.next_entry().map_err(io::Error::other)?;
+        Ok(next.map(|(index, bytes)| {
+            entry.clear();
+            entry.extend_from_slice(bytes);
+            index
+        }))
     }
 
     fn wait(&mut self) -> io::Result<bool> {
@@ -163,7 +151,7 @@ impl SocketSource {
 }
 
 impl EntrySource for SocketSource {
-    fn next_entry(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
+    fn next_entry(&mut self, entry: &mut Vec<u8>) -> io::Result<Option<u64>> {
         let next = match self.waited.take() {
             Some(waited) => Some(waited),
             // A follower shows what it has before it waits for more.
@@ -171,7 +159,11 @@ impl EntrySource for SocketSource {
             // Without a sender the daemon has sent everything.
             None => self.entries.recv().ok(),
         };
-        next.transpose().map_err(io::Error::other)
+        let next = next.transpose().map_err(io::Error::other)?;
+        Ok(next.map(|(index, bytes)| {
+            *entry = bytes;
+            index
+        }))
     }
 
     fn wait(&mut self) -> io::Result<bool> {
@@ -190,7 +182,7 @@ mod tests {
     fn a_follower_gets_what_there_is_before_it_waits() {
         let (sender, entries) = bounded(AHEAD_MAX);
         let mut source = SocketSource { entries, follow: true, waited: None };
-        let next = |source: &mut SocketSource| source.next_entry().expect("no error").map(|(index, _)| index);
+        let next = |source: &mut SocketSource| source.next_entry(&mut Vec::new()).expect("no error");
         sender.send(Ok((1, vec![]))).expect("room");
         assert_eq!((next(&mut source), next(&mut source)), (Some(1), None));
         sender.send(Ok((2, vec![]))).expect("room");
@@ -206,10 +198,12 @@ mod tests {
         let mut source = SocketSource { entries, follow: false, waited: None };
         let late = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(50));
-            sender.send(Ok((1, vec![]))).expect("room");
+            sender.send(Ok((1, vec![7]))).expect("room");
         });
-        assert_eq!(source.next_entry().expect("no error"), Some((1, vec![])));
-        assert_eq!(source.next_entry().expect("no error"), None);
+        let mut entry = Vec::new();
+        assert_eq!(source.next_entry(&mut entry).expect("no error"), Some(1));
+        assert_eq!(entry, [7]);
+        assert_eq!(source.next_entry(&mut entry).expect("no error"), None);
         assert!(!source.wait().expect("no error"));
         late.join().expect("it ends");
     }

@@ -220,23 +220,23 @@ mod tests {
     }
 
     /// One entry now, one more after each wait, twice.
-    struct Growing(VecDeque<(u64, Vec<u8>)>, u64);
+    struct Growing(MemorySource, u64);
 
     impl EntrySource for Growing {
-        fn next_entry(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
-            Ok(self.0.pop_front())
+        fn next_entry(&mut self, entry: &mut Vec<u8>) -> io::Result<Option<u64>> {
+            self.0.next_entry(entry)
         }
 
         fn wait(&mut self) -> io::Result<bool> {
             self.1 += 1;
-            self.0.push_back(stored(self.1));
+            self.0.0.push_back(stored(self.1));
             Ok(self.1 < 4)
         }
     }
 
     #[test]
     fn following_goes_on_until_there_will_be_no_more() {
-        let growing = || Growing([stored(1)].into(), 1);
+        let growing = || Growing(MemorySource([stored(1)].into()), 1);
         assert_eq!(shown(&["--follow"], &mut growing()).lines().count(), 3);
         assert_eq!(shown(&[], &mut growing()).lines().count(), 1);
         assert_eq!(shown(&["--follow", "--session", "0000000000000003"], &mut growing()).lines().count(), 1);

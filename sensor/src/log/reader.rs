@@ -1,6 +1,7 @@
 //! Reading the log, beside its writer: what the checkpoint covers, and on request what comes behind it.
 
 use std::io;
+use std::ops::Deref;
 use std::path::Path;
 
 use treeline_tlog::bundle::BUNDLE_LEN_MAX;
@@ -88,16 +89,14 @@ impl LogReader {
 
     /// Reads entries from an index on. Holds one bundle in memory.
     #[must_use]
-    pub fn entries(&self, from: u64, extent: Extent) -> Cursor<'_> {
-        Cursor {
-            reader: self,
-            next: from,
-            extent,
-            signed_size: 0,
-            bundle: Vec::new(),
-            position: 0,
-            segment: None,
-        }
+    pub fn entries(&self, from: u64, extent: Extent) -> Cursor<&Self> {
+        Cursor::new(self, from, extent)
+    }
+
+    /// The same for who keeps the place and has no use for the reader.
+    #[must_use]
+    pub fn into_entries(self, from: u64, extent: Extent) -> Cursor<Box<Self>> {
+        Cursor::new(Box::new(self), from, extent)
     }
 
     /// Proves that an entry is in the log, to somebody who has the entry and the public key and not the log.
@@ -139,8 +138,8 @@ impl TileReader for &LogReader {
 }
 
 /// A place in the log. At the end it stays; asked again it goes on with what has come since, so it can follow.
-pub struct Cursor<'a> {
-    reader: &'a LogReader,
+pub struct Cursor<R> {
+    reader: R,
     next: u64,
     extent: Extent,
     signed_size: u64,
@@ -150,13 +149,17 @@ pub struct Cursor<'a> {
     segment: Option<(u64, SegmentReader)>,
 }
 
-impl std::fmt::Debug for Cursor<'_> {
+impl<R> std::fmt::Debug for Cursor<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cursor").field("next", &self.next).finish_non_exhaustive()
     }
 }
 
-impl Cursor<'_> {
+impl<R: Deref<Target = LogReader>> Cursor<R> {
+    fn new(reader: R, from: u64, extent: Extent) -> Self {
+        Self { reader, next: from, extent, signed_size: 0, bundle: Vec::new(), position: 0, segment: None }
+    }
+
     /// Index of the entry that comes next.
     #[must_use]
     pub fn index(&self) -> u64 {

@@ -282,7 +282,7 @@ mod tests {
         let ended = Action::Exit { code: Some(0), signal: None };
         let mut entry = act(SessionId(1), 6, Some(5), ended, Verdict::Allow);
         if let EntryBody::Act { ancestry, .. } = &mut entry.body {
-            *ancestry = Ancestry::Links(vec![link(5, sha256), link(1, Digest::Pending)]);
+            *ancestry = Ancestry::Links([link(5, sha256), link(1, Digest::Pending)].into());
         }
         entry.index = index;
         entry.time = Timestamp { boot_ns: 3_000_000_000, wall_ms: 10_000 };
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn what_was_known_of_another_boot_is_not_used() {
         let mut later = exit(1, Digest::Pending);
-        later.origin.boot_id = "other".to_owned();
+        Arc::make_mut(&mut later.origin).boot_id = "other".to_owned();
         let view = search(&[exec(5, Some(1)), later], Wanted::Pid(6)).expect("a chain");
         assert!(view.steps[1].gap, "{view:?}");
     }

@@ -35,7 +35,7 @@ pub(crate) fn process(pid: u32, parent: Option<u32>) -> Arc<Process> {
 
 fn entry(session: Option<SessionId>, body: EntryBody) -> Entry {
     Entry {
-        origin: Origin::default(),
+        origin: Origin::default().into(),
         index: 0,
         generation: 0,
         time: Timestamp::default(),

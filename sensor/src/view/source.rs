@@ -3,15 +3,15 @@
 use std::{collections::VecDeque, io};
 
 use thiserror::Error;
-use treeline_event::{DecodeError, Entry, decode};
+use treeline_event::{DecodeError, Decoder, Entry};
 
 /// Entries in order: the log's directory, or the daemon's socket.
 pub trait EntrySource {
-    /// The next entry's index and bytes; none when there is none now.
+    /// Puts the next entry in the place of what is in `entry`, and gives its index; none when there is none now.
     ///
     /// # Errors
     /// When the log or the socket cannot be read.
-    fn next_entry(&mut self) -> io::Result<Option<(u64, Vec<u8>)>>;
+    fn next_entry(&mut self, entry: &mut Vec<u8>) -> io::Result<Option<u64>>;
 
     /// Waits until there may be more; `false` when there never will be.
     ///
@@ -25,8 +25,11 @@ pub trait EntrySource {
 pub struct MemorySource(pub VecDeque<(u64, Vec<u8>)>);
 
 impl EntrySource for MemorySource {
-    fn next_entry(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
-        Ok(self.0.pop_front())
+    fn next_entry(&mut self, entry: &mut Vec<u8>) -> io::Result<Option<u64>> {
+        Ok(self.0.pop_front().map(|(index, bytes)| {
+            *entry = bytes;
+            index
+        }))
     }
 
     fn wait(&mut self) -> io::Result<bool> {
@@ -60,8 +63,9 @@ pub fn read(
     source: &mut dyn EntrySource,
     mut each: impl FnMut(&Entry, &[u8]) -> bool,
 ) -> Result<(), ReadError> {
-    while let Some((index, bytes)) = source.next_entry().map_err(ReadError::Source)? {
-        let entry = decode(&bytes).map_err(|source| ReadError::Decode { index, source })?;
+    let (mut decoder, mut bytes) = (Decoder::default(), Vec::new());
+    while let Some(index) = source.next_entry(&mut bytes).map_err(ReadError::Source)? {
+        let entry = decoder.decode(&bytes).map_err(|source| ReadError::Decode { index, source })?;
         if !each(&entry, &bytes) {
             break;
         }

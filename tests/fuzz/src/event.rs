@@ -6,7 +6,8 @@ use std::{
 };
 
 use treeline_event::{
-    Ancestry, Body, Entry, EntryBody, Event, Link, Meta, Origin, Process, Program, Subject, decode, encode,
+    Ancestry, Body, Decoder, Entry, EntryBody, Event, Link, Meta, Origin, Process, Program, Subject, decode,
+    encode,
 };
 use treeline_policy::{Host, Policy, replay::Replay};
 
@@ -27,7 +28,9 @@ static POLICY: LazyLock<Policy> = LazyLock::new(|| {
 
 /// What is accepted is written and read again as the same, and a policy can be asked about it.
 pub fn run(bytes: &[u8]) -> bool {
-    let Ok(entry) = decode(bytes) else { return false };
+    let entry = decode(bytes);
+    decoded(bytes, entry.as_ref().ok());
+    let Ok(entry) = entry else { return false };
     replayed(&entry);
     if !is_bounded(&entry.origin) {
         return true;
@@ -47,6 +50,13 @@ pub fn run(bytes: &[u8]) -> bool {
         assert_eq!(again, Entry { cut: None, ..entry });
     }
     true
+}
+
+/// What keeps what it has read says the same, the first time and when it knows the parts.
+fn decoded(bytes: &[u8], expect: Option<&Entry>) {
+    let mut decoder = Decoder::default();
+    assert_eq!(decoder.decode(bytes).ok().as_ref(), expect);
+    assert_eq!(decoder.decode(bytes).ok().as_ref(), expect);
 }
 
 /// What would be denied or recorded is counted by exactly one rule.

@@ -71,12 +71,12 @@ fn entry((index, line): (usize, &[u8])) -> Option<Entry> {
     let process = Arc::new(Process { key, program, ..Process::default() });
     let (action, verdict) = (action(what, object)?, Verdict::Allow);
     Some(Entry {
-        origin: Origin::default(),
+        origin: Origin::default().into(),
         index: index as u64,
         generation: 1,
         time: Timestamp { boot_ns: 0, wall_ms: 1 },
         session: Some(SessionId(1)),
-        body: EntryBody::Act { process, ancestry: Ancestry::Links(vec![]), action, verdict, rule: None },
+        body: EntryBody::Act { process, ancestry: Ancestry::Links([].into()), action, verdict, rule: None },
         cut: None,
     })
 }

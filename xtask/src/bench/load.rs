@@ -164,9 +164,14 @@ fn paced(count: u64, per_s: u64, files: &[PathBuf]) -> Result<Timing> {
 /// CPU time of this process and of its children that have ended.
 fn cpu_ns() -> Result<u64> {
     let own = clock_gettime(ClockId::ProcessCPUTime);
+    Ok(own.tv_sec as u64 * 1_000_000_000 + own.tv_nsec as u64 + children_ns()?)
+}
+
+/// CPU time of the children that have ended, to 10 ms.
+pub(super) fn children_ns() -> Result<u64> {
     let stat = std::fs::read_to_string("/proc/self/stat").context("cannot read `/proc/self/stat`")?;
     let ticks = children_ticks(&stat).context("`/proc/self/stat` is not understood")?;
-    Ok(own.tv_sec as u64 * 1_000_000_000 + own.tv_nsec as u64 + ticks * (1_000_000_000 / TICKS_PER_S))
+    Ok(ticks * (1_000_000_000 / TICKS_PER_S))
 }
 
 /// `cutime` and `cstime`: fields 16 and 17, counted after the name, which may hold blanks.

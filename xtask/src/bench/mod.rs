@@ -11,6 +11,7 @@ mod load;
 mod log_rates;
 mod plan;
 mod policy_rate;
+mod recorded;
 mod report;
 mod rounds;
 mod scene;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
 
 use super::{
-    decision, hooks, launch, live, log_rates, policy_rate,
+    decision, hooks, launch, live, log_rates, policy_rate, recorded,
     report::{Machine, Report},
     rounds,
     scene::Scene,
@@ -56,6 +56,7 @@ pub(super) fn measure(plan: &Plan) -> Result<Report> {
     eprintln!("policy");
     let policy = policy_rate::measure(plan)?;
     let decisions = decision::measure(plan)?;
+    let answers = recorded::measure(plan, &scene)?;
     eprintln!("memory");
     let live = live::measure(plan, &scene)?;
     let load_before = before.load;
@@ -69,6 +70,7 @@ pub(super) fn measure(plan: &Plan) -> Result<Report> {
         paced,
         policy,
         decisions,
+        answers,
         live,
     })
 }

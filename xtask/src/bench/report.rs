@@ -14,6 +14,7 @@ use super::{
     live::Live,
     log_rates::{LogRates, Paced},
     policy_rate::PolicyRate,
+    recorded::Answers,
     rounds::{Rounds, Three},
     sensor::{Memory, Recorded},
     spread::Spread,
@@ -32,6 +33,7 @@ pub(super) struct Report {
     pub(super) paced: Vec<Paced>,
     pub(super) policy: PolicyRate,
     pub(super) decisions: Vec<Decision>,
+    pub(super) answers: Answers,
     pub(super) live: Live,
 }
 
@@ -97,6 +99,7 @@ impl Display for Report {
         }
         self.policy.fmt(f)?;
         self.decisions.iter().try_for_each(|decision| decision.fmt(f))?;
+        self.answers.fmt(f)?;
         self.live.fmt(f)?;
         for (round, recorded) in self.rounds.recorded.iter().enumerate() {
             writeln!(f, "round {}: {recorded}", round + 1)?;
@@ -160,6 +163,18 @@ impl Display for Decision {
         let Self { paths, rules, is_denied, runs, ns } = self;
         let verdict = if *is_denied { "denied" } else { "allowed" };
         writeln!(f, "decision in the kernel, {rules:>3} rules, {paths}, {verdict}: {ns:.0} ns ({runs} runs)")
+    }
+}
+
+impl Display for Answers {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { replayed, replay_cpu_s, learned, learn_cpu_s } = self;
+        let per_million = replay_cpu_s * 1e6 / *replayed as f64;
+        writeln!(
+            f,
+            "policy replayed over {replayed} entries: {replay_cpu_s:.2} s of one core, {per_million:.2} s a million"
+        )?;
+        writeln!(f, "policy learned from {learned} entries: {learn_cpu_s:.2} s of one core")
     }
 }
 

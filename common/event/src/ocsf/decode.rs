@@ -1,6 +1,10 @@
 //! From the bytes of an entry to what it says.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+    sync::Arc,
+};
 
 use serde::Deserialize;
 use thiserror::Error;
@@ -32,33 +36,7 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, DecodeError> {
         Some(version) if version != VERSION => DecodeError::Version(version),
         _ => DecodeError::Json(error),
     })?;
-    if wire.unmapped.treeline.v != VERSION {
-        return Err(DecodeError::Version(wire.unmapped.treeline.v));
-    }
-    let Wire { time, metadata, device, unmapped: Unmapped { treeline } } = wire;
-    let uid = format!("{}:{}:{}", device.uid, treeline.epoch, metadata.sequence);
-    if uid != metadata.uid {
-        return Err(DecodeError::Contradiction("`metadata.uid` is not device, epoch and index"));
-    }
-    let (epoch, generation, session, cut) =
-        (treeline.epoch, treeline.generation, treeline.session, treeline.cut);
-    let time = Timestamp { boot_ns: treeline.boot_ns, wall_ms: time };
-    let kind = treeline.kind.clone();
-    let body = body(treeline)?;
-    if body.kind() != kind {
-        return Err(DecodeError::Contradiction("`kind` is not that of the action or notice"));
-    }
-    let origin = Origin {
-        device: device.uid.into_owned(),
-        epoch,
-        boot_id: device.boot_uid.into_owned(),
-        hostname: device.hostname.into_owned(),
-        os_name: device.os.name.into_owned(),
-        os_version: device.os.version.into_owned(),
-        kernel: device.os.kernel_release.into_owned(),
-        version: metadata.product.version.into_owned(),
-    };
-    Ok(Entry { origin, index: metadata.sequence, generation, time, session, body, cut })
+    wire.entry(|device, epoch, version| Arc::new(device.origin(epoch, version)))
 }
 
 /// The version of something that has one.
@@ -100,34 +78,74 @@ struct ProbeExtension {
     v: u32,
 }
 
+/// What is read of an entry, in its own shape.
 #[derive(Deserialize)]
-struct Wire<'a> {
-    time: u64,
+pub(super) struct Wire<'a> {
+    pub(super) time: u64,
     #[serde(borrow)]
-    metadata: Metadata<'a>,
+    pub(super) metadata: Metadata<'a>,
     #[serde(borrow)]
-    device: Device<'a>,
+    pub(super) device: Arc<Device<'a>>,
     #[serde(borrow)]
-    unmapped: Unmapped<'a>,
+    pub(super) unmapped: Unmapped<'a>,
+}
+
+impl Wire<'_> {
+    /// What it says, if that is of this version and of one mind. `origin` gives what is the same for many entries.
+    pub(super) fn entry(
+        self,
+        origin: impl FnOnce(&Device<'_>, u64, &str) -> Arc<Origin>,
+    ) -> Result<Entry, DecodeError> {
+        let Self { time, metadata, device, unmapped: Unmapped { treeline } } = self;
+        let Extension { v, epoch, boot_ns, generation, session, cut, .. } = treeline;
+        if v != VERSION {
+            return Err(DecodeError::Version(v));
+        }
+        if !is_written(&metadata.uid, format_args!("{}:{epoch}:{}", device.uid, metadata.sequence)) {
+            return Err(DecodeError::Contradiction("`metadata.uid` is not device, epoch and index"));
+        }
+        let kind = treeline.kind.clone();
+        let body = body(treeline)?;
+        if body.kind() != kind {
+            return Err(DecodeError::Contradiction("`kind` is not that of the action or notice"));
+        }
+        let origin = origin(&device, epoch, &metadata.product.version);
+        let time = Timestamp { boot_ns, wall_ms: time };
+        Ok(Entry { origin, index: metadata.sequence, generation, time, session, body, cut })
+    }
+}
+
+/// Whether a text is what is written with these arguments.
+fn is_written(text: &str, arguments: fmt::Arguments<'_>) -> bool {
+    struct Rest<'a>(&'a str);
+
+    impl fmt::Write for Rest<'_> {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            self.0 = self.0.strip_prefix(part).ok_or(fmt::Error)?;
+            Ok(())
+        }
+    }
+    let mut rest = Rest(text);
+    rest.write_fmt(arguments).is_ok() && rest.0.is_empty()
 }
 
 #[derive(Deserialize)]
-struct Metadata<'a> {
+pub(super) struct Metadata<'a> {
     #[serde(borrow)]
-    uid: Cow<'a, str>,
-    sequence: u64,
+    pub(super) uid: Cow<'a, str>,
+    pub(super) sequence: u64,
     #[serde(borrow)]
-    product: Product<'a>,
+    pub(super) product: Arc<Product<'a>>,
 }
 
-#[derive(Deserialize)]
-struct Product<'a> {
+#[derive(Debug, Deserialize)]
+pub(super) struct Product<'a> {
     #[serde(borrow)]
     version: Cow<'a, str>,
 }
 
-#[derive(Deserialize)]
-struct Device<'a> {
+#[derive(Debug, Deserialize)]
+pub(super) struct Device<'a> {
     #[serde(borrow)]
     uid: Cow<'a, str>,
     #[serde(borrow)]
@@ -138,7 +156,7 @@ struct Device<'a> {
     os: Os<'a>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Os<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
@@ -148,27 +166,75 @@ struct Os<'a> {
     kernel_release: Cow<'a, str>,
 }
 
-#[derive(Deserialize)]
-struct Unmapped<'a> {
-    #[serde(borrow)]
-    treeline: Extension<'a>,
+impl Product<'_> {
+    /// The same without the text that it was read from.
+    pub(super) fn owned(self) -> Product<'static> {
+        Product { version: self.version.into_owned().into() }
+    }
+}
+
+impl Device<'_> {
+    /// The same without the text that it was read from.
+    pub(super) fn owned(self) -> Device<'static> {
+        let Self { uid, hostname, boot_uid, os: Os { name, version, kernel_release } } = self;
+        let owned = |text: Cow<'_, str>| text.into_owned().into();
+        Device {
+            uid: owned(uid),
+            hostname: owned(hostname),
+            boot_uid: owned(boot_uid),
+            os: Os { name: owned(name), version: owned(version), kernel_release: owned(kernel_release) },
+        }
+    }
+
+    /// As the origin of an entry, with what other attributes say of it.
+    pub(super) fn origin(&self, epoch: u64, version: &str) -> Origin {
+        let Self { uid, hostname, boot_uid, os } = self;
+        let text = |text: &str| text.to_owned();
+        Origin {
+            device: text(uid),
+            epoch,
+            boot_id: text(boot_uid),
+            hostname: text(hostname),
+            os_name: text(&os.name),
+            os_version: text(&os.version),
+            kernel: text(&os.kernel_release),
+            version: text(version),
+        }
+    }
+
+    /// Whether that origin would be this one.
+    pub(super) fn is(&self, epoch: u64, version: &str, origin: &Origin) -> bool {
+        let Self { uid, hostname, boot_uid, os } = self;
+        let Origin { device, epoch: of, boot_id, hostname: host, os_name, os_version, kernel, version: by } =
+            origin;
+        epoch == *of
+            && (&**uid, &**hostname, &**boot_uid) == (&**device, &**host, &**boot_id)
+            && (&*os.name, &*os.version, &*os.kernel_release) == (&**os_name, &**os_version, &**kernel)
+            && version == by
+    }
 }
 
 #[derive(Deserialize)]
-struct Extension<'a> {
-    v: u32,
+pub(super) struct Unmapped<'a> {
     #[serde(borrow)]
-    kind: Cow<'a, str>,
-    epoch: u64,
-    boot_ns: u64,
-    generation: u64,
-    session: Option<SessionId>,
-    verdict: Option<Verdict>,
-    rule: Option<RuleHit>,
-    process: Option<Arc<Process>>,
-    ancestry: Option<Vec<Arc<Process>>>,
-    links: Option<Vec<Link>>,
-    action: Option<Action>,
-    notice: Option<Notice>,
-    cut: Option<Cut>,
+    pub(super) treeline: Extension<'a>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Extension<'a> {
+    pub(super) v: u32,
+    #[serde(borrow)]
+    pub(super) kind: Cow<'a, str>,
+    pub(super) epoch: u64,
+    pub(super) boot_ns: u64,
+    pub(super) generation: u64,
+    pub(super) session: Option<SessionId>,
+    pub(super) verdict: Option<Verdict>,
+    pub(super) rule: Option<RuleHit>,
+    pub(super) process: Option<Arc<Process>>,
+    pub(super) ancestry: Option<Vec<Arc<Process>>>,
+    pub(super) links: Option<Arc<[Link]>>,
+    pub(super) action: Option<Action>,
+    pub(super) notice: Option<Notice>,
+    pub(super) cut: Option<Cut>,
 }

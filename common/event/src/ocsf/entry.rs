@@ -74,14 +74,14 @@ pub enum Ancestry {
     /// Every step with everything that is known of it (exec, and whatever was audited or denied).
     Full(Vec<Arc<Process>>),
     /// Every step by identity and content.
-    Links(Vec<Link>),
+    Links(Arc<[Link]>),
 }
 
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: Arc<Origin>,
     /// Index in the log.
     pub index: u64,
     /// Generation of the policy that was in force.
@@ -146,7 +146,7 @@ impl Entry {
             },
         };
         Self {
-            origin: meta.origin.clone(),
+            origin: Arc::new(meta.origin.clone()),
             index: meta.index,
             generation: meta.generation,
             time: event.time,

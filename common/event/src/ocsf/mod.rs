@@ -6,14 +6,18 @@
 //! fields and the reasons for the classes.
 
 mod class;
+mod cursor;
 mod cut;
 mod decode;
+mod decoder;
 mod encode;
 mod entry;
+mod known;
 mod object;
 
 pub use cut::Cut;
 pub use decode::{DecodeError, decode};
+pub use decoder::Decoder;
 pub use encode::{ENTRY_BYTES_MAX, encode};
 pub use entry::{Ancestry, Entry, EntryBody, Link, Meta, Origin, ScriptDigest};
 

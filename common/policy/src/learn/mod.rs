@@ -10,7 +10,9 @@
 
 mod abstracts;
 mod addresses;
+mod ends;
 mod few;
+mod index;
 mod left;
 mod pattern;
 mod place;
@@ -31,21 +33,21 @@ pub use self::left::Why;
 use self::{
     left::Left,
     pattern::{Made, Making},
-    seen::{Act, Acts, Facts, Known, Sessions, Thing, program},
+    seen::{Act, Acts, Facts, Known, Program, Sessions, Thing, program},
     text::Writing,
     told::Told,
     tree::Level,
 };
 use crate::{
     compile::{Target, compile},
-    eval::eval,
+    eval::{eval, rule_matches},
     glob::Wild,
     host::{Host, MountTable},
     parse::parse,
     policy::Policy,
     replay::{Doubt, History, Past, Step},
-    request::{Lineage, Request, Subject},
-    source::Source,
+    request::{Lineage, Object, Request, Subject},
+    source::{Source, TEXT_LEN_MAX},
     syntax::{Unformatted, format},
 };
 
@@ -266,11 +268,15 @@ impl<'l> Learner<'l> {
         if let Some(known) = self.verdicts.get(act) {
             return *known;
         }
-        let anybody = Act { thing: act.thing.clone(), by: None };
-        let found = match (self.refused_by(act), self.refused_by(&anybody)) {
-            (Some(rule), _) => Protection::FromHim(rule),
-            (None, Some(rule)) => Protection::FromOthers(rule),
-            (None, None) => Protection::None,
+        let object = act.thing.object();
+        let found = match self.protected.rules.iter().any(|rule| rule_matches(rule, self.host, &object)) {
+            true => match (self.refused_by(object.clone(), &act.by), self.refused_by(object, &None)) {
+                (Some(rule), _) => Protection::FromHim(rule),
+                (None, Some(rule)) => Protection::FromOthers(rule),
+                (None, None) => Protection::None,
+            },
+            // Nearly everything: then it does not matter who asks.
+            false => Protection::None,
         };
         if self.verdicts.len() >= ACTS_MAX {
             self.verdicts.clear();
@@ -280,12 +286,11 @@ impl<'l> Learner<'l> {
     }
 
     /// The rule that refuses this. What cannot be told of the lineage counts, so that the answer is the same wherever it is.
-    fn refused_by(&self, act: &Act) -> Option<usize> {
-        let executable = act.by.as_ref().map(|by| by.to_vec()).unwrap_or_default();
+    fn refused_by(&self, object: Object, by: &Program) -> Option<usize> {
+        let executable = by.as_ref().map(|by| by.to_vec()).unwrap_or_default();
         let lineage = Lineage::default();
-        let loads_code = act.by.is_none();
-        let subject = Subject { executable, loads_code, lineage, ..Subject::default() };
-        let request = Request { subject, object: act.thing.object() };
+        let subject = Subject { executable, loads_code: by.is_none(), lineage, ..Subject::default() };
+        let request = Request { subject, object };
         let decision = eval(self.protected, self.host, &request);
         decision.rule.filter(|_| decision.verdict == Verdict::Deny)
     }
@@ -335,10 +340,14 @@ impl<'l> Learner<'l> {
             leave(Why::Protected(self.protected.rules[*rule].id.clone()), act);
         }
         let writing = Writing { options: self.options, told: &self.told, left: &left, is_widened };
-        let source = Source::new("learned", &writing.write(&made.patterns));
-        let text = match format(&source) {
+        let text = writing.write(&made.patterns);
+        let too_long = |bytes: usize| Ok(Err(format!("It would have {bytes} bytes.")));
+        if text.len() > TEXT_LEN_MAX {
+            return too_long(text.len());
+        }
+        let text = match format(&Source::new("learned", &text)) {
             Ok(text) => text,
-            Err(Unformatted::TooLong(bytes)) => return Ok(Err(format!("It would have {bytes} bytes."))),
+            Err(Unformatted::TooLong(bytes)) => return too_long(bytes),
             Err(other) => return Err(NotLearned::Invalid(other.to_string())),
         };
         let policy = parse("learned", &text).map_err(|found| NotLearned::Invalid(found.render(false)))?;

@@ -1,13 +1,14 @@
 //! What is to be allowed: patterns of each kind, for whom, and no more of them than are needed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 use super::{
     Kind, abstracts,
     addresses::{Addresses, Block},
+    index::Index,
     place::{Guard, anchored, write},
     seen::{Act, Acts, Facts, Known, Thing},
     shape::exact,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     abstract_name::AbstractGlob,
-    glob::{Anchor, Component, Glob, Wild, split},
+    glob::{Anchor, Component, Glob, Wild},
     host::Host,
     policy::{self, FileOperation, Policy, PortRange},
 };
@@ -217,12 +218,8 @@ impl Making<'_> {
     /// Those without which something that was done would be refused.
     fn needed(&self, patterns: Vec<Pattern>) -> Vec<Pattern> {
         let index = Index::of(&patterns, self.host);
-        let matching: Vec<Vec<usize>> = self
-            .acts
-            .keys()
-            .map(|act| index.matching(&patterns, act))
-            .filter(|found| !found.is_empty())
-            .collect();
+        let matching: Vec<Vec<usize>> =
+            self.acts.keys().map(|act| index.matching(act)).filter(|found| !found.is_empty()).collect();
         let mut acts_of: Vec<Vec<usize>> = vec![Vec::new(); patterns.len()];
         let mut left: Vec<usize> = Vec::with_capacity(matching.len());
         for (act, found) in matching.iter().enumerate() {
@@ -272,14 +269,16 @@ impl Pattern {
         })
     }
 
-    fn is_for(&self, act: &Act) -> bool {
+    /// Whether it is about the kind of what was done, and for who did it.
+    pub(super) fn is_for(&self, act: &Act) -> bool {
         let operations = act.thing.operations();
         self.kind == act.thing.kind()
             && self.facts.operations & operations == operations
             && self.only.as_ref().is_none_or(|only| act.by.as_ref() == Some(only))
     }
 
-    fn matches(&self, host: &Host, act: &Act) -> bool {
+    /// Whether it matches what was done, whoever did it.
+    pub(super) fn matches(&self, host: &Host, act: &Act) -> bool {
         match (&self.what, &act.thing) {
             (What::Path(glob), thing) => {
                 thing.path().is_some_and(|path| glob.matches(host.home_paths(), path))
@@ -291,57 +290,4 @@ impl Pattern {
             _ => false,
         }
     }
-}
-
-/// Patterns by the paths that they name, so that not each is asked about each path.
-struct Index<'h> {
-    host: &'h Host,
-    /// Those without anything but names.
-    exact: HashMap<Vec<u8>, Vec<usize>>,
-    others: Vec<usize>,
-}
-
-impl<'h> Index<'h> {
-    fn of(patterns: &[Pattern], host: &'h Host) -> Self {
-        let mut index = Self { host, exact: HashMap::new(), others: Vec::new() };
-        for (at, pattern) in patterns.iter().enumerate() {
-            match literal_paths(&pattern.what, host) {
-                Some(paths) => {
-                    paths.into_iter().for_each(|path| index.exact.entry(path).or_default().push(at));
-                }
-                None => index.others.push(at),
-            }
-        }
-        index
-    }
-
-    fn matching(&self, patterns: &[Pattern], act: &Act) -> Vec<usize> {
-        let named = act.thing.path().and_then(|path| self.exact.get(&normal(path)));
-        let named = named.into_iter().flatten().copied().filter(|at| patterns[*at].is_for(act));
-        let others = self.others.iter().copied();
-        let others = others.filter(|at| patterns[*at].is_for(act) && patterns[*at].matches(self.host, act));
-        named.chain(others).collect()
-    }
-}
-
-fn normal(path: &[u8]) -> Vec<u8> {
-    split(path).flat_map(|name| [b"/", name].concat()).collect()
-}
-
-/// Every path that a pattern of names matches; none for one that has anything else in it.
-fn literal_paths(what: &What, host: &Host) -> Option<BTreeSet<Vec<u8>>> {
-    let What::Path(glob) = what else { return None };
-    let names: Option<Vec<&[u8]>> = glob
-        .components
-        .iter()
-        .map(|component| match component {
-            Component::Literal(name) => Some(name.as_slice()),
-            _ => None,
-        })
-        .collect();
-    let below: Vec<u8> = names?.into_iter().flat_map(|name| [b"/", name].concat()).collect();
-    Some(match glob.anchor {
-        Anchor::Root => BTreeSet::from([below]),
-        Anchor::Home => host.home_paths().map(|home| [normal(home).as_slice(), &below].concat()).collect(),
-    })
 }

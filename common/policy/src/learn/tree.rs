@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    ends::Ends,
     place::Guard,
     seen::Facts,
     shape::{exact, numbered, of_one_run},
@@ -220,22 +221,26 @@ fn flatten(node: Node, facts: &mut Option<Facts>) {
 /// Puts names below the patterns beside them that match them.
 fn absorb(node: &mut Node) {
     // Not below `*`: that is the numbers in `/proc`, and the other names there are something else.
-    let patterns: Vec<Component> =
-        node.children.keys().filter(|child| matches!(child, Component::Wild(_))).cloned().collect();
-    for pattern in patterns {
+    let is_wild = |child: &Component| matches!(child, Component::Wild(_));
+    if !node.children.keys().any(is_wild) {
+        return;
+    }
+    let names = node.children.keys().filter(|child| is_wild(child) || matches!(child, Component::Literal(_)));
+    let names: Vec<Component> = names.cloned().collect();
+    let ends = Ends::of(&names);
+    for pattern in names.iter().filter(|child| is_wild(child)) {
         // Another one has taken it.
-        if !node.children.contains_key(&pattern) {
+        if !node.children.contains_key(pattern) {
             continue;
         }
         let is_matched = |child: &Component| match child {
             Component::Literal(name) => pattern.matches(name),
-            Component::Wild(_) => child != &pattern && covers(&pattern, child),
+            Component::Wild(_) => child != pattern && covers(pattern, child),
             Component::Any | Component::Globstar => false,
         };
-        let members: Vec<Component> =
-            node.children.keys().filter(|child| is_matched(child)).cloned().collect();
-        let merged: Vec<Node> = members.iter().filter_map(|member| node.children.remove(member)).collect();
-        if let Some(into) = node.children.get_mut(&pattern) {
+        let members = ends.below(pattern).into_iter().map(|at| &names[at]).filter(|child| is_matched(child));
+        let merged: Vec<Node> = members.filter_map(|member| node.children.remove(member)).collect();
+        if let Some(into) = node.children.get_mut(pattern) {
             merged.into_iter().for_each(|child| merge(into, child));
         }
     }
