@@ -46,6 +46,7 @@ pub struct SessionView {
     /// User id of who asked for it.
     pub uid: u32,
     /// What else is known of it.
+    #[serde(skip_serializing_if = "SessionAttributes::is_empty")]
     pub attributes: SessionAttributes,
     /// That user's name, when an entry has it.
     pub user: Option<String>,
