@@ -608,11 +608,21 @@ pub(crate) fn take_session(scratch: &mut Scratch, table: &'static Table, slot: u
         return 0;
     }
     let session = scratch.session;
-    // SAFETY: the value stays in place while the program runs (RCU).
-    if let Some(facts) = unsafe { SESSIONS.get(&session) } {
-        let facts = &facts.of_slot[slot as usize & (SLOTS as usize - 1)];
-        scratch.leaves.sure = facts.sure;
-        scratch.leaves.possible = facts.possible;
+    // SAFETY: the entry's room stays a value of this map while the program runs (RCU), if not that of this session.
+    let Some(known) = (unsafe { SESSIONS.get(&session) }) else {
+        return 0;
+    };
+    let facts = &raw const known.of_slot[slot as usize & (SLOTS as usize - 1)];
+    // SAFETY: fields of a valid reference; volatile, so that whose they are is read when they are.
+    let (sure, possible, whose) = unsafe {
+        let (sure, possible) =
+            ((&raw const (*facts).sure).read_volatile(), (&raw const (*facts).possible).read_volatile());
+        (sure, possible, (&raw const known.session).read_volatile())
+    };
+    if whose == session {
+        // What asks nothing of the session is as without it.
+        scratch.leaves.sure |= sure;
+        scratch.leaves.possible = possible | !table.subjects.with_session;
     }
     0
 }

@@ -459,7 +459,7 @@ fn malformed_messages_are_answered_and_harm_nobody() {
     refused(&frame(&[0xee; 8]), ErrorKind::Malformed, "not a message");
     refused(&frame(&[]), ErrorKind::Malformed, "not a message");
     refused(&frame(&[0, 1, 0]), ErrorKind::Malformed, "1 bytes too many");
-    refused(&proto::encode(&Request::Hello { version: 99 }).expect("short"), ErrorKind::Version, "version 1");
+    refused(&proto::encode(&Request::Hello { version: 99 }).expect("short"), ErrorKind::Version, "version 2");
     refused(&proto::encode(&Request::Ping).expect("short"), ErrorKind::Malformed, "has to be `Hello`");
     for half in [&[][..], &[1], &[8, 0, 0, 0], &[8, 0, 0, 0, 1, 2]] {
         assert_eq!(answer_to(&socket, half), None, "{half:?}");

@@ -91,9 +91,14 @@ impl AcceptKind {
 pub type ByPath = [u64; AcceptKind::COUNT];
 
 /// The sets of the policy in each slot that a session leaves: the value of the `SESSIONS` table, by session.
+///
+/// The kernel gives the room of an entry that was replaced to the next one, also while a program looks at it. So whoever reads
+/// it looks at [`SessionFacts::session`] when it has read the facts: the writer copies from the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SessionFacts {
+    /// Whose they are.
+    pub session: u64,
     /// By slot.
     pub of_slot: [Facts; SLOTS as usize],
 }
@@ -314,7 +319,7 @@ fn borrow(one: u64, other: u64) -> u64 {
 const _: () = assert!(size_of::<Facts>() == 16);
 const _: () = assert!(size_of::<Lineage>() == 24);
 const _: () = assert!(size_of::<ByContent>() == 24);
-const _: () = assert!(size_of::<SessionFacts>() == 32);
+const _: () = assert!(size_of::<SessionFacts>() == 40);
 const _: () = assert!(size_of::<Subjects>() == 64 + 8 * 8 * LINEAGES_MAX);
 
 #[cfg(test)]

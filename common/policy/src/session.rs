@@ -31,7 +31,9 @@ impl Session {
     #[must_use]
     pub fn new(attributes: &SessionAttributes) -> Self {
         let SessionAttributes { within: _, uid, user, groups, claims } = attributes;
-        let known = |group: &Group| Known { id: Some(group.gid), name: group.name.clone() };
+        // Of a group without a name it is known that it has none.
+        let known =
+            |group: &Group| Known { id: Some(group.gid), name: Some(group.name.clone().unwrap_or_default()) };
         Self {
             user: (uid.is_some() || user.is_some()).then(|| Known { id: *uid, name: user.clone() }),
             groups: groups.as_ref().map(|groups| groups.iter().map(known).collect()),
@@ -114,6 +116,33 @@ impl SessionCondition {
             && all(&self.repositories, &other.repositories, RepositoryPattern::covers)
     }
 
+    /// The same for one of what it asks for at a time: each session of which it holds is in one of these, if it is known for one
+    /// reason only.
+    #[must_use]
+    pub(crate) fn elements(&self) -> Vec<Self> {
+        fn each<T: Clone>(list: &[T], with: impl Fn(Vec<T>) -> SessionCondition) -> Vec<SessionCondition> {
+            list.iter().skip(1).map(|one| with(vec![one.clone()])).collect()
+        }
+        fn first<T: Clone>(list: &[T]) -> Vec<T> {
+            list.first().cloned().into_iter().collect()
+        }
+        let one = Self {
+            users: first(&self.users),
+            groups: first(&self.groups),
+            agents: first(&self.agents),
+            entry_points: first(&self.entry_points),
+            repositories: first(&self.repositories),
+        };
+        let others = [
+            each(&self.users, |users| Self { users, ..one.clone() }),
+            each(&self.groups, |groups| Self { groups, ..one.clone() }),
+            each(&self.agents, |agents| Self { agents, ..one.clone() }),
+            each(&self.entry_points, |entry_points| Self { entry_points, ..one.clone() }),
+            each(&self.repositories, |repositories| Self { repositories, ..one.clone() }),
+        ];
+        [one].into_iter().chain(others.into_iter().flatten()).collect()
+    }
+
     /// A session of which each of these holds, as far as one can: all is known of it, and what none asks for is something
     /// that no policy names.
     #[must_use]
@@ -187,6 +216,20 @@ fn account(wanted: &[Account], known: Option<&[Known]>) -> Holds {
 }
 
 impl RepositoryPattern {
+    /// Whether a text is a host and a path in lower case, or `/*` for all below. As the syntax has it.
+    #[must_use]
+    pub fn is_valid(text: &str) -> bool {
+        let Some((host, path)) = text.split_once('/') else { return false };
+        let is_of_host =
+            |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase() || b"_.:-".contains(&byte);
+        let path = if path == "*" { None } else { Some(path.strip_suffix("/*").unwrap_or(path)) };
+        let is_of_name = |byte: u8| byte.is_ascii_graphic() && byte != b'*' && !byte.is_ascii_uppercase();
+        let is_name = |name: &str| !name.is_empty() && name.bytes().all(is_of_name);
+        !host.is_empty()
+            && host.bytes().all(is_of_host)
+            && path.is_none_or(|path| path.split('/').all(is_name))
+    }
+
     /// From its text.
     #[must_use]
     pub fn of(text: &str) -> Self {
@@ -298,8 +341,11 @@ mod tests {
         check(groups(&[name("staff"), name("ops")]), Holds::Yes);
         check(groups(&[Account::Id(7)]), Holds::Yes);
         check(groups(&[Account::Id(8)]), Holds::No);
-        // A group whose name is not known may be it.
-        check(groups(&[name("ops")]), Holds::Unknown);
+        // A group without a name is none that is named; one of which it is not known may be.
+        check(groups(&[name("ops")]), Holds::No);
+        let nameless =
+            Session { groups: Some(vec![Known { id: Some(7), name: None }]), ..Session::default() };
+        assert_eq!(groups(&[name("ops")]).holds(&nameless), Holds::Unknown);
         check(agents(&["claude-code"]), Holds::Yes);
         check(agents(&["other"]), Holds::No);
         check(SessionCondition { entry_points: texts(&["cli"]), ..any() }, Holds::Unknown);

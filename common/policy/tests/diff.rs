@@ -103,8 +103,19 @@ fn programs_for_whom_it_differs() {
     check(
         KEYS,
         &except,
-        &["loosens     read ~/.ssh/**: deny by `keys` -> allow, for `/bin/gh, session of users 7 or ada`"],
+        &[
+            "loosens     read ~/.ssh/**: deny by `keys` -> allow, for `/bin/gh, session of users 7`, `/bin/gh, session of users ada`",
+        ],
     );
+    // One more in a list, with a path more.
+    let wider = except.replace("[ada, 7]", "[ada, 7, bob]").replace("paths: [", "paths: [/new, ");
+    assert_ne!(wider, except.replace("[ada, 7]", "[ada, 7, bob]"));
+    let found = between(&except, &wider);
+    assert_eq!((found.count(Effect::Loosens), found.count(Effect::Tightens)), (1, 1), "{found}");
+    let only = |groups: &str| format!("{KEYS}, only: [{{session: {{groups: [{groups}]}}}}]");
+    let found =
+        between(&only("contractors, interns"), &only("contractors").replace("paths: [", "paths: [/new, "));
+    assert_eq!((found.count(Effect::Loosens), found.count(Effect::Tightens)), (1, 1), "{found}");
     // By another rule's exception, about the same file.
     let other = format!(
         "{KEYS}\nid: z, kind: file, operations: [read], paths: [\"~/**\"], except: [{{executable: /bin/z}}]"

@@ -389,7 +389,7 @@ fn sessions() {
             "8:92 no repository | `github.com/acme/app`",
         ],
     );
-    let claim = "is what a session says of itself, which can let nothing through | claims count in `only` of rules that refuse or record";
+    let claim = "is what a session says of itself, which can let nothing through | claims count in `only` of rules that refuse, record or adopt";
     check(
         &with(
             "except: [{session: {users: [ada], agents: [x]}}, {session: {entry_points: [x], repositories: [h/r]}}]",

@@ -16,14 +16,28 @@ const FILE_LEN_MAX: u64 = 256 << 10;
 /// The remotes, such as `github.com/acme/app`, in order and each once. None of them outside of every repository; nothing
 /// where they cannot be told.
 pub(super) fn remotes(dir: &Path) -> Option<Vec<String>> {
-    let Some(root) = dir.ancestors().take(DEPTH_MAX).find(|dir| dir.join(".git").exists()) else {
-        return Some(Vec::new());
-    };
-    let config = read(&config_of(&root.join(".git")).ok()?).ok()?;
-    let mut remotes: Vec<String> = urls(&config).map(normal).collect::<Option<_>>()?;
+    let Some(git) = git_of(dir)? else { return Some(Vec::new()) };
+    let config = read(&config_of(&git).ok()?).ok()?;
+    let mut remotes: Vec<String> = urls(&config)?.into_iter().map(normal).collect::<Option<_>>()?;
     remotes.sort();
     remotes.dedup();
     (remotes.len() <= REPOSITORIES_MAX).then_some(remotes)
+}
+
+/// `.git` of the repository that a directory is in, if it is in one; the outer none if that cannot be told.
+fn git_of(dir: &Path) -> Option<Option<PathBuf>> {
+    if dir.ancestors().count() > DEPTH_MAX {
+        return None;
+    }
+    for dir in dir.ancestors() {
+        let git = dir.join(".git");
+        match fs::symlink_metadata(&git) {
+            Ok(_) => return Some(Some(git)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => return None,
+        }
+    }
+    Some(None)
 }
 
 /// The configuration of a repository: a linked working tree and a submodule have a file that says where it is.
@@ -51,17 +65,28 @@ fn read(path: &Path) -> io::Result<String> {
     if len as u64 > FILE_LEN_MAX { Err(io::Error::other("too long")) } else { Ok(text) }
 }
 
-/// The `url` of each `[remote "NAME"]`, see git-config(1). What other files say that it includes is not looked at.
-fn urls(config: &str) -> impl Iterator<Item = &str> {
+/// The `url` of each `[remote "NAME"]`, see git-config(1). None where other files or prefixes say what they are.
+fn urls(config: &str) -> Option<Vec<&str>> {
+    let mut urls = Vec::new();
     let mut is_remote = false;
-    config.lines().map(str::trim).filter_map(move |line| {
-        if line.starts_with('[') {
-            is_remote = line.trim_start_matches('[').to_ascii_lowercase().starts_with("remote ");
-            return None;
+    for line in config.lines().map(str::trim) {
+        let mut entry = line;
+        if let Some(head) = line.strip_prefix('[') {
+            let head = head.to_ascii_lowercase();
+            if ["include", "url "].iter().any(|section| head.starts_with(section)) {
+                return None;
+            }
+            is_remote = head.starts_with("remote ");
+            // An entry can stand behind the section's head.
+            entry = line.rsplit_once(']').map_or("", |(_, entry)| entry);
         }
-        let (key, value) = line.split_once('=').filter(|_| is_remote)?;
-        key.trim().eq_ignore_ascii_case("url").then(|| value.trim().trim_matches('"'))
-    })
+        if let Some((key, value)) = entry.split_once('=').filter(|_| is_remote)
+            && key.trim().eq_ignore_ascii_case("url")
+        {
+            urls.push(value.trim().trim_matches('"'));
+        }
+    }
+    Some(urls)
 }
 
 /// Host and path of an address, in lower case, without user, port and `.git`; none for what has no host.
@@ -139,6 +164,17 @@ mod tests {
         check("none", Some(&[]));
         write("bad/.git", "something else");
         check("bad", None);
+        write(
+            "aliased/.git/config",
+            "[url \"https://github.com/\"]\n\tinsteadOf = gh:\n[remote \"o\"]\nurl = gh:a/b\n",
+        );
+        check("aliased", None);
+        write("including/.git/config", "[includeIf \"gitdir:/x\"]\n\tpath = y\n");
+        check("including", None);
+        write("short/.git/config", "[remote \"o\"] url = https://h.example/x\n");
+        check("short", Some(&["h.example/x"]));
+        let deep = "d/".repeat(DEPTH_MAX);
+        check(&deep, None);
         let many: String =
             (0..17).map(|number| format!("[remote \"r{number}\"]\nurl = h:{number}\n")).collect();
         write("many/.git/config", &many);

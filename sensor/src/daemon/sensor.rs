@@ -232,10 +232,11 @@ impl Sensor {
         }
         for Resumed { mut status, members } in inherit::sessions(&inherited.members, &ProcFs::new("/proc")) {
             control.homes.learn(status.uid);
-            let known = control.sessions.get(status.session);
+            let known = control.sessions.get(status.session).cloned();
             // What its processes are by now is not who asked for it.
-            let attributes = known.map(|known| known.attributes.clone()).unwrap_or_default();
+            let attributes = known.as_ref().map(|known| known.attributes.clone()).unwrap_or_default();
             if let Some(known) = known {
+                control.homes.learn(known.uid);
                 status.uid = known.uid;
                 backend.resumed(status.session, Arc::new(known.session()))?;
             }
@@ -345,6 +346,8 @@ impl Sensor {
     /// # Errors
     /// The process is gone, or the sensor is stopping.
     pub fn register(&self, registration: Registration) -> Result<SessionId, SensorError> {
+        // A user database can take its time.
+        let own = sessions::attributes(registration.uid, registration.claims.clone());
         let mut control = self.control();
         // `~` in rules stands for the homes of everybody who runs agents, also of users that no file lists.
         if control.homes.learn(registration.uid)
@@ -358,9 +361,9 @@ impl Sensor {
         self.forget_ended_sessions(&mut control)?;
         refuse_too_many(&self.board.snapshot().sessions, registration.uid)?;
         let session = random_session()?;
-        let Registration { pidfd, root, uid, origin, command, adopt, claims } = registration;
+        let Registration { pidfd, root, uid, origin, command, adopt, claims: _ } = registration;
         let pidfd = Arc::new(pidfd);
-        let attributes = self.attributes(&control, &pidfd, uid, claims)?;
+        let attributes = self.attributes(&control, &pidfd, own)?;
         let known = Known { uid, attributes: attributes.clone() };
         let facts = Arc::new(known.session());
         control.sessions.add(session, known);
@@ -394,11 +397,10 @@ impl Sensor {
         &self,
         control: &Control,
         pidfd: &Arc<OwnedFd>,
-        uid: u32,
-        claims: Claims,
+        own: SessionAttributes,
     ) -> Result<SessionAttributes, SensorError> {
         match self.ask_source(|reply| SourceCommand::SessionOf(Arc::clone(pidfd), reply))?? {
-            None => Ok(sessions::attributes(uid, claims)),
+            None => Ok(own),
             Some(outer) => {
                 let known = control.sessions.get(outer).map(|known| known.attributes.clone());
                 Ok(SessionAttributes { within: Some(outer), ..known.unwrap_or_default() })
@@ -417,7 +419,10 @@ impl Sensor {
         if ended.is_empty() {
             return Ok(());
         }
-        Ok(self.ask_source(|reply| SourceCommand::Forget(ended, reply))??)
+        if let Err(error) = self.ask_source(|reply| SourceCommand::Forget(ended, reply))? {
+            tracing::warn!("sessions that have ended stay in the kernel's table: {}", chain(&error));
+        }
+        Ok(())
     }
 
     /// Records and signs everything that has happened until now.

@@ -1,13 +1,13 @@
 //! What is known of the sessions that live: kept in a file, for the sensor that comes next.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ffi::CString,
     fs, io,
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{Gid, getgrouplist};
+use nix::unistd::{Gid, Group as GroupEntry, getgrouplist};
 use serde::{Deserialize, Serialize};
 use treeline_event::{Claims, Group, SessionAttributes, SessionId, attributes::GROUPS_MAX};
 use treeline_policy::Session;
@@ -17,8 +17,11 @@ use crate::durable;
 /// The file, in the state directory.
 const NAME: &str = "sessions.json";
 
-/// Bytes of it that are read: thousands of sessions with hundreds of groups.
-const FILE_LEN_MAX: u64 = 64 << 20;
+/// Bytes of it that are read: as many sessions as can be, with as many groups and remotes as are kept.
+const FILE_LEN_MAX: u64 = 256 << 20;
+
+/// Sessions without a process that are known all the same: a job that one of them has written may run later.
+const ENDED_MAX: usize = 1024;
 
 /// What is known of one session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +46,8 @@ pub struct KnownSessions {
     /// None where nothing is kept.
     path: Option<PathBuf>,
     all: BTreeMap<SessionId, Known>,
+    /// Those without a process, the ones that have been without for longest first.
+    ended: VecDeque<SessionId>,
 }
 
 impl KnownSessions {
@@ -55,7 +60,7 @@ impl KnownSessions {
             tracing::warn!(path = %path.display(), "what sessions are that go on is not known: {error}");
             BTreeMap::new()
         });
-        Self { path: Some(path), all }
+        Self { path: Some(path), all, ended: VecDeque::new() }
     }
 
     /// What is known of a session.
@@ -70,15 +75,17 @@ impl KnownSessions {
         self.keep();
     }
 
-    /// Forgets all but these. Those that were forgotten.
+    /// Forgets those that have been without a process for longest, where there are too many of them. `live` are the others.
+    /// Answers those that were forgotten.
     pub fn retain(&mut self, live: &BTreeSet<SessionId>) -> Vec<SessionId> {
-        let ended: Vec<SessionId> =
-            self.all.keys().filter(|session| !live.contains(session)).copied().collect();
-        self.all.retain(|session, _| live.contains(session));
-        if !ended.is_empty() {
-            self.keep();
-        }
-        ended
+        self.ended.retain(|session| !live.contains(session));
+        let known: BTreeSet<SessionId> = self.ended.iter().copied().collect();
+        let is_new = |session: &&SessionId| !live.contains(session) && !known.contains(session);
+        self.ended.extend(self.all.keys().filter(is_new));
+        let forgotten: Vec<SessionId> =
+            self.ended.drain(..self.ended.len().saturating_sub(ENDED_MAX)).collect();
+        forgotten.iter().for_each(|session| _ = self.all.remove(session));
+        forgotten
     }
 
     fn keep(&self) {
@@ -113,13 +120,17 @@ pub fn attributes(uid: u32, claims: Claims) -> SessionAttributes {
     SessionAttributes { within: None, uid: Some(uid), user: name, groups, claims }
 }
 
-/// All groups of a user; none if they cannot be told, or are too many to be kept.
+/// All groups of a user, of which some may have no name; none if they cannot be told, or are too many to be kept.
 fn groups(user: &str, primary: u32) -> Option<Vec<Group>> {
     let gids = getgrouplist(&CString::new(user).ok()?, Gid::from_raw(primary)).ok()?;
-    let name = |gid: u32| Some(uzers::get_group_by_gid(gid)?.name().to_str()?.to_owned());
-    let groups = gids.into_iter().map(Gid::as_raw).map(|gid| Group { gid, name: name(gid) });
-    let groups: Vec<Group> = groups.take(GROUPS_MAX + 1).collect();
-    (groups.len() <= GROUPS_MAX).then_some(groups)
+    if gids.len() > GROUPS_MAX {
+        return None;
+    }
+    let group = |gid: Gid| {
+        let entry = GroupEntry::from_gid(gid).ok()?;
+        Some(Group { gid: gid.as_raw(), name: entry.map(|entry| entry.name) })
+    };
+    gids.into_iter().map(group).collect()
 }
 
 #[cfg(test)]
@@ -136,9 +147,14 @@ mod tests {
         }
         let mut next = KnownSessions::of_dir(dir.path());
         assert_eq!(next.get(SessionId(1)), Some(&known(1)));
-        assert_eq!(next.retain(&[SessionId(2), SessionId(3)].into()), [SessionId(1)]);
+        let live: BTreeSet<SessionId> = [SessionId(2), SessionId(3)].into();
+        assert!(next.retain(&live).is_empty(), "a job of the first may run later");
+        let many = (0..ENDED_MAX as u64).map(|number| SessionId(100 + number));
+        next.all.extend(many.map(|session| (session, known(1))));
+        assert_eq!(next.retain(&live), [SessionId(1)]);
+        assert_eq!((next.get(SessionId(1)), next.get(SessionId(2))), (None, Some(&known(2))));
+        next.add(SessionId(4), known(4));
         assert_eq!(KnownSessions::of_dir(dir.path()).all, next.all);
-        assert_eq!(next.all.keys().copied().collect::<Vec<_>>(), [SessionId(2)]);
         fs::write(dir.path().join(NAME), "{\"1\": ").expect("it is written");
         assert!(KnownSessions::of_dir(dir.path()).all.is_empty());
     }

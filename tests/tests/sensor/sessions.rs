@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use treeline_event::{Notice, SessionAttributes};
+use treeline_event::{Action, EntryBody, Notice, SessionAttributes};
 use treeline_tests::sensor::{Scene, is_permitted, notices};
 
 const RULES: &str = r#"
@@ -92,6 +92,66 @@ fn a_session_within_another_is_what_that_one_is() {
     let [outer, inner] = &known[..] else { panic!("{known:?}") };
     assert!(inner.within.is_some());
     assert_eq!(SessionAttributes { within: None, ..inner.clone() }, *outer);
+}
+
+#[test]
+fn who_is_in_a_session_is_not_adopted_from_it() {
+    if !is_permitted("who_is_in_a_session_is_not_adopted_from_it") {
+        return;
+    }
+    let scene = scene();
+    scene.policy(RULES);
+    let daemon = scene.daemon("");
+    // A shell outside, of which a child is in a session, and another one in none.
+    let treeline = treeline_tests::sensor::binary().display().to_string();
+    let script = "test -e go || sleep 0.1; until test -e go; do sleep 0.1; done; cat a >/dev/null; touch done-$0; \
+                  until test -e stop; do sleep 0.1; done";
+    let outside =
+        format!("{treeline} run -- /bin/bash -c '{script}' inside & /bin/bash -c '{script}' beside & wait");
+    let mut shell = Command::new("/bin/bash");
+    shell
+        .args(["-c", &outside])
+        .current_dir(scene.path("home"))
+        .env("TREELINE_CONFIG", scene.path("treeline.toml"));
+    shell.env_remove("LD_LIBRARY_PATH").stdin(std::process::Stdio::null());
+    let mut shell = shell.spawn().expect("a shell");
+    let until = |is: &dyn Fn() -> bool| {
+        let started = std::time::Instant::now();
+        while !is() {
+            assert!(started.elapsed().as_secs() < 60, "it does not come");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    };
+    until(&|| !attributes(&scene).is_empty());
+    // Its root has begun to execute what runs in it by then.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let adopted = daemon.ask(&["adopt", &shell.id().to_string()]);
+    assert!(adopted.status.success(), "{}", String::from_utf8_lossy(&adopted.stderr));
+    fs::write(scene.path("home/go"), "").expect("a file");
+    until(&|| {
+        ["inside", "beside"].iter().all(|name| scene.path("home").join(format!("done-{name}")).exists())
+    });
+    fs::write(scene.path("home/stop"), "").expect("a file");
+    shell.wait().expect("it ends");
+    drop(daemon);
+    let entries = scene.entries();
+    let sessions: Vec<_> = notices(&entries)
+        .filter_map(|notice| match notice {
+            Notice::SessionStarted { session, origin, .. } => Some((origin.as_str(), *session)),
+            _ => None,
+        })
+        .collect();
+    let [("run", inside), ("adopt", beside)] = sessions[..] else { panic!("{sessions:?}") };
+    let made = entries.iter().filter_map(|entry| match &entry.body {
+        EntryBody::Act { action: Action::Open { file, .. } | Action::Create { file, .. }, .. } => {
+            let path = String::from_utf8_lossy(file.path.as_bytes()).into_owned();
+            path.rsplit_once("done-").map(|(_, name)| (name.to_owned(), entry.session))
+        }
+        _ => None,
+    });
+    let made: std::collections::BTreeSet<_> = made.collect();
+    let expect = [("beside".to_owned(), Some(beside)), ("inside".to_owned(), Some(inside))];
+    assert_eq!(made.into_iter().collect::<Vec<_>>(), expect);
 }
 
 #[test]

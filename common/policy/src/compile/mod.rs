@@ -27,7 +27,7 @@ use treeline_event::Mode;
 
 pub(crate) use self::lifts::is_lifted_by;
 pub use self::maps::MapUse;
-pub use self::tables::{HashRules, LineageReader, RuleInfo, Tables, Usage};
+pub use self::tables::{HashRules, LineageReader, RuleInfo, SessionSets, Tables, Usage};
 use self::{
     layout::{Full, Layout, Owner, WORD_BITS},
     lifts::Lifts,

@@ -1,7 +1,7 @@
 //! Subject sets: which subjects rules are lifted for, and which they are only for.
 //!
 //! The kernel knows at most 64 sets. Items that are in exactly the same lists of the same rules and ask for the same
-//! lineage and of the session need only one between them, which also lets their patterns merge. What they ask of lineage are the conditions
+//! lineage and session need only one between them, which also lets their patterns merge. What they ask of lineage are the conditions
 //! that labels have the facts of: see `treeline_abi::subject`.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -73,6 +73,30 @@ pub struct Tables {
     pub host: Host,
 }
 
+/// What the subject sets of a policy ask of sessions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionSets {
+    unknown: Facts,
+    asked: Vec<(u32, SessionCondition)>,
+}
+
+impl SessionSets {
+    /// What a session leaves of the subject sets: all that ask nothing of it, and those of which what they ask holds.
+    #[must_use]
+    pub fn of(&self, session: &Session) -> Facts {
+        let mut facts = self.unknown;
+        for (number, wanted) in &self.asked {
+            let bit = 1 << number;
+            match wanted.holds(session) {
+                Holds::Yes => facts.sure |= bit,
+                Holds::Unknown => {}
+                Holds::No => facts.possible &= !bit,
+            }
+        }
+        facts
+    }
+}
+
 /// Reads what labels say of lineage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LineageReader {
@@ -194,19 +218,16 @@ impl Tables {
         facts
     }
 
-    /// What a session leaves of the subject sets: all that ask nothing of it, and those of which what they ask holds.
+    /// What a session leaves of the subject sets.
     #[must_use]
     pub fn sets_of_session(&self, session: &Session) -> Facts {
-        let mut facts = self.table.subjects.of_unknown_session();
-        for (number, wanted) in &self.sessions {
-            let bit = 1 << number;
-            match wanted.holds(session) {
-                Holds::Yes => facts.sure |= bit,
-                Holds::Unknown => {}
-                Holds::No => facts.possible &= !bit,
-            }
-        }
-        facts
+        self.session_sets().of(session)
+    }
+
+    /// What sets ask of sessions.
+    #[must_use]
+    pub fn session_sets(&self) -> SessionSets {
+        SessionSets { unknown: self.table.subjects.of_unknown_session(), asked: self.sessions.clone() }
     }
 
     /// What is needed to read labels.

@@ -13,6 +13,9 @@ use crate::{
 /// Items of the rules that match one object, up to which pairs of them are asked about as well.
 const PAIRED_MAX: usize = 24;
 
+/// Sessions of one item that ask, one for each user, group and so on that it names.
+const ELEMENTS_MAX: usize = 256;
+
 /// Somebody who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Asker {
@@ -33,8 +36,8 @@ impl<'f> Askers<'f> {
         let nobody = Asker { text: String::new(), subject: subject(vec![filler.nobody()], &[]) };
         let mut askers = Self { filler, all: vec![nobody], by_text: BTreeMap::new() };
         for rule in policies.into_iter().flat_map(|policy| &policy.rules) {
-            for item in rule.items() {
-                askers.number(describe(item), || (ancestors(item), &item.own, sessions(item)));
+            for item in rule.items().flat_map(one_at_a_time) {
+                askers.number(describe(&item), || (ancestors(&item), &item.own, sessions(&item)));
             }
         }
         askers
@@ -47,7 +50,7 @@ impl<'f> Askers<'f> {
     /// Those for whom rules that match an object can differ: nobody in particular, each whom they name, and each who is two
     /// of these.
     pub(super) fn of_rules<'p>(&mut self, rules: impl Iterator<Item = &'p Rule>) -> Vec<usize> {
-        let items: Vec<&SubjectItem> = rules.flat_map(Rule::items).collect();
+        let items: Vec<SubjectItem> = rules.flat_map(Rule::items).flat_map(one_at_a_time).collect();
         let mut asked = vec![0];
         asked.extend(items.iter().filter_map(|item| self.by_text.get(&describe(item)).copied()));
         if items.len() <= PAIRED_MAX {
@@ -71,7 +74,8 @@ impl<'f> Askers<'f> {
             _ => return None,
         };
         let texts = [describe(one), describe(other)];
-        if texts[0] == texts[1] {
+        // Two sessions of one item are asked for one at a time.
+        if texts[0] == texts[1] || one.span == other.span {
             return None;
         }
         let ancestors: Vec<&Executable> = [ancestors(one), ancestors(other)].concat();
@@ -93,6 +97,13 @@ impl<'f> Askers<'f> {
         self.by_text.insert(text, self.all.len() - 1);
         self.all.len() - 1
     }
+}
+
+/// An item for each session that it names, one at a time.
+fn one_at_a_time(item: &SubjectItem) -> Vec<SubjectItem> {
+    let Some(session) = &item.session else { return vec![item.clone()] };
+    let of = |session| SubjectItem { session: Some(session), ..item.clone() };
+    session.elements().into_iter().take(ELEMENTS_MAX).map(of).collect()
 }
 
 fn ancestors(item: &SubjectItem) -> Vec<&Executable> {

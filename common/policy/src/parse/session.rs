@@ -36,7 +36,8 @@ pub(super) fn condition(node: &Node, takes_claims: bool, out: &mut Diagnostics) 
     let mut is_refused = false;
     for (key, node) in claimed.filter(|_| !takes_claims) {
         let message = format!("`{key}` is what a session says of itself, which can let nothing through");
-        let help = "ask for `users` or `groups`; claims count in `only` of rules that refuse or record";
+        let help =
+            "ask for `users` or `groups`; claims count in `only` of rules that refuse, record or adopt";
         out.error(Code::Claim, node.span, message, Some(help.into()));
         is_refused = true;
     }
@@ -147,22 +148,10 @@ fn account(node: &Node, out: &mut Diagnostics) -> Option<Account> {
 /// A remote of a repository, or all below a place.
 fn repository(node: &Node, out: &mut Diagnostics) -> Option<RepositoryPattern> {
     let text = scalar::text(node, "a repository", &REPOSITORY, out)?;
-    if is_repository(&text) {
+    if RepositoryPattern::is_valid(&text) {
         return Some(RepositoryPattern::of(&text));
     }
     let help = "write a host and a path in lower case, as in `github.com/acme/app`, or `github.com/acme/*` for all below";
     out.error(Code::BadPattern, node.span, format!("`{}` is no repository", clip(&text)), Some(help.into()));
     None
-}
-
-/// As [`REPOSITORY`] has it.
-fn is_repository(text: &str) -> bool {
-    let Some((host, path)) = text.split_once('/') else { return false };
-    let is_of_host = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase() || b"_.:-".contains(&byte);
-    let path = if path == "*" { None } else { Some(path.strip_suffix("/*").unwrap_or(path)) };
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*' && !byte.is_ascii_uppercase())
-    };
-    !host.is_empty() && host.bytes().all(is_of_host) && path.is_none_or(|path| path.split('/').all(is_name))
 }

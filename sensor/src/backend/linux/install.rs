@@ -154,8 +154,7 @@ impl LinuxBackend {
             .map(|guard| guard.judge(&self.orders(policy, tables, generation)))
             .transpose()?;
         self.hold_before_policy(tables)?;
-        self.sessions.prepare(tables)?;
-        self.kernel_tables.install(&mut self.ebpf, tables)?;
+        self.kernel_tables.install(&mut self.ebpf, tables, &self.sessions)?;
         // From here on it is in force: nothing may say that it is not.
         if let (Some(guard), Some(judge)) = (&self.guard, judge) {
             guard.enforce(judge);

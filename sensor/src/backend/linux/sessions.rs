@@ -15,7 +15,7 @@ use treeline_abi::{
     subject::{Facts, SessionFacts},
 };
 use treeline_event::SessionId;
-use treeline_policy::{Session, Tables};
+use treeline_policy::{Session, Tables, compile::SessionSets};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::duplicate;
@@ -33,7 +33,7 @@ struct Table {
     kernel: Option<KernelMap<MapData, u64, Value>>,
     known: BTreeMap<SessionId, Arc<Session>>,
     /// What is asked of sessions, by slot; none for a slot that another sensor filled.
-    slots: [Option<Arc<Tables>>; SLOTS as usize],
+    slots: [Option<Arc<SessionSets>>; SLOTS as usize],
 }
 
 impl Sessions {
@@ -79,19 +79,22 @@ impl Sessions {
     /// [`BackendError::Io`].
     pub(super) fn end(&self, sessions: &[SessionId]) -> Result<(), BackendError> {
         let mut table = self.table();
-        sessions.iter().try_for_each(|session| {
+        // As many as can be: what is left is removed when a policy is put in force.
+        let removed = sessions.iter().map(|session| {
             table.known.remove(session);
             table.remove(session.0)
-        })
+        });
+        removed.fold(Ok(()), Result::and)
     }
 
-    /// Makes the table ready for the policy that will be in force in its slot; that of the other slot stays.
+    /// Makes the table ready for the policy that will be in force in its slot, at which no hook looks any more; that of the other
+    /// slot stays.
     ///
     /// # Errors
     /// [`BackendError::Io`].
-    pub(super) fn prepare(&self, tables: &Arc<Tables>) -> Result<(), BackendError> {
+    pub(super) fn prepare(&self, tables: &Tables) -> Result<(), BackendError> {
         let mut table = self.table();
-        table.slots[(tables.slot % SLOTS) as usize] = Some(Arc::clone(tables));
+        table.slots[(tables.slot % SLOTS) as usize] = Some(Arc::new(tables.session_sets()));
         // Those that ended while no sensor ran.
         let known: HashSet<u64> = table.known.keys().map(|session| session.0).collect();
         let held = table.kernel.as_ref().map(|kernel| kernel.keys().collect::<Result<Vec<_>, _>>());
@@ -112,8 +115,8 @@ impl Table {
             Err(MapError::KeyNotFound) => None,
             Err(error) => return Err(failed(error)),
         };
-        let facts = facts(&slots, before, known);
-        let mut value = Value::default();
+        let facts = facts(session, &slots, before, known);
+        let mut value: Value = [0; size_of::<SessionFacts>()];
         value.copy_from_slice(facts.as_bytes());
         kernel.insert(session.0, value, 0).map_err(failed)
     }
@@ -129,14 +132,16 @@ impl Table {
 /// What a session leaves of the sets in each slot. What another sensor said of one that it filled stays; where it said
 /// nothing, nothing is sure.
 fn facts(
-    slots: &[Option<Arc<Tables>>; SLOTS as usize],
+    session: SessionId,
+    slots: &[Option<Arc<SessionSets>>; SLOTS as usize],
     before: Option<SessionFacts>,
     known: &Session,
 ) -> SessionFacts {
-    let mut facts = before.unwrap_or(SessionFacts { of_slot: [Facts::UNKNOWN; SLOTS as usize] });
-    for (facts, tables) in facts.of_slot.iter_mut().zip(slots) {
-        if let Some(tables) = tables {
-            *facts = tables.sets_of_session(known);
+    let nothing = SessionFacts { session: session.0, of_slot: [Facts::UNKNOWN; SLOTS as usize] };
+    let mut facts = before.unwrap_or(nothing);
+    for (facts, asked) in facts.of_slot.iter_mut().zip(slots) {
+        if let Some(asked) = asked {
+            *facts = asked.of(known);
         }
     }
     facts
@@ -161,18 +166,18 @@ mod tests {
         let policy = parse("t", text).expect("a policy");
         let tables = |slot| {
             let target = Target { seed: 1, generation: 1, slot };
-            Some(Arc::new(
-                compile(&policy, &Host::default(), &MountTable::single(1), target).expect("tables"),
-            ))
+            let tables = compile(&policy, &Host::default(), &MountTable::single(1), target).expect("tables");
+            Some(Arc::new(tables.session_sets()))
         };
         let user = |name: &str| Session {
             user: Some(Known { id: None, name: Some(name.to_owned()) }),
             ..Session::default()
         };
         let said = Facts { sure: 7, possible: 7 };
-        let before = SessionFacts { of_slot: [said; SLOTS as usize] };
+        let before = SessionFacts { session: 1, of_slot: [said; SLOTS as usize] };
         let check = |slots, before, name, expect: [Facts; 2]| {
-            assert_eq!(facts(&slots, before, &user(name)).of_slot, expect, "{name}");
+            let found = facts(SessionId(1), &slots, before, &user(name));
+            assert_eq!((found.session, found.of_slot), (1, expect), "{name}");
         };
         let (yes, no) = (
             Facts { sure: u64::MAX, possible: u64::MAX },

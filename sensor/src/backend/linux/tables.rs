@@ -18,7 +18,7 @@ use treeline_abi::{
 use treeline_policy::compile::Tables;
 use zerocopy::{FromBytes as _, FromZeros, Immutable, IntoBytes};
 
-use super::pins;
+use super::{pins, sessions::Sessions};
 use crate::backend::BackendError;
 
 /// How long a hook may still look at a slot after another one was put in force, where the kernel cannot be asked to wait
@@ -117,13 +117,19 @@ impl KernelTables {
     ///
     /// # Errors
     /// [`BackendError::Io`] when the kernel refuses an entry; the slot in force is untouched then.
-    pub(super) fn install(&mut self, ebpf: &mut Ebpf, tables: &Tables) -> Result<(), BackendError> {
+    pub(super) fn install(
+        &mut self,
+        ebpf: &mut Ebpf,
+        tables: &Tables,
+        sessions: &Sessions,
+    ) -> Result<(), BackendError> {
         let slot = tables.slot;
         // Before the first policy no slot was ever in force.
         if self.active.is_some() {
             wait_for_hooks();
         }
         self.empty(ebpf, slot)?;
+        sessions.prepare(tables)?;
         let filled = &mut self.filled[slot as usize];
         let rules_before = filled.rules;
         filled.rules = rules_before.max(tables.rules.len() as u32);

@@ -1,7 +1,7 @@
 //! Making a process the root of a session.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -64,8 +64,8 @@ impl Beginning<'_> {
     }
 }
 
-/// Labels the process and, when it is adopted, its threads and every descendant that /proc shows. Returns the
-/// processes that were labelled.
+/// Labels the process and, when it is adopted, its threads and every descendant that /proc shows, but for those that are in
+/// another session. Returns the processes that were labelled.
 ///
 /// # Errors
 /// [`BackendError::Gone`] when the root has ended.
@@ -79,19 +79,27 @@ pub(super) fn track(
     let label = tracking.set(request.pidfd.as_fd(), request.pid, root_flags, Facts::default())?;
     let root = key_of(request.pid).map_err(|_| BackendError::Gone { pid: request.pid })?;
     let mut labelled = BTreeMap::from([(root.pid, label.lineage.facts)]);
+    // Who is in another session stays in it, with what is below.
+    let mut others = BTreeSet::new();
     let mut keys = vec![root];
     if !request.adopt {
         return Ok(keys);
     }
     set_threads(labels, root.pid, label);
     for _ in 0..ROUNDS_MAX {
-        let fresh = children_of(&labelled);
+        let fresh = children_of(&labelled, &others);
         if fresh.is_empty() {
             break;
         }
         for (pid, above) in fresh {
+            let opened = child(pid);
+            let session = opened.as_ref().and_then(|(pidfd, _)| labels.label(pidfd.as_fd()).ok().flatten());
+            if session.is_some_and(|label| label.session != request.session.0) {
+                others.insert(pid);
+                continue;
+            }
             labelled.insert(pid, Facts::UNKNOWN);
-            let Some((pidfd, key)) = child(pid) else { continue };
+            let Some((pidfd, key)) = opened else { continue };
             if let Ok(label) = tracking.set(pidfd.as_fd(), pid, LabelFlags::ADOPTED, above) {
                 labelled.insert(pid, label.lineage.facts);
                 set_threads(labels, pid, label);
@@ -198,10 +206,11 @@ fn child(pid: u32) -> Option<(OwnedFd, ProcessKey)> {
 }
 
 /// The processes whose creator is one of these, and that are none of them, with their creators' lineage.
-fn children_of(parents: &BTreeMap<u32, Facts>) -> Vec<(u32, Facts)> {
+fn children_of(parents: &BTreeMap<u32, Facts>, others: &BTreeSet<u32>) -> Vec<(u32, Facts)> {
     let Ok(listing) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = listing.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let children = pids.filter(|pid| !parents.contains_key(pid)).filter_map(|pid| {
+    let is_new = |pid: &u32| !parents.contains_key(pid) && !others.contains(pid);
+    let children = pids.filter(is_new).filter_map(|pid| {
         let (parent, _) = fields(pid).ok()?;
         Some((pid, *parents.get(&parent)?))
     });

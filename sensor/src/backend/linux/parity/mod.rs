@@ -4,10 +4,7 @@
 mod random;
 mod rate;
 
-use std::{
-    os::fd::{AsFd, BorrowedFd},
-    sync::Arc,
-};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::{Ebpf, maps::Array, programs::RawTracePoint};
 use treeline_abi::{
@@ -54,11 +51,10 @@ pub fn parity(seed: u64, cases: u64) -> Result<u64, BackendError> {
         let target = Target { seed: random.next(), generation: number + 1, slot: kernel_tables.idle() };
         let (host, mounts) = random::machine();
         let tables = match compile(&policy, &host, &mounts, target) {
-            Ok(tables) => Arc::new(tables),
+            Ok(tables) => tables,
             Err(diagnostics) => return Err(BackendError::Policy(diagnostics.render(false))),
         };
-        sessions.prepare(&tables)?;
-        kernel_tables.install(&mut ebpf, &tables)?;
+        kernel_tables.install(&mut ebpf, &tables, &sessions)?;
         let part = Part { policy: &policy, tables: &tables, mounts: &mounts };
         for _ in 0..CASES_PER_POLICY.min(cases - number * CASES_PER_POLICY) {
             let request = random.request();

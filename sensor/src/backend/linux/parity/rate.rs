@@ -12,7 +12,7 @@ use treeline_policy::{
 use super::{Part, loaded, program, wrong};
 use crate::backend::{
     BackendError,
-    linux::{bpf, tables::KernelTables},
+    linux::{bpf, sessions::Sessions, tables::KernelTables},
 };
 
 /// Rules of the policy that is measured: of three patterns each.
@@ -64,7 +64,7 @@ pub(crate) fn decision_rate(rounds: u32) -> Result<Vec<DecisionRate>, BackendErr
         let target = Target { seed: 1, generation, slot: kernel_tables.idle() };
         let tables = compile(&policy, &host, &mounts, target)
             .map_err(|diagnostics| BackendError::Policy(diagnostics.render(false)))?;
-        kernel_tables.install(&mut ebpf, &tables)?;
+        kernel_tables.install(&mut ebpf, &tables, &Sessions::default())?;
         let part = Part { policy: &policy, tables: &tables, mounts: &mounts };
         for (paths, path) in KINDS {
             let requests: Vec<Request> = (1..=PATHS).map(|number| read(&path(number))).collect();

@@ -1,6 +1,6 @@
 //! What is known of the session of who acts.
 
-use treeline_policy::{Known, Session};
+use treeline_policy::{Known, RepositoryPattern, Session};
 
 /// One thing that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +27,10 @@ enum What {
 /// There is no such key, or nothing behind it.
 pub(super) fn fact(text: &str) -> Result<Fact, String> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     let known = |value: &str| match value.parse::<u32>() {
-        Ok(id) => Known { id: Some(id), name: None },
-        Err(_) => Known { id: None, name: Some(value.to_owned()) },
+        Ok(id) if digits => Known { id: Some(id), name: None },
+        _ => Known { id: None, name: Some(value.to_owned()) },
     };
     let what = match (key, value) {
         ("no-groups", "") => What::Group(None),
@@ -39,7 +40,12 @@ pub(super) fn fact(text: &str) -> Result<Fact, String> {
         ("group", name) => What::Group(Some(known(name))),
         ("agent", name) => What::Agent(name.to_owned()),
         ("entry-point", name) => What::EntryPoint(name.to_owned()),
-        ("repository", remote) => What::Repository(Some(remote.to_owned())),
+        ("repository", remote) if RepositoryPattern::is_valid(remote) && !remote.ends_with("/*") => {
+            What::Repository(Some(remote.to_owned()))
+        }
+        ("repository", _) => Err(format!(
+            "`{value}` is no remote; write a host and a path in lower case, as in `repository=github.com/acme/app`; keys are {KEYS}"
+        ))?,
         _ => Err(format!("there is no `{key}`; write {KEYS}"))?,
     };
     Ok(Fact { text: text.to_owned(), what })
@@ -90,6 +96,7 @@ mod tests {
             ("user", "nothing is said"),
             ("user=", "nothing"),
             ("no-groups=x", "there is no"),
+            ("repository=GitHub.com/a", "is no remote"),
         ] {
             let error = fact(text).expect_err("no fact");
             assert!(error.contains(expect) && error.contains("`group=NAME`"), "{error}");
