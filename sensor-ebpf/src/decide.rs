@@ -11,7 +11,7 @@ use treeline_abi::{
 };
 
 use crate::{
-    content,
+    content, grants,
     kernel::{GO_ON, STOP, inode, is_older, masked, offset, read, repeat, repeat_plainly},
     lifts,
     maps::{ACCEPTS, ACTIVE, ALIASES, HOLDS, IMAGES, LISTS, RULES, TABLES},
@@ -204,13 +204,15 @@ fn judge_object(scratch: &mut Scratch, operations: u32, label_flags: u32) -> u64
     scratch.several_names = (names > 1 && !is_directory) as u32;
     let packed = judge::<false>(scratch, active.table, active.slot, operations, label_flags);
     if names < 2 {
-        return packed;
+        return grants::of_object(scratch, &active, dentry, operations, packed);
     }
     // Another name of it may be a protected one.
     scratch.alias =
         AliasKey { slot: active.slot, device: scratch.walked.device, inode: read(node + offset!(inode_ino)) };
     let alias = judge_alias(scratch, active.table, active.slot, operations, label_flags);
-    severer(scratch, packed, alias)
+    let packed = severer(scratch, packed, alias);
+    // By which of its names it was approved of says nothing of the others.
+    if is_directory { grants::of_object(scratch, &active, dentry, operations, packed) } else { packed }
 }
 
 /// The severer of two packed decisions.

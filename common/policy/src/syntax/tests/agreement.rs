@@ -31,9 +31,10 @@ fn read(of: Document, text: &str) -> Option<Diagnostics> {
 }
 
 /// What a schema cannot know: what is written in patterns, dates and addresses, and what names mean.
-const BEYOND: [Code; 25] = [
+const BEYOND: [Code; 27] = [
     Code::BadAddress,
     Code::BadDate,
+    Code::BadDuration,
     Code::BadHash,
     Code::BadHost,
     Code::BadNumber,
@@ -55,6 +56,7 @@ const BEYOND: [Code; 25] = [
     Code::ServerName,
     Code::TooDeep,
     Code::UnknownList,
+    Code::UnknownRule,
     Code::UnknownVersion,
     Code::WrongList,
 ];
