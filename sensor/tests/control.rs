@@ -141,6 +141,7 @@ fn exit(session: SessionId, pid: u32) -> Delivery {
         tid: pid,
         verdict: Verdict::Allow,
         rule: None,
+        approved: false,
         generation: 1,
         seen: Seen::Exit { wait_status: 0 },
     }))

@@ -37,7 +37,21 @@ pub enum ObjectKind {
 }
 
 /// Key of the `GRANTS` table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(C)]
 pub struct GrantKey {
     /// Slot of the tables, see [`crate::paths::SLOTS`]. It is first, as in every key that has one.

@@ -106,7 +106,10 @@ impl Policy {
     /// For how long somebody may approve of what a rule refuses; none if never.
     #[must_use]
     pub fn approvable_by(&self, rule: &Rule, who: &Approver) -> Option<Period> {
-        self.approvals_of(rule).filter(|approval| approval.admits(who)).map(|approval| approval.for_at_most).max()
+        self.approvals_of(rule)
+            .filter(|approval| approval.admits(who))
+            .map(|approval| approval.for_at_most)
+            .max()
     }
 
     /// For how long anybody may.

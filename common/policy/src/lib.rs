@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod abstract_name;
+pub mod approvable;
 pub mod approval;
 pub mod brokers;
 pub mod call;
@@ -61,7 +62,7 @@ pub use loader::{Alone, Loader, NotLoaded};
 pub use matcher::{Image, Matcher};
 pub use moment::Moment;
 pub use parse::{parse, parse_server, parse_tests, parse_tests_with, parse_with};
-pub use period::Period;
+pub use period::{NoPeriod, Period};
 pub use policy::Policy;
 pub use request::{Decision, Executed, Holds, Lineage, Object, Request, Subject};
 pub use roots::{LiteralRoot, Shape, literal_roots};

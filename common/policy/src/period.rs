@@ -78,9 +78,10 @@ mod tests {
             let period: Period = text.parse().expect("a period");
             assert_eq!((period.seconds(), period.to_string().as_str()), (seconds, shown));
         }
-        for wrong in
-            ["", "s", "0s", "01m", "15", "15 m", "+5m", "-5m", "25h", "86401s", "1d", "1.5h", "999999s", "１m", "5µ"]
-        {
+        for wrong in [
+            "", "s", "0s", "01m", "15", "15 m", "+5m", "-5m", "25h", "86401s", "1d", "1.5h", "999999s",
+            "１m", "5µ",
+        ] {
             assert_eq!(wrong.parse::<Period>(), Err(NoPeriod), "{wrong}");
         }
     }

@@ -1,12 +1,15 @@
 //! The thread that owns the backend.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    time::{Duration, Instant},
+};
 
 use crossbeam_channel::{Receiver, Sender};
-use treeline_event::{FileId, PathBytes, ProcessKey, RuleStatus};
+use treeline_event::{FileId, PathBytes, ProcessKey, RuleStatus, SessionId};
 
 use super::{marks::Marks, pulse::Pulse, queue::QueueIn, status::Board};
-use crate::backend::{Backend, BackendError, Delivery, Installable, Mark, TrackRequest};
+use crate::backend::{Approved, Backend, BackendError, Delivery, Installable, Mark, TrackRequest};
 
 /// How long a poll may wait when nothing happens: bounds how long a request waits for its answer.
 const POLL_TIMEOUT: Duration = Duration::from_millis(20);
@@ -27,6 +30,10 @@ pub enum SourceCommand {
     Install(Box<Installable>, Sender<Result<Vec<RuleStatus>, BackendError>>),
     /// Make a process the root of a session.
     Track(TrackRequest, Sender<Result<Vec<ProcessKey>, BackendError>>),
+    /// The session of a process.
+    SessionOf(OwnedFd, Sender<Result<Option<SessionId>, BackendError>>),
+    /// These approvals hold, and no others.
+    Approve(Vec<Approved>, Sender<Result<(), BackendError>>),
     /// Content of a file, for rules by SHA-256.
     ContentKnown(PathBytes, FileId, [u8; 32]),
     /// Deliver everything that has arrived until now, then answer.
@@ -64,6 +71,12 @@ pub fn run(
                 }
                 SourceCommand::Track(request, reply) => {
                     let _ = reply.send(backend.track(&request));
+                }
+                SourceCommand::SessionOf(process, reply) => {
+                    let _ = reply.send(backend.session_of(process.as_fd()));
+                }
+                SourceCommand::Approve(approved, reply) => {
+                    let _ = reply.send(backend.approve(&approved));
                 }
                 SourceCommand::ContentKnown(path, file, sha256) => {
                     backend.content_known(&path, &file, &sha256);

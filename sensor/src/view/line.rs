@@ -2,9 +2,11 @@
 
 use std::{fmt::Write as _, io};
 
+use treeline_policy::Period;
+
 use treeline_event::{
-    Action, Destination, Entry, EntryBody, FileRef, HookState, Image, Notice, Outcome, PolicyPart, Process,
-    RuleHit, RuleState, RuleStatus, Verdict,
+    Action, Approval, Asker, Destination, Entry, EntryBody, FileRef, HookState, Image, Notice, Outcome,
+    PolicyPart, Process, RuleHit, RuleState, RuleStatus, Verdict,
 };
 
 use super::{
@@ -202,7 +204,36 @@ fn statement(notice: &Notice) -> String {
         Notice::SessionEnded { session } => session.to_string(),
         Notice::ImageHashed { image } => hashed(image),
         Notice::Malformed { what, error } => format!("{}: {}", safe(what), shortened(error, COMMAND_LEN_MAX)),
+        Notice::Approved { approval, by } => {
+            let Approval { denial, session, executable, rules, operations, object, for_s, .. } = approval;
+            format!(
+                "denial {denial} for {}, by {}: {} may {} {} in session {session} against {}",
+                period(*for_s),
+                asker(by),
+                executable,
+                safe(&operations.join(" and ")),
+                safe(object),
+                safe(&rules.join(", "))
+            )
+        }
+        Notice::ApprovalEnded { denial, reason, .. } => format!("denial {denial}: {}", safe(reason)),
+        Notice::ApprovalRefused { denial, session, by, reason } => {
+            let of = session.map_or_else(String::new, |session| format!(" of session {session}"));
+            format!("denial {denial}, to {}{of}: {}", asker(by), safe(reason))
+        }
     }
+}
+
+/// Who has asked, as text.
+fn asker(by: &Asker) -> String {
+    let Asker { uid, user, process } = by;
+    let name = user.as_ref().map(|user| format!(" ({})", safe(user)));
+    format!("uid {uid}{}, process {process}", name.unwrap_or_default())
+}
+
+/// A time as people write it.
+fn period(seconds: u32) -> String {
+    Period::of_seconds(seconds).map_or_else(|| format!("{seconds}s"), |period| period.to_string())
 }
 
 fn hashed(image: &Image) -> String {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Action, Body, Destination, Event, FileRef, HookState, Image, Notice, PathBytes, PolicyPart, Process,
-    Program, RuleStatus,
+    Action, Approval, Asker, Body, Destination, Event, FileRef, HookState, Image, Notice, PathBytes,
+    PolicyPart, Process, Program, RuleStatus,
 };
 
 /// What was left out of an entry. A text that has exactly `text_bytes`, a list that has exactly `items` or an
@@ -213,7 +213,27 @@ impl Cut {
                 self.text(what);
                 self.text(error);
             }
+            Notice::Approved { approval, by } => {
+                self.approval(approval);
+                self.asker(by);
+            }
+            Notice::ApprovalEnded { reason, .. } => self.text(reason),
+            Notice::ApprovalRefused { by, reason, .. } => {
+                self.asker(by);
+                self.text(reason);
+            }
         }
+    }
+
+    fn approval(&self, approval: &mut Approval) {
+        self.path(&mut approval.executable);
+        self.text(&mut approval.object);
+        self.list(&mut approval.rules);
+        self.list(&mut approval.operations);
+    }
+
+    fn asker(&self, asker: &mut Asker) {
+        asker.user.iter_mut().for_each(|user| self.text(user));
     }
 
     fn part(&self, part: &mut PolicyPart) {

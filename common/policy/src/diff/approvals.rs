@@ -61,7 +61,8 @@ fn approvable(policy: &Policy) -> Approvable {
             rules.any(|rule| written_id(rule) == id && can_be_approved(rule))
         };
         let users = approval.users.iter().map(|user| format!("user {user}"));
-        let by: Vec<String> = users.chain(approval.groups.iter().map(|group| format!("group {group}"))).collect();
+        let by: Vec<String> =
+            users.chain(approval.groups.iter().map(|group| format!("group {group}"))).collect();
         for named in approval.rules.iter().filter(|named| is_meant(&named.value)) {
             for by in &by {
                 let longest = found.entry((named.value.clone(), by.clone())).or_insert(approval.for_at_most);

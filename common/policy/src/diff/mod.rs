@@ -12,7 +12,7 @@ mod candidates;
 mod decisions;
 mod probe;
 mod report;
-pub(crate) mod rules;
+pub mod rules;
 
 use serde::Serialize;
 use treeline_event::Verdict;
@@ -120,7 +120,10 @@ impl Diff {
     /// Whether nothing differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.about.is_empty() && self.approvals.is_empty() && self.rules.is_empty() && self.decisions.is_empty()
+        self.about.is_empty()
+            && self.approvals.is_empty()
+            && self.rules.is_empty()
+            && self.decisions.is_empty()
     }
 }
 
@@ -150,5 +153,14 @@ pub fn diff(before: &Policy, after: &Policy, host: &Host) -> Diff {
     let unexplained = unexplained.map(|change| change.rule.clone()).collect();
     let (before_name, after_name) = (before.name.clone(), after.name.clone());
     let (about, approvals) = (rules::about(before, after), approvals::changes(before, after));
-    Diff { before: before_name, after: after_name, about, approvals, rules, decisions, unexplained, is_partial }
+    Diff {
+        before: before_name,
+        after: after_name,
+        about,
+        approvals,
+        rules,
+        decisions,
+        unexplained,
+        is_partial,
+    }
 }

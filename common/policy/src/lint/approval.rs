@@ -24,11 +24,15 @@ pub(super) fn look(lints: &mut Lints<'_>) {
             }
             let why = match (&first.kind, first.mode) {
                 _ if first.allows => "it allows",
-                (Kind::Tool { .. } | Kind::Mcp { .. } | Kind::Posture { .. }, _) => "no kernel program asks it",
+                (Kind::Tool { .. } | Kind::Mcp { .. } | Kind::Posture { .. }, _) => {
+                    "no kernel program asks it"
+                }
                 (Kind::Trace, _) => "it is about processes, which come and go",
                 (_, Mode::Monitor) => "it only records",
                 (Kind::Exec { .. }, _) => "it names contents, which are refused wherever they are",
-                (Kind::File { .. } | Kind::Connect { .. }, _) => "it is about renames and links, which have two names",
+                (Kind::File { .. } | Kind::Connect { .. }, _) => {
+                    "it is about renames and links, which have two names"
+                }
             };
             let message = format!("what `{}` refuses cannot be approved of: {why}", named.value);
             let finding = Diagnostic::warning(Code::IdleApproval, named.span, message);

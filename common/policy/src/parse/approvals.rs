@@ -26,7 +26,8 @@ use crate::{
 /// The value of `approvals`; `rules` are all of the policy.
 pub(super) fn read(node: &Node, rules: &[Rule], out: &mut Diagnostics) -> Vec<Approval> {
     let Value::Sequence(items) = &node.value else {
-        let help = Some("write `approvals:` and below it `- {rules: [...], by: ..., for_at_most: 15m}`".into());
+        let help =
+            Some("write `approvals:` and below it `- {rules: [...], by: ..., for_at_most: 15m}`".into());
         let message = format!("`approvals` has to be a list, not {}", node.describe());
         out.error(Code::WrongType, node.span, message, help);
         return Vec::new();
@@ -79,7 +80,9 @@ fn names(
         let is_right = if key == "rules" { is_rule_id(&text) } else { is_account(&text) };
         if !is_right {
             let help = match key {
-                "rules" => "ids are of lower-case letters and digits, separated by `-`; a default is `default/read`, `default/write`, `default/exec`, `default/connect` or `default/unix`",
+                "rules" => {
+                    "ids are of lower-case letters and digits, separated by `-`; a default is `default/read`, `default/write`, `default/exec`, `default/connect` or `default/unix`"
+                }
                 _ => "write its name, or its number in quotes",
             };
             out.error(Code::BadId, item.span, format!("`{}` is not {what}", clip(&text)), Some(help.into()));
@@ -112,7 +115,8 @@ fn is_rule_id(text: &str) -> bool {
 fn is_account(text: &str) -> bool {
     let name = text.strip_suffix('$').unwrap_or(text);
     let may_begin = |byte: u8| byte.is_ascii_alphanumeric() || b"_.".contains(&byte);
-    name.bytes().next().is_some_and(may_begin) && name.bytes().all(|byte| may_begin(byte) || b"@\\-".contains(&byte))
+    name.bytes().next().is_some_and(may_begin)
+        && name.bytes().all(|byte| may_begin(byte) || b"@\\-".contains(&byte))
 }
 
 fn refuse_unknown(id: &Spanned<String>, rules: &[Rule], out: &mut Diagnostics) {
@@ -121,7 +125,10 @@ fn refuse_unknown(id: &Spanned<String>, rules: &[Rule], out: &mut Diagnostics) {
     }
     let near = suggest::nearest(&id.value, rules.iter().map(written_id));
     let help = near.map_or_else(
-        || "name a rule of this policy: what another policy refuses is for that one to let be approved".to_owned(),
+        || {
+            "name a rule of this policy: what another policy refuses is for that one to let be approved"
+                .to_owned()
+        },
         |near| format!("did you mean `{near}`?"),
     );
     out.error(Code::UnknownRule, id.span, format!("this policy has no rule `{}`", id.value), Some(help));

@@ -86,8 +86,12 @@ const APPROVALS_KEY: Key = optional(
 const RULES_KEY: Key =
     optional("rules", Shape::List(&RULES), "What may not be done. Their order never matters.");
 
-static APPROVALS: List =
-    List { item: Shape::Record(&APPROVAL), may_be_empty: false, is_unique: false, items_max: Some(APPROVALS_MAX) };
+static APPROVALS: List = List {
+    item: Shape::Record(&APPROVAL),
+    may_be_empty: false,
+    is_unique: false,
+    items_max: Some(APPROVALS_MAX),
+};
 static INCLUDE: List = list_of(Shape::Text(&BELOW));
 static RULES: List =
     List { item: Shape::Kinds(&RULE), may_be_empty: true, is_unique: false, items_max: Some(RULES_MAX) };

@@ -19,8 +19,10 @@ pub(crate) static OWNER: Text = Text { chars_max: 256, form: Form::Line };
 /// An id: it is in every entry that the rule makes.
 pub(crate) static ID: Text = Text { chars_max: 64, form: Form::Exactly(KEBAB) };
 /// The id of a rule whose refusals can be approved of.
-pub(crate) static RULE_ID: Text =
-    Text { chars_max: 64, form: Form::Exactly("^(default/(read|write|exec|connect|unix)|[a-z0-9]+(-[a-z0-9]+)*)$") };
+pub(crate) static RULE_ID: Text = Text {
+    chars_max: 64,
+    form: Form::Exactly("^(default/(read|write|exec|connect|unix)|[a-z0-9]+(-[a-z0-9]+)*)$"),
+};
 /// A user or a group of the machine, by name or number.
 pub(crate) static ACCOUNT: Text =
     Text { chars_max: 64, form: Form::Exactly(r"^[A-Za-z0-9_.][A-Za-z0-9_.@\\-]*\$?$") };

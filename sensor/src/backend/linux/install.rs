@@ -1,7 +1,7 @@
 //! Putting a policy in force: everything is made ready first, then it changes at once, or not at all.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,13 +11,14 @@ use treeline_policy::{Before, Home, Host, Policy, Tables, Target, compile_after,
 
 use super::{
     InForce, LinuxBackend, coverage,
+    grants::{self, Approvals},
     guard::{Orders, Placed},
     links::{self, Aliases},
     random_seed,
     rings::boot_ns,
     sys,
 };
-use crate::backend::{BackendError, Installable, policy_mark};
+use crate::backend::{Approved, BackendError, Installable, policy_mark};
 
 /// When files with several names were last searched for, and how long that took.
 pub(super) struct LinksSearch {
@@ -59,7 +60,7 @@ impl LinuxBackend {
         refuse_unenforceable(policy, self.mode, &self.statuses(&shared, None))?;
         let tables = self.compile(&shared, &policy.sha256, &host, policy.generation)?;
         let enforced = self.prepare(&shared, &host, tables).and_then(|prepared| {
-            self.enforce(&shared, policy.generation, &prepared)?;
+            self.enforce(&shared, policy.generation, &policy.approved, &prepared)?;
             Ok(prepared)
         });
         let prepared = match enforced {
@@ -143,16 +144,21 @@ impl LinuxBackend {
         &mut self,
         policy: &Arc<Policy>,
         generation: u64,
+        approved: &[Approved],
         prepared: &Prepared,
     ) -> Result<(), BackendError> {
         let Prepared { tables, aliases, .. } = prepared;
+        let granted = grants::entries(&grants::grants(approved, tables, &self.decoder.mounts));
         // The new slot's aliases are there before it is put in force.
         self.kernel_tables.add_aliases(&mut self.ebpf, &aliases.files)?;
-        let judge =
-            self.guard.as_ref().map(|guard| guard.judge(&orders(policy, tables, generation))).transpose()?;
+        let judge = {
+            let orders = orders(policy, tables, generation, &self.approvals);
+            self.guard.as_ref().map(|guard| guard.judge(&orders)).transpose()?
+        };
         self.hold_before_policy(tables)?;
-        self.kernel_tables.install(&mut self.ebpf, tables)?;
+        self.kernel_tables.install(&mut self.ebpf, tables, &granted)?;
         // From here on it is in force: nothing may say that it is not.
+        *self.approvals.lock().unwrap_or_else(PoisonError::into_inner) = approved.to_vec();
         if let (Some(guard), Some(judge)) = (&self.guard, judge) {
             guard.enforce(judge);
         }
@@ -201,7 +207,7 @@ impl LinuxBackend {
 const WAYS_LEFT_OUT: &str = "the policy fills the matcher: a directory that one of the rule's patterns names by `*` can be renamed out of its reach";
 
 /// What the guard has to know of a compiled policy.
-fn orders(policy: &Arc<Policy>, tables: &Tables, generation: u64) -> Orders {
+fn orders(policy: &Arc<Policy>, tables: &Tables, generation: u64, approvals: &Approvals) -> Orders {
     let index = |id: &str| tables.info.iter().position(|info| info.id == id).unwrap_or(usize::MAX) as u32;
     Orders {
         policy: Arc::clone(policy),
@@ -209,6 +215,7 @@ fn orders(policy: &Arc<Policy>, tables: &Tables, generation: u64) -> Orders {
         generation,
         rule_indices: policy.rules.iter().map(|rule| index(&rule.id)).collect(),
         lineage: tables.lineage_reader(),
+        approvals: Arc::clone(approvals),
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod decode;
 mod doctor;
 mod fmod_ret;
 mod former;
+mod grants;
 mod guard;
 mod held;
 mod hold;
@@ -37,7 +38,7 @@ mod track;
 
 use std::{
     collections::{HashMap, VecDeque},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -45,7 +46,9 @@ use std::{
 
 use aya::{Btf, Ebpf};
 use treeline_abi::paths::FileKey;
-use treeline_event::{AttachMode, FileId, HookState, HookStatus, PathBytes, ProcessKey, RuleStatus};
+use treeline_event::{
+    AttachMode, FileId, HookState, HookStatus, PathBytes, ProcessKey, RuleStatus, SessionId,
+};
 use treeline_policy::{Policy, Tables};
 
 pub use self::{
@@ -57,6 +60,7 @@ use self::{
     decode::Decoder,
     fmod_ret::Modifying,
     former::Former,
+    grants::Approvals,
     guard::Guard,
     hold::{Contents, Hold},
     install::LinksSearch,
@@ -76,8 +80,8 @@ pub(crate) use self::{
     sys::pass_on_broken_pipes,
 };
 use super::{
-    Backend, BackendError, Capabilities, Delivery, Inherited, Installable, KindCount, Mark, ProgramRuns,
-    StartReport, TrackRequest,
+    Approved, Backend, BackendError, Capabilities, Delivery, Inherited, Installable, KindCount, Mark,
+    ProgramRuns, StartReport, TrackRequest,
 };
 
 /// How the backend is to start.
@@ -137,6 +141,8 @@ pub struct LinuxBackend {
     mounts_read: Instant,
     kernel_tables: KernelTables,
     in_force: Option<InForce>,
+    /// What somebody has approved of; the guard has it, too.
+    approvals: Approvals,
     /// Refuses in mode `fallback`.
     guard: Option<Arc<Guard>>,
     /// What was collected and not delivered yet.
@@ -246,6 +252,7 @@ impl LinuxBackend {
         let labels = Labels::of(&loaded.ebpf, &facts.settings)?;
         let known = Arc::new(Mutex::new(held::contents(&mut loaded.ebpf, loaded.is_taken_over)?));
         let refused = Arc::new(guard::event_fd()?);
+        let approvals = Approvals::default();
         let guard = match mode {
             AttachMode::Fallback => {
                 Some(Arc::new(Guard::start(labels.try_clone()?, Arc::clone(&known), Arc::clone(&refused))?))
@@ -277,6 +284,7 @@ impl LinuxBackend {
             kernel_tables,
             pins,
             in_force: None,
+            approvals,
             guard,
             collected: Vec::new(),
             later: Vec::new(),
@@ -420,6 +428,16 @@ impl Backend for LinuxBackend {
         let beginning =
             Beginning { tables: self.in_force.as_ref().map(|one| &*one.tables), known: &self.known };
         track::track(&self.labels, request, &beginning)
+    }
+
+    fn session_of(&mut self, process: BorrowedFd<'_>) -> Result<Option<SessionId>, BackendError> {
+        let failed = |source| BackendError::Io { attempt: "find out who asks".to_owned(), source };
+        let label = self.labels.label(process).map_err(failed)?;
+        Ok(label.map(|label| SessionId(label.session)))
+    }
+
+    fn approve(&mut self, approved: &[Approved]) -> Result<(), BackendError> {
+        self.put_approvals(approved)
     }
 
     fn content_known(&mut self, path: &PathBytes, file: &FileId, sha256: &[u8; 32]) {

@@ -39,7 +39,7 @@ pub(super) use self::{
     place::Placed,
     subject::{pidfd, start_ticks},
 };
-use super::labels::Labels;
+use super::{grants::Approvals, labels::Labels};
 use crate::backend::{BackendError, Observation};
 
 /// Denials that wait for the backend's next poll. A subject waits for its answer, so the queue cannot grow faster
@@ -62,6 +62,8 @@ pub(super) struct Orders {
     pub(super) rule_indices: Vec<u32>,
     /// What labels say of lineage.
     pub(super) lineage: LineageReader,
+    /// What somebody has approved of.
+    pub(super) approvals: Approvals,
 }
 
 /// Denials that were enforced and have no record, because nobody took the records.
