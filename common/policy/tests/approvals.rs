@@ -11,7 +11,7 @@ const RULES: &str = "rules:
   - {id: seen, kind: file, mode: monitor, paths: [/seen], reason: r}
   - {id: open, kind: file, action: allow, priority: 1, paths: [/keys/open], reason: r}
   - {id: content, kind: exec, sha256: ['1111111111111111111111111111111111111111111111111111111111111111'], reason: r}
-  - {id: brokers, kind: broker, brokers: [cron, ptrace], reason: r}
+  - {id: brokers, kind: broker, brokers: [docker, ptrace], reason: r}
   - {id: tool, kind: tool, tools: [Bash], reason: r}
 ";
 
@@ -81,7 +81,7 @@ fn whose_and_for_how_long() {
     check("keys", "bob", Some("2h"));
     check("default/connect", "ada", Some("30m"));
     check("default/connect", "bob", None);
-    check("brokers/cron", "ada", Some("30m"));
+    check("brokers/docker", "ada", Some("30m"));
     // A process is no object that stays.
     for never in ["brokers/ptrace", "seen", "open", "content", "renames", "tool"] {
         if policy.rule(never).is_some() {

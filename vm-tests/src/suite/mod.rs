@@ -2,6 +2,7 @@
 
 mod adopt;
 mod adoption;
+mod approval;
 pub(crate) mod attach;
 mod boot;
 pub(crate) mod cases;
@@ -44,7 +45,7 @@ pub(crate) struct Group {
 
 /// Groups that run in the other attach modes, too. The rest takes minutes under emulation and runs where LSM programs are
 /// attached, or knows no mode at all; whoever asks for it by name has it in any.
-const OF_EVERY_MODE: &[&str] = &["enforce", "adopt"];
+const OF_EVERY_MODE: &[&str] = &["enforce", "adopt", "approval"];
 /// And those that do so in a thorough guest.
 const OF_THOROUGH_GUESTS: &[&str] = &["matrix", "monitor"];
 
@@ -66,6 +67,7 @@ pub(crate) const GROUPS: &[Group] = &[
     adopt::GROUP,
     lineage::GROUP,
     adoption::GROUP,
+    approval::GROUP,
     contents::GROUP,
     matrix::GROUP,
     parity::GROUP,
