@@ -147,6 +147,7 @@ pub(crate) fn undecidable_by(rule: u32) -> Decision {
 #[inline(always)]
 pub(crate) fn judge_dentry(scratch: &mut Scratch, dentry: u64, operations: u32, label: &Label) -> Decision {
     let packed = judge_named(scratch, dentry, operations, label.flags);
+    let packed = grants::of_object(scratch, operations, packed);
     let generation = scratch.generation;
     Decision::unpack(scratch, packed, generation)
 }
@@ -204,15 +205,13 @@ fn judge_object(scratch: &mut Scratch, operations: u32, label_flags: u32) -> u64
     scratch.several_names = (names > 1 && !is_directory) as u32;
     let packed = judge::<false>(scratch, active.table, active.slot, operations, label_flags);
     if names < 2 {
-        return grants::of_object(scratch, &active, dentry, operations, packed);
+        return packed;
     }
     // Another name of it may be a protected one.
     scratch.alias =
         AliasKey { slot: active.slot, device: scratch.walked.device, inode: read(node + offset!(inode_ino)) };
     let alias = judge_alias(scratch, active.table, active.slot, operations, label_flags);
-    let packed = severer(scratch, packed, alias);
-    // By which of its names it was approved of says nothing of the others.
-    if is_directory { grants::of_object(scratch, &active, dentry, operations, packed) } else { packed }
+    severer(scratch, packed, alias)
 }
 
 /// The severer of two packed decisions.

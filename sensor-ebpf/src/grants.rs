@@ -10,28 +10,64 @@ use treeline_abi::{
 };
 
 use crate::{
-    kernel::{now_ns, offset, read},
+    decide::active,
+    kernel::{is_older, now_ns, offset, read},
     maps::GRANTS,
     scratch::Scratch,
     tasks,
     walk::{self, Active},
 };
 
-/// What is left of a decision about the file in `Scratch::object`, which was just judged and has one name. Packed, as
-/// `Decision::pack` has it.
-///
-/// It is walked once more: the hashes of its names may be those of the subject's executable by now.
+/// What is left of a decision about the file in `Scratch::object`, which was just judged. Packed, as `Decision::pack` has it.
 #[inline(always)]
-pub(crate) fn of_object(
-    scratch: &mut Scratch,
-    active: &Active,
-    dentry: u64,
-    operations: u32,
-    packed: u64,
-) -> u64 {
-    if !is_refused(packed) || operations == 0 || operations & !FILE_OPERATIONS != 0 {
+pub(crate) fn of_object(scratch: &mut Scratch, operations: u32, packed: u64) -> u64 {
+    // By which of its names a file was approved of says nothing of the others.
+    let is_one_name = scratch.several_names == 0;
+    if !is_refused(packed) || operations == 0 || operations & !FILE_OPERATIONS != 0 || !is_one_name {
         return packed;
     }
+    if is_older() {
+        return older_grant_of_object(scratch.number as u32, operations, packed);
+    }
+    // SAFETY: a valid reference, used by nobody else meanwhile.
+    unsafe { treeline_grant_of_object(scratch, operations, packed) }
+}
+
+/// [`of_object`] as a global function, as `decide::treeline_judge_dentry` is one: beside it, and not below it, for the stack.
+///
+/// # Safety
+/// `scratch` is null or a hook's working memory.
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn treeline_grant_of_object(scratch: *mut Scratch, operations: u32, packed: u64) -> u64 {
+    // SAFETY: the caller's promise; the verifier does not know it, and asks for the look at null.
+    match unsafe { scratch.as_mut() } {
+        Some(scratch) => grant_of_object(scratch, operations, packed),
+        None => packed,
+    }
+}
+
+/// As [`treeline_grant_of_object`], for older kernels: see `kernel::repeat`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn older_grant_of_object(number: u32, operations: u32, packed: u64) -> u64 {
+    match Scratch::numbered(number) {
+        Some(scratch) => grant_of_object(scratch, operations, packed),
+        None => packed,
+    }
+}
+
+/// It is walked once more: the hashes of its names may be those of the subject's executable by now.
+#[inline(always)]
+fn grant_of_object(scratch: &mut Scratch, operations: u32, packed: u64) -> u64 {
+    let Some(active) = active() else {
+        return packed;
+    };
+    // Another policy has come into force since it was judged.
+    if active.table.generation != scratch.generation {
+        return packed;
+    }
+    let dentry = scratch.object;
     walk::walk_object(scratch, dentry, active.table, active.slot);
     // Which rules it falls under is not known: another one may be among them.
     if !scratch.walked.resolved() {
@@ -39,8 +75,7 @@ pub(crate) fn of_object(
     }
     let node: u64 = read(dentry + offset!(dentry_inode));
     let inode: u64 = if node == 0 { 0 } else { read(node + offset!(inode_ino)) };
-    let device = scratch.walked.device as u64;
-    scratch.wanted = [path_hash(scratch, active.table.seed), inode, device];
+    scratch.wanted = [path_hash(scratch, active.table.seed), inode, scratch.walked.device as u64];
     look(scratch, active.slot | (ObjectKind::File as u32) << 8, operations, packed)
 }
 

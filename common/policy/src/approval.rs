@@ -55,15 +55,14 @@ impl Approval {
     #[must_use]
     pub fn admits(&self, who: &Approver) -> bool {
         let is_named = |named: &[String], (number, name): &(u32, Option<String>)| {
-            named.iter().any(|one| name.as_ref() == Some(one) || is_number(one, *number))
+            named.iter().any(|one| match one.bytes().all(|byte| byte.is_ascii_digit()) {
+                // What is all digits is a number, and no name.
+                true => one.parse() == Ok(*number),
+                false => name.as_ref() == Some(one),
+            })
         };
         is_named(&self.users, &who.user) || who.groups.iter().any(|group| is_named(&self.groups, group))
     }
-}
-
-/// What is all digits is a number, and no name.
-fn is_number(text: &str, number: u32) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse() == Ok(number)
 }
 
 /// The id of a rule as its author would write it: the parts of a rule about brokers have that of the whole, and a default of a

@@ -163,7 +163,8 @@ mod tests {
         let action = Action::Open { file, flags: OpenFlags(0), outcome: Outcome::Errno(1), count: 1 };
         let mut entry = act(SESSION, 6, Some(5), action, Verdict::Deny);
         entry.index = index;
-        if let EntryBody::Act { rule, .. } = &mut entry.body {
+        if let EntryBody::Act { process, rule, .. } = &mut entry.body {
+            Arc::make_mut(&mut Arc::make_mut(process).program).image.file.inode = 9;
             *rule = Some(Arc::new(RuleHit {
                 approvable_s,
                 remedy: Some("Ask\u{1b}.".to_owned()),
