@@ -185,6 +185,12 @@ pub(super) struct Approvals {
     held: Vec<Held>,
 }
 
+/// What has ended, each with the reason, and what has not.
+pub(super) struct Ended {
+    pub(super) left: Vec<Held>,
+    pub(super) ended: Vec<(Held, &'static str)>,
+}
+
 /// The file.
 #[derive(Serialize, Deserialize)]
 struct Kept {
@@ -242,12 +248,8 @@ impl Approvals {
         self.held.iter().cloned().partition(|held| held.holds_under(policy, host))
     }
 
-    /// What holds now, and what has ended with the reason; nothing if all hold.
-    pub(super) fn ended(
-        &self,
-        now_ns: u64,
-        lives: impl Fn(SessionId) -> bool,
-    ) -> Option<(Vec<Held>, Vec<(Held, &'static str)>)> {
+    /// What has ended by now; nothing if all hold.
+    pub(super) fn ended(&self, now_ns: u64, lives: impl Fn(SessionId) -> bool) -> Option<Ended> {
         let why = |held: &Held| match held.approved {
             Approved { until_ns, .. } if until_ns <= now_ns => Some("its time has come"),
             Approved { session, .. } if !lives(session) => Some("the session has ended"),
@@ -255,7 +257,7 @@ impl Approvals {
         };
         let ended: Vec<_> = self.held.iter().filter_map(|held| Some((held.clone(), why(held)?))).collect();
         let holds = || self.held.iter().filter(|held| why(held).is_none()).cloned().collect();
-        (!ended.is_empty()).then(|| (holds(), ended))
+        (!ended.is_empty()).then(|| Ended { left: holds(), ended })
     }
 
     /// These hold from now on. What cannot be kept ends with this daemon.
@@ -392,7 +394,7 @@ rules:
         approvals.set(vec![one.clone()]);
         let why = |now_ns, lives: bool| {
             let ended = approvals.ended(now_ns, |_| lives);
-            ended.map(|(left, ended)| (left.len(), ended[0].1))
+            ended.map(|Ended { left, ended }| (left.len(), ended[0].1))
         };
         assert_eq!(why(99, true), None);
         assert_eq!(why(100, true), Some((0, "its time has come")));

@@ -18,7 +18,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use treeline_event::{Approval, Notice, ProcessKey, SessionId, is_own_rule};
 
 use super::{
-    approvals::{Approvals, Held, NotApproved},
+    approvals::{Approvals, Ended, Held, NotApproved},
     approve::{self, ApproveError, Ask},
     homes::Homes,
     inherit::{self, Resumed},
@@ -140,6 +140,13 @@ struct Control {
     generation: u64,
 }
 
+impl Control {
+    fn new(state_dir: PathBuf) -> Self {
+        let (homes, approvals) = (Homes::of_this_machine(), Approvals::new(state_dir));
+        Self { homes, approvals, ..Self::default() }
+    }
+}
+
 /// A running sensor.
 #[derive(Debug)]
 pub struct Sensor {
@@ -202,11 +209,7 @@ impl Sensor {
             source,
             pipeline,
             board,
-            control: Mutex::new(Control {
-                homes: Homes::of_this_machine(),
-                approvals: Approvals::new(parts.state_dir),
-                ..Control::default()
-            }),
+            control: Mutex::new(Control::new(parts.state_dir)),
             allow_unenforceable: parts.allow_unenforceable,
             source_thread: Mutex::new(None),
             pipeline_thread: Mutex::new(Some(pipeline_thread)),
@@ -323,9 +326,8 @@ impl Sensor {
         if control.approvals.is_empty() {
             return Ok(());
         }
-        let Some((left, ended)) = control.approvals.ended(SystemClock.boot_ns(), self.lives()) else {
-            return Ok(());
-        };
+        let ended = control.approvals.ended(SystemClock.boot_ns(), self.lives());
+        let Some(Ended { left, ended }) = ended else { return Ok(()) };
         let list = left.iter().map(|held| held.approved.clone()).collect();
         self.ask_source(|reply| SourceCommand::Approve(list, reply))??;
         control.approvals.set(left);

@@ -223,7 +223,7 @@ impl Policies {
         match self.sensor.end_approvals() {
             Ok(()) | Err(SensorError::Stopping) => {}
             Err(error) => {
-                tracing::error!("that approvals have ended cannot be said: {}", super::sensor::chain(&error))
+                tracing::error!("that approvals have ended cannot be said: {}", super::sensor::chain(&error));
             }
         }
     }

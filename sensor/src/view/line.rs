@@ -204,6 +204,15 @@ fn statement(notice: &Notice) -> String {
         Notice::SessionEnded { session } => session.to_string(),
         Notice::ImageHashed { image } => hashed(image),
         Notice::Malformed { what, error } => format!("{}: {}", safe(what), shortened(error, COMMAND_LEN_MAX)),
+        Notice::Approved { .. } | Notice::ApprovalEnded { .. } | Notice::ApprovalRefused { .. } => {
+            of_approvals(notice)
+        }
+    }
+}
+
+/// What a statement about approvals says.
+fn of_approvals(notice: &Notice) -> String {
+    match notice {
         Notice::Approved { approval, by } => {
             let Approval { denial, session, executable, rules, operations, object, for_s, .. } = approval;
             format!(
@@ -221,6 +230,7 @@ fn statement(notice: &Notice) -> String {
             let of = session.map_or_else(String::new, |session| format!(" of session {session}"));
             format!("denial {denial}, to {}{of}: {}", asker(by), safe(reason))
         }
+        other => other.kind().to_owned(),
     }
 }
 

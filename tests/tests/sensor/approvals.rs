@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use treeline_event::{Action, Destination, Notice, Verdict};
+use treeline_event::{Action, Destination, Entry, Notice, Verdict};
 use treeline_tests::sensor::{Daemon, Scene, binary, expect, is_permitted, notices, with_verdict};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -105,6 +105,19 @@ fn approve(daemon: &Daemon, denial: &str, time: &str) -> Output {
     daemon.ask(&["approve", denial, "--for", time])
 }
 
+/// From inside of a session nobody approves.
+fn refuses_from_inside(scene: &Scene, daemon: &Daemon, session: &mut Session, read: &str) {
+    let denial = denial_of(daemon, &session.id, ".ssh/id");
+    let command = format!(
+        "TREELINE_CONFIG={} {} approve {denial} --for 1m",
+        scene.path("treeline.toml").display(),
+        binary().display()
+    );
+    assert!(!session.does(&command));
+    assert!(session.said().contains("only somebody outside of every session"), "{}", session.said());
+    assert!(!session.does(read));
+}
+
 #[test]
 fn exactly_what_was_refused_goes_through_for_a_while() {
     if !is_permitted("exactly_what_was_refused_goes_through_for_a_while") {
@@ -150,26 +163,21 @@ fn exactly_what_was_refused_goes_through_for_a_while() {
     thread::sleep(Duration::from_secs(7).saturating_sub(started.elapsed()));
     assert!(!session.does(&read), "its time has come");
 
-    // From inside of a session nobody approves.
-    let denial = denial_of(&daemon, &session.id, ".ssh/id");
-    let command = format!(
-        "TREELINE_CONFIG={} {} approve {denial} --for 1m",
-        scene.path("treeline.toml").display(),
-        binary().display()
-    );
-    assert!(!session.does(&command));
-    assert!(session.said().contains("only somebody outside of every session"), "{}", session.said());
-    assert!(!session.does(&read));
-
+    refuses_from_inside(&scene, &daemon, &mut session, &read);
     thread::sleep(Duration::from_secs(1));
     drop((session, other));
     drop(daemon);
     let entries = scene.entries();
+    says_all_of_it(&entries);
+}
+
+/// What the log has to say of the first test.
+fn says_all_of_it(entries: &[Entry]) {
     let approved: Vec<_> =
-        with_verdict(&entries, Verdict::Audit).into_iter().filter(|(_, rule)| rule.approved).collect();
+        with_verdict(entries, Verdict::Audit).into_iter().filter(|(_, rule)| rule.approved).collect();
     assert_eq!(approved.len(), 1, "{approved:#?}");
     assert!(matches!(approved[0].0, Action::Open { file, .. } if file.path.to_string().ends_with(".ssh/id")));
-    let said: Vec<&Notice> = notices(&entries).filter(|notice| notice.kind().starts_with("appro")).collect();
+    let said: Vec<&Notice> = notices(entries).filter(|notice| notice.kind().starts_with("appro")).collect();
     let kinds: Vec<&str> = said.iter().map(|notice| notice.kind()).collect();
     let expect = [
         "approval_refused",
