@@ -286,6 +286,23 @@ mod tests {
         assert!(text.contains("1970-01-01T00:00:00.000Z") && !text.contains('\u{1b}'), "{text}");
     }
 
+    fn by() -> Asker {
+        Asker { uid: 7, user: Some("ada".into()), process: ProcessKey { pid: 9, start_ticks: 1 } }
+    }
+
+    fn approval() -> Approval {
+        Approval {
+            denial: 5,
+            session: SessionId(1),
+            executable: "/bin/cat".into(),
+            rules: vec!["keys".into()],
+            operations: vec!["read".into(), "write".into()],
+            object: "/k".into(),
+            for_s: 900,
+            until_ns: 1,
+        }
+    }
+
     #[test]
     fn statements_about_the_sensor_say_something() {
         let part = |(name, level): (&str, Level)| PolicyPart {
@@ -381,6 +398,23 @@ mod tests {
                 "0000000000000001, run by uid 1000, root 5:2: ls -l",
             ),
             (Notice::SessionEnded { session: SessionId(1) }, "0000000000000001"),
+            (
+                Notice::ApprovalEnded { denial: 5, session: SessionId(1), reason: "its time\u{1b}".into() },
+                "denial 5: its time\\u{1b}",
+            ),
+            (
+                Notice::ApprovalRefused {
+                    denial: 5,
+                    session: Some(SessionId(1)),
+                    by: by(),
+                    reason: "no".into(),
+                },
+                "denial 5, to uid 7 (ada), process 9:1 of session 0000000000000001: no",
+            ),
+            (
+                Notice::Approved { approval: approval(), by: by() },
+                "denial 5 for 15m, by uid 7 (ada), process 9:1: /bin/cat may read and write /k in session 0000000000000001 against keys",
+            ),
             (
                 Notice::ImageHashed { image },
                 "/usr/bin/cat  abababababababababababababababababababababababababababababababab  build-id c0ffee",
