@@ -16,6 +16,7 @@ use treeline_abi::{
 use crate::{
     cgroup::AF_INET,
     decide::{self, active, subject_sets},
+    grants,
     kernel::{GO_ON, STOP, copy, masked, repeat},
     lifts,
     maps::{ABSTRACTS, PREFIXES4, PREFIXES6, RULES},
@@ -129,12 +130,13 @@ pub(crate) fn judge_address(scratch: &mut Scratch, label: &Label) -> u64 {
     let slot = active.slot;
     let one = judge_by(scratch, &active, label.flags, |scratch, plain| weigh_address(scratch, slot, plain));
     if scratch.header.detail == AF_INET as u32 || scratch.header.address != [0; 16] {
-        return one;
+        return grants::of_address(scratch, slot, one);
     }
     // Each of the two by itself: what lifts a rule for one of them says nothing of the other.
     let other =
         judge_by(scratch, &active, label.flags, |scratch, plain| weigh_loopback(scratch, slot, plain));
-    severer(scratch, one, other)
+    let packed = severer(scratch, one, other);
+    grants::of_address(scratch, slot, packed)
 }
 
 /// One pass over the rules of the longest prefix of the destination, as `treeline_abi::network` says it is looked up.
@@ -264,7 +266,8 @@ pub(crate) fn judge_abstract(scratch: &mut Scratch, label: &Label, name: u64, le
     };
     take_name(scratch, name, len);
     let slot = active.slot;
-    judge_by(scratch, &active, label.flags, |scratch, plain| weigh_name(scratch, slot, plain))
+    let packed = judge_by(scratch, &active, label.flags, |scratch, plain| weigh_name(scratch, slot, plain));
+    grants::of_abstract(scratch, &active, packed)
 }
 
 /// Copies a name to where it is compared: from its beginning, and aligned to its end.

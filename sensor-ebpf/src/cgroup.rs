@@ -197,7 +197,7 @@ pub(crate) fn judge(scratch: &mut Scratch, label: &mut Label, follows: Follows) 
         call.pending = PendingConnect {
             family: scratch.header.detail as u16,
             port: scratch.header.port as u16,
-            rule: decision.rule,
+            rule: decision.rule | approved(scratch.header.flags),
             address: scratch.header.address,
         };
         return false;
@@ -206,6 +206,12 @@ pub(crate) fn judge(scratch: &mut Scratch, label: &mut Label, follows: Follows) 
         emit::send(scratch, Kind::Connect, 0);
     }
     denied
+}
+
+/// [`PendingConnect::APPROVED`], if the flags of the record say so.
+#[inline(always)]
+fn approved(flags: u32) -> u32 {
+    if flags & Flags::APPROVED != 0 { PendingConnect::APPROVED } else { 0 }
 }
 
 /// Reports the connect that waits in the label. Its result is unknown where there is none.
@@ -229,7 +235,10 @@ pub(crate) fn report_kept(label: &mut Label, result: Option<i32>) {
         Some(result) => scratch.header.result = result,
         None => scratch.header.flags |= Flags::RESULT_UNKNOWN,
     }
-    scratch.header.rule = call.pending.rule;
+    scratch.header.rule = call.pending.rule & !PendingConnect::APPROVED;
+    if call.pending.rule & PendingConnect::APPROVED != 0 {
+        scratch.header.flags |= Flags::APPROVED;
+    }
     scratch.header.generation = decide::active().map_or(0, |active| active.table.generation);
     if call.pending.rule != 0 {
         scratch.header.verdict = Verdict::Audit as u8;

@@ -11,7 +11,7 @@ use treeline_abi::{
 };
 
 use crate::{
-    content,
+    content, grants,
     kernel::{GO_ON, STOP, inode, is_older, masked, offset, read, repeat, repeat_plainly},
     lifts,
     maps::{ACCEPTS, ACTIVE, ALIASES, HOLDS, IMAGES, LISTS, RULES, SESSIONS, TABLES},
@@ -147,6 +147,7 @@ pub(crate) fn undecidable_by(rule: u32) -> Decision {
 #[inline(always)]
 pub(crate) fn judge_dentry(scratch: &mut Scratch, dentry: u64, operations: u32, label: &Label) -> Decision {
     let packed = judge_named(scratch, dentry, operations, label.flags);
+    let packed = grants::of_object(scratch, operations, packed);
     let generation = scratch.generation;
     Decision::unpack(scratch, packed, generation)
 }

@@ -14,6 +14,7 @@ mod cgroup;
 mod content;
 mod decide;
 mod emit;
+mod grants;
 mod kernel;
 mod lifecycle;
 mod lifts;

@@ -8,6 +8,7 @@ use treeline_abi::{
     Kind, Label, Loss,
     adopt::{CONNECTIONS_MAX, Connection, Ends, JOBS_MAX, JobKey, NOTES_MAX, Note},
     content::{Content, Hold, IMAGES_MAX, WRITERS_MAX},
+    grant::{GRANTS_MAX, Grant, GrantKey},
     label::{LABELS_MAX, ProcessId, TaskKey, WAITING_MAX, Waiting},
     lift::{LIFTS_MAX, Lift},
     network::{ABSTRACTS_MAX, AbstractRule, PREFIXES_MAX, Prefix4, Prefix6, PrefixRules},
@@ -118,6 +119,10 @@ pub(crate) static WANTED: LruHashMap<FileKey, u32> = LruHashMap::with_max_entrie
 /// Protected files with several names, by identity.
 #[map]
 pub(crate) static ALIASES: HashMap<AliasKey, AliasRules> = HashMap::with_max_entries(ALIASES_MAX * SLOTS, 0);
+
+/// What somebody has approved of. The agent adds and removes entries.
+#[map]
+pub(crate) static GRANTS: HashMap<GrantKey, Grant> = HashMap::with_max_entries(GRANTS_MAX, 0);
 
 /// Directories above protected places, and the rule that protects something there.
 #[map]

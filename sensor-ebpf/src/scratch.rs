@@ -186,6 +186,8 @@ pub(crate) struct Scratch {
     pub(crate) lifts: [u64; LIFT_WORDS],
     /// Rules that they take away, as bits, by operation.
     pub(crate) lifted: [[u64; RULE_WORDS]; LIFTED_OPERATIONS],
+    /// What a grant of the object would be found by: see `treeline_abi::grant::GrantKey::identity`.
+    pub(crate) wanted: [u64; 3],
     /// 1 when the object has more than one name.
     pub(crate) several_names: u32,
     pub(crate) pad_names: u32,

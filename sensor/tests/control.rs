@@ -142,6 +142,7 @@ fn exit(session: SessionId, pid: u32) -> Delivery {
         tid: pid,
         verdict: Verdict::Allow,
         rule: None,
+        approved: false,
         generation: 1,
         seen: Seen::Exit { wait_status: 0 },
     }))
@@ -482,4 +483,28 @@ fn one_user_cannot_take_all_connections() {
         assert!(Instant::now() < deadline, "places do not come back");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn what_is_no_denial_is_not_approved_and_that_is_recorded() {
+    let daemon = Daemon::start();
+    for denial in [0, 999_999] {
+        let refused = daemon.client().approve(denial, "15m".parse().expect("a period"));
+        match refused {
+            Err(ClientError::Refused { kind: ErrorKind::Forbidden, message }) => {
+                assert!(message.contains(&format!("entry {denial} is no denial")), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let own = rustix::process::getuid().as_raw();
+    let refused: Vec<u64> = daemon
+        .notices()
+        .into_iter()
+        .filter_map(|notice| match notice {
+            Notice::ApprovalRefused { denial, session: None, by, .. } if by.uid == own => Some(denial),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(refused, [0, 999_999]);
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use treeline_event::{
-    Action, AdoptedBy, AttachMode, Body, Claims, Destination, Digest, Event, FileId, FileRef, Group,
-    HookState, HookStatus, Image, Level, Meta, Mode, Notice, OpenFlags, Origin, Outcome, PathBytes,
-    PolicyPart, Process, ProcessKey, Program, RuleHit, RuleState, RuleStatus, SessionAttributes, SessionId,
-    Subject, Tampering, Timestamp, Verdict, encode,
+    Action, AdoptedBy, Approval, Asker, AttachMode, Body, Claims, Destination, Digest, Event, FileId,
+    FileRef, Group, HookState, HookStatus, Image, Level, Meta, Mode, Notice, OpenFlags, Origin, Outcome,
+    PathBytes, PolicyPart, Process, ProcessKey, Program, RuleHit, RuleState, RuleStatus, SessionAttributes,
+    SessionId, Subject, Tampering, Timestamp, Verdict, encode,
 };
 
 fn image(path: &str) -> Image {
@@ -101,6 +101,10 @@ pub fn actions() -> Vec<Action> {
     ]
 }
 
+fn asker() -> Asker {
+    Asker { uid: 1000, user: Some("dev".into()), process: ProcessKey { pid: 7, start_ticks: 1 } }
+}
+
 /// One notice of every kind.
 #[must_use]
 pub fn notices() -> Vec<Notice> {
@@ -163,6 +167,21 @@ pub fn notices() -> Vec<Notice> {
         Notice::SessionEnded { session },
         Notice::ImageHashed { image: image("/usr/bin/s") },
         Notice::Malformed { what: text(), error: text() },
+        Notice::Approved {
+            approval: Approval {
+                denial: 5,
+                session,
+                executable: "/usr/bin/cat".into(),
+                rules: vec![text()],
+                operations: vec!["read".into()],
+                object: "/home/dev/a".into(),
+                for_s: 900,
+                until_ns: 7,
+            },
+            by: asker(),
+        },
+        Notice::ApprovalEnded { denial: 5, session, reason: text() },
+        Notice::ApprovalRefused { denial: 5, session: Some(session), by: asker(), reason: text() },
     ]
 }
 
@@ -181,6 +200,8 @@ pub fn entries() -> Vec<Vec<u8>> {
         generation: 3,
         remedy: Some("Use the agent's own key.".into()),
         link: Some("https://wiki.example/keys".into()),
+        approvable_s: Some(900),
+        approved: false,
     };
     let mut bodies = Vec::new();
     for verdict in [Verdict::Allow, Verdict::Audit, Verdict::Deny] {

@@ -49,10 +49,15 @@ pub struct PendingConnect {
     pub family: u16,
     /// Port in host byte order.
     pub port: u16,
-    /// Rule index + 1 of an `audit` verdict, or 0.
+    /// Rule index + 1 of an `audit` verdict, or 0; with [`PendingConnect::APPROVED`].
     pub rule: u32,
     /// IPv4 in the first four bytes, or IPv6, network byte order.
     pub address: [u8; 16],
+}
+
+impl PendingConnect {
+    /// Bit of [`PendingConnect::rule`]: the rule refuses, and somebody has approved.
+    pub const APPROVED: u32 = 1 << 31;
 }
 
 /// Labels by process: more processes than the usual bound on process ids (32 768, or 4 194 304 where systemd has raised

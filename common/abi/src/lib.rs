@@ -10,6 +10,7 @@ pub mod adopt;
 pub mod config;
 pub mod content;
 pub mod environment;
+pub mod grant;
 pub mod label;
 pub mod lift;
 pub mod name;

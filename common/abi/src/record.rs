@@ -232,6 +232,8 @@ impl Flags {
     pub const SYMLINK: u32 = 1 << 12;
     /// Nobody knows the object's content; see [`crate::content`].
     pub const CONTENT_UNKNOWN: u32 = 1 << 13;
+    /// A rule refuses it, and somebody has approved of it: the verdict is [`Verdict::Audit`]. See [`crate::grant`].
+    pub const APPROVED: u32 = 1 << 14;
 }
 
 /// The fixed head of every record. Fields that a kind does not use are 0.

@@ -85,6 +85,12 @@ pub struct RuleHit {
     /// Where the rule says that there is more about it: an https address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
+    /// For how many seconds at the most somebody may approve of what it refuses; none where nobody may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvable_s: Option<u32>,
+    /// It refuses this, and somebody has approved of it: the verdict is `audit`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub approved: bool,
 }
 
 /// One event: an action of a tracked process, or a statement of the sensor.

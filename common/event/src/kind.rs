@@ -3,7 +3,7 @@
 use crate::{Action, Body, Notice};
 
 /// Every kind, actions first.
-pub const KINDS: [&str; 26] = [
+pub const KINDS: [&str; 29] = [
     "fork",
     "exec",
     "exec_denied",
@@ -30,6 +30,9 @@ pub const KINDS: [&str; 26] = [
     "session_ended",
     "image_hashed",
     "malformed",
+    "approved",
+    "approval_ended",
+    "approval_refused",
 ];
 
 impl Action {
@@ -72,6 +75,9 @@ impl Notice {
             Self::SessionEnded { .. } => "session_ended",
             Self::ImageHashed { .. } => "image_hashed",
             Self::Malformed { .. } => "malformed",
+            Self::Approved { .. } => "approved",
+            Self::ApprovalEnded { .. } => "approval_ended",
+            Self::ApprovalRefused { .. } => "approval_refused",
         }
     }
 }

@@ -29,4 +29,6 @@ pub use ocsf::{
 };
 pub use path::PathBytes;
 pub use process::{Process, ProcessKey, Program, SessionId};
-pub use sensor::{AttachMode, HookState, HookStatus, Notice, PolicyPart, RuleState, RuleStatus};
+pub use sensor::{
+    Approval, Asker, AttachMode, HookState, HookStatus, Notice, PolicyPart, RuleState, RuleStatus,
+};

@@ -6,6 +6,7 @@ use crate::{
     attributes::SessionAttributes,
     event::Level,
     image::Image,
+    path::PathBytes,
     process::{ProcessKey, SessionId},
 };
 
@@ -120,6 +121,39 @@ pub struct PolicyPart {
     pub signed_by: Option<String>,
 }
 
+/// What somebody has approved of: one subject, one object, for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// Index of the entry of what was refused.
+    pub denial: u64,
+    /// The session that it is for.
+    pub session: SessionId,
+    /// The executable that it is for.
+    pub executable: PathBytes,
+    /// The rules that refused.
+    pub rules: Vec<String>,
+    /// What may be done, such as `read`.
+    pub operations: Vec<String>,
+    /// To what: a path, an address and a port, or `unix:@` and an abstract name.
+    pub object: String,
+    /// For how long, in seconds.
+    pub for_s: u32,
+    /// `CLOCK_BOOTTIME` from which on it no longer holds, nanoseconds.
+    pub until_ns: u64,
+}
+
+/// Who asked for an approval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asker {
+    /// User id.
+    pub uid: u32,
+    /// Name of the user, when the machine knows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The process that asked.
+    pub process: ProcessKey,
+}
+
 /// A statement of the sensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -214,5 +248,33 @@ pub enum Notice {
         what: String,
         /// What was wrong with it.
         error: String,
+    },
+    /// What was refused is let through for a while.
+    Approved {
+        /// What.
+        approval: Approval,
+        /// Who has approved.
+        by: Asker,
+    },
+    /// An approval no longer holds.
+    ApprovalEnded {
+        /// Index of the entry of what was refused.
+        denial: u64,
+        /// The session that it was for.
+        session: SessionId,
+        /// Why: its time had come, the session ended, or the policy changed.
+        reason: String,
+    },
+    /// Somebody wanted to approve and may not.
+    ApprovalRefused {
+        /// Index of the entry that was to be approved of.
+        denial: u64,
+        /// The session that the asking process is in, if it is in one: no session approves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<SessionId>,
+        /// Who has asked.
+        by: Asker,
+        /// Why not.
+        reason: String,
     },
 }

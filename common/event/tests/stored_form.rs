@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::{collection::vec, option, prelude::*};
 use treeline_event::{
-    Action, AdoptedBy, AttachMode, Body, Claims, DecodeError, Decoder, Destination, Digest, ENTRY_BYTES_MAX,
-    Entry, Event, FileId, FileRef, Group, HookState, HookStatus, Image, Level, Meta, Mode, Notice, OpenFlags,
-    Origin, Outcome, PathBytes, PolicyPart, Process, ProcessKey, Program, RuleHit, RuleState, RuleStatus,
-    SessionAttributes, SessionId, SocketKind, Subject, Tampering, Timestamp, Verdict, decode, encode,
+    Action, AdoptedBy, Approval, Asker, AttachMode, Body, Claims, DecodeError, Decoder, Destination, Digest,
+    ENTRY_BYTES_MAX, Entry, Event, FileId, FileRef, Group, HookState, HookStatus, Image, Level, Meta, Mode,
+    Notice, OpenFlags, Origin, Outcome, PathBytes, PolicyPart, Process, ProcessKey, Program, RuleHit,
+    RuleState, RuleStatus, SessionAttributes, SessionId, SocketKind, Subject, Tampering, Timestamp, Verdict,
+    decode, encode,
 };
 
 fn path() -> impl Strategy<Value = PathBytes> {
@@ -210,6 +211,26 @@ fn session() -> impl Strategy<Value = SessionId> {
     (1..=u64::MAX).prop_map(SessionId)
 }
 
+fn asker() -> impl Strategy<Value = Asker> {
+    (any::<u32>(), option::of(".{0,8}"), key()).prop_map(|(uid, user, process)| Asker { uid, user, process })
+}
+
+fn approval() -> impl Strategy<Value = Approval> {
+    let texts = || vec(".{0,6}", 0..3);
+    (any::<u64>(), session(), path(), texts(), texts(), ".{0,6}", any::<u32>(), any::<u64>()).prop_map(
+        |(denial, session, executable, rules, operations, object, for_s, until_ns)| Approval {
+            denial,
+            session,
+            executable,
+            rules,
+            operations,
+            object,
+            for_s,
+            until_ns,
+        },
+    )
+}
+
 fn notice() -> impl Strategy<Value = Notice> {
     let text = || ".{0,8}";
     prop_oneof![
@@ -243,14 +264,24 @@ fn notice() -> impl Strategy<Value = Notice> {
         session().prop_map(|session| Notice::SessionEnded { session }),
         image().prop_map(|image| Notice::ImageHashed { image }),
         (text(), text()).prop_map(|(what, error)| Notice::Malformed { what, error }),
+        (approval(), asker()).prop_map(|(approval, by)| Notice::Approved { approval, by }),
+        (any::<u64>(), session(), text())
+            .prop_map(|(denial, session, reason)| { Notice::ApprovalEnded { denial, session, reason } }),
+        (any::<u64>(), option::of(session()), asker(), text()).prop_map(|(denial, session, by, reason)| {
+            Notice::ApprovalRefused { denial, session, by, reason }
+        }),
     ]
 }
 
 fn rule() -> impl Strategy<Value = Arc<RuleHit>> {
     let texts = (".{0,6}", ".{0,6}", ".{0,6}", option::of(".{0,6}"), option::of(".{0,6}"));
-    (texts, any::<u64>()).prop_map(|((rule, reason, policy, remedy, link), generation)| {
-        Arc::new(RuleHit { rule, reason, mode: Mode::Enforce, policy, generation, remedy, link })
-    })
+    let flags = (option::of(any::<u32>()), any::<bool>());
+    (texts, any::<u64>(), flags).prop_map(
+        |((rule, reason, policy, remedy, link), generation, (approvable_s, approved))| {
+            let mode = Mode::Enforce;
+            Arc::new(RuleHit { rule, reason, mode, policy, generation, remedy, link, approvable_s, approved })
+        },
+    )
 }
 
 fn body() -> impl Strategy<Value = Body> {
@@ -449,6 +480,8 @@ fn huge(length: usize, steps: usize) -> (Subject, FileRef, Arc<RuleHit>) {
         generation: 1,
         remedy: Some(text.clone()),
         link: Some(text),
+        approvable_s: Some(u32::MAX),
+        approved: true,
     };
     let file = FileRef { path, ..FileRef::default() };
     (Subject { ancestry: vec![Arc::clone(&process); steps], process }, file, Arc::new(rule))

@@ -31,6 +31,8 @@ codes! {
     BadAddress "bad-address",
     /// A date that is none.
     BadDate "bad-date",
+    /// A length of time that is none, or too long.
+    BadDuration "bad-duration",
     /// An answer that no policy gives.
     BadExpectation "bad-expectation",
     /// A SHA-256 that is none.
@@ -99,6 +101,8 @@ codes! {
     HostName "host-name",
     /// A rule that allows, where there is nothing that it could lift.
     IdleAllow "idle-allow",
+    /// An approval of what can never be approved of.
+    IdleApproval "idle-approval",
     /// An exception that changes no answer.
     IdleException "idle-exception",
     /// A key that says nothing without another one.
@@ -192,6 +196,7 @@ impl Code {
         Self::ExceptedItem,
         Self::ExpiresSoon,
         Self::IdleAllow,
+        Self::IdleApproval,
         Self::IdleException,
         Self::NoHome,
         Self::OtherContent,
@@ -208,6 +213,7 @@ impl Code {
         Self::Contradictory,
         Self::ExceptedItem,
         Self::IdleAllow,
+        Self::IdleApproval,
         Self::IdleException,
         Self::RenamedAway,
         Self::Shadowed,

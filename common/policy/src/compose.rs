@@ -52,6 +52,10 @@ pub fn compose(mut policies: Vec<(Level, Policy)>) -> Result<Policy, Diagnostics
             silences.shift(by);
             (file.moved(by), silences)
         }));
+        whole.approvals.extend(policy.approvals.into_iter().map(|mut approval| {
+            approval.shift(by);
+            approval
+        }));
         whole.rules.extend(policy.rules.into_iter().map(|mut rule| {
             rule.shift(by);
             place(&mut rule, level, &mut out);

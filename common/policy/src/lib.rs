@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 pub mod abstract_name;
+pub mod approvable;
+pub mod approval;
 pub mod brokers;
 pub mod call;
 pub mod class;
@@ -30,6 +32,7 @@ pub mod moment;
 mod moved;
 pub mod object;
 pub mod parse;
+pub mod period;
 pub mod policy;
 pub mod posture;
 mod render;
@@ -45,6 +48,7 @@ pub mod tool;
 pub mod url;
 mod yaml;
 
+pub use approval::{Approval, Approver};
 pub use class::{Class, Classed};
 pub use code::Code;
 pub use compile::{Before, Tables, Target, compile, compile_after};
@@ -59,6 +63,7 @@ pub use loader::{Alone, Loader, NotLoaded};
 pub use matcher::{Image, Matcher};
 pub use moment::Moment;
 pub use parse::{parse, parse_server, parse_tests, parse_tests_with, parse_with};
+pub use period::{NoPeriod, Period};
 pub use policy::Policy;
 pub use request::{Decision, Executed, Holds, Lineage, Object, Request, Subject};
 pub use roots::{LiteralRoot, Shape, literal_roots};

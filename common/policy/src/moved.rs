@@ -1,6 +1,7 @@
 //! Rules whose texts were added to others: every place in them is in a text of another number then.
 
 use crate::{
+    approval::Approval,
     call::{Files, When},
     lint::Silences,
     policy::{AddressException, Kind, Rule, Spared, SubjectItem},
@@ -63,6 +64,14 @@ impl Move for Rule {
         only.shift(by);
         expires.shift(by);
         silences.shift(by);
+        *span = span.moved(by);
+    }
+}
+
+impl Move for Approval {
+    fn shift(&mut self, by: Moved) {
+        let Self { rules, users: _, groups: _, for_at_most: _, policy: _, span } = self;
+        rules.shift(by);
         *span = span.moved(by);
     }
 }

@@ -10,6 +10,7 @@ pub use treeline_event::{Level, Mode};
 
 use crate::{
     abstract_name::AbstractGlob,
+    approval::Approval,
     call::{Names, Requirement, ServerPattern, When},
     diagnostic::Diagnostics,
     glob::Glob,
@@ -35,6 +36,8 @@ pub struct Policy {
     /// The rules, those with a higher priority first and else in the order of their ids: a rule's place here is its index
     /// everywhere.
     pub rules: Vec<Rule>,
+    /// Which of its refusals somebody may approve of, for a while. Nothing is decided by it.
+    pub approvals: Vec<Approval>,
     /// Lints that its files have silenced in all that is in them. Nothing is decided by it.
     pub silences: BTreeMap<FileId, Silences>,
     /// What it was read from.

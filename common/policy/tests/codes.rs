@@ -58,6 +58,8 @@ fn rule(more: &str) -> String {
 fn examples() -> Vec<(Code, String)> {
     let hash = "1".repeat(64);
     vec![
+        (Code::BadDuration, approval("a", "1d")),
+        (Code::UnknownRule, approval("b", "1h")),
         (Code::BadAddress, rule("kind: connect, to: [1.2.3.4/33]")),
         (Code::BadDate, rule("kind: file, paths: [/x], expires: 2027-02-30")),
         (Code::BadHash, rule("kind: exec, sha256: [12]")),
@@ -125,8 +127,15 @@ fn examples() -> Vec<(Code, String)> {
 }
 
 /// A policy for each lint that does not depend on the machine.
-fn examples_of_lints() -> [(Code, String); 10] {
+fn examples_of_lints() -> [(Code, String); 11] {
     [
+        (
+            Code::IdleApproval,
+            rule_of_approvals(
+                "{rules: [a], by: {users: [u]}, for_at_most: 1h}",
+                "kind: file, paths: [/x], mode: monitor",
+            ),
+        ),
         (
             Code::Contradictory,
             rules(
@@ -148,6 +157,15 @@ fn examples_of_lints() -> [(Code, String); 10] {
         ),
         (Code::Unreachable, rule("kind: connect, to: [10.0.0.1], except_to: [{to: [10.0.0.0/8]}]")),
     ]
+}
+
+fn approval(rule: &str, time: &str) -> String {
+    let approval = format!("{{rules: [{rule}], by: {{users: [u]}}, for_at_most: {time}}}");
+    rule_of_approvals(&approval, "kind: file, paths: [/x]")
+}
+
+fn rule_of_approvals(approval: &str, more: &str) -> String {
+    format!("version: 1\nname: t\napprovals: [{approval}]\nrules: [{{id: a, reason: r, {more}}}]\n")
 }
 
 fn lists(lists: &str) -> String {

@@ -131,6 +131,8 @@ impl<'p> Recorder<'p> {
             generation: 1,
             remedy: None,
             link: None,
+            approvable_s: None,
+            approved: false,
         });
         let (ancestry, verdict) = (Ancestry::Links([].into()), decision.verdict);
         let process = process(pid, &path);

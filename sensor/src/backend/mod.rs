@@ -1,14 +1,16 @@
 //! Where events come from and verdicts are enforced. Only what is below this module knows the operating system.
 
+mod approved;
 pub mod linux;
 pub mod observation;
 pub mod replay;
 
-use std::{path::PathBuf, time::Duration};
+use std::{os::fd::BorrowedFd, path::PathBuf, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 use treeline_event::{AttachMode, FileId, HookStatus, PathBytes, ProcessKey, RuleStatus, SessionId};
 
+pub use approved::{APPROVALS_MAX, Approved, ApprovedObject, FileNumber, RULES_PER_APPROVAL_MAX};
 pub use observation::{ExecSeen, FileSeen, Observation, Seen};
 pub use replay::ReplayBackend;
 
@@ -172,6 +174,8 @@ pub struct Installable {
     pub homes: Vec<(u32, PathBuf)>,
     /// Whether an `enforce` rule that cannot be enforced here at all is tolerated as observed.
     pub allow_unenforceable: bool,
+    /// What holds of what was approved under the policy before.
+    pub approved: Vec<Approved>,
 }
 
 /// What the kernel's tables have of a policy: a digest of its texts' digest and of the rules that were in force.
@@ -212,12 +216,12 @@ pub trait Backend: Send {
     /// [`BackendError::Gone`] or [`BackendError::Io`].
     fn track(&mut self, request: &TrackRequest) -> Result<Vec<ProcessKey>, BackendError>;
 
-    /// The session that a process is in.
+    /// The session of a process, if it has one.
     ///
     /// # Errors
-    /// [`BackendError::Gone`] or [`BackendError::Io`].
-    fn session_of(&mut self, pidfd: &std::os::fd::OwnedFd) -> Result<Option<SessionId>, BackendError> {
-        let _ = pidfd;
+    /// [`BackendError::Io`]: it cannot be told.
+    fn session_of(&mut self, process: BorrowedFd<'_>) -> Result<Option<SessionId>, BackendError> {
+        let _ = process;
         Ok(None)
     }
 
@@ -240,6 +244,15 @@ pub trait Backend: Send {
     /// [`BackendError::Io`].
     fn forget(&mut self, sessions: &[SessionId]) -> Result<(), BackendError> {
         let _ = sessions;
+        Ok(())
+    }
+
+    /// These approvals hold, and no others.
+    ///
+    /// # Errors
+    /// [`BackendError`]; those before hold.
+    fn approve(&mut self, approved: &[Approved]) -> Result<(), BackendError> {
+        let _ = approved;
         Ok(())
     }
 

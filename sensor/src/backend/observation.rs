@@ -19,6 +19,8 @@ pub struct Observation {
     pub verdict: Verdict,
     /// Index of the rule in its generation, for `audit` and `deny`.
     pub rule: Option<u32>,
+    /// The rule refuses it, and somebody has approved of it: the verdict is `audit`.
+    pub approved: bool,
     /// Policy generation of the verdict, 0 when no policy was asked.
     pub generation: u64,
     /// What.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    os::fd::OwnedFd,
+    os::fd::BorrowedFd,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -155,7 +155,7 @@ impl Backend for ReplayBackend {
         Ok(vec![ProcessKey { pid: request.pid, start_ticks: 0 }])
     }
 
-    fn session_of(&mut self, _pidfd: &OwnedFd) -> Result<Option<SessionId>, BackendError> {
+    fn session_of(&mut self, _process: BorrowedFd<'_>) -> Result<Option<SessionId>, BackendError> {
         Ok(self.handle.script().within)
     }
 

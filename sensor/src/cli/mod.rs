@@ -2,10 +2,12 @@
 
 pub mod adopt;
 pub mod ancestry;
+pub mod approve;
 mod claims;
 pub mod claude;
 pub mod completions;
 pub mod daemon;
+pub mod denials;
 pub mod doctor;
 pub mod entries;
 pub mod events;
@@ -76,6 +78,13 @@ enum Verb {
     Reload(reload::Args),
     /// Show events, stored and live
     Events(Asked<events::Args>),
+    /// Show what was refused, why, and what to do next
+    Denials(Asked<denials::Args>),
+    /// Let what was refused through for a while
+    ///
+    /// The policy says whose refusals can be approved, by whom and for how long (`approvals`). It is for exactly that program in
+    /// that session, and that object; it is in the log, and ends by itself. No session can approve.
+    Approve(approve::Args),
     /// List and show sessions
     Session(Asked<session::Args>),
     /// Show the process tree of a session
@@ -140,6 +149,10 @@ fn dispatch(Cli { globals, verb }: Cli) -> Result<ExitCode> {
         Verb::Events(asked) => asked.run(&globals, events::Args::follows, |args, source, out| {
             events::run(args, source, out, output::is_coloured(&std::io::stdout()))
         }),
+        Verb::Denials(asked) => {
+            asked.run(&globals, |_| false, |args, source, out| denials::run(args, source, out))
+        }
+        Verb::Approve(args) => approve::run(&args, &globals),
         Verb::Session(asked) => {
             asked.run(&globals, |_| false, |args, source, out| session::run(args, source, out))
         }

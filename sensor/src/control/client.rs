@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use treeline_event::{Claims, SessionId};
+use treeline_event::{Approval, Claims, SessionId};
+use treeline_policy::Period;
 
 use super::{
     peer,
@@ -155,6 +156,17 @@ impl Client {
             Response::Reloaded => Ok(()),
             _ => Err(ClientError::Unexpected),
         }
+    }
+
+    /// Lets what was refused through for a while.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the reason.
+    pub fn approve(&mut self, denial: u64, period: Period) -> Result<Approval, ClientError> {
+        let start_ticks = peer::process_key(std::process::id()).map_err(ClientError::Io)?.start_ticks;
+        let request = Request::Approve { denial, seconds: period.seconds(), start_ticks };
+        let Response::Approved { json } = self.ask(&request)? else { return Err(ClientError::Unexpected) };
+        serde_json::from_str(&json).map_err(|e| ClientError::Frame(FrameError::Malformed(e.to_string())))
     }
 
     /// Asks whether the daemon answers.

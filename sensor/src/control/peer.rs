@@ -31,6 +31,8 @@ pub struct Opened {
     pub key: ProcessKey,
     /// Its real user.
     pub uid: u32,
+    /// The groups that it is in, its effective one first.
+    pub groups: Vec<u32>,
 }
 
 /// Why a process was not opened.
@@ -96,16 +98,13 @@ pub fn open_pid(pid: u32) -> Result<Opened, PeerError> {
 /// Reads what /proc says of the process, which has to live afterwards: then it was this one that /proc spoke of.
 fn inspect(pidfd: OwnedFd, pid: u32) -> Result<Opened, PeerError> {
     let key = process_key(pid);
-    let uid = real_uid(pid);
+    let credentials = credentials(pid);
     if has_ended(&pidfd) {
         return Err(PeerError::Gone { pid });
     }
     let failed = |attempt| move |source| PeerError::Io { attempt, pid, source };
-    Ok(Opened {
-        pidfd,
-        key: key.map_err(failed("read the start time"))?,
-        uid: uid.map_err(failed("read the user"))?,
-    })
+    let (uid, groups) = credentials.map_err(failed("read the user"))?;
+    Ok(Opened { pidfd, key: key.map_err(failed("read the start time"))?, uid, groups })
 }
 
 /// A pidfd is readable once its process has ended.
@@ -132,11 +131,22 @@ fn start_ticks_of(stat: &str) -> Option<u64> {
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-fn real_uid(pid: u32) -> io::Result<u32> {
+/// Real user, and the groups that it is in.
+fn credentials(pid: u32) -> io::Result<(u32, Vec<u32>)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok())
+    credentials_in(&status)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/status is malformed")))
+}
+
+fn credentials_in(status: &str) -> Option<(u32, Vec<u32>)> {
+    let numbers = |name: &str| -> Option<Vec<u32>> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().map(|number| number.parse().ok()).collect()
+    };
+    // Real, effective, saved and of filesystems.
+    let (uid, group) = (*numbers("Uid:")?.first()?, *numbers("Gid:")?.get(1)?);
+    let others = numbers("Groups:")?.into_iter().filter(|other| *other != group);
+    Some((uid, [group].into_iter().chain(others).collect()))
 }
 
 #[cfg(test)]
@@ -153,6 +163,20 @@ mod tests {
         for wrong in ["", "7 (sh", "7 (sh) S 1", "7 (sh) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 x"] {
             assert_eq!(start_ticks_of(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn users_and_groups() {
+        let check = |text: &str, expect: Option<(u32, &[u32])>| {
+            let found = credentials_in(text);
+            assert_eq!(found.as_ref().map(|(uid, groups)| (*uid, groups.as_slice())), expect, "{text}");
+        };
+        let ids = "Name:\tUid: x\nUid:\t7\t8\t9\t9\nGid:\t1\t2\t3\t3\n";
+        check(&format!("{ids}Groups:\t2 27 \n"), Some((7, &[2, 27])));
+        check(&format!("{ids}Groups:\t\n"), Some((7, &[2])));
+        check(ids, None);
+        check(&format!("{ids}Groups:\tx\n"), None);
+        check("", None);
     }
 
     #[test]

@@ -52,6 +52,15 @@ pub enum Request {
     Entries(EntriesRequest),
     /// Nothing.
     Ping,
+    /// Let what was refused through for a while.
+    Approve {
+        /// Index of the entry of the denial.
+        denial: u64,
+        /// For how long.
+        seconds: u32,
+        /// The peer's own start time, as in `Register`.
+        start_ticks: u64,
+    },
 }
 
 /// What a session says of itself: [`treeline_event::Claims`] with every field, as this encoding wants them.
@@ -150,6 +159,11 @@ pub enum Response {
         kind: ErrorKind,
         /// What is wrong, for people.
         message: String,
+    },
+    /// To `Approve`: [`treeline_event::Approval`] as JSON, which may grow without a new version.
+    Approved {
+        /// The JSON.
+        json: String,
     },
 }
 
@@ -258,6 +272,8 @@ mod tests {
         }));
         check(&Response::Entry { index: 3, bytes: vec![1, 2, 3] });
         check(&Response::Registered { session: SessionId(1) });
+        check(&Request::Approve { denial: 7, seconds: 900, start_ticks: 42 });
+        check(&Response::Approved { json: "{}".to_owned() });
     }
 
     #[test]

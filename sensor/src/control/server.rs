@@ -26,11 +26,17 @@ use super::{
     proto::{self, EntriesRequest, ErrorKind, Request, Response},
     visible::Visible,
 };
-use crate::daemon::{
-    lock::{Lock, LockError},
-    sensor::Registration,
-    start::Running,
+use crate::{
+    daemon::{
+        approve::Ask,
+        lock::{Lock, LockError},
+        sensor::Registration,
+        start::Running,
+    },
+    enrich::clock::{Clock as _, SystemClock},
 };
+use treeline_event::{Asker, process::NANOS_PER_TICK};
+use treeline_policy::{NoPeriod, Period};
 
 /// How long a client may take for a frame that it has begun, or for taking an answer.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -146,7 +152,8 @@ impl Server {
                 continue;
             }
             connections.spawn(async move {
-                let mut connection = Connection { stream, service, uid: 0, pid: 0 };
+                let mut connection =
+                    Connection { stream, service, uid: 0, pid: 0, accepted_ns: SystemClock.boot_ns() };
                 connection.run(full).await;
             });
         }
@@ -201,6 +208,8 @@ struct Connection {
     service: Arc<Service>,
     uid: u32,
     pid: u32,
+    /// When it was accepted, `CLOCK_BOOTTIME`.
+    accepted_ns: u64,
 }
 
 /// The connection ends.
@@ -348,6 +357,12 @@ impl Connection {
                 Err(error) => failed(&error),
             },
             Request::Entries(request) => return self.entries(request).await,
+            Request::Approve { denial, seconds, start_ticks } => {
+                match peer::open(&self.stream, self.pid, self.uid, start_ticks) {
+                    Ok(opened) => self.approve(opened, denial, seconds).await,
+                    Err(error) => failed(&error),
+                }
+            }
         };
         self.say(&response).await
     }
@@ -377,6 +392,49 @@ impl Connection {
         self.ask(move |running| match running.sensor.register(registration) {
             Ok(session) => Response::Registered { session },
             Err(error) => failed(&error),
+        })
+        .await
+    }
+
+    async fn approve(&self, opened: peer::Opened, denial: u64, seconds: u32) -> Response {
+        let Some(period) = Period::of_seconds(seconds) else {
+            return refusal(ErrorKind::Malformed, NoPeriod.to_string());
+        };
+        // A process that began later is not the one that has connected, whoever has its number now.
+        if opened.key.start_ticks.saturating_mul(NANOS_PER_TICK) > self.accepted_ns {
+            return failed(&peer::PeerError::Gone { pid: opened.key.pid });
+        }
+        let (service, uid) = (Arc::clone(&self.service), self.uid);
+        self.ask(move |running| {
+            let found = match service.visible.one(uid, denial) {
+                Ok(found) => found,
+                Err(error) => return failed(&error),
+            };
+            let is_readable = found.as_ref().is_some_and(|(_, is_readable)| *is_readable);
+            let user = uzers::get_user_by_uid(uid).map(|user| user.name().to_string_lossy().into_owned());
+            let group = |gid: u32| {
+                let group = uzers::get_group_by_gid(gid);
+                (gid, group.map(|group| group.name().to_string_lossy().into_owned()))
+            };
+            let ask = Ask {
+                denial,
+                entry: found.map(|(entry, _)| entry),
+                is_readable,
+                period,
+                asker: Asker { uid, user, process: opened.key },
+                groups: opened.groups.into_iter().map(group).collect(),
+                process: opened.pidfd,
+            };
+            match running.sensor.approve(&ask) {
+                Ok(approval) => match serde_json::to_string(&approval) {
+                    Ok(json) => Response::Approved { json },
+                    Err(error) => failed(&error),
+                },
+                Err(error) if error.is_forbidden() => {
+                    refusal(ErrorKind::Forbidden, crate::daemon::sensor::chain(&error))
+                }
+                Err(error) => failed(&error),
+            }
         })
         .await
     }

@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use treeline_event::decode;
+use treeline_event::{Entry, decode};
 
 use super::proto::EntriesRequest;
 use crate::{
@@ -71,6 +71,21 @@ impl Visible {
             }
         }
         Ok(batch)
+    }
+}
+
+impl Visible {
+    /// One signed entry, and whether this user may see it.
+    pub(super) fn one(&self, uid: u32, index: u64) -> Result<Option<(Entry, bool)>, ReadError> {
+        let reader = LogReader::open(&self.dir);
+        let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        learn_up_to(&mut access, &reader, index)?;
+        let mut cursor = reader.entries(index, Extent::Signed);
+        let Some((found, bytes)) = cursor.next_entry()? else { return Ok(None) };
+        let entry = decode(bytes).ok().filter(|_| found == index);
+        access.learn(found, entry.as_ref());
+        let allows = access.allows(uid, entry.as_ref());
+        Ok(entry.map(|entry| (entry, allows)))
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use treeline_event::{
     AttachMode, Body, EntryBody, Event, Meta, Notice, Origin, ProcessKey, RuleHit, SessionId, Verdict,
 };
-use treeline_policy::{Policy, policy::Rule};
+use treeline_policy::{Period, Policy, policy::Rule};
 
 use super::{
     seams::{Enrich, Record, RecordError},
@@ -248,6 +248,8 @@ impl Enrich for Enrichment {
                 generation,
                 remedy: rule.about.remedy.clone(),
                 link: rule.about.link.clone(),
+                approvable_s: policy.approvable(rule).map(Period::seconds),
+                approved: false,
             })
         };
         self.enricher.policy_applied(generation, policy.rules.iter().map(hit).collect());

@@ -117,6 +117,7 @@ fn refusal(session: SessionId, subject: ProcessKey) -> Observation {
         tid: subject.pid,
         verdict: Verdict::Deny,
         rule: None,
+        approved: false,
         generation: 0,
         seen: Seen::Act(Box::new(action)),
     }

@@ -8,6 +8,8 @@
 //! Invariant: a slow log makes loss, counted by kind, and never a wait in a hook.
 
 pub mod adapters;
+mod approvals;
+pub mod approve;
 pub mod detach;
 mod expiry;
 pub mod homes;

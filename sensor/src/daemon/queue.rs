@@ -217,6 +217,7 @@ mod tests {
             tid: 7,
             verdict,
             rule: None,
+            approved: false,
             generation: 0,
             seen,
         }))

@@ -16,9 +16,11 @@ use std::{
 
 use crossbeam_channel::{Sender, bounded};
 use ring::rand::{SecureRandom, SystemRandom};
-use treeline_event::{Claims, Notice, ProcessKey, SessionAttributes, SessionId, is_own_rule};
+use treeline_event::{Approval, Claims, Notice, ProcessKey, SessionAttributes, SessionId, is_own_rule};
 
 use super::{
+    approvals::{Approvals, Ended, Held, NotApproved},
+    approve::{self, ApproveError, Ask},
     homes::Homes,
     inherit::{self, Resumed},
     marks::Marks,
@@ -33,7 +35,10 @@ use super::{
 };
 use crate::{
     backend::{Backend, BackendError, Capabilities, Inherited, Installable, TrackRequest},
-    enrich::procfs::ProcFs,
+    enrich::{
+        clock::{Clock as _, SystemClock},
+        procfs::ProcFs,
+    },
 };
 
 /// Commands that wait. Each asker waits for its answer, so this is about contents that become known.
@@ -98,6 +103,8 @@ pub struct Parts {
     pub log_dir: PathBuf,
     /// What recovery had to mend.
     pub recovery: Option<String>,
+    /// Where what was approved of is kept.
+    pub state_dir: PathBuf,
     /// Whether rules that cannot be enforced here are tolerated.
     pub allow_unenforceable: bool,
     /// What is known of sessions that another sensor began.
@@ -135,8 +142,16 @@ pub struct Registration {
 struct Control {
     homes: Homes,
     sessions: KnownSessions,
+    approvals: Approvals,
     policy: Option<LoadedPolicy>,
     generation: u64,
+}
+
+impl Control {
+    fn new(state_dir: PathBuf) -> Self {
+        let (homes, approvals) = (Homes::of_this_machine(), Approvals::new(state_dir));
+        Self { homes, approvals, ..Self::default() }
+    }
 }
 
 /// A running sensor.
@@ -186,11 +201,7 @@ impl Sensor {
             source,
             pipeline,
             board,
-            control: Mutex::new(Control {
-                homes: Homes::of_this_machine(),
-                sessions: parts.sessions,
-                ..Control::default()
-            }),
+            control: Mutex::new(Control { sessions: parts.sessions, ..Control::new(parts.state_dir) }),
             allow_unenforceable: parts.allow_unenforceable,
             source_thread: Mutex::new(None),
             pipeline_thread: Mutex::new(Some(pipeline_thread)),
@@ -251,7 +262,87 @@ impl Sensor {
             self.ask(|reply| PipelineCommand::Tracked(status.session, status.root, members, reply))?;
             self.board.update(|board| board.sessions.push(status));
         }
+        let lives = self.lives();
+        control.approvals.resume(SystemClock.boot_ns(), lives);
         Ok(())
+    }
+
+    /// Which sessions live.
+    fn lives(&self) -> impl Fn(SessionId) -> bool + use<> {
+        let sessions = self.board.snapshot().sessions;
+        move |session| sessions.iter().any(|one| one.session == session && one.live > 0)
+    }
+
+    /// Lets a denial be approved of for a while.
+    ///
+    /// # Errors
+    /// [`ApproveError`]; what somebody may not is recorded.
+    pub fn approve(&self, ask: &Ask) -> Result<Approval, ApproveError> {
+        let approved = self.try_to_approve(ask);
+        if let Err(error) = &approved
+            && let Some(notice) = error.notice(ask)
+        {
+            self.note(notice)?;
+        }
+        approved
+    }
+
+    fn try_to_approve(&self, ask: &Ask) -> Result<Approval, ApproveError> {
+        let process = ask
+            .process
+            .try_clone()
+            .map_err(|source| SensorError::Start { attempt: "duplicate a descriptor", source })?;
+        let of = self.ask_source(|reply| SourceCommand::SessionOf(Arc::new(process), reply))?;
+        if let Some(session) = of.map_err(SensorError::from)? {
+            return Err(ApproveError::FromSession(session));
+        }
+        let denial = ask.denial()?;
+        let mut control = self.control();
+        let Some(loaded) = &control.policy else { return Err(ApproveError::NoPolicy) };
+        let now_ns = SystemClock.boot_ns();
+        let held = approve::held(ask, &denial, &loaded.policy, &control.homes, now_ns)?;
+        if !self.lives()(denial.session) {
+            return Err(ApproveError::Ended(denial.session));
+        }
+        if control.approvals.is_full() {
+            return Err(NotApproved::TooMany.into());
+        }
+        let told = approve::told(&held);
+        let before = control.approvals.list();
+        let all = control.approvals.with(held);
+        // What is not recorded is not done.
+        self.note(Notice::Approved { approval: told.clone(), by: ask.asker.clone() })?;
+        let list = all.iter().map(|held| held.approved.clone()).collect();
+        if let Err(error) = self.ask_source(|reply| SourceCommand::Approve(list, reply))? {
+            let reason = format!("it could not be put in force: {}", chain(&error));
+            self.note(Notice::ApprovalEnded { denial: ask.denial, session: denial.session, reason })?;
+            drop(self.ask_source(|reply| SourceCommand::Approve(before, reply))?);
+            return Err(SensorError::from(error).into());
+        }
+        control.approvals.set(all);
+        Ok(told)
+    }
+
+    /// Says of approvals that have ended that they have. The kernel does not wait for it.
+    ///
+    /// # Errors
+    /// [`SensorError::Stopping`].
+    pub fn end_approvals(&self) -> Result<(), SensorError> {
+        let mut control = self.control();
+        if control.approvals.is_empty() {
+            return Ok(());
+        }
+        let ended = control.approvals.ended(SystemClock.boot_ns(), self.lives());
+        let Some(Ended { left, ended }) = ended else { return Ok(()) };
+        let list = left.iter().map(|held| held.approved.clone()).collect();
+        self.ask_source(|reply| SourceCommand::Approve(list, reply))??;
+        control.approvals.set(left);
+        ended.into_iter().try_for_each(|(held, reason)| self.say_ended(&held, reason))
+    }
+
+    fn say_ended(&self, held: &Held, reason: &str) -> Result<(), SensorError> {
+        let (denial, session) = (held.approved.denial, held.approved.session);
+        self.note(Notice::ApprovalEnded { denial, session, reason: reason.to_owned() })
     }
 
     /// Whether a thread ended by itself, so that the sensor has to be stopped.
@@ -309,12 +400,14 @@ impl Sensor {
         let generation = control.generation + 1;
         // Verdicts of this generation can arrive before the installation has answered.
         self.ask(|reply| PipelineCommand::PolicyKnown(generation, Box::new(loaded.policy.clone()), reply))?;
+        let (kept, ended) = control.approvals.under(&loaded.policy, &approve::host(&control.homes));
         let installable = Box::new(Installable {
             policy: loaded.policy.clone(),
             sha256: loaded.sha256.clone(),
             generation,
             homes: control.homes.list(),
             allow_unenforceable: self.allow_unenforceable,
+            approved: kept.iter().map(|held| held.approved.clone()).collect(),
         });
         // A refused generation is not used again: the pipeline knows its number already.
         control.generation = generation;
@@ -337,8 +430,10 @@ impl Sensor {
             rules,
         };
         control.policy = Some(loaded);
+        control.approvals.set(kept);
         self.board.update(|board| board.policy = Some(status.clone()));
-        self.note(status.applied())
+        self.note(status.applied())?;
+        ended.iter().try_for_each(|held| self.say_ended(held, "the policy has changed"))
     }
 
     /// Begins a session.

@@ -1,7 +1,7 @@
 //! The thread that owns the backend.
 
 use std::{
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use treeline_event::{FileId, PathBytes, ProcessKey, RuleStatus, SessionId};
 
 use super::{marks::Marks, pulse::Pulse, queue::QueueIn, status::Board};
-use crate::backend::{Backend, BackendError, Delivery, Installable, Mark, TrackRequest};
+use crate::backend::{Approved, Backend, BackendError, Delivery, Installable, Mark, TrackRequest};
 
 /// How long a poll may wait when nothing happens: bounds how long a request waits for its answer.
 const POLL_TIMEOUT: Duration = Duration::from_millis(20);
@@ -35,6 +35,8 @@ pub enum SourceCommand {
     Forget(Vec<SessionId>, Sender<Result<(), BackendError>>),
     /// Make a process the root of a session.
     Track(TrackRequest, Sender<Result<Vec<ProcessKey>, BackendError>>),
+    /// These approvals hold, and no others.
+    Approve(Vec<Approved>, Sender<Result<(), BackendError>>),
     /// Content of a file, for rules by SHA-256.
     ContentKnown(PathBytes, FileId, [u8; 32]),
     /// Deliver everything that has arrived until now, then answer.
@@ -73,11 +75,14 @@ pub fn run(
                 SourceCommand::Track(request, reply) => {
                     let _ = reply.send(backend.track(&request));
                 }
-                SourceCommand::SessionOf(pidfd, reply) => {
-                    let _ = reply.send(backend.session_of(&pidfd));
+                SourceCommand::SessionOf(process, reply) => {
+                    let _ = reply.send(backend.session_of(process.as_fd()));
                 }
                 SourceCommand::Forget(sessions, reply) => {
                     let _ = reply.send(backend.forget(&sessions));
+                }
+                SourceCommand::Approve(approved, reply) => {
+                    let _ = reply.send(backend.approve(&approved));
                 }
                 SourceCommand::ContentKnown(path, file, sha256) => {
                     backend.content_known(&path, &file, &sha256);

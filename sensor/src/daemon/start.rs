@@ -106,6 +106,7 @@ impl Running {
             enricher,
             log,
             log_dir: settings.log_dir.clone(),
+            state_dir: settings.state_dir.clone(),
             recovery,
             allow_unenforceable: settings.unenforceable == Unenforceable::Observe,
             sessions: KnownSessions::of_dir(&settings.state_dir),
@@ -121,7 +122,7 @@ impl Running {
         let applied = policies.apply_first(first);
         let expiry = applied.and_then(|()| {
             let policies = Arc::clone(&policies);
-            Expiry::start(move || policies.end_rules()).context("cannot start a thread")
+            Expiry::start(move || policies.look()).context("cannot start a thread")
         });
         match expiry {
             Ok(expiry) => Ok(Self { sensor, policies, _expiry: expiry, _lock: lock }),
@@ -216,6 +217,17 @@ impl Policies {
         self.settings.own_files(loaded).protect(&mut in_force.policy);
         apply(&self.sensor, in_force)?;
         Ok(next)
+    }
+
+    /// Ends what has to end now.
+    fn look(&self) {
+        self.end_rules();
+        match self.sensor.end_approvals() {
+            Ok(()) | Err(SensorError::Stopping) => {}
+            Err(error) => {
+                tracing::error!("that approvals have ended cannot be said: {}", super::sensor::chain(&error));
+            }
+        }
     }
 
     /// Puts the policy in force without the rules whose time has come, if there are any.

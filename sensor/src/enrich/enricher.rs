@@ -130,7 +130,11 @@ impl Enricher {
     #[must_use]
     pub fn notice(&self, notice: Notice) -> Event {
         let session = match &notice {
-            Notice::SessionStarted { session, .. } | Notice::SessionEnded { session } => Some(*session),
+            Notice::SessionStarted { session, .. }
+            | Notice::SessionEnded { session }
+            | Notice::ApprovalEnded { session, .. } => Some(*session),
+            Notice::Approved { approval, .. } => Some(approval.session),
+            Notice::ApprovalRefused { session, .. } => *session,
             _ => None,
         };
         Event { time: self.wall.timestamp(self.wall.now_ns()), session, body: Body::Notice(notice) }
@@ -235,11 +239,16 @@ impl Enricher {
                 generation: observation.generation,
                 remedy: None,
                 link: None,
+                approvable_s: None,
+                approved: false,
             }));
         }
         let index = observation.rule?;
         let generation = self.rules.iter().find(|(generation, _)| *generation == observation.generation);
         let known = generation.and_then(|(_, rules)| rules.get(usize::try_from(index).ok()?));
+        if observation.approved {
+            return known.map(|hit| Arc::new(RuleHit { approved: true, ..RuleHit::clone(hit) }));
+        }
         Some(known.cloned().unwrap_or_else(|| {
             Arc::new(RuleHit {
                 rule: format!("#{index}"),
@@ -253,6 +262,8 @@ impl Enricher {
                 generation: observation.generation,
                 remedy: None,
                 link: None,
+                approvable_s: None,
+                approved: false,
             })
         }))
     }

@@ -101,6 +101,10 @@ impl Access {
                 }
                 // The words may quote what others did.
                 Notice::Malformed { .. } => own(),
+                // Of the session that it is about.
+                Notice::Approved { .. } | Notice::ApprovalEnded { .. } | Notice::ApprovalRefused { .. } => {
+                    own()
+                }
             },
         }
     }

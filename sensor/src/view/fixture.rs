@@ -69,6 +69,8 @@ pub(crate) fn hit(rule: &str) -> Arc<RuleHit> {
         generation: 1,
         remedy: None,
         link: None,
+        approvable_s: None,
+        approved: false,
     })
 }
 

@@ -2,9 +2,11 @@
 
 use std::{fmt::Write as _, io};
 
+use treeline_policy::Period;
+
 use treeline_event::{
-    Action, Destination, Entry, EntryBody, FileRef, HookState, Image, Notice, Outcome, PolicyPart, Process,
-    RuleHit, RuleState, RuleStatus, Verdict,
+    Action, Approval, Asker, Destination, Entry, EntryBody, FileRef, HookState, Image, Notice, Outcome,
+    PolicyPart, Process, RuleHit, RuleState, RuleStatus, Verdict,
 };
 
 use super::{
@@ -202,7 +204,46 @@ fn statement(notice: &Notice) -> String {
         Notice::SessionEnded { session } => session.to_string(),
         Notice::ImageHashed { image } => hashed(image),
         Notice::Malformed { what, error } => format!("{}: {}", safe(what), shortened(error, COMMAND_LEN_MAX)),
+        Notice::Approved { .. } | Notice::ApprovalEnded { .. } | Notice::ApprovalRefused { .. } => {
+            of_approvals(notice)
+        }
     }
+}
+
+/// What a statement about approvals says.
+fn of_approvals(notice: &Notice) -> String {
+    match notice {
+        Notice::Approved { approval, by } => {
+            let Approval { denial, session, executable, rules, operations, object, for_s, .. } = approval;
+            format!(
+                "denial {denial} for {}, by {}: {} may {} {} in session {session} against {}",
+                period(*for_s),
+                asker(by),
+                executable,
+                safe(&operations.join(" and ")),
+                safe(object),
+                safe(&rules.join(", "))
+            )
+        }
+        Notice::ApprovalEnded { denial, reason, .. } => format!("denial {denial}: {}", safe(reason)),
+        Notice::ApprovalRefused { denial, session, by, reason } => {
+            let of = session.map_or_else(String::new, |session| format!(" of session {session}"));
+            format!("denial {denial}, to {}{of}: {}", asker(by), safe(reason))
+        }
+        other => other.kind().to_owned(),
+    }
+}
+
+/// Who has asked, as text.
+fn asker(by: &Asker) -> String {
+    let Asker { uid, user, process } = by;
+    let name = user.as_ref().map(|user| format!(" ({})", safe(user)));
+    format!("uid {uid}{}, process {process}", name.unwrap_or_default())
+}
+
+/// A time as people write it.
+fn period(seconds: u32) -> String {
+    Period::of_seconds(seconds).map_or_else(|| format!("{seconds}s"), |period| period.to_string())
 }
 
 fn hashed(image: &Image) -> String {
@@ -243,6 +284,23 @@ mod tests {
         let text = line(&notice(said), true);
         assert!(text.contains(kind) && text.ends_with(expect), "{text}");
         assert!(text.contains("1970-01-01T00:00:00.000Z") && !text.contains('\u{1b}'), "{text}");
+    }
+
+    fn by() -> Asker {
+        Asker { uid: 7, user: Some("ada".into()), process: ProcessKey { pid: 9, start_ticks: 1 } }
+    }
+
+    fn approval() -> Approval {
+        Approval {
+            denial: 5,
+            session: SessionId(1),
+            executable: "/bin/cat".into(),
+            rules: vec!["keys".into()],
+            operations: vec!["read".into(), "write".into()],
+            object: "/k".into(),
+            for_s: 900,
+            until_ns: 1,
+        }
     }
 
     #[test]
@@ -341,6 +399,23 @@ mod tests {
                 "0000000000000001, run by uid 1000, root 5:2: ls -l",
             ),
             (Notice::SessionEnded { session: SessionId(1) }, "0000000000000001"),
+            (
+                Notice::ApprovalEnded { denial: 5, session: SessionId(1), reason: "its time\u{1b}".into() },
+                "denial 5: its time\\u{1b}",
+            ),
+            (
+                Notice::ApprovalRefused {
+                    denial: 5,
+                    session: Some(SessionId(1)),
+                    by: by(),
+                    reason: "no".into(),
+                },
+                "denial 5, to uid 7 (ada), process 9:1 of session 0000000000000001: no",
+            ),
+            (
+                Notice::Approved { approval: approval(), by: by() },
+                "denial 5 for 15m, by uid 7 (ada), process 9:1: /bin/cat may read and write /k in session 0000000000000001 against keys",
+            ),
             (
                 Notice::ImageHashed { image },
                 "/usr/bin/cat  abababababababababababababababababababababababababababababababab  build-id c0ffee",

@@ -2,6 +2,7 @@
 
 mod access;
 mod ancestry;
+mod denials;
 #[cfg(test)]
 mod docs_tests;
 mod filter;
@@ -19,6 +20,7 @@ mod tree;
 
 pub use access::Access;
 pub use ancestry::{AncestrySearch, AncestryView, Step, Wanted};
+pub use denials::{Denial, Denials};
 pub use filter::{Filter, PathFilter};
 pub use line::{line, verdict_name};
 pub use pick::{PickError, SessionPrefix};

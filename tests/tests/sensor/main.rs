@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+mod approvals;
 mod bad_input;
 mod baseline;
 mod daemon;

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod adoption;
+mod approval;
 pub(crate) mod attach;
 mod boot;
 pub(crate) mod cases;
@@ -45,7 +46,7 @@ pub(crate) struct Group {
 
 /// Groups that run in the other attach modes, too. The rest takes minutes under emulation and runs where LSM programs are
 /// attached, or knows no mode at all; whoever asks for it by name has it in any.
-const OF_EVERY_MODE: &[&str] = &["enforce", "adopt", "sessions"];
+const OF_EVERY_MODE: &[&str] = &["enforce", "adopt", "sessions", "approval"];
 /// And those that do so in a thorough guest.
 const OF_THOROUGH_GUESTS: &[&str] = &["matrix", "monitor"];
 
@@ -68,6 +69,7 @@ pub(crate) const GROUPS: &[Group] = &[
     lineage::GROUP,
     sessions::GROUP,
     adoption::GROUP,
+    approval::GROUP,
     contents::GROUP,
     matrix::GROUP,
     parity::GROUP,

@@ -154,6 +154,11 @@ impl Entry {
             .unwrap_or_default()
     }
 
+    /// What is not OCSF's.
+    pub(crate) fn own(&self) -> &Value {
+        self.value.pointer("/unmapped/treeline").unwrap_or(&Value::Null)
+    }
+
     pub(crate) fn kind(&self) -> &str {
         self.field("/kind")
     }

@@ -93,6 +93,9 @@ impl Class {
             }
             Notice::PolicyApplied { .. } => (DEVICE_CONFIG, 1, None, INFORMATIONAL, SUCCESS),
             Notice::PolicyRejected { .. } => (DEVICE_CONFIG, 1, None, MEDIUM, FAILURE),
+            Notice::Approved { .. } => (DEVICE_CONFIG, 1, None, LOW, SUCCESS),
+            Notice::ApprovalEnded { .. } => (DEVICE_CONFIG, 1, None, INFORMATIONAL, SUCCESS),
+            Notice::ApprovalRefused { .. } => (DEVICE_CONFIG, 1, None, MEDIUM, FAILURE),
             Notice::Lost { .. } => (BASE, OTHER, Some("Loss"), MEDIUM, FAILURE),
             Notice::ImageHashed { .. } => (BASE, OTHER, Some("Image hashed"), INFORMATIONAL, SUCCESS),
             Notice::Malformed { .. } => (BASE, OTHER, Some("Malformed input"), MEDIUM, FAILURE),

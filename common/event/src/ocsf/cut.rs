@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Action, Body, Claims, Destination, Event, FileRef, HookState, Image, Notice, PathBytes, PolicyPart,
-    Process, Program, RuleStatus, SessionAttributes,
+    Action, Approval, Asker, Body, Claims, Destination, Event, FileRef, HookState, Image, Notice, PathBytes,
+    PolicyPart, Process, Program, RuleStatus, SessionAttributes,
 };
 
 /// What was left out of an entry. A text that has exactly `text_bytes`, a list that has exactly `items` or an
@@ -214,6 +214,15 @@ impl Cut {
                 self.text(what);
                 self.text(error);
             }
+            Notice::Approved { approval, by } => {
+                self.approval(approval);
+                self.asker(by);
+            }
+            Notice::ApprovalEnded { reason, .. } => self.text(reason),
+            Notice::ApprovalRefused { by, reason, .. } => {
+                self.asker(by);
+                self.text(reason);
+            }
         }
     }
 
@@ -239,6 +248,17 @@ impl Cut {
         if repositories.as_ref().is_some_and(is_long) {
             *repositories = None;
         }
+    }
+
+    fn approval(&self, approval: &mut Approval) {
+        self.path(&mut approval.executable);
+        self.text(&mut approval.object);
+        self.list(&mut approval.rules);
+        self.list(&mut approval.operations);
+    }
+
+    fn asker(&self, asker: &mut Asker) {
+        asker.user.iter_mut().for_each(|user| self.text(user));
     }
 
     fn part(&self, part: &mut PolicyPart) {

@@ -336,7 +336,9 @@ impl<'a> Control<'a> {
                 let policy = Policy { uid: Some(sha256), is_applied: Some(false), ..Policy::default() };
                 (Some(policy), Some(error.as_str()))
             }
-            Notice::Stopped { reason } => (None, Some(reason.as_str())),
+            Notice::Stopped { reason }
+            | Notice::ApprovalEnded { reason, .. }
+            | Notice::ApprovalRefused { reason, .. } => (None, Some(reason.as_str())),
             Notice::Malformed { error, .. } => (None, Some(error.as_str())),
             _ => (None, None),
         };
@@ -415,7 +417,10 @@ impl<'a> What<'a> {
             Notice::PolicyApplied { .. }
             | Notice::PolicyRejected { .. }
             | Notice::ImageHashed { .. }
-            | Notice::Malformed { .. } => Self::default(),
+            | Notice::Malformed { .. }
+            | Notice::Approved { .. }
+            | Notice::ApprovalEnded { .. }
+            | Notice::ApprovalRefused { .. } => Self::default(),
         }
     }
 }

@@ -6,17 +6,19 @@
 //!
 //! [`eval`]: crate::eval()
 
+mod approvals;
 mod askers;
 mod candidates;
 mod decisions;
 mod probe;
 mod report;
-pub(crate) mod rules;
+pub mod rules;
 
 use serde::Serialize;
 use treeline_event::Verdict;
 
 pub use self::{
+    approvals::ApprovalChange,
     probe::path_of,
     rules::{KeyChange, RuleChange},
 };
@@ -31,6 +33,9 @@ pub struct Diff {
     pub after: String,
     /// What the policy says of itself.
     pub about: Vec<KeyChange>,
+    /// What can be approved of for another time than before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<ApprovalChange>,
     /// Rules that were added, removed or changed, by id.
     pub rules: Vec<RuleChange>,
     /// Decisions that differ: first what is loosened, then what is tightened, then what another rule decides.
@@ -105,16 +110,20 @@ impl Effect {
 }
 
 impl Diff {
-    /// How many changes have this effect.
+    /// How many changes have this effect, of decisions and of what can be approved of.
     #[must_use]
     pub fn count(&self, effect: Effect) -> usize {
-        self.decisions.iter().filter(|change| change.effect == effect).count()
+        let approvals = self.approvals.iter().filter(|change| change.effect == effect).count();
+        self.decisions.iter().filter(|change| change.effect == effect).count() + approvals
     }
 
     /// Whether nothing differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.about.is_empty() && self.rules.is_empty() && self.decisions.is_empty()
+        self.about.is_empty()
+            && self.approvals.is_empty()
+            && self.rules.is_empty()
+            && self.decisions.is_empty()
     }
 }
 
@@ -143,6 +152,15 @@ pub fn diff(before: &Policy, after: &Policy, host: &Host) -> Diff {
     let unexplained = deciding.iter().filter(is_unexplained);
     let unexplained = unexplained.map(|change| change.rule.clone()).collect();
     let (before_name, after_name) = (before.name.clone(), after.name.clone());
-    let about = rules::about(before, after);
-    Diff { before: before_name, after: after_name, about, rules, decisions, unexplained, is_partial }
+    let (about, approvals) = (rules::about(before, after), approvals::changes(before, after));
+    Diff {
+        before: before_name,
+        after: after_name,
+        about,
+        approvals,
+        rules,
+        decisions,
+        unexplained,
+        is_partial,
+    }
 }

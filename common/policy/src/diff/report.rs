@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::explain::word;
 
-use super::{Change, Decided, Diff, Effect, KeyChange, RuleChange, Subjects};
+use super::{ApprovalChange, Change, Decided, Diff, Effect, KeyChange, RuleChange, Subjects};
 
 /// Changes that are alike, of which so many are shown.
 const ALIKE_MAX: usize = 8;
@@ -21,9 +21,10 @@ impl fmt::Display for Diff {
             write!(f, "{change}")?;
         }
         let mut rest = self.decisions.as_slice();
-        if !rest.is_empty() {
+        if !rest.is_empty() || !self.approvals.is_empty() {
             writeln!(f)?;
         }
+        self.approvals.iter().try_for_each(|change| write!(f, "{change}"))?;
         while let Some(first) = rest.first() {
             let alike = rest.iter().take_while(|change| change.is_like(first)).count();
             let (group, behind) = rest.split_at(alike);
@@ -34,7 +35,7 @@ impl fmt::Display for Diff {
             rest = behind;
         }
         let but_calls = if self.is_partial { "; about calls and machines nothing was asked" } else { "" };
-        if self.decisions.is_empty() {
+        if self.decisions.is_empty() && self.approvals.is_empty() {
             writeln!(f, "\nno decision differs, by all that the two name{but_calls}")?;
         } else {
             let [loosens, tightens, others] =
@@ -81,13 +82,30 @@ impl fmt::Display for RuleChange {
     }
 }
 
+impl Effect {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Loosens => "loosens",
+            Self::Tightens => "tightens",
+            Self::OtherRule => "other rule",
+        }
+    }
+}
+
+impl fmt::Display for ApprovalChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |period: &Option<String>| {
+            period.as_ref().map_or_else(|| "not at all".to_owned(), |period| format!("for {period}"))
+        };
+        let Self { effect, rule, by, before, after } = self;
+        let (effect, before, after) = (effect.word(), time(before), time(after));
+        writeln!(f, "{effect:<10}  what `{rule}` refuses can be approved by {by}: {before} -> {after}")
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let effect = match self.effect {
-            Effect::Loosens => "loosens",
-            Effect::Tightens => "tightens",
-            Effect::OtherRule => "other rule",
-        };
+        let effect = self.effect.word();
         let Self { operations, object, subjects, before, after, example, .. } = self;
         writeln!(f, "{effect:<10}  {} {object}: {before} -> {after}, {subjects}", operations.join(", "))?;
         writeln!(f, "{:<10}  such as {example}", "")

@@ -143,6 +143,12 @@ fn says(rule: &Rule) -> Says {
     says
 }
 
+/// All that a rule says, in one order: two rules that differ in anything differ in this.
+#[must_use]
+pub fn statement(rule: &Rule) -> String {
+    format!("{} {:?}", rule.policy, says(rule))
+}
+
 /// Whether two kinds match the same, by what they say.
 pub(crate) fn are_alike(one: &Kind, other: &Kind) -> bool {
     let says = |kind: &Kind| {

@@ -239,7 +239,8 @@ impl<'l> Learner<'l> {
         let mut sessions = Sessions::default();
         past.session.iter().for_each(|session| sessions.add(*session));
         let mut known = Known { times: past.times, sessions, kept_from_others: None };
-        if past.then.verdict == Verdict::Deny {
+        // What somebody had to approve of is not what sessions do.
+        if past.then.verdict == Verdict::Deny || past.then.approved {
             let why = Why::Refused(past.then.rule.clone().unwrap_or_default());
             self.left.add(why, &act.thing, &Facts::of(&act, &known));
             return;

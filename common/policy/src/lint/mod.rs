@@ -5,6 +5,7 @@
 
 mod addresses;
 mod allow;
+mod approval;
 mod cover;
 mod exception;
 mod expiry;
@@ -38,6 +39,7 @@ fn lint_by<'p>(policy: &'p Policy, now: Option<Moment>, comparer: &Comparer) -> 
     exception::look(&mut lints, &wider, &shadowed);
     reach::look(&mut lints, comparer);
     allow::look(&mut lints);
+    approval::look(&mut lints);
     if let Some(now) = now {
         expiry::look(&mut lints, now);
     }

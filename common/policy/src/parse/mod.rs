@@ -1,6 +1,7 @@
 //! From text to a checked [`Policy`]: every error is found and reported, not only the first.
 
 mod about;
+mod approvals;
 mod call;
 mod defaults;
 mod fields;
@@ -95,14 +96,20 @@ fn policy(loader: &dyn Loader, out: &mut Diagnostics) -> Option<Policy> {
     let mut found = Rules::new(mode);
     rules(files, Lists::new(fragments.complete), &mut found, out);
     found.add_defaults(defaults, out);
-    let (name, mut rules) = (name?, found.into_vec());
+    let rules = found.into_vec();
+    let mut approvals =
+        fields.get("approvals").map(|node| approvals::read(node, &rules, out)).unwrap_or_default();
+    let (name, mut rules) = (name?, rules);
     let policy: Arc<str> = name.as_str().into();
     for rule in &mut rules {
         rule.policy = Arc::clone(&policy);
     }
+    for approval in &mut approvals {
+        approval.policy = Arc::clone(&policy);
+    }
     let sources = out.sources().clone();
     let warnings = Diagnostics::new(sources.clone());
-    Some(Policy { name, description, owner, revision, mode, rules, silences, sources, warnings })
+    Some(Policy { name, description, owner, revision, mode, rules, approvals, silences, sources, warnings })
 }
 
 /// Says of a file that policies include, and of one with their tests, what it is: what else would be said of it is not its

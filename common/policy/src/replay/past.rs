@@ -66,11 +66,19 @@ pub struct Then {
     /// In which mode that rule was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
+    /// The rule refused it, and somebody had approved of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub approved: bool,
 }
 
 impl Then {
     pub(super) fn of(verdict: Verdict, rule: Option<&RuleHit>) -> Self {
-        Self { verdict, rule: rule.map(|hit| hit.rule.clone()), mode: rule.map(|hit| hit.mode) }
+        Self {
+            verdict,
+            rule: rule.map(|hit| hit.rule.clone()),
+            mode: rule.map(|hit| hit.mode),
+            approved: rule.is_some_and(|hit| hit.approved),
+        }
     }
 }
 

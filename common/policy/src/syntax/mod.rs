@@ -3,6 +3,7 @@
 //! [`shape`] is how it is described, and the files `*_shape` are the description. A key that is added there is known to the
 //! reader, is in the schema, and has its place when a file is printed; what it means is the reader's to say.
 
+pub(crate) mod approval_shape;
 pub(crate) mod call_shape;
 mod format;
 mod json;

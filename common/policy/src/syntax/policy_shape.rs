@@ -3,6 +3,7 @@
 use treeline_abi::paths;
 
 use super::{
+    approval_shape::APPROVAL,
     call_shape::DEFAULTS,
     rule_shape::RULE,
     scalars::{BELOW, DESCRIPTION, GLOBS, HASHES, ID, NAME, NETS, OWNER, REVISION, VERSION},
@@ -16,6 +17,9 @@ pub(crate) const RULES_MAX: usize = paths::RULES_MAX as usize - treeline_event::
 /// Lists of a policy: one can be in another, and so on, and each is looked into by a call within a call.
 pub(crate) const LISTS_MAX: usize = 256;
 
+/// Approvals of a policy.
+pub(crate) const APPROVALS_MAX: usize = 64;
+
 /// The words for a mode.
 pub(crate) const MODES: [(&str, Mode); 2] = [("monitor", Mode::Monitor), ("enforce", Mode::Enforce)];
 /// The words for a mode, alone.
@@ -26,7 +30,7 @@ pub(crate) static POLICY: Record = Record {
     name: "policy",
     what: "a policy",
     doc: "What the processes of a tracked session may not do, or what of it is recorded.",
-    keys: &[&[VERSION_KEY], &HEAD, &PARTS, &[DEFAULTS_KEY], &[RULES_KEY]],
+    keys: &[&[VERSION_KEY], &HEAD, &PARTS, &[DEFAULTS_KEY], &[APPROVALS_KEY], &[RULES_KEY]],
     demands: &[Demand::AnyOf(&["rules", "include"])],
     is_inline: false,
 };
@@ -74,9 +78,20 @@ static PARTS: [Key; 3] = [
 
 const DEFAULTS_KEY: Key =
     optional("defaults", Shape::Record(&DEFAULTS), "What holds where no rule is about it.");
+const APPROVALS_KEY: Key = optional(
+    "approvals",
+    Shape::List(&APPROVALS),
+    "Which of this policy's refusals can be approved of for a while, and by whom.",
+);
 const RULES_KEY: Key =
     optional("rules", Shape::List(&RULES), "What may not be done. Their order never matters.");
 
+static APPROVALS: List = List {
+    item: Shape::Record(&APPROVAL),
+    may_be_empty: false,
+    is_unique: false,
+    items_max: Some(APPROVALS_MAX),
+};
 static INCLUDE: List = list_of(Shape::Text(&BELOW));
 static RULES: List =
     List { item: Shape::Kinds(&RULE), may_be_empty: true, is_unique: false, items_max: Some(RULES_MAX) };

@@ -20,6 +20,14 @@ pub(crate) static DESCRIPTION: Text = Text { chars_max: 4096, form: Form::Lines 
 pub(crate) static OWNER: Text = Text { chars_max: 256, form: Form::Line };
 /// An id: it is in every entry that the rule makes.
 pub(crate) static ID: Text = Text { chars_max: 64, form: Form::Exactly(KEBAB) };
+/// The id of a rule whose refusals can be approved of.
+pub(crate) static RULE_ID: Text = Text {
+    chars_max: 64,
+    form: Form::Exactly("^(default/(read|write|exec|connect|unix)|[a-z0-9]+(-[a-z0-9]+)*)$"),
+};
+/// A user or a group of the machine, by name or number.
+pub(crate) static ACCOUNT: Text =
+    Text { chars_max: 64, form: Form::Exactly(r"^[A-Za-z0-9_.][A-Za-z0-9_.@\\-]*\$?$") };
 /// A reason: it is shown in a terminal and read by an agent.
 pub(crate) static REASON: Text = Text { chars_max: 1024, form: Form::Lines };
 /// A remedy: it is shown with the reason.
@@ -177,6 +185,14 @@ pub(crate) static DATE: Scalar = Scalar {
     pattern: Some("^[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)?$"),
     numbers: Numbers::None,
     examples: &["\"2099-01-02\"", "\"2099-01-02T06:30:00Z\""],
+};
+/// A length of time.
+pub(crate) static DURATION: Scalar = Scalar {
+    name: "duration",
+    doc: "A length of time: a whole number of seconds (`90s`), minutes (`15m`) or hours (`8h`), a day at the most.",
+    pattern: Some("^[1-9][0-9]{0,4}[smh]$"),
+    numbers: Numbers::None,
+    examples: &["\"15m\"", "\"90s\"", "\"8h\""],
 };
 /// A file's own path.
 pub(crate) static PATH: Scalar = Scalar {

@@ -62,6 +62,7 @@ impl Decoder {
             tid: header.tid,
             verdict,
             rule: header.rule.checked_sub(1),
+            approved: verdict == Verdict::Audit && header.flags & Flags::APPROVED != 0,
             generation: header.generation,
             seen: self.seen(kind, &record)?,
         })

@@ -1,7 +1,7 @@
 //! Putting a policy in force: everything is made ready first, then it changes at once, or not at all.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -10,14 +10,14 @@ use treeline_event::{AttachMode, RuleStatus};
 use treeline_policy::{Before, Home, Host, Policy, Tables, Target, compile_after, policy::Rule};
 
 use super::{
-    InForce, LinuxBackend, coverage,
+    InForce, LinuxBackend, coverage, grants,
     guard::{Orders, Placed},
     links::{self, Aliases},
     random_seed,
     rings::boot_ns,
     sys,
 };
-use crate::backend::{BackendError, Installable, policy_mark};
+use crate::backend::{Approved, BackendError, Installable, policy_mark};
 
 /// When files with several names were last searched for, and how long that took.
 pub(super) struct LinksSearch {
@@ -59,7 +59,7 @@ impl LinuxBackend {
         refuse_unenforceable(policy, self.mode, &self.statuses(&shared, None))?;
         let tables = self.compile(&shared, &policy.sha256, &host, policy.generation)?;
         let enforced = self.prepare(&shared, &host, tables).and_then(|prepared| {
-            self.enforce(&shared, policy.generation, &prepared)?;
+            self.enforce(&shared, policy.generation, &policy.approved, &prepared)?;
             Ok(prepared)
         });
         let prepared = match enforced {
@@ -143,9 +143,11 @@ impl LinuxBackend {
         &mut self,
         policy: &Arc<Policy>,
         generation: u64,
+        approved: &[Approved],
         prepared: &Prepared,
     ) -> Result<(), BackendError> {
         let Prepared { tables, aliases, .. } = prepared;
+        let granted = grants::entries(&grants::grants(approved, tables, &self.decoder.mounts));
         // The new slot's aliases are there before it is put in force.
         self.kernel_tables.add_aliases(&mut self.ebpf, &aliases.files)?;
         let judge = self
@@ -154,8 +156,9 @@ impl LinuxBackend {
             .map(|guard| guard.judge(&self.orders(policy, tables, generation)))
             .transpose()?;
         self.hold_before_policy(tables)?;
-        self.kernel_tables.install(&mut self.ebpf, tables, &self.sessions)?;
+        self.kernel_tables.install(&mut self.ebpf, tables, &self.sessions, &granted)?;
         // From here on it is in force: nothing may say that it is not.
+        *self.approvals.lock().unwrap_or_else(PoisonError::into_inner) = approved.to_vec();
         if let (Some(guard), Some(judge)) = (&self.guard, judge) {
             guard.enforce(judge);
         }
@@ -175,6 +178,7 @@ impl LinuxBackend {
             rule_indices: policy.rules.iter().map(|rule| index(&rule.id)).collect(),
             lineage: tables.lineage_reader(),
             sessions: self.sessions.clone(),
+            approvals: Arc::clone(&self.approvals),
         }
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod decode;
 mod doctor;
 mod fmod_ret;
 mod former;
+mod grants;
 mod guard;
 mod held;
 mod hold;
@@ -38,7 +39,7 @@ mod track;
 
 use std::{
     collections::{HashMap, VecDeque},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -60,6 +61,7 @@ use self::{
     decode::Decoder,
     fmod_ret::Modifying,
     former::Former,
+    grants::Approvals,
     guard::Guard,
     hold::{Contents, Hold},
     install::LinksSearch,
@@ -80,8 +82,8 @@ pub(crate) use self::{
     sys::pass_on_broken_pipes,
 };
 use super::{
-    Backend, BackendError, Capabilities, Delivery, Inherited, Installable, KindCount, Mark, ProgramRuns,
-    StartReport, TrackRequest,
+    Approved, Backend, BackendError, Capabilities, Delivery, Inherited, Installable, KindCount, Mark,
+    ProgramRuns, StartReport, TrackRequest,
 };
 
 /// How the backend is to start.
@@ -141,6 +143,8 @@ pub struct LinuxBackend {
     mounts_read: Instant,
     kernel_tables: KernelTables,
     in_force: Option<InForce>,
+    /// What somebody has approved of; the guard has it, too.
+    approvals: Approvals,
     /// Refuses in mode `fallback`.
     guard: Option<Arc<Guard>>,
     /// What was collected and not delivered yet.
@@ -253,6 +257,7 @@ impl LinuxBackend {
         let known = Arc::new(Mutex::new(held::contents(&mut loaded.ebpf, loaded.is_taken_over)?));
         let sessions = Sessions::of(&loaded.ebpf)?;
         let refused = Arc::new(guard::event_fd()?);
+        let approvals = Approvals::default();
         let guard = match mode {
             AttachMode::Fallback => {
                 Some(Arc::new(Guard::start(labels.try_clone()?, Arc::clone(&known), Arc::clone(&refused))?))
@@ -284,6 +289,7 @@ impl LinuxBackend {
             kernel_tables,
             pins,
             in_force: None,
+            approvals,
             guard,
             collected: Vec::new(),
             later: Vec::new(),
@@ -431,11 +437,10 @@ impl Backend for LinuxBackend {
         track::track(&self.labels, request, &beginning)
     }
 
-    fn session_of(&mut self, pidfd: &OwnedFd) -> Result<Option<SessionId>, BackendError> {
-        match self.labels.label(pidfd.as_fd()) {
-            Ok(label) => Ok(label.map(|label| SessionId(label.session))),
-            Err(source) => Err(BackendError::Io { attempt: "read the label of a process".into(), source }),
-        }
+    fn session_of(&mut self, process: BorrowedFd<'_>) -> Result<Option<SessionId>, BackendError> {
+        let failed = |source| BackendError::Io { attempt: "read the label of a process".to_owned(), source };
+        let label = self.labels.label(process).map_err(failed)?;
+        Ok(label.map(|label| SessionId(label.session)))
     }
 
     fn resumed(&mut self, session: SessionId, known: Arc<Session>) -> Result<(), BackendError> {
@@ -444,6 +449,10 @@ impl Backend for LinuxBackend {
 
     fn forget(&mut self, sessions: &[SessionId]) -> Result<(), BackendError> {
         self.sessions.end(sessions)
+    }
+
+    fn approve(&mut self, approved: &[Approved]) -> Result<(), BackendError> {
+        self.put_approvals(approved)
     }
 
     fn content_known(&mut self, path: &PathBytes, file: &FileId, sha256: &[u8; 32]) {

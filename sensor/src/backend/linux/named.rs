@@ -114,6 +114,7 @@ mod tests {
             tid: 1,
             verdict: Verdict::Allow,
             rule: None,
+            approved: false,
             generation: 0,
             seen,
         }

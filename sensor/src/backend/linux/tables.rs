@@ -8,6 +8,7 @@ use aya::{
 };
 use rustix::thread::{MembarrierCommand, membarrier};
 use treeline_abi::{
+    grant::{Grant, GrantKey},
     lift::{LIFTS_MAX, Lift},
     network::{ABSTRACTS_MAX, AbstractRule},
     paths::{
@@ -43,6 +44,7 @@ struct Filled {
     edges: Vec<[u8; size_of::<EdgeKey>()]>,
     prefixes4: Vec<(u32, [u8; 8])>,
     prefixes6: Vec<(u32, [u8; 20])>,
+    grants: BTreeSet<[u8; size_of::<GrantKey>()]>,
     /// Rules, from the first on.
     rules: u32,
 }
@@ -100,6 +102,9 @@ impl KernelTables {
         for key in keys(lpm::<20>(ebpf, "PREFIXES6")?.keys())? {
             filled[slot_of(&key.data())].prefixes6.push((key.prefix_len(), key.data()));
         }
+        for key in keys(grant_map(ebpf)?.keys())? {
+            filled[slot_of(&key)].grants.insert(key);
+        }
         let aliases = keys(alias_map(ebpf)?.keys())?.into_iter().collect();
         Ok(Self { filled, aliases, active })
     }
@@ -113,7 +118,7 @@ impl KernelTables {
         head_in(&array(ebpf, "TABLES")?, slot).map_err(io)
     }
 
-    /// Fills the idle slot and puts it in force.
+    /// Fills the idle slot, with what was approved of, and puts it in force.
     ///
     /// # Errors
     /// [`BackendError::Io`] when the kernel refuses an entry; the slot in force is untouched then.
@@ -122,6 +127,7 @@ impl KernelTables {
         ebpf: &mut Ebpf,
         tables: &Tables,
         sessions: &Sessions,
+        grants: &[(GrantKey, Grant)],
     ) -> Result<(), BackendError> {
         let slot = tables.slot;
         // Before the first policy no slot was ever in force.
@@ -130,6 +136,7 @@ impl KernelTables {
         }
         self.empty(ebpf, slot)?;
         sessions.prepare(tables)?;
+        self.put_grants(ebpf, slot, grants)?;
         let filled = &mut self.filled[slot as usize];
         let rules_before = filled.rules;
         filled.rules = rules_before.max(tables.rules.len() as u32);
@@ -170,6 +177,33 @@ impl KernelTables {
         array::<{ size_of::<Table>() }>(ebpf, "TABLES")?.set(slot, bytes(&tables.table), 0).map_err(io)?;
         array::<4>(ebpf, "ACTIVE")?.set(0, (slot + 1).to_ne_bytes(), 0).map_err(io)?;
         self.active = Some(slot);
+        Ok(())
+    }
+
+    /// Puts these grants into a slot, and takes out all others of it. Those that stay hold meanwhile.
+    ///
+    /// # Errors
+    /// [`BackendError::Io`].
+    pub(super) fn put_grants(
+        &mut self,
+        ebpf: &mut Ebpf,
+        slot: u32,
+        grants: &[(GrantKey, Grant)],
+    ) -> Result<(), BackendError> {
+        let wanted: BTreeSet<[u8; size_of::<GrantKey>()]> =
+            grants.iter().map(|(key, _)| bytes(key)).collect();
+        let filled = &mut self.filled[slot as usize].grants;
+        let mut map = grant_map(ebpf)?;
+        // Room is made first: there is no more than for one such list in each slot.
+        for key in filled.difference(&wanted).copied().collect::<Vec<_>>() {
+            map.remove(&key).map_err(io)?;
+            filled.remove(&key);
+        }
+        for (key, grant) in grants {
+            let key = bytes(key);
+            map.insert(key, bytes::<_, { size_of::<Grant>() }>(grant), 0).map_err(io)?;
+            filled.insert(key);
+        }
         Ok(())
     }
 
@@ -228,6 +262,9 @@ impl KernelTables {
         for key in &filled.ancestors {
             let mut map = hash_map::<[u8; size_of::<AncestorKey>()], u32>(ebpf, "ANCESTORS")?;
             map.remove(key).map_err(io)?;
+        }
+        for key in &filled.grants {
+            grant_map(ebpf)?.remove(key).map_err(io)?;
         }
         for (len, key) in &filled.prefixes4 {
             lpm::<8>(ebpf, "PREFIXES4")?.remove(&lpm_trie::Key::new(*len, *key)).map_err(io)?;
@@ -324,6 +361,12 @@ type Aliases<'e> = HashMap<&'e mut MapData, [u8; size_of::<AliasKey>()], [u8; si
 
 fn alias_map(ebpf: &mut Ebpf) -> Result<Aliases<'_>, BackendError> {
     hash_map(ebpf, "ALIASES")
+}
+
+type Grants<'e> = HashMap<&'e mut MapData, [u8; size_of::<GrantKey>()], [u8; size_of::<Grant>()]>;
+
+fn grant_map(ebpf: &mut Ebpf) -> Result<Grants<'_>, BackendError> {
+    hash_map(ebpf, "GRANTS")
 }
 
 fn lpm<'e, const K: usize>(ebpf: &'e mut Ebpf, name: &'static str) -> Result<Prefixes<'e, K>, BackendError> {

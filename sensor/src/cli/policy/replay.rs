@@ -106,6 +106,8 @@ pub(super) mod tests {
             generation: 1,
             remedy: None,
             link: None,
+            approvable_s: None,
+            approved: false,
         });
         Body::Act {
             subject: Subject { process: process.into(), ancestry: vec![] },

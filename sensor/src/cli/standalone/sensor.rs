@@ -5,7 +5,13 @@
 //! records what is left and ends. When the launcher is gone, the sensor stays until the command has ended. When the
 //! launcher is about to stop with the command, it says so: a stopped process cannot see that the command goes on.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode, thread, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, anyhow};
 use rustix::{
@@ -28,6 +34,8 @@ use crate::{
         sensor::Registration,
         start::{Running, Settings},
     },
+    log::{Extent, LogReader},
+    view::Denials,
 };
 
 /// Name of the verb.
@@ -38,6 +46,9 @@ pub(super) const READY: &str = "ready";
 
 /// What the launcher says when the command has stopped and it will stop, too.
 pub(super) const STOPPED: &str = "stopped";
+
+/// Different denials that are shown at the end.
+const SHOWN_MAX: usize = 5;
 
 /// How often a stopped command is looked at.
 const STOPPED_INTERVAL: Duration = Duration::from_millis(100);
@@ -94,6 +105,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
     let mode = args.mode;
     let running = Running::start(settings, || adapters::kernel_backend(mode, None)).map_err(explain)?;
     let origin = if args.origin == "claude" { "claude" } else { "run" };
+    let from = running.sensor.status().log.size;
     let outcome = observe(&running, &mut line, origin, words);
     let reason = match &outcome {
         Ok(Some((_, ended))) => format!("the command ended: {ended}"),
@@ -101,7 +113,7 @@ pub fn run(args: Args, globals: &Globals) -> Result<ExitCode> {
         Err(error) => format!("the command was not run: {error}"),
     };
     if let Ok(Some((session, _))) = &outcome {
-        sum_up(&running, *session, args.quiet);
+        sum_up(&running, *session, from, args.quiet);
     }
     running.sensor.stop(&reason)?;
     outcome?;
@@ -185,7 +197,7 @@ fn follow_continuing(launcher: Option<Pid>, command: u32) {
 }
 
 /// What the user should know when the command has ended. Standard error only.
-fn sum_up(running: &Running, session: SessionId, quiet: bool) {
+fn sum_up(running: &Running, session: SessionId, from: u64, quiet: bool) {
     let status = running.sensor.status();
     let live = status.sessions.iter().find(|s| s.session == session).map_or(0, |s| s.live);
     if live > 0 {
@@ -201,8 +213,28 @@ fn sum_up(running: &Running, session: SessionId, quiet: bool) {
     if status.denied > 0 && !quiet {
         let log = &status.log.dir;
         eprintln!(
-            "treeline: {} actions were refused; `treeline events --log {log} --denied` shows them",
+            "treeline: {} actions were refused; `treeline denials --log {log} --session {session}` shows them",
             status.denied
         );
+        show_denials(Path::new(log), session, from);
+    }
+}
+
+/// The last things that were refused in a session, with the reason and what to do instead.
+fn show_denials(log: &Path, session: SessionId, from: u64) {
+    let reader = LogReader::open(log);
+    let mut cursor = reader.entries(from, Extent::WithUnsigned);
+    let mut denials = Denials::new(SHOWN_MAX);
+    // Who cannot be told here finds it in the log.
+    while let Ok(Some((_, bytes))) = cursor.next_entry() {
+        if let Ok(entry) = treeline_event::decode(bytes)
+            && entry.session == Some(session)
+        {
+            denials.add(&entry);
+        }
+    }
+    for (denial, _) in denials.kept() {
+        // Nobody can: the session has ended.
+        eprint!("{}", denial.clone().of_the_past().text());
     }
 }

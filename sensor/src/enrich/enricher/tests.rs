@@ -52,6 +52,7 @@ impl Bench {
             tid: subject.pid,
             verdict: Verdict::Allow,
             rule: None,
+            approved: false,
             generation: 0,
             seen,
         };
@@ -211,6 +212,7 @@ fn allowed_opens_fold_and_denied_ones_do_not() {
             tid: 0,
             verdict: Verdict::Deny,
             rule: Some(3),
+            approved: false,
             generation: 2,
             seen: open("/x"),
         };

@@ -31,9 +31,10 @@ fn read(of: Document, text: &str) -> Option<Diagnostics> {
 }
 
 /// What a schema cannot know: what is written in patterns, dates and addresses, and what names mean.
-const BEYOND: [Code; 26] = [
+const BEYOND: [Code; 28] = [
     Code::BadAddress,
     Code::BadDate,
+    Code::BadDuration,
     Code::BadHash,
     Code::BadHost,
     Code::BadNumber,
@@ -56,6 +57,7 @@ const BEYOND: [Code; 26] = [
     Code::ServerName,
     Code::TooDeep,
     Code::UnknownList,
+    Code::UnknownRule,
     Code::UnknownVersion,
     Code::WrongList,
 ];

@@ -44,7 +44,7 @@ fn meaning(of: Document, text: &str) -> String {
             .map(|file| format!("{:?} {:?} {:?}", file.policy, file.machine, file.tests)),
         _ => parse("p", text).map(|policy| {
             let about = (&policy.name, &policy.description, &policy.owner, &policy.revision, policy.mode);
-            format!("{about:?} {:?}", policy.rules)
+            format!("{about:?} {:?} {:?}", policy.rules, policy.approvals)
         }),
     };
     match read {

@@ -26,8 +26,8 @@ use super::{
     subject::{self, Access},
 };
 use crate::backend::{
-    Observation, Seen,
-    linux::{Known, labels::Labels, rings::boot_ns, sessions::Sessions},
+    ApprovedObject, FileNumber, Observation, Seen,
+    linux::{Known, grants::Approvals, labels::Labels, rings::boot_ns, sessions::Sessions},
 };
 
 /// What becomes of one event.
@@ -57,6 +57,7 @@ pub(in crate::backend::linux) struct Judge {
     rule_indices: Vec<u32>,
     lineage: LineageReader,
     sessions: Sessions,
+    approvals: Approvals,
     labels: Labels,
     protected: Protected,
     known: Known,
@@ -80,6 +81,7 @@ impl Judge {
             rule_indices: orders.rule_indices.clone(),
             lineage: orders.lineage.clone(),
             sessions: orders.sessions.clone(),
+            approvals: Arc::clone(&orders.approvals),
             labels,
             protected,
             known,
@@ -187,7 +189,36 @@ impl Judge {
                 }
             }
         }
-        worst.map(|(rule, path)| Refusal { rule, file: reference(path.clone(), false), exec, access })
+        let (rule, path) = worst?;
+        let operations = objects(path, access, exec).iter().fold(0, |bits, object| bits | bit(object));
+        let asked = Asked { rule: &self.policy.rules[rule].id, operations, paths: &paths, stat: &stat };
+        if self.is_approved(pid, label, &asked) {
+            return None;
+        }
+        Some(Refusal { rule, file: reference(path.clone(), false), exec, access })
+    }
+
+    /// Whether somebody has approved of what is refused; see `treeline_abi::grant`, which says the same.
+    fn is_approved(&self, pid: i32, label: &Label, asked: &Asked<'_>) -> bool {
+        let approvals = self.approvals.lock().unwrap_or_else(PoisonError::into_inner);
+        if approvals.is_empty() || label.flags & LabelFlags::LOADER_ENV != 0 {
+            return false;
+        }
+        let is_directory = asked.stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        if asked.stat.st_nlink > 1 && !is_directory {
+            return false;
+        }
+        let Ok(executed) = rustix::fs::stat(format!("/proc/{pid}/exe").as_str()) else { return false };
+        let now = boot_ns();
+        approvals.iter().any(|one| {
+            one.session.0 == label.session
+                && one.image == number(&executed)
+                && (one.image.device, one.image.inode) == (label.image.device, label.image.inode)
+                && one.rules.iter().any(|rule| rule == asked.rule)
+                && asked.operations & !one.operations == 0
+                && now < one.until_ns
+                && is_object(&one.object, asked)
+        })
     }
 
     /// The object's own paths: those under which it was protected, and the one that was used if it leads to it.
@@ -252,9 +283,44 @@ impl Judge {
             tid: tid as u32,
             verdict: Verdict::Deny,
             rule: Some(self.index(refusal.rule)),
+            approved: false,
             generation: self.generation,
             seen: Seen::Act(Box::new(action)),
         }
+    }
+}
+
+/// What is refused.
+struct Asked<'a> {
+    rule: &'a str,
+    operations: u32,
+    paths: &'a [PathBytes],
+    stat: &'a Stat,
+}
+
+fn number(stat: &Stat) -> FileNumber {
+    let device = rustix::fs::major(stat.st_dev) << 20 | rustix::fs::minor(stat.st_dev);
+    FileNumber { device, inode: stat.st_ino }
+}
+
+fn is_object(object: &ApprovedObject, asked: &Asked<'_>) -> bool {
+    match object {
+        ApprovedObject::File { path, inode, device } => {
+            let found = number(asked.stat);
+            // By each of its paths, another rule may be about it.
+            asked.paths.iter().all(|one| one == path)
+                && found.inode == *inode
+                && device.is_none_or(|device| device == found.device)
+        }
+        ApprovedObject::Address(_) | ApprovedObject::Abstract(_) => false,
+    }
+}
+
+/// The bit of an operation on a file.
+fn bit(object: &Object) -> u32 {
+    match object {
+        Object::File { operation, .. } => 1 << *operation as u32,
+        _ => 1 << Operation::EXEC,
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) use self::{
     place::Placed,
     subject::{pidfd, start_ticks},
 };
-use super::labels::Labels;
+use super::{grants::Approvals, labels::Labels};
 use crate::backend::{BackendError, Observation};
 
 /// Denials that wait for the backend's next poll. A subject waits for its answer, so the queue cannot grow faster
@@ -64,6 +64,8 @@ pub(super) struct Orders {
     pub(super) lineage: LineageReader,
     /// What sessions are.
     pub(super) sessions: super::sessions::Sessions,
+    /// What somebody has approved of.
+    pub(super) approvals: Approvals,
 }
 
 /// Denials that were enforced and have no record, because nobody took the records.

@@ -54,7 +54,7 @@ pub fn parity(seed: u64, cases: u64) -> Result<u64, BackendError> {
             Ok(tables) => tables,
             Err(diagnostics) => return Err(BackendError::Policy(diagnostics.render(false))),
         };
-        kernel_tables.install(&mut ebpf, &tables, &sessions)?;
+        kernel_tables.install(&mut ebpf, &tables, &sessions, &[])?;
         let part = Part { policy: &policy, tables: &tables, mounts: &mounts };
         for _ in 0..CASES_PER_POLICY.min(cases - number * CASES_PER_POLICY) {
             let request = random.request();

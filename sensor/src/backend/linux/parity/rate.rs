@@ -64,7 +64,7 @@ pub(crate) fn decision_rate(rounds: u32) -> Result<Vec<DecisionRate>, BackendErr
         let target = Target { seed: 1, generation, slot: kernel_tables.idle() };
         let tables = compile(&policy, &host, &mounts, target)
             .map_err(|diagnostics| BackendError::Policy(diagnostics.render(false)))?;
-        kernel_tables.install(&mut ebpf, &tables, &Sessions::default())?;
+        kernel_tables.install(&mut ebpf, &tables, &Sessions::default(), &[])?;
         let part = Part { policy: &policy, tables: &tables, mounts: &mounts };
         for (paths, path) in KINDS {
             let requests: Vec<Request> = (1..=PATHS).map(|number| read(&path(number))).collect();
