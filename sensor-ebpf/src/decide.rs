@@ -147,7 +147,7 @@ pub(crate) fn undecidable_by(rule: u32) -> Decision {
 #[inline(always)]
 pub(crate) fn judge_dentry(scratch: &mut Scratch, dentry: u64, operations: u32, label: &Label) -> Decision {
     let packed = judge_named(scratch, dentry, operations, label.flags);
-    let packed = grants::of_object(scratch, operations, packed);
+    let packed = grants::of_object(scratch, dentry, operations, label.flags, packed);
     let generation = scratch.generation;
     Decision::unpack(scratch, packed, generation)
 }
@@ -438,7 +438,7 @@ pub(crate) fn weigh_rule(scratch: &mut Scratch, index: u32, rule: &Rule, plain: 
     if (notes == 0) != (plain != 0) || !rule.holds_for(&scratch.holds) {
         return;
     }
-    if is_liftable && lifts::is_lifted(scratch, index, asked) {
+    if is_liftable && lifts::is_lifted(scratch, index, asked) || grants::is_left_out(scratch, index) {
         return;
     }
     add(&mut scratch.found, index + 1, rule.enforce);

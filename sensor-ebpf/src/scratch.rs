@@ -191,6 +191,9 @@ pub(crate) struct Scratch {
     /// 1 when the object has more than one name.
     pub(crate) several_names: u32,
     pub(crate) pad_names: u32,
+    /// 1 when an object is judged again, without rules that were granted: these, as bits.
+    pub(crate) has_granted: u64,
+    pub(crate) granted: [u64; RULE_WORDS],
     pub(crate) sets: Sets,
     /// A decision on its way from one function to another, see `Decision::unpack`.
     pub(crate) packed: u64,

@@ -105,6 +105,17 @@ fn asker() -> Asker {
     Asker { uid: 1000, user: Some("dev".into()), process: ProcessKey { pid: 7, start_ticks: 1 } }
 }
 
+fn attributes(session: SessionId) -> SessionAttributes {
+    let text = || Some("text".to_owned());
+    SessionAttributes {
+        within: Some(session),
+        uid: Some(1000),
+        user: text(),
+        groups: Some(vec![Group { gid: 5, name: text() }, Group { gid: 6, name: None }]),
+        claims: Claims { agent: text(), entry_point: text(), repositories: text().map(|text| vec![text]) },
+    }
+}
+
 /// One notice of every kind.
 #[must_use]
 pub fn notices() -> Vec<Notice> {
@@ -152,17 +163,7 @@ pub fn notices() -> Vec<Notice> {
             uid: 1000,
             origin: text(),
             command: vec![text()],
-            attributes: SessionAttributes {
-                within: Some(session),
-                uid: Some(1000),
-                user: Some(text()),
-                groups: Some(vec![Group { gid: 5, name: Some(text()) }, Group { gid: 6, name: None }]),
-                claims: Claims {
-                    agent: Some(text()),
-                    entry_point: Some(text()),
-                    repositories: Some(vec![text()]),
-                },
-            },
+            attributes: attributes(session),
         },
         Notice::SessionEnded { session },
         Notice::ImageHashed { image: image("/usr/bin/s") },

@@ -85,26 +85,63 @@ impl GrantKey {
             identity: [0; 3],
         }
     }
+
+    /// A hash of all of it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tag(&self) -> u64 {
+        let mut tag = name::mix(self.session, (self.slot as u64) << 32 | self.rule as u64);
+        tag = name::mix(tag, self.image_inode);
+        tag = name::mix(tag, (self.image_device as u64) << 32 | self.object as u64);
+        tag = name::mix(tag, self.identity[0]);
+        tag = name::mix(tag, self.identity[1]);
+        name::mix(tag, self.identity[2])
+    }
 }
 
+/// Operations that a grant can be for: those of files, of execution and of connects, by number.
+pub const OPERATIONS: usize = 8;
+
 /// Value of the `GRANTS` table.
+///
+/// The kernel gives the room of an entry that was replaced to the next one, also while a program looks at it. So whoever reads
+/// it looks at [`Grant::tag`] when it has read the rest: the writer copies from the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Grant {
-    /// `CLOCK_BOOTTIME`, nanoseconds, from which on it does not hold.
-    pub expires_ns: u64,
-    /// Bit set over [`Operation`] that it is for.
-    pub operations: u32,
-    /// Explicit padding.
-    pub pad: u32,
+    /// [`GrantKey::tag`] of its key.
+    pub tag: u64,
+    /// By [`Operation`]: `CLOCK_BOOTTIME`, nanoseconds, from which on it does not hold for that; 0 if it is not for that at all.
+    pub expires_ns: [u64; OPERATIONS],
 }
 
 impl Grant {
+    /// For some operations, all for the same time. `operations` is a bit set over [`Operation`].
+    #[must_use]
+    pub fn of(key: &GrantKey, operations: u32, expires_ns: u64) -> Self {
+        let of = |operation: usize| if operations >> operation & 1 != 0 { expires_ns } else { 0 };
+        Self { tag: key.tag(), expires_ns: core::array::from_fn(of) }
+    }
+
+    /// Two of the same key together: each operation as long as one of them lasts.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        let longer = |operation: usize| self.expires_ns[operation].max(other.expires_ns[operation]);
+        Self { expires_ns: core::array::from_fn(longer), ..self }
+    }
+
     /// Whether it holds for all of these operations at a time.
     #[inline(always)]
     #[must_use]
-    pub const fn holds(&self, operations: u32, now_ns: u64) -> bool {
-        operations & !self.operations == 0 && now_ns < self.expires_ns
+    pub fn holds(&self, operations: u32, now_ns: u64) -> bool {
+        let mut holds = operations >> OPERATIONS == 0;
+        let mut operation = 0;
+        while operation < OPERATIONS {
+            let is_asked = operations >> operation & 1 != 0;
+            holds &= !is_asked | (now_ns < self.expires_ns[operation]);
+            operation += 1;
+        }
+        holds
     }
 }
 
@@ -149,7 +186,7 @@ pub const fn port_and_family(port: u32, family: u32) -> u64 {
 }
 
 const _: () = assert!(size_of::<GrantKey>() == 56);
-const _: () = assert!(size_of::<Grant>() == 16);
+const _: () = assert!(size_of::<Grant>() == 72);
 
 #[cfg(test)]
 mod tests {
@@ -157,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_grant_holds_for_what_it_is_for_and_not_longer() {
-        let grant = Grant { expires_ns: 100, operations: 0b11, pad: 0 };
+        let grant = Grant::of(&GrantKey::default(), 0b11, 100);
         for (operations, now_ns, expect) in [
             (0b01, 0, true),
             (0b11, 99, true),
@@ -168,6 +205,13 @@ mod tests {
         ] {
             assert_eq!(grant.holds(operations, now_ns), expect, "{operations:b} at {now_ns}");
         }
+        let both = grant.or(Grant::of(&GrantKey::default(), 0b110, 50));
+        for (operations, now_ns, expect) in
+            [(0b11, 99, true), (0b110, 49, true), (0b110, 50, false), (0b1000, 0, false)]
+        {
+            assert_eq!(both.holds(operations, now_ns), expect, "{operations:b} at {now_ns}");
+        }
+        assert!(!grant.holds(1 << 8, 0));
     }
 
     #[test]

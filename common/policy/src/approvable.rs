@@ -54,7 +54,10 @@ pub fn approvable(process: &Process, action: &Action) -> Result<Approvable, NotA
         Action::Open { file, flags, .. } | Action::Receive { file, flags, .. } => opened(file, *flags),
         Action::Modify { file, .. } => of_file(file, &[FileOperation::Write]),
         Action::Delete { file, .. } => of_file(file, &[FileOperation::Delete]),
-        Action::Create { file, .. } => created(file),
+        Action::Create { target: Some(_), .. } => {
+            Err(NotApprovable("a symbolic link leads to another object"))
+        }
+        Action::Create { file, target: None, .. } => created(file),
         Action::ExecDenied { file } | Action::Map { file, .. } => executed(file),
         Action::Connect { to, .. } => connected(to),
         Action::Rename { .. } | Action::Link { .. } => Err(NotApprovable(

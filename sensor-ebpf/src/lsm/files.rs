@@ -260,8 +260,10 @@ fn on_name(kind: Kind, operation: u32, dentry: u64, extra_flags: u32, target: u6
         Err(result) => return result,
     };
     emit::begin(scratch, kind, label.session, &subject());
+    // What it is counts when it is judged.
+    scratch.header.flags |= extra_flags;
     let decision = decide::judge_dentry(scratch, dentry, 1 << operation, label);
-    finish_head(scratch, decision, dentry, extra_flags);
+    finish_head(scratch, decision, dentry, 0);
     let mut position = emit::append_walked(scratch, 0, 0);
     if target != 0 {
         position = crate::lifecycle::append_kernel_string(scratch, 2, position, target);

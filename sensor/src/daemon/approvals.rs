@@ -45,7 +45,9 @@ pub enum NotApproved {
     #[error("{0} rules refuse that, or might; at most {RULES_PER_APPROVAL_MAX} can be approved of at a time")]
     TooManyRules(usize),
     /// There is no room.
-    #[error("{APPROVALS_MAX} approvals hold already: wait until one has ended")]
+    #[error(
+        "too many approvals hold already ({APPROVALS_MAX} at the most, 16 of one user): wait until one has ended"
+    )]
     TooMany,
     /// The object is another one by now.
     #[error("{0}")]
@@ -68,6 +70,8 @@ pub(super) struct Held {
     pub(super) period_s: u32,
     /// Path of the executable.
     pub(super) executable: PathBytes,
+    /// The rule that refused.
+    pub(super) named: String,
     /// What the policy is asked, as it is written.
     pub(super) objects: Vec<String>,
     /// SHA-256 of what each of the rules says.
@@ -85,7 +89,8 @@ impl Held {
         let Ok(objects) = objects else { return false };
         let who = Approver { user: self.user.clone(), groups: self.groups.clone() };
         let Some(period) = Period::of_seconds(self.period_s) else { return false };
-        let found = weigh(policy, host, self.executable.as_bytes(), &objects, &who, period);
+        let asked = (&objects[..], Some(self.named.as_str()));
+        let found = weigh(policy, host, self.executable.as_bytes(), asked, &who, period);
         found.is_ok_and(|rules| {
             rules.len() == self.approved.rules.len()
                 && rules.iter().zip(&self.approved.rules).all(|(rule, id)| rule.id == *id)
@@ -96,12 +101,14 @@ impl Held {
 
 /// The rules that refuse, if all of them may be approved of by somebody for so long.
 ///
-/// What is unknown of the subject counts as refusing: another process of the same program may have another lineage.
+/// What is unknown of the subject counts as refusing: another process of the same program may have another lineage. `named` is
+/// the rule that refused, whatever it is written with: the object may have other names, such as those of links to it. One that
+/// is overlooked here goes on to refuse: the kernel asks each rule that is left.
 pub(super) fn weigh<'p>(
     policy: &'p Policy,
     host: &Host,
     executable: &[u8],
-    objects: &[Object],
+    (objects, named): (&[Object], Option<&str>),
     who: &Approver,
     period: Period,
 ) -> Result<Vec<&'p Rule>, NotApproved> {
@@ -109,7 +116,8 @@ pub(super) fn weigh<'p>(
     let of = |object: &Object| {
         refusing(policy, host, &Request { subject: subject.clone(), object: object.clone() })
     };
-    let mut indices: Vec<usize> = objects.iter().flat_map(of).collect();
+    let named = named.and_then(|id| policy.rules.iter().position(|rule| rule.id == id));
+    let mut indices: Vec<usize> = objects.iter().flat_map(of).chain(named).collect();
     indices.sort_unstable();
     indices.dedup();
     if indices.is_empty() {
@@ -238,9 +246,17 @@ impl Approvals {
         self.held.len() >= APPROVALS_MAX
     }
 
-    /// The same with one more.
+    /// The same with one more, in the place of one that is for the same.
     pub(super) fn with(&self, held: Held) -> Vec<Held> {
-        self.held.iter().cloned().chain([held]).collect()
+        let is_other = |other: &&Held| !is_same(&other.approved, &held.approved);
+        let mut all: Vec<Held> = self.held.iter().filter(is_other).cloned().collect();
+        all.push(held);
+        all
+    }
+
+    /// How many somebody has approved of that hold.
+    pub(super) fn of_user(&self, uid: u32) -> usize {
+        self.held.iter().filter(|held| held.user.0 == uid).count()
     }
 
     /// What would hold under a policy, and what would not.
@@ -271,6 +287,15 @@ impl Approvals {
             tracing::warn!("approvals will not outlast this daemon: {error}");
         }
     }
+}
+
+/// Whether two approvals are for the same, for whatever time.
+fn is_same(one: &Approved, other: &Approved) -> bool {
+    let of = |approved: &Approved| {
+        let Approved { session, image, object, operations, .. } = approved.clone();
+        (session, image, object, operations)
+    };
+    of(one) == of(other)
 }
 
 fn read(path: &Path) -> io::Result<Kept> {
@@ -316,7 +341,7 @@ rules:
         let policy = parse("p", POLICY).expect("a policy");
         let check = |object: &str, who: &Approver, for_: &str, expect: Result<&[&str], &str>| {
             let objects = [object.parse().expect("an object")];
-            let found = weigh(&policy, &host(), b"/usr/bin/cat", &objects, who, period(for_));
+            let found = weigh(&policy, &host(), b"/usr/bin/cat", (&objects, None), who, period(for_));
             let found = found.map(|rules| rules.iter().map(|rule| rule.id.as_str()).collect::<Vec<_>>());
             match (found, expect) {
                 (Ok(found), Ok(expect)) => assert_eq!(found, expect),
@@ -356,6 +381,7 @@ rules:
             approved,
             period_s: 60,
             executable: "/usr/bin/cat".into(),
+            named: rules[0].to_owned(),
             objects: vec![object.to_owned()],
             said,
             user: (1, Some("ada".to_owned())),

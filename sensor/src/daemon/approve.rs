@@ -75,8 +75,11 @@ impl ApproveError {
         }
     }
 
-    /// As the log has it; nothing for what nobody has tried to get round.
+    /// As the log has it; nothing for what nobody has tried to get round, such as another index of one's own entries.
     pub(super) fn notice(&self, ask: &Ask) -> Option<Notice> {
+        if matches!(self, Self::NoDenial(_)) && ask.is_readable {
+            return None;
+        }
         let session = if let Self::FromSession(session) = self { Some(*session) } else { None };
         self.is_forbidden().then(|| Notice::ApprovalRefused {
             denial: ask.denial,
@@ -128,7 +131,7 @@ pub(super) fn held(
     denial: &Denial<'_>,
     policy: &Policy,
     homes: &Homes,
-    now_ns: u64,
+    (now_ns, generation): (u64, u64),
 ) -> Result<Held, ApproveError> {
     if !ask.may_know(policy, denial) {
         return Err(ApproveError::NoDenial(ask.denial));
@@ -136,8 +139,10 @@ pub(super) fn held(
     let Approvable { objects, operations, thing } = approvable(denial.process, denial.action)?;
     let (who, image) = (ask.who(), &denial.process.program.image);
     let executable = image.path.as_bytes();
-    let rules = approvals::weigh(policy, &host(homes), executable, &objects, &who, ask.period)?;
-    // By what else it was refused, such as its content, is not approved.
+    // What the policy in force has refused it does refuse, by whatever name.
+    let named = (denial.hit.generation == generation).then_some(denial.hit.rule.as_str());
+    let rules = approvals::weigh(policy, &host(homes), executable, (&objects, named), &who, ask.period)?;
+    // By what else it was refused is not approved.
     if !rules.iter().any(|rule| rule.id == denial.hit.rule) {
         return Err(NotApproved::NotRefused.into());
     }
@@ -155,6 +160,7 @@ pub(super) fn held(
         approved,
         period_s: ask.period.seconds(),
         executable: image.path.clone(),
+        named: denial.hit.rule.clone(),
         objects: objects.iter().map(ToString::to_string).collect(),
         said: rules.into_iter().map(approvals::digest).collect(),
         user: who.user,

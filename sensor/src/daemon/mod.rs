@@ -10,6 +10,7 @@
 pub mod adapters;
 mod approvals;
 pub mod approve;
+pub mod attempts;
 pub mod detach;
 mod expiry;
 pub mod homes;

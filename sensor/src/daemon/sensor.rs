@@ -21,6 +21,7 @@ use treeline_event::{Approval, Claims, Notice, ProcessKey, SessionAttributes, Se
 use super::{
     approvals::{Approvals, Ended, Held, NotApproved},
     approve::{self, ApproveError, Ask},
+    attempts::Attempts,
     homes::Homes,
     inherit::{self, Resumed},
     marks::Marks,
@@ -50,6 +51,9 @@ const STUCK_AFTER: Duration = Duration::from_secs(120);
 
 /// Sessions that live at a time. A session is some hundred bytes here; a machine with more has another problem.
 const SESSIONS_MAX: usize = 4096;
+
+/// Approvals of one user that hold at a time, so that nobody can keep others from approving.
+const APPROVALS_PER_UID_MAX: usize = 16;
 
 /// Sessions of one user that live at a time, so that nobody can keep others from launching.
 const SESSIONS_PER_UID_MAX: usize = 1024;
@@ -162,6 +166,7 @@ pub struct Sensor {
     board: Arc<Board>,
     /// Serialises what changes more than one thread's state.
     control: Mutex<Control>,
+    attempts: Mutex<Attempts>,
     allow_unenforceable: bool,
     source_thread: Mutex<Option<JoinHandle<Result<(), String>>>>,
     pipeline_thread: Mutex<Option<JoinHandle<Result<(), String>>>>,
@@ -202,6 +207,7 @@ impl Sensor {
             pipeline,
             board,
             control: Mutex::new(Control { sessions: parts.sessions, ..Control::new(parts.state_dir) }),
+            attempts: Mutex::default(),
             allow_unenforceable: parts.allow_unenforceable,
             source_thread: Mutex::new(None),
             pipeline_thread: Mutex::new(Some(pipeline_thread)),
@@ -282,7 +288,12 @@ impl Sensor {
         if let Err(error) = &approved
             && let Some(notice) = error.notice(ask)
         {
-            self.note(notice)?;
+            match self.attempts().count(ask.asker.uid) {
+                true => self.note(notice)?,
+                false => {
+                    tracing::warn!(uid = ask.asker.uid, "more attempts to approve than are recorded: {error}")
+                }
+            }
         }
         approved
     }
@@ -300,16 +311,21 @@ impl Sensor {
         let mut control = self.control();
         let Some(loaded) = &control.policy else { return Err(ApproveError::NoPolicy) };
         let now_ns = SystemClock.boot_ns();
-        let held = approve::held(ask, &denial, &loaded.policy, &control.homes, now_ns)?;
+        let when = (now_ns, control.generation);
+        let held = approve::held(ask, &denial, &loaded.policy, &control.homes, when)?;
         if !self.lives()(denial.session) {
             return Err(ApproveError::Ended(denial.session));
-        }
-        if control.approvals.is_full() {
-            return Err(NotApproved::TooMany.into());
         }
         let told = approve::told(&held);
         let before = control.approvals.list();
         let all = control.approvals.with(held);
+        let is_one_more = all.len() > before.len();
+        if is_one_more
+            && (control.approvals.is_full()
+                || control.approvals.of_user(ask.asker.uid) >= APPROVALS_PER_UID_MAX)
+        {
+            return Err(NotApproved::TooMany.into());
+        }
         // What is not recorded is not done.
         self.note(Notice::Approved { approval: told.clone(), by: ask.asker.clone() })?;
         let list = all.iter().map(|held| held.approved.clone()).collect();
@@ -544,6 +560,10 @@ impl Sensor {
         drop(self.pipeline.send(PipelineCommand::Stop(reason)));
         let pipeline = join("pipeline", &self.pipeline_thread);
         source.and(pipeline)
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn control(&self) -> MutexGuard<'_, Control> {

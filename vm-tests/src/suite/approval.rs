@@ -25,6 +25,8 @@ const OTHER_SESSION: &str = "another-session-is-refused";
 const OTHER_PROGRAM: &str = "another-program-is-refused";
 const OTHER_FILE: &str = "another-file-is-refused";
 const OTHER_OPERATION: &str = "another-operation-is-refused";
+const EACH_OPERATION: &str = "each-operation-that-is-approved";
+const OTHER_RULE: &str = "another-rule-by-a-link-still-refuses";
 const OTHER_NAME: &str = "a-file-put-in-its-place-is-refused";
 const OTHER_CODE: &str = "other-code-in-the-program-is-refused";
 const ADDRESS: &str = "an-address-and-no-other-port";
@@ -59,12 +61,14 @@ impl Needs {
     }
 }
 
-const CASES: [(&str, Needs); 19] = [
+const CASES: [(&str, Needs); 21] = [
     (APPROVED, Needs::Opens),
     (OTHER_SESSION, Needs::Opens),
     (OTHER_PROGRAM, Needs::Opens),
     (OTHER_FILE, Needs::Opens),
     (OTHER_OPERATION, Needs::Opens),
+    (EACH_OPERATION, Needs::Opens),
+    (OTHER_RULE, Needs::Opens),
     (OTHER_NAME, Needs::Opens),
     (OTHER_CODE, Needs::Opens),
     (ADDRESS, Needs::Connects),
@@ -107,19 +111,29 @@ rules:
   - {{id: program, kind: exec, paths: [{FORBIDDEN}], reason: Not that one}}
   - {{id: sockets, kind: connect, unix: [{}, \"@exactly\"], reason: Not those}}
   - {{id: theirs, kind: file, paths: [{}], reason: Of others}}
+  - {{id: a-real, kind: file, paths: [\"{REAL}/**\"], operations: [read], reason: Of the place}}
+  - {{id: b-alias, kind: file, paths: [\"{ALIAS}/**\"], operations: [read], reason: Of a link to it}}
 ",
         stage::FORBIDDEN_SOCKET,
         stage::CLOUD
     )
 }
 
-const ALL: &str = "keys, net, program, sockets";
+const ALL: &str = "keys, net, program, sockets, a-real";
+
+/// A directory, and a symbolic link to it by which a rule is written that nobody may approve of.
+const REAL: &str = "/home/dev/real";
+const ALIAS: &str = "/home/dev/alias";
 
 fn run(report: &Report) -> Result<()> {
     stage::prepare()?;
     // A second name would keep it from being approved of.
     fs::remove_file(format!("{WORK}/hard")).context("removing the second name of the key")?;
     stage::listen()?;
+    fs::create_dir(REAL)
+        .and_then(|()| fs::write(format!("{REAL}/file"), "text"))
+        .context("making a place")?;
+    std::os::unix::fs::symlink(REAL, ALIAS).context("making a link to it")?;
     let attach = Attach::of_guest()?;
     let result = phases(report, attach);
     fs::write(format!("{WORK}/stop"), "").context("telling the sessions to end")?;
@@ -268,11 +282,32 @@ fn files(daemon: &Daemon, one: &mut Subject, two: &mut Subject, results: &mut Re
         .and_then(|()| one.expect(&format!("echo more >>{other}"), false))
         .and_then(|()| one.expect(&format!("read line <>{other}"), false));
     results.push(OTHER_OPERATION, operation);
+    results.push(EACH_OPERATION, each_operation(daemon, one, &other));
+    results.push(OTHER_RULE, other_rule(daemon, one));
     let moved = format!("{KEYS}/moved");
     fs::rename(&moved, &other).context("putting another file in its place")?;
     // In mode `fallback` an object is judged by the names under which it was marked.
     results.push(OTHER_NAME, one.expect(&format!("read line <{other}"), false));
     Ok(())
+}
+
+/// Reading was approved for an hour. That writing is for a minute does not shorten it.
+fn each_operation(daemon: &Daemon, one: &mut Subject, file: &str) -> Result<()> {
+    let (read, write) = (format!("read line <{file}"), format!("echo more >>{file}"));
+    let denial = one.is_refused(daemon, &write, file)?;
+    approved(daemon, &denial, "1m")?;
+    one.expect(&write, true)?;
+    one.expect(&read, true)?;
+    // For longer, in the place of the one before.
+    approved(daemon, &denial, "1h")?;
+    one.expect(&write, true)
+}
+
+fn other_rule(daemon: &Daemon, one: &mut Subject) -> Result<()> {
+    let read = read(&format!("{REAL}/file"));
+    let denial = one.is_refused(daemon, &read, "/real/file")?;
+    let _ = approve(daemon, &denial, "1h")?;
+    one.expect(&read, false)
 }
 
 /// Nobody listens there: what goes through is refused by the other end.
@@ -302,6 +337,12 @@ fn new_name(daemon: &Daemon, one: &mut Subject) -> Result<()> {
     one.expect(&make("other"), false)?;
     one.expect(&make("new"), true)?;
     one.expect(&make("new/below"), false)?;
+    let python = |call: &str| format!("/usr/bin/python3 -c 'import os; os.{call}'");
+    let (file, link) = (format!("mknod(\"{KEYS}/made\")"), format!("symlink(\"/home\", \"{KEYS}/made\")"));
+    let denial = one.is_refused(daemon, &python(&file), "/made")?;
+    approved(daemon, &denial, "1h")?;
+    one.expect(&python(&link), false)?;
+    one.expect(&python(&file), true)?;
     one.expect(&format!("/usr/bin/rmdir {KEYS}/new"), false)
 }
 
@@ -359,7 +400,7 @@ fn reload(daemon: &Daemon, policy: &str) -> Result<()> {
 
 fn other_policy(daemon: &Daemon, one: &mut Subject) -> Result<()> {
     one.expect(&read(KEY), true)?;
-    reload(daemon, &policy("keys, program, sockets"))?;
+    reload(daemon, &policy("keys, program, sockets, a-real"))?;
     one.expect(&connect(9), false)?;
     // What it lets be approved of still is, in the tables of the next policy.
     one.expect(&read(KEY), true)?;

@@ -26,7 +26,9 @@ impl LinuxBackend {
         };
         let grants = grants(approved, &in_force.tables, &self.decoder.mounts);
         // Of those before, the object may be gone meanwhile.
-        if approved.last().is_some_and(|last| !grants.iter().any(|(denial, ..)| *denial == last.denial)) {
+        let is_new = |last: &&Approved| !in_force.installable.approved.contains(last);
+        let has_none = |last: &Approved| !grants.iter().any(|(denial, ..)| *denial == last.denial);
+        if approved.last().filter(is_new).is_some_and(has_none) {
             return Err(BackendError::Unsupported(
                 "the object is on a filesystem that is not mounted where the sensor can see it, or another one hides it".to_owned(),
             ));
@@ -52,26 +54,18 @@ pub(super) fn grants(
         for rule in rules {
             let key = GrantKey::of(tables.slot, rule as u32 + 1, one.session.0, &image);
             let key = GrantKey { object: kind as u32, identity, ..key };
-            found.push((
-                one.denial,
-                key,
-                Grant { expires_ns: one.until_ns, operations: one.operations, pad: 0 },
-            ));
+            found.push((one.denial, key, Grant::of(&key, one.operations, one.until_ns)));
         }
     }
     found
 }
 
-/// The same as the table takes them. Of two about the same object the operations are put together only as far as both last.
+/// The same as the table takes them: of two about the same object each operation lasts as long as it was approved.
 pub(super) fn entries(grants: &[(u64, GrantKey, Grant)]) -> Vec<(GrantKey, Grant)> {
     let mut entries: Vec<(GrantKey, Grant)> = Vec::new();
     for (_, key, grant) in grants {
         match entries.iter_mut().find(|(known, _)| known == key) {
-            // One of them is longer, or is for more: the younger one, which is behind, counts where they differ.
-            Some((_, known)) if known.operations == grant.operations => {
-                known.expires_ns = known.expires_ns.max(grant.expires_ns);
-            }
-            Some((_, known)) => *known = *grant,
+            Some((_, known)) => *known = known.or(*grant),
             None => entries.push((*key, *grant)),
         }
     }
@@ -142,15 +136,17 @@ mod tests {
 
     #[test]
     fn the_longer_of_two_approvals_counts() {
-        let grant = |expires_ns, operations| Grant { expires_ns, operations, pad: 0 };
         let key = GrantKey::default();
+        let grant = |expires_ns, operations| Grant::of(&key, operations, expires_ns);
         let check = |given: &[Grant], expect: Grant| {
             let given: Vec<_> = given.iter().map(|grant| (1, key, *grant)).collect();
             assert_eq!(entries(&given), [(key, expect)]);
         };
         check(&[grant(5, 1), grant(9, 1)], grant(9, 1));
         check(&[grant(9, 1), grant(5, 1)], grant(9, 1));
-        // No operation lasts longer than somebody has approved.
-        check(&[grant(9, 1), grant(5, 3)], grant(5, 3));
+        // No operation lasts longer than somebody has approved, and none is shorter for another one.
+        let both = Grant { expires_ns: [9, 5, 0, 0, 0, 0, 0, 0], ..grant(0, 0) };
+        check(&[grant(9, 1), grant(5, 3)], both);
+        check(&[grant(5, 2), grant(9, 1)], both);
     }
 }

@@ -265,10 +265,7 @@ impl LinuxBackend {
             _ => None,
         };
         let mut rings = Rings::new(&mut loaded.ebpf, std::mem::take(&mut loaded.totals))?;
-        let kernel_tables = match loaded.is_taken_over {
-            true => KernelTables::take_over(&mut loaded.ebpf)?,
-            false => KernelTables::default(),
-        };
+        let kernel_tables = KernelTables::begin(&mut loaded.ebpf, loaded.is_taken_over)?;
         let decoder = Decoder { mounts: mount_table()? };
         loaded.complete()?;
         let (former, said) = before(&mut loaded, mode, &facts.kernel, &mut rings);

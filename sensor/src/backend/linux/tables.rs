@@ -74,11 +74,16 @@ impl KernelTables {
         self.active.map_or(0, |slot| (slot + 1) % paths::SLOTS)
     }
 
-    /// Takes over tables that another process has filled, whichever slot is in force.
+    /// Those of this process, or of another one whose programs are taken over.
     ///
     /// # Errors
     /// [`BackendError::Io`] when they cannot be read.
-    pub(super) fn take_over(ebpf: &mut Ebpf) -> Result<Self, BackendError> {
+    pub(super) fn begin(ebpf: &mut Ebpf, is_taken_over: bool) -> Result<Self, BackendError> {
+        if is_taken_over { Self::take_over(ebpf) } else { Ok(Self::default()) }
+    }
+
+    /// Takes over tables that another process has filled, whichever slot is in force.
+    fn take_over(ebpf: &mut Ebpf) -> Result<Self, BackendError> {
         let active = slot_in_force(&array(ebpf, "ACTIVE")?).map_err(io)?;
         let mut filled = <[Filled; paths::SLOTS as usize]>::default();
         for slot in &mut filled {

@@ -17,7 +17,8 @@ use treeline_event::{
     Action, FileId, FileRef, OpenFlags, Outcome, PathBytes, ProcessKey, SessionId, Verdict,
 };
 use treeline_policy::{
-    Host, Object, Policy, Request, Subject, compile::LineageReader, eval, policy::FileOperation,
+    Host, Object, Policy, Request, Subject, approval::refusing, compile::LineageReader, eval,
+    policy::FileOperation,
 };
 
 use super::{
@@ -26,7 +27,7 @@ use super::{
     subject::{self, Access},
 };
 use crate::backend::{
-    ApprovedObject, FileNumber, Observation, Seen,
+    Approved, ApprovedObject, FileNumber, Observation, Seen,
     linux::{Known, grants::Approvals, labels::Labels, rings::boot_ns, sessions::Sessions},
 };
 
@@ -190,34 +191,59 @@ impl Judge {
             }
         }
         let (rule, path) = worst?;
-        let operations = objects(path, access, exec).iter().fold(0, |bits, object| bits | bit(object));
-        let asked = Asked { rule: &self.policy.rules[rule].id, operations, paths: &paths, stat: &stat };
-        if self.is_approved(pid, label, &asked) {
+        if self.is_approved(pid, label, &paths, &stat, &self.refusing(&subject, &paths, access, exec)) {
             return None;
         }
         Some(Refusal { rule, file: reference(path.clone(), false), exec, access })
     }
 
-    /// Whether somebody has approved of what is refused; see `treeline_abi::grant`, which says the same.
-    fn is_approved(&self, pid: i32, label: &Label, asked: &Asked<'_>) -> bool {
+    /// Every rule that refuses an access, each with the bit of the operation.
+    fn refusing(
+        &self,
+        subject: &Subject,
+        paths: &[PathBytes],
+        access: Access,
+        exec: bool,
+    ) -> Vec<(usize, u32)> {
+        let of = |object: Object| {
+            let operation = bit(&object);
+            let request = Request { subject: subject.clone(), object };
+            let rules = refusing(&self.policy, &self.host, &request);
+            rules.into_iter().map(move |rule| (rule, operation))
+        };
+        paths.iter().flat_map(|path| objects(path, access, exec)).flat_map(of).collect()
+    }
+
+    /// Whether somebody has approved of all that is refused; see `treeline_abi::grant`, which says the same.
+    fn is_approved(
+        &self,
+        pid: i32,
+        label: &Label,
+        paths: &[PathBytes],
+        stat: &Stat,
+        refused: &[(usize, u32)],
+    ) -> bool {
         let approvals = self.approvals.lock().unwrap_or_else(PoisonError::into_inner);
-        if approvals.is_empty() || label.flags & LabelFlags::LOADER_ENV != 0 {
+        if approvals.is_empty() || refused.is_empty() || label.flags & LabelFlags::LOADER_ENV != 0 {
             return false;
         }
-        let is_directory = asked.stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
-        if asked.stat.st_nlink > 1 && !is_directory {
+        let is_directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        if stat.st_nlink > 1 && !is_directory {
             return false;
         }
         let Ok(executed) = rustix::fs::stat(format!("/proc/{pid}/exe").as_str()) else { return false };
         let now = boot_ns();
-        approvals.iter().any(|one| {
+        let is_for = |one: &&Approved| {
             one.session.0 == label.session
                 && one.image == number(&executed)
                 && (one.image.device, one.image.inode) == (label.image.device, label.image.inode)
-                && one.rules.iter().any(|rule| rule == asked.rule)
-                && asked.operations & !one.operations == 0
                 && now < one.until_ns
-                && is_object(&one.object, asked)
+                && is_object(&one.object, paths, stat)
+        };
+        let here: Vec<&Approved> = approvals.iter().filter(is_for).collect();
+        refused.iter().all(|(rule, operation)| {
+            let id = &self.policy.rules[*rule].id;
+            here.iter().any(|one| one.operations & operation != 0 && one.rules.contains(id))
         })
     }
 
@@ -290,25 +316,17 @@ impl Judge {
     }
 }
 
-/// What is refused.
-struct Asked<'a> {
-    rule: &'a str,
-    operations: u32,
-    paths: &'a [PathBytes],
-    stat: &'a Stat,
-}
-
 fn number(stat: &Stat) -> FileNumber {
     let device = rustix::fs::major(stat.st_dev) << 20 | rustix::fs::minor(stat.st_dev);
     FileNumber { device, inode: stat.st_ino }
 }
 
-fn is_object(object: &ApprovedObject, asked: &Asked<'_>) -> bool {
+fn is_object(object: &ApprovedObject, paths: &[PathBytes], stat: &Stat) -> bool {
     match object {
         ApprovedObject::File { path, inode, device } => {
-            let found = number(asked.stat);
+            let found = number(stat);
             // By each of its paths, another rule may be about it.
-            asked.paths.iter().all(|one| one == path)
+            paths.iter().all(|one| one == path)
                 && found.inode == *inode
                 && device.is_none_or(|device| device == found.device)
         }
