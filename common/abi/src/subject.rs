@@ -312,7 +312,7 @@ fn is_less(one: u64, other: u64) -> u64 {
 
 /// 1 if `one` is less than `other`, else 0: the borrow of the subtraction.
 #[inline(always)]
-fn borrow(one: u64, other: u64) -> u64 {
+pub(crate) fn borrow(one: u64, other: u64) -> u64 {
     ((!one & other) | (!(one ^ other) & one.wrapping_sub(other))) >> 63
 }
 

@@ -70,8 +70,8 @@ pub(super) struct Held {
     pub(super) period_s: u32,
     /// Path of the executable.
     pub(super) executable: PathBytes,
-    /// The rule that refused.
-    pub(super) named: String,
+    /// The rule that refused, where it is written with another name of the object.
+    pub(super) named: Option<String>,
     /// What the policy is asked, as it is written.
     pub(super) objects: Vec<String>,
     /// SHA-256 of what each of the rules says.
@@ -89,7 +89,7 @@ impl Held {
         let Ok(objects) = objects else { return false };
         let who = Approver { user: self.user.clone(), groups: self.groups.clone() };
         let Some(period) = Period::of_seconds(self.period_s) else { return false };
-        let asked = (&objects[..], Some(self.named.as_str()));
+        let asked = (&objects[..], self.named.as_deref());
         let found = weigh(policy, host, self.executable.as_bytes(), asked, &who, period);
         found.is_ok_and(|rules| {
             rules.len() == self.approved.rules.len()
@@ -381,7 +381,7 @@ rules:
             approved,
             period_s: 60,
             executable: "/usr/bin/cat".into(),
-            named: rules[0].to_owned(),
+            named: None,
             objects: vec![object.to_owned()],
             said,
             user: (1, Some("ada".to_owned())),

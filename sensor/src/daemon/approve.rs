@@ -139,9 +139,18 @@ pub(super) fn held(
     let Approvable { objects, operations, thing } = approvable(denial.process, denial.action)?;
     let (who, image) = (ask.who(), &denial.process.program.image);
     let executable = image.path.as_bytes();
+    let weigh =
+        |named| approvals::weigh(policy, &host(homes), executable, (&objects, named), &who, ask.period);
     // What the policy in force has refused it does refuse, by whatever name.
-    let named = (denial.hit.generation == generation).then_some(denial.hit.rule.as_str());
-    let rules = approvals::weigh(policy, &host(homes), executable, (&objects, named), &who, ask.period)?;
+    let is_in_force = denial.hit.generation == generation;
+    let (rules, named) = match weigh(None) {
+        Ok(rules) if rules.iter().any(|rule| rule.id == denial.hit.rule) => (rules, None),
+        Ok(_) | Err(NotApproved::NotRefused) if is_in_force => {
+            (weigh(Some(&denial.hit.rule))?, Some(denial.hit.rule.clone()))
+        }
+        Ok(_) => return Err(NotApproved::NotRefused.into()),
+        Err(error) => return Err(error.into()),
+    };
     // By what else it was refused is not approved.
     if !rules.iter().any(|rule| rule.id == denial.hit.rule) {
         return Err(NotApproved::NotRefused.into());
@@ -160,7 +169,7 @@ pub(super) fn held(
         approved,
         period_s: ask.period.seconds(),
         executable: image.path.clone(),
-        named: denial.hit.rule.clone(),
+        named,
         objects: objects.iter().map(ToString::to_string).collect(),
         said: rules.into_iter().map(approvals::digest).collect(),
         user: who.user,
