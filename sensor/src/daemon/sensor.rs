@@ -291,7 +291,10 @@ impl Sensor {
             match self.attempts().count(ask.asker.uid) {
                 true => self.note(notice)?,
                 false => {
-                    tracing::warn!(uid = ask.asker.uid, "more attempts to approve than are recorded: {error}")
+                    tracing::warn!(
+                        uid = ask.asker.uid,
+                        "more attempts to approve than are recorded: {error}"
+                    );
                 }
             }
         }
