@@ -46,9 +46,9 @@ pub(crate) struct Group {
 
 /// Groups that run in the other attach modes, too. The rest takes minutes under emulation and runs where LSM programs are
 /// attached, or knows no mode at all; whoever asks for it by name has it in any.
-const OF_EVERY_MODE: &[&str] = &["enforce", "adopt", "sessions", "approval"];
+const OF_EVERY_MODE: &[&str] = &["enforce", "adopt"];
 /// And those that do so in a thorough guest.
-const OF_THOROUGH_GUESTS: &[&str] = &["matrix", "monitor"];
+const OF_THOROUGH_GUESTS: &[&str] = &["matrix", "monitor", "sessions", "approval"];
 
 impl Group {
     /// Whether it runs in a guest for this attach mode.
