@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Action, Approval, Asker, Body, Claims, Destination, Event, FileRef, HookState, Image, Notice, PathBytes,
-    PolicyPart, Process, Program, RuleStatus, SessionAttributes,
+    Action, Approval, Asker, Body, Claims, Destination, Event, FileRef, Group, HookState, Image, Notice,
+    PathBytes, PolicyPart, Process, Program, RuleStatus, SessionAttributes,
 };
 
 /// What was left out of an entry. A text that has exactly `text_bytes`, a list that has exactly `items` or an
@@ -235,13 +235,10 @@ impl Cut {
                 *text = None;
             }
         }
-        if groups.as_ref().is_some_and(|groups| groups.len() > self.items) {
+        // A group without a name is known to have none.
+        let is_cut = |group: &Group| group.name.as_ref().is_some_and(|name| name.len() > self.text_bytes);
+        if groups.as_ref().is_some_and(|groups| groups.len() > self.items || groups.iter().any(is_cut)) {
             *groups = None;
-        }
-        for group in groups.iter_mut().flatten() {
-            if group.name.as_ref().is_some_and(|name| name.len() > self.text_bytes) {
-                group.name = None;
-            }
         }
         let is_long =
             |all: &Vec<String>| all.len() > self.items || all.iter().any(|one| one.len() > self.text_bytes);
