@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::attach::Attach;
 use super::daemon::{self, Daemon};
+use super::lineage::reload;
 use super::session::{self, TREELINE};
 use super::stage::{self, FORBIDDEN, KEY, KEYS, WORK};
 use super::subject::{self, finish};
@@ -379,23 +380,6 @@ fn unauthorised(daemon: &Daemon, one: &mut Subject) -> Result<()> {
     let (code, said) = approve(daemon, &denial, "1h")?;
     ensure!(code == Some(1) && said.contains("others than this user"), "{code:?}: {said}");
     one.expect(&read(stage::CLOUD), false)
-}
-
-/// Has the daemon take another policy; see `lineage`.
-fn reload(daemon: &Daemon, policy: &str) -> Result<()> {
-    let generation = |daemon: &Daemon| {
-        let status = daemon.status()?;
-        status.pointer("/policy/generation").and_then(Value::as_u64).context("no policy is in force")
-    };
-    let before = generation(daemon)?;
-    daemon.write_policy(policy)?;
-    daemon.signal("HUP")?;
-    let started = Instant::now();
-    while generation(daemon).map_or(true, |now| now == before) {
-        ensure!(started.elapsed() < PATIENCE, "the daemon has not taken the policy");
-        thread::sleep(Duration::from_millis(500));
-    }
-    Ok(())
 }
 
 fn other_policy(daemon: &Daemon, one: &mut Subject) -> Result<()> {

@@ -86,7 +86,7 @@ fn run(report: &Report) -> Result<()> {
     let attach = Attach::of_guest()?;
     let daemon = Daemon::start(NAME, &policy(&[BELOW, EXCEPTED]), attach)?;
     let mut subject = start_session(&daemon, "first")?;
-    let result = phases(&daemon).and_then(|results| tell(report, results));
+    let result = phases(&daemon).and_then(|results| tell(report, NAME, results));
     // What is below the sessions' roots ends by itself; then nothing is left to be guarded, and the pins can go.
     fs::write(format!("{WORK}/stop"), "").context("telling the sessions to end")?;
     thread::sleep(Duration::from_secs(3));
@@ -107,13 +107,14 @@ fn policy(rules: &[&str]) -> String {
     format!("version: 1\nname: lineage\nmode: enforce\nrules:{}", rules.concat())
 }
 
-/// An exec whose program the kernel left out is of nobody's lineage (THREATS.md).
-fn tell(report: &Report, results: Vec<(&str, Result<()>)>) -> Result<()> {
+/// Reports what came of the cases of the group with this daemon. An exec whose program the kernel left out is of nobody's
+/// lineage, and an access nobody's (THREATS.md).
+pub(super) fn tell(report: &Report, daemon: &str, results: Vec<(&str, Result<()>)>) -> Result<()> {
     if results.iter().any(|(_, result)| result.is_err()) {
         // The sensor asks the kernel once a second what it left out.
         thread::sleep(Duration::from_secs(3));
     }
-    let entries = session::entries_of(&format!("{}/log", daemon::home(NAME)))?;
+    let entries = session::entries_of(&format!("{}/log", daemon::home(daemon)))?;
     let mut left_out = LeftOut::of(&entries, report);
     results.into_iter().for_each(|(case, result)| left_out.report(report, case, result));
     Ok(())

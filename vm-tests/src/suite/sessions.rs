@@ -12,11 +12,10 @@ use anyhow::{Context, Result, ensure};
 
 use super::attach::Attach;
 use super::daemon::{self, Daemon};
-use super::guard::LeftOut;
-use super::lineage::{PATIENCE, reload};
+use super::lineage::{PATIENCE, reload, tell};
 use super::stage::{self, WORK};
 use super::subject::{self, finish};
-use super::{Group, session};
+use super::{Group, session::TREELINE};
 use crate::guest::group::Report;
 
 const NAME: &str = "sessions";
@@ -55,7 +54,7 @@ fn run(report: &Report) -> Result<()> {
     let daemon = Daemon::start(NAME, &policy(FIRST), attach)?;
     let mut subjects = [start(&daemon, "root", 0)?, start(&daemon, "dev", DEV)?];
     let result = phases(daemon, attach).and_then(|(daemon, results)| {
-        tell(report, results)?;
+        tell(report, NAME, results)?;
         Ok(daemon)
     });
     // They end by themselves; then nothing is left to be guarded, and the pins can go.
@@ -81,18 +80,6 @@ fn start(daemon: &Daemon, name: &str, uid: u32) -> Result<Child> {
         .with_context(|| format!("opening {socket}"))?;
     let mut command = daemon.verb(&["run", "--", "/usr/bin/bash", "-c", SERVE, name]);
     command.uid(uid).gid(uid).current_dir("/").stderr(Stdio::null()).spawn().context("starting a session")
-}
-
-/// An access whose program the kernel left out is nobody's (THREATS.md).
-fn tell(report: &Report, results: Vec<(&str, Result<()>)>) -> Result<()> {
-    if results.iter().any(|(_, result)| result.is_err()) {
-        // The sensor asks the kernel once a second what it left out.
-        thread::sleep(Duration::from_secs(3));
-    }
-    let entries = session::entries_of(&format!("{}/log", daemon::home(NAME)))?;
-    let mut left_out = LeftOut::of(&entries, report);
-    results.into_iter().for_each(|(case, result)| left_out.report(report, case, result));
-    Ok(())
 }
 
 type Results = Vec<(&'static str, Result<()>)>;
@@ -131,8 +118,7 @@ fn within(daemon: &Daemon) -> Result<()> {
     let read = "for file in /home/dev/.aws/credentials /home/dev/.state/file; do /usr/bin/cat $file >/dev/null 2>&1 \
                 && echo -n r || echo -n d; done";
     let dev = DEV.to_string();
-    let inner =
-        ["/usr/bin/act", "act", "as", &dev, session::TREELINE, "run", "--", "/usr/bin/bash", "-c", read];
+    let inner = ["/usr/bin/act", "act", "as", &dev, TREELINE, "run", "--", "/usr/bin/bash", "-c", read];
     let words = [&["run", "--"], &inner[..]].concat();
     let output = daemon.verb(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).output();
     let output = output.context("starting a session within another")?;
