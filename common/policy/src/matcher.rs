@@ -217,7 +217,7 @@ impl<'t> Matcher<'t> {
         let Subject { executable: path, sha256, loads_code, .. } = subject;
         let located = locate(path);
         let image = Image { located: &located, path, sha256: sha256.as_ref(), loads_code: *loads_code };
-        let session = self.tables.sets_of_session(&subject.session);
+        let session = self.tables.sessions.of(&subject.session);
         self.subject_sets(&image, self.tables.table.subjects.of_label(&label), session)
     }
 

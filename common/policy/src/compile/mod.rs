@@ -127,6 +127,7 @@ pub fn compile_after(
     table.enforcing = u32::from(policy.rules.iter().any(refuses));
     let rules: Vec<_> =
         policy.rules.iter().enumerate().map(|rule| kernel_rule(rule, &sets, &lifts)).collect();
+    let sessions = SessionSets { unknown: table.subjects.of_unknown_session(), asked: sets.sessions() };
     Ok(Tables {
         slot: target.slot,
         table,
@@ -147,7 +148,7 @@ pub fn compile_after(
         abstracts,
         hashes,
         lineage: sets.lineage(),
-        sessions: sets.sessions(),
+        sessions,
         info: policy.rules.iter().map(rule_info).collect(),
         host: host.clone(),
     })

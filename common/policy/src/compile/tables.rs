@@ -63,8 +63,8 @@ pub struct Tables {
     pub hashes: Vec<HashRules>,
     /// The conditions on lineage with their numbers.
     pub lineage: Vec<(u32, Executable)>,
-    /// What subject sets ask of the session, by number.
-    pub sessions: Vec<(u32, SessionCondition)>,
+    /// What subject sets ask of sessions.
+    pub sessions: SessionSets,
     /// What refuses a file whose content is not known.
     pub hold: Hold,
     /// What the agent says about each rule, by rule index.
@@ -76,8 +76,8 @@ pub struct Tables {
 /// What the subject sets of a policy ask of sessions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionSets {
-    unknown: Facts,
-    asked: Vec<(u32, SessionCondition)>,
+    pub(super) unknown: Facts,
+    pub(super) asked: Vec<(u32, SessionCondition)>,
 }
 
 impl SessionSets {
@@ -216,18 +216,6 @@ impl Tables {
             facts.possible |= u64::from(holds != Holds::No) << number;
         }
         facts
-    }
-
-    /// What a session leaves of the subject sets.
-    #[must_use]
-    pub fn sets_of_session(&self, session: &Session) -> Facts {
-        self.session_sets().of(session)
-    }
-
-    /// What sets ask of sessions.
-    #[must_use]
-    pub fn session_sets(&self) -> SessionSets {
-        SessionSets { unknown: self.table.subjects.of_unknown_session(), asked: self.sessions.clone() }
     }
 
     /// What is needed to read labels.

@@ -94,7 +94,7 @@ impl Sessions {
     /// [`BackendError::Io`].
     pub(super) fn prepare(&self, tables: &Tables) -> Result<(), BackendError> {
         let mut table = self.table();
-        table.slots[(tables.slot % SLOTS) as usize] = Some(Arc::new(tables.session_sets()));
+        table.slots[(tables.slot % SLOTS) as usize] = Some(Arc::new(tables.sessions.clone()));
         // Those that ended while no sensor ran.
         let known: HashSet<u64> = table.known.keys().map(|session| session.0).collect();
         let held = table.kernel.as_ref().map(|kernel| kernel.keys().collect::<Result<Vec<_>, _>>());
@@ -167,7 +167,7 @@ mod tests {
         let tables = |slot| {
             let target = Target { seed: 1, generation: 1, slot };
             let tables = compile(&policy, &Host::default(), &MountTable::single(1), target).expect("tables");
-            Some(Arc::new(tables.session_sets()))
+            Some(Arc::new(tables.sessions.clone()))
         };
         let user = |name: &str| Session {
             user: Some(Known { id: None, name: Some(name.to_owned()) }),

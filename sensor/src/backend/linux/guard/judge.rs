@@ -191,7 +191,8 @@ impl Judge {
             }
         }
         let (rule, path) = worst?;
-        if self.is_approved(pid, label, &paths, &stat, &self.refusing(&subject, &paths, access, exec)) {
+        let refused = || self.refusing(&subject, &paths, access, exec);
+        if self.is_approved(pid, label, &paths, &stat, refused) {
             return None;
         }
         Some(Refusal { rule, file: reference(path.clone(), false), exec, access })
@@ -221,10 +222,10 @@ impl Judge {
         label: &Label,
         paths: &[PathBytes],
         stat: &Stat,
-        refused: &[(usize, u32)],
+        refused: impl FnOnce() -> Vec<(usize, u32)>,
     ) -> bool {
         let approvals = self.approvals.lock().unwrap_or_else(PoisonError::into_inner);
-        if approvals.is_empty() || refused.is_empty() || label.flags & LabelFlags::LOADER_ENV != 0 {
+        if approvals.is_empty() || label.flags & LabelFlags::LOADER_ENV != 0 {
             return false;
         }
         let is_directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
@@ -241,10 +242,12 @@ impl Judge {
                 && is_object(&one.object, paths, stat)
         };
         let here: Vec<&Approved> = approvals.iter().filter(is_for).collect();
-        refused.iter().all(|(rule, operation)| {
-            let id = &self.policy.rules[*rule].id;
-            here.iter().any(|one| one.operations & operation != 0 && one.rules.contains(id))
-        })
+        let refused = refused();
+        !refused.is_empty()
+            && refused.iter().all(|(rule, operation)| {
+                let id = &self.policy.rules[*rule].id;
+                here.iter().any(|one| one.operations & operation != 0 && one.rules.contains(id))
+            })
     }
 
     /// The object's own paths: those under which it was protected, and the one that was used if it leads to it.
