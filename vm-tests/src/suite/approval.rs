@@ -14,7 +14,7 @@ use super::daemon::{self, Daemon};
 use super::lineage::reload;
 use super::session::{self, TREELINE};
 use super::stage::{self, FORBIDDEN, KEY, KEYS, WORK};
-use super::subject::{self, finish};
+use super::subject::{self, CAN_PAUSE, PAUSE, finish};
 use super::{Group, guard::LeftOut};
 use crate::guest::group::Report;
 
@@ -94,10 +94,14 @@ pub(super) const GROUP: Group = Group {
     timeout_s: 1800,
 };
 
-/// A shell that does what it finds in files, and says whether it went well.
-const SERVE: &str = "while ! test -e /home/dev/work/stop; do for go in /home/dev/work/NAME-*.go; do step=${go%.go}; \
-    if test -e $go && ! test -e $step.said; then . $go >$step.out 2>&1 && said=done || said=refused; \
-    echo $said >$step.tmp; mv $step.tmp $step.said; fi; done; sleep 0.2; done";
+/// What a shell is to do: whatever it finds in files, and to say whether it went well.
+fn serve(name: &str) -> String {
+    format!(
+        "{CAN_PAUSE} while ! test -e {WORK}/stop; do for go in {WORK}/{name}-*.go; do step=${{go%.go}}; \
+        if test -e $go && ! test -e $step.said; then . $go >$step.out 2>&1 && said=done || said=refused; \
+        echo $said >$step.tmp; mv $step.tmp $step.said; fi; done; {PAUSE}; done"
+    )
+}
 
 fn policy(rules_that_can_be: &str) -> String {
     format!(
@@ -153,8 +157,7 @@ struct Subject {
 
 impl Subject {
     fn start(daemon: &Daemon, name: &'static str) -> Result<Self> {
-        let script = SERVE.replace("NAME", name);
-        let mut command = daemon.verb(&["run", "--", "/usr/bin/bash", "-c", &script]);
+        let mut command = daemon.verb(&["run", "--", "/usr/bin/bash", "-c", &serve(name)]);
         let child = command.stderr(Stdio::null()).spawn().context("starting a session")?;
         let mut subject = Self { name, child, count: 0, session: String::new() };
         ensure!(subject.does("echo $TREELINE_SESSION")?, "the session does not answer");
@@ -251,8 +254,7 @@ fn phases(report: &Report, attach: Attach) -> Result<()> {
         finish(&mut subject.child);
     }
     results.push(RECORDED, recorded(attach));
-    let entries = session::entries_of(&format!("{}/log", daemon::home(NAME)))?;
-    let mut left_out = LeftOut::of(&entries, report);
+    let mut left_out = LeftOut::of_daemon(NAME, report)?;
     for (case, result) in results.all {
         left_out.report(report, case, result);
     }
@@ -420,7 +422,7 @@ fn times(daemon: Daemon, one: &mut Subject, attach: Attach, results: &mut Result
 }
 
 fn recorded(attach: Attach) -> Result<()> {
-    let entries = session::entries_of(&format!("{}/log", daemon::home(NAME)))?;
+    let entries = session::entries_with(&format!("{}/log", daemon::home(NAME)), "approv")?;
     let count = |is: &dyn Fn(&Value) -> bool| entries.iter().filter(|entry| is(entry.own())).count();
     let let_through = |rule: &str| {
         count(&|one| {

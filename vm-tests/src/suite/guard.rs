@@ -17,7 +17,7 @@ use treeline_vm_tests::{Hook, Started};
 use super::attach::Attach;
 use super::cases::{self, Case, Event, Expect};
 use super::session::{self, Entry, Mode, Session};
-use super::{Group, coverage, stage};
+use super::{Group, coverage, daemon, stage};
 use crate::act::{self, Tried};
 use crate::guest::group::Report;
 
@@ -99,6 +99,12 @@ fn run(mode: Mode, report: &Report) -> Result<()> {
 pub(super) struct LeftOut(u64);
 
 impl LeftOut {
+    /// What the log of a daemon says of it.
+    pub(super) fn of_daemon(name: &str, report: &Report) -> Result<Self> {
+        let entries = session::entries_with(&format!("{}/log", daemon::home(name)), "\"recursion\"")?;
+        Ok(Self::of(&entries, report))
+    }
+
     pub(super) fn of(entries: &[Entry], report: &Report) -> Self {
         let count: u64 = entries.iter().map(Entry::left_out).sum();
         if count > 0 {

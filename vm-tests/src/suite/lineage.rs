@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::Group;
 use super::attach::Attach;
 use super::daemon::{self, Daemon};
 use super::guard::LeftOut;
 use super::stage::{self, TRUSTED_SHELL, WORK};
 use super::subject::{self, finish};
-use super::{Group, session};
 use crate::guest::group::Report;
 
 const NAME: &str = "lineage";
@@ -114,8 +114,7 @@ pub(super) fn tell(report: &Report, daemon: &str, results: Vec<(&str, Result<()>
         // The sensor asks the kernel once a second what it left out.
         thread::sleep(Duration::from_secs(3));
     }
-    let entries = session::entries_of(&format!("{}/log", daemon::home(daemon)))?;
-    let mut left_out = LeftOut::of(&entries, report);
+    let mut left_out = LeftOut::of_daemon(daemon, report)?;
     results.into_iter().for_each(|(case, result)| left_out.report(report, case, result));
     Ok(())
 }

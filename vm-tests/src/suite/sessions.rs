@@ -14,7 +14,7 @@ use super::attach::Attach;
 use super::daemon::{self, Daemon};
 use super::lineage::{PATIENCE, reload, tell};
 use super::stage::{self, WORK};
-use super::subject::{self, finish};
+use super::subject::{self, CAN_PAUSE, PAUSE, finish};
 use super::{Group, session::TREELINE};
 use crate::guest::group::Report;
 
@@ -39,12 +39,16 @@ const FIRST: [&str; 2] = ["only: [{session: {users: [dev]}}]", "except: [{sessio
 /// The other way round, by number.
 const SECOND: [&str; 2] = ["only: [{session: {groups: [0]}}]", "except: [{session: {users: [0, 7]}}]"];
 
-/// `serve SESSION` reads the two files whenever the session is told to, and leaves what came of each.
-const SERVE: &str = "while ! test -e /home/dev/work/stop; do for go in /home/dev/work/$0-*.go; do step=${go%.go}; \
-    if test -e $go && ! test -e $step.said; then said=; \
-    for file in /home/dev/.aws/credentials /home/dev/.state/file; do \
-    /usr/bin/cat $file >/dev/null 2>&1 && said=${said}r || said=${said}d; done; \
-    echo $said >$step.tmp; mv $step.tmp $step.said; fi; done; sleep 0.2; done";
+/// What a shell is to do: to read the two files whenever its session is told to, and to leave what came of each.
+fn serve(name: &str) -> String {
+    format!(
+        "{CAN_PAUSE} while ! test -e {WORK}/stop; do for go in {WORK}/{name}-*.go; do step=${{go%.go}}; \
+        if test -e $go && ! test -e $step.said; then said=; \
+        for file in /home/dev/.aws/credentials /home/dev/.state/file; do \
+        /usr/bin/cat $file >/dev/null 2>&1 && said=${{said}}r || said=${{said}}d; done; \
+        echo $said >$step.tmp; mv $step.tmp $step.said; fi; done; {PAUSE}; done"
+    )
+}
 
 fn run(report: &Report) -> Result<()> {
     stage::prepare()?;
@@ -78,7 +82,7 @@ fn start(daemon: &Daemon, name: &str, uid: u32) -> Result<Child> {
     let socket = format!("{}/socket", daemon::home(NAME));
     fs::set_permissions(&socket, Permissions::from_mode(0o666))
         .with_context(|| format!("opening {socket}"))?;
-    let mut command = daemon.verb(&["run", "--", "/usr/bin/bash", "-c", SERVE, name]);
+    let mut command = daemon.verb(&["run", "--", "/usr/bin/bash", "-c", &serve(name)]);
     command.uid(uid).gid(uid).current_dir("/").stderr(Stdio::null()).spawn().context("starting a session")
 }
 
