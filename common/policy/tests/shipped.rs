@@ -10,7 +10,7 @@ use std::{
 use treeline_abi::paths::WORDS;
 use treeline_policy::{
     Loader, MountTable, NotLoaded, Policy, Target, compile, lint, parse_tests, parse_with,
-    policy::Mode,
+    policy::{Kind, Mode, PortRange, Rule},
     source::Source,
     syntax::{Document, format, schema},
     testing::{Untested, run},
@@ -85,6 +85,83 @@ fn tests_pass_and_leave_nothing_out() {
         assert_eq!(results.failed(), 0, "{}", results.failures());
         assert_eq!(results.untested, Untested::default(), "{name}: add a test of each");
     }
+}
+
+/// The policy with one thing less, or one that is wider, in one of its rules; each with what was changed. What the kernel is
+/// asked is what tests are for: who is excepted, and from where, they name rule by rule.
+fn mutants(policy: &Policy) -> Vec<(String, Policy)> {
+    let mut mutants = Vec::new();
+    let is_own = |rule: &Rule| !rule.id.contains('/') || rule.id.starts_with("default/");
+    for (index, rule) in policy.rules.iter().enumerate().filter(|(_, rule)| is_own(rule)) {
+        let mut with = |what: String, kind: Kind| {
+            let mut mutant = policy.clone();
+            mutant.rules[index].kind = kind;
+            mutants.push((format!("{}: without {what}", rule.id), mutant));
+        };
+        match &rule.kind {
+            Kind::File { paths, operations } => {
+                for (less, glob) in less_one(paths) {
+                    with(glob.value.to_string(), Kind::File { paths: less, operations: *operations });
+                }
+            }
+            Kind::Exec { paths, sha256 } => {
+                for (less, glob) in less_one(paths) {
+                    with(glob.value.to_string(), Kind::Exec { paths: less, sha256: sha256.clone() });
+                }
+            }
+            Kind::Connect { to, ports, except_to, unix, abstracts } => {
+                let connect = |to: &[_], ports: &[_], unix: &[_], abstracts: &[_]| Kind::Connect {
+                    to: to.to_vec(),
+                    ports: ports.to_vec(),
+                    except_to: except_to.clone(),
+                    unix: unix.to_vec(),
+                    abstracts: abstracts.to_vec(),
+                };
+                for (less, net) in less_one(to) {
+                    with(net.value.to_string(), connect(&less, ports, unix, abstracts));
+                }
+                for (less, glob) in less_one(unix) {
+                    with(glob.value.to_string(), connect(to, ports, &less, abstracts));
+                }
+                for (less, name) in less_one(abstracts) {
+                    with(format!("{:?}", name.value), connect(to, ports, unix, &less));
+                }
+                let all = PortRange { first: 0, last: u16::MAX };
+                if *ports != [all] {
+                    with("limits to its ports".to_owned(), connect(to, &[all], unix, abstracts));
+                }
+            }
+            _ => {}
+        }
+    }
+    mutants
+}
+
+/// A list less each of its items, where others are left.
+fn less_one<T: Clone>(items: &[T]) -> impl Iterator<Item = (Vec<T>, &T)> {
+    let items_left = move |at: usize| [&items[..at], &items[at + 1..]].concat();
+    items.iter().enumerate().filter(|_| items.len() > 1).map(move |(at, item)| (items_left(at), item))
+}
+
+/// That the others have what the baseline names is a test of its own, and so is what a broker's parts are.
+#[test]
+fn whatever_is_taken_out_a_test_fails() {
+    let mut unnoticed = Vec::new();
+    let shipped = shipped();
+    let baseline = shipped.iter().find(|[written, _]| written.0 == "baseline.yaml").expect("shipped");
+    let of_baseline = ["file", "connect"].map(|kind| named(&policy(&baseline[0]), kind)).into_iter().flatten().collect::<BTreeSet<String>>();
+    for [written, (name, text)] in &shipped {
+        let (file, policy) = (parse_tests(Source::new(name, text)).expect("valid tests"), policy(written));
+        for (what, mutant) in mutants(&policy) {
+            if written.0 != "baseline.yaml" && of_baseline.iter().any(|one| what.ends_with(&format!(" {one}"))) {
+                continue;
+            }
+            if run(&file, &mutant, None).is_ok_and(|results| results.failed() == 0) {
+                unnoticed.push(format!("{name}: {what}"));
+            }
+        }
+    }
+    assert!(unnoticed.is_empty(), "{} times no test fails:\n{}", unnoticed.len(), unnoticed.join("\n"));
 }
 
 #[test]

@@ -101,8 +101,14 @@ pub(super) fn look(lints: &mut Lints<'_>, comparer: &Comparer) {
             loose.value,
             done(opens)
         );
-        let help =
-            "add `rename` to `operations`, or a rule with `rename` for the same files and the same subjects";
+        let help = match rule.priority {
+            DEFAULT_PRIORITY => {
+                "add the default `write`, which judges renames, and allow no renames of what must not be read"
+            }
+            _ => {
+                "add `rename` to `operations`, or a rule with `rename` for the same files and the same subjects"
+            }
+        };
         let finding = Diagnostic::warning(Code::RenamedAway, rule.span, message).help(help);
         lints.report(rule, finding.label(loose.span, "this pattern"));
     }

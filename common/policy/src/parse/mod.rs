@@ -14,6 +14,7 @@ mod session;
 mod silence;
 mod test_call;
 mod test_file;
+mod wide;
 
 use std::sync::Arc;
 

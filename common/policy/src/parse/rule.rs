@@ -11,13 +11,14 @@ use super::{
     lists::Lists,
     scalar::{self, UnixGlob},
     session, silence,
+    wide::too_wide,
 };
 use crate::{
     abstract_name::AbstractGlob,
     brokers::{BROKERS, Part},
     code::Code,
     diagnostic::{Diagnostic, Diagnostics},
-    glob::{Component, Glob},
+    glob::Glob,
     policy::{
         AddressException, Adoption, Executable, FileOperation, Kind, Level, Mode, Operations, PortRange,
         Rule, Severity, Spared, SubjectItem,
@@ -39,11 +40,6 @@ use crate::{
 const HOSTS: &str = "host names cannot be matched: what a name stands for is known only to who resolved it";
 const HOSTS_HELP: &str = "write addresses in `to` or `except_to`, or leave only a proxy that decides by name: \
                           `to: [0.0.0.0/0, \"::/0\"]` with `except_to: [{to: [ADDRESS], ports: [PORT]}]`";
-/// Programs that run whatever they are told: an exception for one of them is an exception for everything.
-const INTERPRETERS: [&str; 18] = [
-    "sh", "bash", "dash", "zsh", "fish", "busybox", "env", "python", "python3", "perl", "ruby", "node",
-    "bun", "deno", "php", "lua", "xargs", "sudo",
-];
 
 /// Reads a rule; reports everything that is wrong with it. One of kind `broker` is several: each has the id, a slash and
 /// the part's name for its own.
@@ -545,7 +541,7 @@ type Warning = (&'static str, &'static str);
 /// The value of `descendant_of`.
 fn ancestor(node: &Node, warns: Option<Warning>, out: &mut Diagnostics) -> Option<Executable> {
     if let Value::Scalar { .. } = node.value {
-        let help = Some("write `descendant_of: {executable: /usr/bin/make}`".into());
+        let help = Some("write `descendant_of: {executable: /usr/bin/git}`".into());
         let message = format!("`descendant_of` has to be a mapping, not {}", node.describe());
         out.error(Code::WrongType, node.span, message, help);
         return None;
@@ -579,18 +575,4 @@ fn executable(fields: &Fields<'_>, warns: Option<Warning>, out: &mut Diagnostics
         None => None,
     };
     Some(Executable { path, sha256 })
-}
-
-/// Why an item by path likely lets through more than is meant.
-fn too_wide(glob: &Glob, does: &str) -> Option<String> {
-    match glob.components.last() {
-        Some(Component::Literal(name)) => INTERPRETERS
-            .iter()
-            .find(|interpreter| interpreter.as_bytes() == name)
-            .map(|name| format!("`{name}` runs whatever it is told: this {does} for everything")),
-        Some(Component::Globstar | Component::Any) if glob.components.len() == 1 => {
-            Some(format!("this {does} for every program there"))
-        }
-        _ => None,
-    }
 }

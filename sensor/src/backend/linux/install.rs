@@ -236,7 +236,7 @@ fn refuse_unenforceable(
         return Ok(());
     }
     Err(BackendError::Policy(format!(
-        "attach mode {mode} cannot enforce the rules {}: set them to `mode: monitor` (`action: record`), or have them observed only, with \
+        "attach mode {mode} cannot enforce the rules {}: set them to `mode: monitor`, defaults to `action: record`, or have them observed only, with \
          `unenforceable = \"observe\"` in the configuration or `--unenforceable observe`",
         hopeless.join(", ")
     )))

@@ -299,7 +299,9 @@ pub(super) fn refuse_unenforceable(
         let ids: Vec<String> = ids.iter().map(|id| format!("`{id}`")).collect();
         let reasons: Vec<&str> = reasons.into_iter().collect();
         let message = format!("attach mode {mode} cannot enforce {}: {}", ids.join(", "), reasons.join("; "));
-        let help = "set it to `mode: monitor` (`action: record`), or have it observed only by `--unenforceable observe`";
+        let mend =
+            if ids.iter().all(|id| id.starts_with("`default/")) { "action: record" } else { "mode: monitor" };
+        let help = format!("set it to `{mend}`, or have it observed only by `--unenforceable observe`");
         out.push(Diagnostic { message, ..found }.help(help));
     }
     if out.is_empty() { Ok(()) } else { Err(out) }
