@@ -95,7 +95,7 @@ fn place(rule: &mut Rule, level: Level, out: &mut Diagnostics) {
     if level == Level::Local
         && let Some((_, what)) = only_loosens.into_iter().find(|(does, _)| *does)
     {
-        let message = format!("`{}` {what}, and a local policy only refuses and records", written_id(rule));
+        let message = format!("`{}` {what}, and a local policy only refuses and records", rule.written_id());
         let help = "put it into the policy of a team or of the organisation, or take it out".to_owned();
         out.error(Code::WrongLevel, rule.span, message, Some(help));
     }
@@ -129,7 +129,7 @@ fn refuse_ids(rules: &[Rule], out: &mut Diagnostics) {
     let mut written: BTreeMap<&str, Span> = BTreeMap::new();
     let is_default = |rule: &&Rule| rule.priority == DEFAULT_PRIORITY;
     for rule in rules.iter().filter(|rule| !is_default(rule)) {
-        let id = written_id(rule);
+        let id = rule.written_id();
         let first = *written.entry(id).or_insert(rule.span);
         let [first, second] = if first < rule.span { [first, rule.span] } else { [rule.span, first] };
         if first == second || out.items().iter().any(|item| item.span == second) {
@@ -150,9 +150,4 @@ fn refuse_more(rules: &[Rule], out: &mut Diagnostics) {
         let help = format!("together they have at most {RULES_MAX}: merge rules that share a reason");
         out.error(Code::TooManyRules, Span::default(), message, Some(help));
     }
-}
-
-/// The id as its author wrote it.
-fn written_id(rule: &Rule) -> &str {
-    rule.id.split('/').next().unwrap_or_default()
 }

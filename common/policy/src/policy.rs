@@ -105,6 +105,12 @@ impl Policy {
 }
 
 impl Rule {
+    /// The id that its author gave it: the parts of a rule about brokers have that of the whole.
+    #[must_use]
+    pub fn written_id(&self) -> &str {
+        self.id.split('/').next().unwrap_or_default()
+    }
+
     /// Whether it can be what refuses something that is not known to be what it is about. The sensor's own rules are not:
     /// its files are not deep, and a policy that only records must not refuse anything of others.
     fn may_refuse_others(&self) -> bool {

@@ -149,11 +149,17 @@ fn whatever_is_taken_out_a_test_fails() {
     let mut unnoticed = Vec::new();
     let shipped = shipped();
     let baseline = shipped.iter().find(|[written, _]| written.0 == "baseline.yaml").expect("shipped");
-    let of_baseline = ["file", "connect"].map(|kind| named(&policy(&baseline[0]), kind)).into_iter().flatten().collect::<BTreeSet<String>>();
+    let of_baseline = ["file", "connect"]
+        .map(|kind| named(&policy(&baseline[0]), kind))
+        .into_iter()
+        .flatten()
+        .collect::<BTreeSet<String>>();
     for [written, (name, text)] in &shipped {
         let (file, policy) = (parse_tests(Source::new(name, text)).expect("valid tests"), policy(written));
         for (what, mutant) in mutants(&policy) {
-            if written.0 != "baseline.yaml" && of_baseline.iter().any(|one| what.ends_with(&format!(" {one}"))) {
+            if written.0 != "baseline.yaml"
+                && of_baseline.iter().any(|one| what.ends_with(&format!(" {one}")))
+            {
                 continue;
             }
             if run(&file, &mutant, None).is_ok_and(|results| results.failed() == 0) {

@@ -1,6 +1,6 @@
 //! Rules that allow nothing, or whatever somebody says of itself.
 
-use super::{Lints, written_id};
+use super::Lints;
 use crate::{
     call::ServerPattern,
     code::Code,
@@ -26,7 +26,7 @@ pub(super) fn look(lints: &mut Lints<'_>) {
 }
 
 fn idle(policy: &Policy, rule: &Rule) -> Diagnostic {
-    let (id, kind) = (written_id(rule), rule.kind.name());
+    let (id, kind) = (rule.written_id(), rule.kind.name());
     let message = format!("`{id}` allows nothing: no rule of kind `{kind}` has a lower priority");
     let others = policy.rules.iter().filter(|other| !other.allows && other.kind.name() == kind);
     let help = match others.min_by_key(|other| other.priority) {
@@ -51,7 +51,7 @@ fn weak_server(rule: &Rule, weak: &ServerPattern) -> Diagnostic {
         (None, _) => "an interpreter runs whatever script it is given",
         (Some(_), _) => "a package is what somebody says that it is",
     };
-    let message = format!("`{}` allows more than one server by `{}`: {why}", written_id(rule), server(weak));
+    let message = format!("`{}` allows more than one server by `{}`: {why}", rule.written_id(), server(weak));
     Diagnostic::warning(Code::WeakServer, rule.span, message)
         .help("add `script_sha256`, or `interpreter_sha256` for a server that is a program of its own")
 }

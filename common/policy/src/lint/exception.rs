@@ -6,7 +6,6 @@ use super::{
     Lints,
     addresses::Addresses,
     cover::{excludes, item_covers},
-    written_id,
 };
 use crate::{
     abstract_name::AbstractGlob,
@@ -55,7 +54,7 @@ fn of_subjects(lints: &mut Lints<'_>, rule: &Rule) {
     let lifting = |item: &SubjectItem| rule.exceptions.iter().find(|lifts| item_covers(lifts, item));
     let lifted: Vec<(Span, Span, String)> =
         rule.only.iter().filter_map(|item| Some((item.span, lifting(item)?.span, describe(item)))).collect();
-    let id = written_id(rule);
+    let id = rule.written_id();
     if lifted.is_empty() {
         let for_everybody = rule.exceptions.iter().filter(|_| rule.only.is_empty());
         if let Some(lifts) = for_everybody.into_iter().find(|lifts| is_for_everybody(lifts)) {
@@ -95,7 +94,7 @@ fn of_objects(lints: &mut Lints<'_>, rule: &Rule) {
         Kind::Exec { sha256, .. } => (&[], !sha256.is_empty()),
         _ => (&[], false),
     };
-    let id = written_id(rule);
+    let id = rule.written_id();
     let is_out = |glob: &Spanned<Glob>| paths.iter().any(|out| out.value.covers(&glob.value));
     let is_named_out =
         |name: &Spanned<AbstractGlob>| abstracts.iter().any(|out| out.value.covers(&name.value));
@@ -122,7 +121,7 @@ fn of_objects(lints: &mut Lints<'_>, rule: &Rule) {
 
 /// Blocks of `to` that `except_to` takes out, and items of `except_to` that take nothing out.
 fn of_addresses(lints: &mut Lints<'_>, rule: &Rule, addresses: Addresses<'_>) {
-    let id = written_id(rule);
+    let id = rule.written_id();
     let out: Vec<_> =
         addresses.to.iter().filter_map(|net| Some((net, addresses.taking_out(net.value)?))).collect();
     let has_sockets = matches!(&rule.kind, Kind::Connect { unix, abstracts, .. } if !unix.is_empty() || !abstracts.is_empty());
@@ -157,7 +156,7 @@ fn is_void(item: &SubjectItem, other: &Rule) -> bool {
 }
 
 fn void(rule: &Rule, item: &SubjectItem, other: &Rule) -> Diagnostic {
-    let (id, other_id) = (written_id(rule), written_id(other));
+    let (id, other_id) = (rule.written_id(), other.written_id());
     let message = format!(
         "`{id}` is lifted for `{}`, and `{other_id}` matches all of it for the same: nothing becomes allowed",
         describe(item)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Lints, written_id};
+use super::Lints;
 use crate::{code::Code, diagnostic::Diagnostic, moment::Moment};
 
 /// How long before its time a rule is warned of: two weeks, in which somebody comes back from a holiday.
@@ -18,7 +18,7 @@ pub(super) fn look(lints: &mut Lints<'_>, now: Moment) {
             continue;
         }
         let message =
-            format!("`{}` expires soon: from {} on it is not in force", written_id(rule), expires.value);
+            format!("`{}` expires soon: from {} on it is not in force", rule.written_id(), expires.value);
         let help = match rule.allows {
             true => "give it a later date if it is still needed; without it, what it allows can be refused",
             false => "give it a later date if it is still needed; without it, what it refuses is allowed",

@@ -106,7 +106,7 @@ impl<'p> Lints<'p> {
             None => self.found.push(finding),
             Some(reason) => {
                 self.needed.insert(reason.span);
-                let (rule, reason) = (Some(written_id(rule).to_owned()), reason.value.clone());
+                let (rule, reason) = (Some(rule.written_id().to_owned()), reason.value.clone());
                 self.silenced.insert(Silenced { rule, code: finding.code, reason });
             }
         }
@@ -120,7 +120,9 @@ impl<'p> Lints<'p> {
             .chain(self.policy.silences.values())
             .flat_map(|silences| silences.0.iter().map(|(code, reason)| (reason.span, *code)))
             .collect();
-        for (span, code) in silences {
+        // What is said alone need not be said of several together, and it is one file for both.
+        let are_several = self.policy.rules.windows(2).any(|pair| pair[0].policy != pair[1].policy);
+        for (span, code) in silences.into_iter().filter(|_| !are_several) {
             if self.needed.contains(&span) || !Code::OF_POLICY.contains(&code) {
                 continue;
             }
@@ -129,11 +131,6 @@ impl<'p> Lints<'p> {
         }
         Linted { found: self.found, silenced: self.silenced.into_iter().collect() }
     }
-}
-
-/// The id that the author gave to a rule: the parts of one about brokers have that of the whole.
-fn written_id(rule: &Rule) -> &str {
-    rule.id.split('/').next().unwrap_or_default()
 }
 
 #[cfg(test)]

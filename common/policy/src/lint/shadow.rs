@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Lints,
     cover::{Comparer, is_as_severe, outlives},
-    written_id,
 };
 use crate::{
     code::Code,
@@ -115,7 +114,7 @@ fn why([rule, wide]: [&Rule; 2], is_before: bool, comparer: &Comparer) -> Option
 }
 
 fn finding(rule: &Rule, other: &Rule, why: Why) -> Diagnostic {
-    let (id, other) = (written_id(rule), written_id(other));
+    let (id, other) = (rule.written_id(), other.written_id());
     match why {
         Why::Refused { alike: true } => Diagnostic::warning(
             Code::Contradictory,
