@@ -411,11 +411,12 @@ fn times(daemon: Daemon, one: &mut Subject, attach: Attach, results: &mut Result
     }
     let path = format!("{KEYS}/replaced");
     let denial = one.is_refused(&daemon, &read(&path), "/replaced")?;
-    let started = Instant::now();
     approved(&daemon, &denial, &format!("{}s", LASTS.as_secs()))?;
+    // It began before the answer came.
+    let answered = Instant::now();
     let before = one.expect(&read(&path), true);
     daemon.kill()?;
-    thread::sleep((LASTS + Duration::from_secs(1)).saturating_sub(started.elapsed()));
+    thread::sleep((LASTS + Duration::from_secs(1)).saturating_sub(answered.elapsed()));
     results.push(EXPIRED, before.and_then(|()| one.expect(&read(&path), false)));
     // What waits in the rings is to be in the log.
     Daemon::start(NAME, &policy(ALL), attach)?.stop()
