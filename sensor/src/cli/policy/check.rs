@@ -414,6 +414,7 @@ fn state_name(state: RuleState) -> &'static str {
         RuleState::Partly => "partly enforced",
         RuleState::Observed => "observed",
         RuleState::Impossible => "impossible",
+        RuleState::Allows => "allows",
     }
 }
 
