@@ -70,7 +70,7 @@ fn a_call_is_explained() {
         &["runs: git push -f origin", "deny by `push`", "reason: Ask first."],
     );
     let token = format!("ghp_{}", "a".repeat(36));
-    let input = format!(r#"{{"command": "export T={token}; find . -name 'a b' -exec git push {{}} ;"}}"#);
+    let input = format!(r#"{{"command": "export T={token}; find . -name 'a b' -exec git push {{}} \\;"}}"#);
     let lines = ["runs: export T=[github-token left out], find . -name 'a b' -exec git push {} ;"];
     let shown = check("Bash", &input, 1, &lines);
     assert!(!shown.contains(&token), "{shown}");
