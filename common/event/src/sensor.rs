@@ -102,6 +102,8 @@ pub enum RuleState {
     Observed,
     /// Neither refused nor recorded here.
     Impossible,
+    /// It allows: there is nothing that it could refuse or record.
+    Allows,
 }
 
 /// One of several policies that hold together.

@@ -59,23 +59,51 @@ pub(crate) fn tool(tools: &Names, when: &When, host: &Host, call: &ToolCall, cou
     if count == Of::Each && features.opaque.is_empty() && has_nothing(when, features) {
         return Holds::No;
     }
-    let conditions = [
-        when.command.as_ref().map(|wanted| commands(wanted, features, count)),
-        when.reads.as_ref().map(|wanted| files(wanted, &features.reads, features, host, count)),
-        when.writes.as_ref().map(|wanted| files(wanted, &features.writes, features, host, count)),
-        when.hosts.as_ref().map(|wanted| hosts(wanted, features, count)),
-        when.secrets.as_ref().map(|wanted| kinds(wanted, &features.secrets, !features.is_scanned)),
-        when.opaque.as_ref().map(|wanted| {
-            kinds(wanted, &features.opaque, features.opaque.iter().any(|opaque| opaque.hides_others()))
-        }),
-    ];
-    let asked = conditions.into_iter().flatten().min().unwrap_or(Holds::Yes);
+    let conditions = conditions(when, host, features, count);
+    let asked = conditions.into_iter().flatten().map(|(_, holds)| holds).min().unwrap_or(Holds::Yes);
     of(tools.contains(&call.tool)).min(asked)
+}
+
+/// Something that a rule about tools asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// `programs`, `words` and `flags`, of one command.
+    Command,
+    Reads,
+    Writes,
+    Hosts,
+    Secrets,
+    Opaque,
+}
+
+/// Each thing that is asked for, and whether it holds.
+pub(crate) fn conditions(
+    when: &When,
+    host: &Host,
+    features: &Features,
+    count: Of,
+) -> [Option<(Condition, Holds)>; 6] {
+    let files = |wanted: &Option<Files>, found: &[Place]| {
+        wanted.as_ref().map(|wanted| files(wanted, found, features, host, count))
+    };
+    let hidden = || features.opaque.iter().any(|opaque| opaque.hides_others());
+    let holds = [
+        (Condition::Command, when.command.as_ref().map(|wanted| commands(wanted, features, count))),
+        (Condition::Reads, files(&when.reads, &features.reads)),
+        (Condition::Writes, files(&when.writes, &features.writes)),
+        (Condition::Hosts, when.hosts.as_ref().map(|wanted| hosts(wanted, features, count))),
+        (
+            Condition::Secrets,
+            when.secrets.as_ref().map(|wanted| kinds(wanted, &features.secrets, !features.is_scanned)),
+        ),
+        (Condition::Opaque, when.opaque.as_ref().map(|wanted| kinds(wanted, &features.opaque, hidden()))),
+    ];
+    holds.map(|(condition, holds)| holds.map(|holds| (condition, holds)))
 }
 
 /// Whether a call has nothing of all that is asked for: it runs nothing, where commands are; otherwise it names no file and no host of
 /// those that are.
-fn has_nothing(when: &When, features: &Features) -> bool {
+pub(crate) fn has_nothing(when: &When, features: &Features) -> bool {
     let asked = match when.command {
         Some(_) => vec![features.commands.is_empty()],
         None => [
@@ -102,6 +130,12 @@ fn commands(wanted: &CommandPattern, features: &Features, count: Of) -> Holds {
 
 /// Whether one command is what is asked for.
 fn command(wanted: &CommandPattern, found: &Command, count: Of) -> Holds {
+    let parts = parts_of_command(wanted, found, count).into_iter().flatten();
+    parts.min().unwrap_or(Holds::Yes)
+}
+
+/// Whether `programs`, `words` and `flags` hold of one command, where they are asked for.
+pub(crate) fn parts_of_command(wanted: &CommandPattern, found: &Command, count: Of) -> [Option<Holds>; 3] {
     let missing = if found.is_vague { Holds::Unknown } else { Holds::No };
     let has = |there: bool| if there { Holds::Yes } else { missing };
     let flag = |wanted: &String| match found.flags.iter().any(|flag| is_short_for(flag, wanted)) {
@@ -112,7 +146,7 @@ fn command(wanted: &CommandPattern, found: &Command, count: Of) -> Holds {
     let programs = wanted.programs.iter().map(|name| program(name, found, count)).max();
     let words = wanted.words.iter().map(|word| has(found.words.contains(word))).min();
     let flags = wanted.flags.iter().map(flag).max();
-    [programs, words, flags].into_iter().flatten().min().unwrap_or(Holds::Yes)
+    [programs, words, flags]
 }
 
 /// Whether the program of a command is one by a name or a path.
@@ -135,15 +169,20 @@ fn is_short_for(flag: &str, wanted: &str) -> bool {
 }
 
 fn files(wanted: &Files, found: &[Place], features: &Features, host: &Host, count: Of) -> Holds {
-    let one = |place: &Place| match wanted {
+    let one = |place: &Place| file(wanted, place, features, host);
+    let touched = features.touches.iter().map(|place| one(place).min(Holds::Unknown));
+    count.hold(found.iter().map(one).chain(touched), may_use_others(features, count))
+}
+
+/// Whether one file is what is asked for.
+pub(crate) fn file(wanted: &Files, place: &Place, features: &Features, host: &Host) -> Holds {
+    match wanted {
         Files::InsideRepository => is_inside(features.repository.as_deref(), place),
         Files::OutsideRepository => not(is_inside(features.repository.as_deref(), place)),
         Files::Globs(globs) => {
             globs.iter().map(|glob| glob_holds(&glob.value, host, place)).max().unwrap_or(Holds::No)
         }
-    };
-    let touched = features.touches.iter().map(|place| one(place).min(Holds::Unknown));
-    count.hold(found.iter().map(one).chain(touched), may_use_others(features, count))
+    }
 }
 
 /// Whether a call may use files or hosts that were not found. Only a rule that allows asks that of a command which was followed: what
@@ -202,11 +241,15 @@ fn below_holds(glob: &Glob, host: &Host, directory: &[u8]) -> Holds {
 }
 
 fn hosts(wanted: &[HostPattern], features: &Features, count: Of) -> Holds {
-    let one = |peer: &Peer| match peer {
+    count.hold(features.hosts.iter().map(|found| peer(wanted, found)), may_use_others(features, count))
+}
+
+/// Whether one host is what is asked for.
+pub(crate) fn peer(wanted: &[HostPattern], found: &Peer) -> Holds {
+    match found {
         Peer::Named(host) => of(wanted.iter().any(|pattern| pattern.matches(host))),
         Peer::Unknown => Holds::Unknown,
-    };
-    count.hold(features.hosts.iter().map(one), may_use_others(features, count))
+    }
 }
 
 /// Whether a call of a server is one that is asked for.
@@ -217,12 +260,22 @@ pub(crate) fn mcp(servers: &[ServerPattern], tools: &Names, host: &Host, call: &
 
 /// Whether all that is asked for holds of a server.
 fn server(wanted: &ServerPattern, host: &Host, found: &McpServer) -> Holds {
+    let conditions = parts_of_server(wanted, host, found).into_iter().flatten();
+    conditions.map(|(_, holds)| holds).min().unwrap_or(Holds::Yes)
+}
+
+/// Each thing that is asked for of a server, by its key, and whether it holds.
+pub(crate) fn parts_of_server(
+    wanted: &ServerPattern,
+    host: &Host,
+    found: &McpServer,
+) -> [Option<(&'static str, Holds)>; 5] {
     let (interpreter, script, package, url) = match found {
         McpServer::Process { interpreter, script, package } => (interpreter, script, package, &Fact::None),
         McpServer::Remote { url } => (&Fact::None, &Fact::None, &Fact::None, url),
         McpServer::Unknown => (&Fact::Unknown, &Fact::Unknown, &Fact::Unknown, &Fact::Unknown),
     };
-    let conditions = [
+    let holds = [
         wanted.interpreter.as_ref().map(|glob| fact(interpreter, |file| path_holds(glob, host, file))),
         wanted
             .interpreter_sha256
@@ -242,7 +295,9 @@ fn server(wanted: &ServerPattern, host: &Host, found: &McpServer) -> Holds {
             })
         }),
     ];
-    conditions.into_iter().flatten().min().unwrap_or(Holds::Yes)
+    let keys = ["interpreter", "interpreter_sha256", "script_sha256", "url", "package"];
+    let mut keyed = keys.into_iter().zip(holds).map(|(key, holds)| holds.map(|holds| (key, holds)));
+    std::array::from_fn(|_| keyed.next().flatten())
 }
 
 fn fact<T>(fact: &Fact<T>, holds: impl FnOnce(&T) -> Holds) -> Holds {
@@ -264,9 +319,17 @@ fn content_holds(hashes: &[[u8; 32]], file: &FileIdentity) -> Holds {
 
 /// Whether a machine falls short of what is required.
 pub(crate) fn posture(require: &[Requirement], unknown_counts: bool, found: &Posture) -> Holds {
-    let falls_short = |requirement: &Requirement| match found.has(requirement.of) {
+    require
+        .iter()
+        .map(|requirement| falls_short(requirement, unknown_counts, found))
+        .max()
+        .unwrap_or(Holds::No)
+}
+
+/// Whether it falls short of one requirement.
+pub(crate) fn falls_short(requirement: &Requirement, unknown_counts: bool, found: &Posture) -> Holds {
+    match found.has(requirement.of) {
         Some(has) => of(has != requirement.has),
         None => of(unknown_counts).min(Holds::Unknown),
-    };
-    require.iter().map(falls_short).max().unwrap_or(Holds::No)
+    }
 }

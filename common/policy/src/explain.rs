@@ -1,5 +1,7 @@
 //! Why a policy decides as it does: every rule, and what came of it.
 
+mod call;
+
 use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
@@ -8,8 +10,7 @@ use treeline_event::{Level, Mode, Verdict};
 
 use crate::{
     eval::{
-        asked_for, destinations, eval, glob_matches, holds, lifted_by, match_holds, meant, rule_matches,
-        surely_holds,
+        asked_for, destinations, eval, glob_matches, holds, lifted_by, meant, rule_matches, surely_holds,
     },
     eval_allow::Allowed,
     glob::Glob,
@@ -42,8 +43,9 @@ pub struct Explanation {
 pub struct Considered {
     /// Its id.
     pub rule: String,
-    /// Its mode.
-    pub mode: Mode,
+    /// Its mode; none for a rule that allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
     /// By which link it adopts whoever takes up what matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adopts: Option<Adoption>,
@@ -163,7 +165,8 @@ pub(crate) fn consider(
     };
     let Rule { id, mode, adopts, allows, .. } = rule;
     let of = Of::several(policy, rule);
-    Considered { rule: id.clone(), mode: *mode, adopts: *adopts, allows: *allows, of, outcome }
+    let mode = (!allows).then_some(*mode);
+    Considered { rule: id.clone(), mode, adopts: *adopts, allows: *allows, of, outcome }
 }
 
 /// What comes of a rule that allows and holds: whether there is anything that it takes away.
@@ -233,11 +236,13 @@ fn match_by(rule: &Rule, host: &Host, object: &Object) -> Result<String, String>
         (Kind::Connect { .. }, Object::RawSocket) if rule.allows => {
             Err("where a raw socket leads cannot be looked at, and that allows nothing".to_owned())
         }
-        (Kind::Connect { .. }, Object::RawSocket) => Ok("to".to_owned()),
+        (Kind::Connect { .. }, Object::RawSocket) => {
+            Ok("to: where a raw socket leads cannot be looked at".to_owned())
+        }
         (Kind::Trace, Object::Trace) => Ok("ptrace".to_owned()),
         (Kind::Tool { .. }, Object::Tool(_))
         | (Kind::Mcp { .. }, Object::Mcp(_))
-        | (Kind::Posture { .. }, Object::Posture(_)) => by_call(rule, host, object),
+        | (Kind::Posture { .. }, Object::Posture(_)) => call::match_by(rule, host, object),
         (kind, _) => Err(format!("is a rule of kind `{}`", kind.name())),
     }
 }
@@ -261,20 +266,6 @@ fn not_spared(rule: &Rule, host: &Host, object: &Object, by: String) -> Result<S
     match spared {
         Some((key, spared)) => Err(format!("`{by}` matches, but `{key}` has `{spared}`")),
         None => Ok(by),
-    }
-}
-
-/// What a rule says of a call or of the machine, and how certain that is.
-fn by_call(rule: &Rule, host: &Host, object: &Object) -> Result<String, String> {
-    let what = rule.kind.name();
-    match (match_holds(rule, host, object), rule.allows) {
-        (Holds::Yes, _) => Ok(what.to_owned()),
-        (Holds::Unknown, false) => Ok(format!("{what}, which cannot be told and counts")),
-        (Holds::Unknown, true) => {
-            Err("it cannot be told whether it is this, and that allows nothing".to_owned())
-        }
-        (Holds::No, true) => Err("does not match, or not all of it".to_owned()),
-        (Holds::No, false) => Err("does not match".to_owned()),
     }
 }
 
@@ -382,8 +373,8 @@ impl fmt::Display for Explanation {
             let mode = match (mode, adopts) {
                 _ if *allows => "allow  ",
                 (_, Some(_)) => "adopt  ",
-                (Mode::Monitor, None) => "monitor",
-                (Mode::Enforce, None) => "enforce",
+                (Some(Mode::Monitor) | None, None) => "monitor",
+                (Some(Mode::Enforce), None) => "enforce",
             };
             let differs = if matches!(outcome, Outcome::Differs { .. }) { "- " } else { "" };
             let level = of.as_ref().map_or_else(String::new, |of| format!("{:12}  ", of.level.name()));
@@ -466,7 +457,14 @@ rules:
         check(to("0.0.0.0", 81), &["deny by `egress`", "matches `0.0.0.0/0`"]);
         // `::` can be loopback of either family, and only that of IPv4 is excepted.
         check(to("::", 80), &["deny by `egress`", "matches `::/0`"]);
-        check(Object::RawSocket, &["deny by `egress`", "matches `to`", "- names no address"]);
+        check(
+            Object::RawSocket,
+            &[
+                "deny by `egress`",
+                "matches `to: where a raw socket leads cannot be looked at`",
+                "- names no address",
+            ],
+        );
         check(Object::ConnectAbstract { name: b"ab".to_vec() }, &["audit by `names`", "matches `@a*`"]);
     }
 

@@ -148,9 +148,9 @@ pub enum Full {
     #[error("more than {FILES_MAX} files")]
     Files,
     /// With it they would be longer than [`TEXT_LEN_MAX`].
-    #[error("{len} bytes; a policy has at most {TEXT_LEN_MAX}")]
+    #[error("more than the {TEXT_LEN_MAX} bytes that a policy can have")]
     Bytes {
-        /// Length of all with it.
+        /// Length of all with it, as far as it was read.
         len: usize,
     },
 }

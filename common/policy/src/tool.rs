@@ -105,6 +105,9 @@ pub struct Command {
     /// Its arguments that begin with `-`: each as it is written, without what is behind a `=`, and of one dash with several
     /// letters also each letter (`-rf` is `-rf`, `-r` and `-f`).
     pub flags: Vec<String>,
+    /// All of its arguments in their order, for people: what is not known of one is `...`.
+    #[serde(default)]
+    pub arguments: Vec<String>,
     /// Whether it has arguments besides that are not known.
     pub is_vague: bool,
     /// Whether the files and hosts that were found are all that it is told to use: each argument is known, and so is what this

@@ -700,3 +700,84 @@ proptest! {
         prop_assert_eq!((tables.table.enforcing, tables.accepts.len(), tables.lists.len()), (0, 0, 0));
     }
 }
+
+/// What is said of the rule.
+#[track_caller]
+fn explained(rules: &str, object: Object, expect: &str) {
+    let policy = read(&format!("rules:\n  - {{id: r, {rules}, reason: r}}\n"));
+    let request = Request { subject: Subject::default(), object };
+    let text = explain(&policy, &host(), &request).to_string();
+    let line = text.lines().find(|line| line.starts_with("  r  ")).expect("the rule");
+    assert!(line.ends_with(&format!("  {expect}")), "{line}");
+}
+
+/// What is said of a rule: which of what it asks for decided, for and against.
+#[test]
+fn explanations_name_what_decided() {
+    let called = |features: Features| Object::Tool(ToolCall { tool: "Bash".into(), features });
+    let bash = |rules: &str, features: Features, expect: &str| {
+        explained(&format!("kind: tool, tools: [Bash], {rules}"), called(features), expect);
+    };
+    let runs = |commands: &[&str]| self::bash(commands);
+    let push = "when: {programs: [git], words: [push], flags: [--force, -f]}";
+    bash(push, runs(&["ls", "git push -f"]), "matches `programs git, words push, flags -f`");
+    bash(push, runs(&["ls", "git push"]), "- `git` has none of `flags`");
+    bash(push, runs(&["ls", "git -f"]), "- `git` has not each of `words`");
+    bash(push, runs(&["ls -f"]), "- `ls` is none of `programs`, and `ls` has not each of `words`");
+    bash(push, runs(&[]), "- it runs no command");
+    bash(
+        push,
+        runs(&["git ..."]),
+        "matches `programs git, words push, flags --force or -f, which cannot be told and counts`",
+    );
+    bash(
+        push,
+        opaque(runs(&["ls"])),
+        "matches `a command behind what cannot be followed (eval), which cannot be told and counts`",
+    );
+    let writes = |path: &str| Features { writes: vec![Place::At(path.into())], ..runs(&["x"]) };
+    bash("when: {writes: outside_repository}", writes("/etc/x"), "matches `writes /etc/x`");
+    bash("when: {writes: outside_repository}", writes("/w/p/x"), "- it has nothing of `writes`");
+    let leaks = Features { secrets: vec![Secret::Github], ..runs(&["x"]) };
+    bash("when: {secrets: any}", leaks, &format!("matches `secrets {}`", Secret::Github));
+    bash("when: {secrets: any}", runs(&["x"]), "- it has nothing of `secrets`");
+    explained("kind: tool, tools: [Read, Write]", called(runs(&["x"])), "- is for Read, Write");
+    explained("kind: tool, tools: [Bash]", called(runs(&["x"])), "matches `tools Bash`");
+    let allow = "action: allow, when: {programs: [git]}";
+    bash(allow, runs(&["git x", "rm x"]), "- `rm` is none of `programs`");
+    let mut other = runs(&["git status"]);
+    other.commands[0].path = Some(Place::At("/w/p/git".into()));
+    bash(allow, other, "- whether it is programs /w/p/git cannot be told, and that allows nothing");
+}
+
+#[test]
+fn explanations_name_what_decided_about_servers_and_machines() {
+    let server = |package: Fact<Package>| {
+        let server = McpServer::Process { interpreter: Fact::None, script: Fact::None, package };
+        Object::Mcp(McpCall { tool: "search".into(), server })
+    };
+    let package = |version: &str| {
+        Fact::Is(Package { registry: Registry::Npm, name: "p".into(), version: Some(version.into()) })
+    };
+    let mcp = "kind: mcp, servers: [{package: {npm: p, version: \"1\"}}]";
+    let text = "{package: {npm: \"p\", version: \"1\"}}";
+    explained(mcp, server(package("1")), &format!("matches `the server {text}`"));
+    explained(mcp, server(package("2")), &format!("- `package` of the server `{text}` is not this one's"));
+    explained(
+        mcp,
+        server(Fact::Unknown),
+        &format!("matches `package of the server {text}, which cannot be told and counts`"),
+    );
+    explained(&format!("{mcp}, tools: [x]"), server(package("1")), "- is for x");
+    let machine = |has: Option<bool>| {
+        let mut found = Posture::default();
+        has.into_iter().for_each(|has| found.set(Trait::DiskEncryption, has));
+        Object::Posture(found)
+    };
+    let disk = "kind: posture, require: {disk_encryption: true}";
+    explained(disk, machine(Some(false)), "matches `disk_encryption is false`");
+    explained(disk, machine(Some(true)), "- `disk_encryption` is true, as required");
+    explained(disk, machine(None), "matches `disk_encryption, which cannot be told and counts`");
+    let lenient = format!("{disk}, on_unknown: allow");
+    explained(&lenient, machine(None), "- `disk_encryption` cannot be told, and that does not count");
+}

@@ -1,12 +1,13 @@
 //! What is told of two policies: tables, and that each change told is one by the definition of the language.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 use treeline_event::Verdict;
 use treeline_policy::{
     Diff, Executed, Home, Host, Known, Lineage, Object, Policy, Request, Session, Subject, diff,
-    diff::{Effect, Subjects},
+    diff::{Change, Effect, Subjects},
     eval, parse,
     policy::FileOperation,
 };
@@ -15,12 +16,23 @@ fn host() -> Host {
     Host { homes: vec![Home { uid: 1000, path: b"/home/u".to_vec() }] }
 }
 
-/// With the homes of those whom the comparison makes up.
-fn everybody() -> Host {
-    let made_up = |first: char, rest: usize| format!("/home/{first}{}~", "q".repeat(rest)).into_bytes();
-    let homes = ('a'..='e').flat_map(|first| [2, 8, 16, 28].map(|rest| made_up(first, rest)));
-    let homes = homes.chain([b"/home/u".to_vec()]).enumerate();
-    Host { homes: homes.map(|(uid, path)| Home { uid: uid as u32, path }).collect() }
+/// The machine on which an example is asked about: where it is below somebody else's home, one with that home.
+fn machine(change: &Change) -> (Host, Object) {
+    let mut host = host();
+    let mut example = change.example.clone();
+    if change.in_other_home {
+        host.homes.push(Home { uid: 1001, path: b"/home/zzz".to_vec() });
+        example = example.replacen(" ~", " /home/zzz", 1);
+    }
+    let mut object = example.parse().expect("what is done");
+    if let (Object::Exec { sha256, .. }, Some(content)) = (&mut object, &change.example_sha256) {
+        let mut digest = [0; 32];
+        for (byte, at) in digest.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(&content[at..at + 2], 16).expect("digits");
+        }
+        *sha256 = Some(digest);
+    }
+    (host, object)
 }
 
 fn policy(rules: &str) -> Policy {
@@ -60,7 +72,17 @@ fn decisions_that_differ() {
     check(
         KEYS,
         "id: keys, kind: file, operations: [read], paths: [\"~/.ssh/id_*\"]",
-        &["loosens     read ~/.ssh/**: deny by `keys` -> allow, for everybody"],
+        &["loosens     read ~/.ssh/**, in part: deny by `keys` -> allow, for everybody"],
+    );
+    check(
+        KEYS,
+        "id: keys, kind: file, operations: [read], paths: [\"~/.ssh/*\"]",
+        &["loosens     read ~/.ssh/**, in part: deny by `keys` -> allow, for everybody"],
+    );
+    check(
+        "id: names, kind: connect, unix: [\"@a*\"]",
+        "id: names, kind: connect, unix: [\"@ab*\"]",
+        &["loosens     connect @a*, in part: deny by `names` -> allow, for everybody"],
     );
     check(
         KEYS,
@@ -120,7 +142,11 @@ fn programs_for_whom_it_differs() {
     let other = format!(
         "{KEYS}\nid: z, kind: file, operations: [read], paths: [\"~/**\"], except: [{{executable: /bin/z}}]"
     );
-    check(&other, KEYS, &["loosens     read ~/**: deny by `z` -> allow, for everybody but `/bin/z`"]);
+    check(
+        &other,
+        KEYS,
+        &["loosens     read ~/**, in part: deny by `z` -> allow, for everybody but `/bin/z`"],
+    );
 }
 
 #[test]
@@ -129,7 +155,34 @@ fn other_kinds() {
     check(
         web,
         &format!("{web}, ports: [443]"),
-        &["loosens     connect 10.0.0.0/8: deny by `web` -> allow, for everybody"],
+        &["loosens     connect 10.0.0.0/8 ports 0-442, 444-65535: deny by `web` -> allow, for everybody"],
+    );
+    check(
+        web,
+        "id: web, kind: connect, to: [10.0.0.0/9]",
+        &["loosens     connect 10.128.0.0/9: deny by `web` -> allow, for everybody"],
+    );
+    check(
+        web,
+        "id: web, kind: connect, to: [10.0.0.0/7]",
+        &["tightens    connect 11.0.0.0/8: allow -> deny by `web`, for everybody"],
+    );
+    check(
+        "id: web, kind: connect, to: [10.0.0.0/8], except_to: [{to: [10.1.0.0/16]}]",
+        "id: web, kind: connect, to: [10.1.0.0/16]",
+        &[
+            "loosens     connect 10.0.0.0/16: deny by `web` -> allow, for everybody",
+            "loosens     connect 10.2.0.0-10.255.255.255: deny by `web` -> allow, for everybody",
+            "tightens    connect 10.1.0.0/16: allow -> deny by `web`, for everybody",
+        ],
+    );
+    check(
+        "id: web, kind: connect, to: [\"::/0\", 0.0.0.0/0]",
+        "id: web, kind: connect, to: [\"8000::/1\", 128.0.0.0/1]",
+        &[
+            "loosens     connect 0.0.0.1-127.255.255.255: deny by `web` -> allow, for everybody",
+            "loosens     connect ::1-7fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff: deny by `web` -> allow, for everybody",
+        ],
     );
     check(
         web,
@@ -413,6 +466,99 @@ fn rules_for(subjects: &'static [&'static str]) -> impl Strategy<Value = String>
     })
 }
 
+/// Blocks that lie in one another, and apart.
+const NETS: [&str; 9] = [
+    "10.0.0.0/8",
+    "10.0.0.0/9",
+    "10.0.0.0/7",
+    "10.1.0.0/16",
+    "10.1.2.3",
+    "0.0.0.0/0",
+    "\"::/0\"",
+    "\"fd00::/8\"",
+    "\"8000::/1\"",
+];
+
+/// Addresses in them, at their ends and beside them.
+fn address() -> impl Strategy<Value = IpAddr> {
+    let texts = [
+        "10.0.0.0",
+        "10.127.255.255",
+        "10.128.0.0",
+        "10.255.255.255",
+        "11.0.0.0",
+        "12.0.0.0",
+        "9.255.255.255",
+        "10.1.0.0",
+        "10.1.2.3",
+        "10.1.2.4",
+        "10.2.0.0",
+        "0.0.0.1",
+        "255.255.255.255",
+        "::1",
+        "fd00::",
+        "fcff::",
+        "fe00::",
+        "8000::",
+        "7fff::",
+    ];
+    prop::sample::select(texts.map(|text| text.parse().expect("an address")).to_vec())
+}
+
+fn rule_of_addresses() -> impl Strategy<Value = String> {
+    let nets = |least| prop::sample::subsequence(NETS.to_vec(), least..4);
+    let ports =
+        || prop::sample::select(vec!["", ", ports: [80]", ", ports: [\"22-443\"]", ", ports: [0, 65535]"]);
+    let modes = prop::sample::select(vec!["mode: monitor", "mode: enforce", "action: allow, priority: 1"]);
+    (nets(1), ports(), nets(0), ports(), modes).prop_map(|(to, ports, except, except_ports, mode)| {
+        let except = match except.is_empty() {
+            true => String::new(),
+            false => format!(", except_to: [{{to: [{}]{except_ports}}}]", except.join(", ")),
+        };
+        format!("kind: connect, to: [{}]{ports}{except}, {mode}", to.join(", "))
+    })
+}
+
+fn numbered(rules: &[String]) -> String {
+    let lines = rules.iter().enumerate().map(|(number, rule)| format!("id: r-{number}, {rule}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn rules_of_addresses() -> impl Strategy<Value = String> {
+    prop::collection::vec(rule_of_addresses(), 0..4).prop_map(|rules| numbered(&rules))
+}
+
+fn rules_of_kinds() -> impl Strategy<Value = String> {
+    let names = prop::sample::select(vec!["/run/a", "/run/*", "~/s", "\"@a*\"", "\"@ab\""]);
+    let unix = names.prop_map(|name| format!("kind: connect, unix: [{name}]"));
+    let digests =
+        prop::sample::select(vec!["ab", "cd"]).prop_map(|byte| format!("sha256: [\"{}\"]", byte.repeat(32)));
+    let exec = prop_oneof![digests, glob().prop_map(|glob| format!("paths: [\"{glob}\"]"))];
+    let exec = exec.prop_map(|what| format!("kind: exec, {what}"));
+    let one = prop_oneof![rule(&[""]), unix, exec, rule_of_addresses()];
+    prop::collection::vec(one, 0..5).prop_map(|rules| numbered(&rules))
+}
+
+/// Whether an address and a port are of what is told.
+fn is_in(told: &str, address: IpAddr, port: u16) -> bool {
+    let mut words = told.split(' ');
+    let addresses = words.next().expect("addresses");
+    let has_address = match addresses.split_once('-') {
+        Some((first, last)) => {
+            let ends = [first, last].map(|text| text.parse::<IpAddr>().expect("an address"));
+            ends[0].is_ipv6() == address.is_ipv6() && (ends[0]..=ends[1]).contains(&address)
+        }
+        None => addresses.parse::<IpNet>().expect("a block").contains(&address),
+    };
+    let ports = words.skip(1).map(|range| {
+        let range = range.trim_end_matches(',');
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        first.parse().expect("a port")..=last.parse::<u16>().expect("a port")
+    });
+    let ports: Vec<_> = ports.collect();
+    has_address && (ports.is_empty() || ports.iter().any(|range| range.contains(&port)))
+}
+
 /// Who executes this program.
 fn subject(path: &str) -> Subject {
     let executable = path.as_bytes().to_vec();
@@ -436,7 +582,11 @@ fn session(user: &str, groups: &[&str]) -> Session {
 
 /// A verdict with the id of the rule.
 fn decide(policy: &Policy, subject: &Subject, object: &Object) -> (Verdict, Option<String>) {
-    let decision = eval(policy, &everybody(), &Request { subject: subject.clone(), object: object.clone() });
+    decide_on(policy, &host(), subject, object)
+}
+
+fn decide_on(policy: &Policy, host: &Host, subject: &Subject, object: &Object) -> (Verdict, Option<String>) {
+    let decision = eval(policy, host, &Request { subject: subject.clone(), object: object.clone() });
     (decision.verdict, decision.rule.map(|rule| policy.rules[rule].id.clone()))
 }
 
@@ -445,11 +595,11 @@ proptest! {
     fn what_is_told_is_so(before in rules(), after in rules()) {
         let (before, after) = (policy(&before), policy(&after));
         for change in diff(&before, &after, &host()).decisions {
-            let object: Object = change.example.parse().expect("what is done");
+            let (host, object) = machine(&change);
             let told = [&change.before, &change.after].map(|decided| (decided.verdict, decided.rule.clone()));
             let is_so = |program: &str| {
                 let subject = subject(program);
-                [&before, &after].map(|policy| decide(policy, &subject, &object)) == told
+                [&before, &after].map(|policy| decide_on(policy, &host, &subject, &object)) == told
             };
             match &change.subjects {
                 Subjects::EverybodyBut(others) => {
@@ -458,6 +608,43 @@ proptest! {
                 }
                 Subjects::Only(names) => prop_assert!(names.iter().all(|name| is_so(name)), "{:?}", change),
             }
+        }
+    }
+
+    /// Of whatever kind: an example is decided as is told, by both, and is what is told.
+    #[test]
+    fn examples_are_so(before in rules_of_kinds(), after in rules_of_kinds()) {
+        let (before, after) = (policy(&before), policy(&after));
+        for change in diff(&before, &after, &host()).decisions {
+            let (host, object) = machine(&change);
+            let told = [&change.before, &change.after].map(|decided| (decided.verdict, decided.rule.clone()));
+            let so = [&before, &after].map(|policy| decide_on(policy, &host, &subject("/bin/other"), &object));
+            prop_assert_eq!(&so, &told, "{:?}", change);
+            if let Object::Connect { address, port } = object {
+                prop_assert!(is_in(&change.object, address, port), "{:?}", change);
+            }
+        }
+    }
+
+    /// What differs of addresses is what is told, all of it and nothing else.
+    #[test]
+    fn addresses_are_told_exactly(
+        before in rules_of_addresses(),
+        after in rules_of_addresses(),
+        asked in prop::collection::vec((address(), prop::sample::select(vec![0, 22, 79, 80, 81, 443, 65535])), 8),
+    ) {
+        let (before, after) = (policy(&before), policy(&after));
+        let told = diff(&before, &after, &host()).decisions;
+        for (address, port) in asked {
+            let object = Object::Connect { address, port };
+            let so = [&before, &after].map(|policy| decide(policy, &subject("/bin/other"), &object));
+            let of = |change: &&Change| change.operations == ["connect"] && is_in(&change.object, address, port);
+            let changes: Vec<&Change> = told.iter().filter(of).collect();
+            let is_told = |change: &&Change| {
+                [&change.before, &change.after].map(|decided| (decided.verdict, decided.rule.clone())) == so
+            };
+            prop_assert_eq!(changes.len(), usize::from(so[0] != so[1]), "{} {:?}", object, told);
+            prop_assert!(changes.iter().all(is_told), "{} {:?} {:?}", object, so, told);
         }
     }
 

@@ -113,7 +113,10 @@ fn the_head() {
     check("version: 1\nname: t\nname: u\nrules: []\n", &["3:1 given twice ~ 2:1"]);
     check("- 1\n", &["1:1 has to be a mapping, not a list"]);
     check(&format!("version: 1\nname: t\nrules: [{}]\n", "1,".repeat(1025)), &["3:8 1025 rules"]);
-    check(&" ".repeat(TEXT_LEN_MAX + 1), &["1:1 1048577 bytes; a policy has at most 1048576 | fewer rules"]);
+    check(
+        &" ".repeat(TEXT_LEN_MAX + 1),
+        &["1:1 more than the 1048576 bytes that a policy can have | fewer rules"],
+    );
 }
 
 #[test]

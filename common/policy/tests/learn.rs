@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use proptest::prelude::*;
 use treeline_event::{
-    Action, Ancestry, Destination, Entry, EntryBody, FileRef, Image, OpenFlags, Origin, Outcome, PathBytes,
-    Process, ProcessKey, Program, SessionId, Timestamp, Verdict,
+    Action, Ancestry, Destination, Entry, EntryBody, FileRef, Image, Mode, OpenFlags, Origin, Outcome,
+    PathBytes, Process, ProcessKey, Program, RuleHit, SessionId, Timestamp, Verdict,
 };
 use treeline_policy::{
     Home, Host, Policy,
@@ -77,6 +77,20 @@ fn entry(index: usize, did: &Did) -> Entry {
         session: Some(SessionId(did.session)),
         body: EntryBody::Act { process, ancestry, action, verdict, rule: None },
         cut: None,
+    }
+}
+
+fn hit() -> RuleHit {
+    RuleHit {
+        rule: String::new(),
+        reason: String::new(),
+        mode: Mode::Enforce,
+        policy: String::new(),
+        generation: 1,
+        remedy: None,
+        link: None,
+        approvable_s: None,
+        approved: false,
     }
 }
 
@@ -201,6 +215,17 @@ fn what_is_protected_is_told_and_not_allowed() {
     check(&others, &["read /srv/x only /usr/bin/git"], &[why("docker"), why("metadata"), why("tunnels")]);
     let refused = Did { verdict: Verdict::Deny, ..did(0, open(b"/srv/y", 0)) };
     check(&[did(2, open(b"/srv/x", 0)), refused], &["read /srv/x"], &[(Why::Refused(String::new()), 1)]);
+    let mut approved = entry(1, &did(0, open(b"/srv/y", 0)));
+    if let EntryBody::Act { verdict, rule, .. } = &mut approved.body {
+        let hit = RuleHit { rule: "team".into(), approved: true, ..hit() };
+        (*verdict, *rule) = (Verdict::Audit, Some(Arc::new(hit)));
+    }
+    let (protected, host, options) = (parse("protected", PROTECTED).expect("valid"), host(), options(true));
+    let mut learner = Learner::new(&options, &protected, &host);
+    [entry(0, &did(2, open(b"/srv/x", 0))), approved].iter().for_each(|entry| learner.take(entry));
+    let learned = learner.finish(&[Host::default()], &|_| true).expect("learned");
+    assert_eq!(learned.left, [(Why::Approved("team".into()), 1)].into());
+    assert!(learned.text.contains("approved of it, against the rule `team`:"), "{}", learned.text);
     check(&[did(2, open(b"/", 0)), did(2, open(b"/a", 0))], &["read /a"], &[(Why::Unnameable, 1)]);
 }
 

@@ -409,5 +409,46 @@ fn what_a_machine_could_not_refuse_was_no_record_by_intent() {
     assert_eq!((report.records_to_denials.times, of(&report, "a").then.recorded.times), (3, 3));
     let report = replayed(&monitor, &entries[..0]);
     assert_eq!((report.entries, report.first_ms), (0, None));
-    assert_eq!(of(&report, "a").mode, Mode::Monitor);
+    assert_eq!(of(&report, "a").mode, Some(Mode::Monitor));
+}
+
+#[test]
+fn what_was_approved_of_is_neither_refused_nor_a_failure_to_refuse() {
+    let before = policy(&[RULES[0]]);
+    let mut recorder = Recorder::new(&before);
+    recorder.open(1, "/d/k", 0, 1);
+    recorder.open(1, "/d/k", 0, 2);
+    let mut entries = recorder.entries;
+    if let Some(Entry { body: EntryBody::Act { verdict, rule: Some(hit), .. }, .. }) = entries.last_mut() {
+        *verdict = Verdict::Audit;
+        Arc::make_mut(hit).approved = true;
+    }
+    let report = replayed(&before, &entries);
+    let then = of(&report, "a").then;
+    assert_eq!((then.approved.times, then.denied.times, then.not_refused.times), (2, 1, 0));
+    assert_eq!((report.records_to_denials.times, report.would_deny.times), (0, 3));
+}
+
+/// A rule that allows is counted by what it let through; what no log has is not said to be idle.
+#[test]
+fn rules_that_allow_are_counted() {
+    let text = "version: 1\nname: n\ndefaults: {read: {action: deny, reason: r}}\nrules:\n  \
+        - {id: used, kind: file, action: allow, operations: [read], paths: [/d/**], reason: r}\n  \
+        - {id: idle, kind: file, action: allow, operations: [read], paths: [/e/**], reason: r}\n  \
+        - {id: call, kind: tool, action: allow, tools: [Bash], reason: r}\n";
+    let policy = parse("n", text).expect("valid");
+    let mut recorder = Recorder::new(&policy);
+    recorder.open(1, "/d/k", 0, 3);
+    recorder.open(1, "/f", 0, 1);
+    let report = replayed(&policy, &recorder.entries);
+    let counts = |rule: &str| (of(&report, rule).sum.times, of(&report, rule).certainty.calls_unseen);
+    assert_eq!(counts("used"), (3, false));
+    assert_eq!(counts("idle"), (0, false));
+    assert_eq!(counts("call"), (0, true));
+    assert_eq!(counts("default/read"), (1, false));
+    let used = of(&report, "used");
+    assert_eq!((used.mode, used.allows, used.sessions.as_slice()), (None, true, &[SESSION][..]));
+    assert_eq!(used.objects.iter().map(|place| place.times).sum::<u64>(), 3);
+    let json = serde_json::to_value(used).expect("JSON");
+    assert_eq!((&json["action"], json.get("mode")), (&"allow".into(), None));
 }

@@ -130,6 +130,10 @@ fn record(walk: &mut Walk, written: &str, program: &str, arguments: &[Word]) {
     }
     let mut are_words = false;
     for argument in arguments {
+        command.arguments.push(match argument.text() {
+            Some(text) => text.to_owned(),
+            None => format!("{}...", argument.prefix),
+        });
         match argument.text() {
             Some("--") if !are_words => are_words = true,
             Some(text) if !are_words && text.len() > 1 && text.starts_with('-') => {

@@ -84,6 +84,23 @@ fn find_counting(text: &str, looked: &mut usize) -> Vec<Found> {
     found
 }
 
+/// A text for people, with a word for each secret in it.
+#[must_use]
+pub fn redacted(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut at = 0;
+    for found in find(text) {
+        // One may begin within another.
+        if found.start >= at {
+            shown.push_str(&text[at..found.start]);
+            shown.push_str(&format!("[{} left out]", found.kind));
+        }
+        at = at.max(found.end);
+    }
+    shown.push_str(&text[at..]);
+    shown
+}
+
 /// The kinds of secrets in a text, each once.
 #[must_use]
 pub fn kinds(text: &str) -> Vec<Secret> {
@@ -222,6 +239,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn secrets_are_left_out_and_nothing_else_is() {
+        let token = format!("ghp_{}", "aB3".repeat(12));
+        let check = |text: &str, expect: &str| assert_eq!(redacted(text), expect);
+        check("", "");
+        check("git push", "git push");
+        check(&format!("T={token} x \u{e9}"), "T=[github-token left out] x \u{e9}");
+        check(&format!("{token} {token}"), "[github-token left out] [github-token left out]");
+        assert!(!redacted(&format!("curl https://a:{token}@b/")).contains(&token));
+    }
 
     #[test]
     fn shapes() {

@@ -273,6 +273,7 @@ fn arguments() {
     let [git] = found.commands.as_slice() else { panic!("{found:?}") };
     assert_eq!(git.words, ["push", "origin", "-main"]);
     assert_eq!(git.flags, ["-fu", "-f", "-u", "--force-with-lease"]);
+    assert_eq!(git.arguments, ["push", "-fu", "--force-with-lease=x", "origin", "--", "-main", "..."]);
     assert!(git.is_vague);
     let found = of("./x/../tool a");
     assert_eq!(found.commands[0].path, Some(Place::At("/ws/p/tool".into())));

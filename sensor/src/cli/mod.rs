@@ -75,6 +75,9 @@ enum Verb {
     #[command(hide = true)]
     Parity(parity::Args),
     /// Have the daemon read its policy again
+    ///
+    /// Exit status: 0 when it is in force, 1 when it is not valid, not signed or not there and the one before stays, 2 when the
+    /// daemon does not answer or you may not.
     Reload(reload::Args),
     /// Show events, stored and live
     Events(Asked<events::Args>),

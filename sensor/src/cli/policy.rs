@@ -71,7 +71,7 @@ enum Verb {
     Compile(compile::Args),
     /// Make a key to sign policies with
     ///
-    /// Prints the public key, as the configuration of the machines that are to trust it has it (`policy_keys`).
+    /// Prints the public key, as the configuration of the machines that are to trust it has it (`policy_keys`). Exit status: 0, or 2 when it cannot be made.
     Key(sign::KeyArgs),
     /// Sign a policy with what it includes, in a note beside it
     ///

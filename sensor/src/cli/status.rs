@@ -138,6 +138,7 @@ pub(super) fn render_rule(rule: &RuleStatus, out: &mut String) {
         RuleState::Partly => "partly enforced",
         RuleState::Observed => "observed only",
         RuleState::Impossible => "impossible here",
+        RuleState::Allows => "allows",
     };
     let _ = write!(out, "  {:<28} {state}", rule.rule);
     // What is enforced is worth a list only when it is not everything.

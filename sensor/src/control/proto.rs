@@ -180,6 +180,8 @@ pub enum ErrorKind {
     Forbidden,
     /// It was tried and did not work.
     Failed,
+    /// The policy is none that can be put in force, and the one before stays.
+    Rejected,
 }
 
 /// Why bytes are no frame.

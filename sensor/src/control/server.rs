@@ -335,7 +335,7 @@ impl Connection {
             Request::ReloadPolicy if self.uid == 0 => {
                 self.ask(|running| match running.reload() {
                     Ok(()) => Response::Reloaded,
-                    Err(error) => refusal(ErrorKind::Failed, format!("{error:#}")),
+                    Err(error) => refusal(ErrorKind::Rejected, format!("{error:#}")),
                 })
                 .await
             }

@@ -258,6 +258,7 @@ fn coverage(rules: &[RuleStatus]) -> String {
         (RuleState::Partly, "partly enforced"),
         (RuleState::Observed, "observed only"),
         (RuleState::Impossible, "impossible here"),
+        (RuleState::Allows, "to allow"),
     ];
     let counts = words.map(|(state, word)| (rules.iter().filter(|rule| rule.state == state).count(), word));
     let mut text = if rules.len() == 1 { "1 rule".to_owned() } else { format!("{} rules", rules.len()) };

@@ -286,7 +286,7 @@ fn the_policy_is_replaced_whole_or_not_at_all() {
     fs::write(&path, "version: 1\nname: broken\nrules:\n  - id: x\n    knid: file\n").expect("a file");
     let reloaded = daemon.ask(&["reload"]);
     let words = String::from_utf8_lossy(&reloaded.stderr).into_owned();
-    assert_eq!(reloaded.status.code(), Some(2), "{words}");
+    assert_eq!(reloaded.status.code(), Some(1), "{words}");
     assert!(words.contains("policy.yaml:5:5") && words.contains("kind"), "place and suggestion: {words}");
     assert!(!reads(), "the last good policy stays");
     scene.policy("  - id: other\n    kind: file\n    paths: [\"@/other\"]\n    reason: Other.\n");

@@ -52,7 +52,10 @@ fn a_call_is_explained() {
     fs::write(directory.join("p.yaml"), POLICY).expect("a file");
     let check = |tool: &str, input: &str, code: i32, words: &[&str]| {
         let arguments = ["explain", "../../p.yaml", "--tool", tool, "--input", "-"];
-        expect(policy(&directory.join("repository/src"), input, &arguments), code, words);
+        let output = policy(&directory.join("repository/src"), input, &arguments);
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        expect(output, code, words);
+        shown
     };
     check(
         "Bash",
@@ -64,8 +67,14 @@ fn a_call_is_explained() {
         "Bash",
         r#"{"command": "sudo -u ada sh -c 'git push -f origin'"}"#,
         1,
-        &["runs: git -f push origin", "deny by `push`", "reason: Ask first."],
+        &["runs: git push -f origin", "deny by `push`", "reason: Ask first."],
     );
+    let token = format!("ghp_{}", "a".repeat(36));
+    let input = format!(r#"{{"command": "export T={token}; find . -name 'a b' -exec git push {{}} \\;"}}"#);
+    let lines = ["runs: export T=[github-token left out], find . -name 'a b' -exec git push {} ;"];
+    let shown = check("Bash", &input, 1, &lines);
+    assert!(!shown.contains(&token), "{shown}");
+    check("Bash", r#"{"command": "./git status"}"#, 1, &["runs: ", "/git status", "that allows nothing"]);
     check("Bash", r#"{"command": "rm ../x"}"#, 0, &["writes: ", "/repository/x"]);
     check("Bash", r#"{"command": "rm ../../x"}"#, 1, &["deny by `outside`"]);
     check(
@@ -178,7 +187,10 @@ fn calls_are_tested_and_nobody_asks_about_them_yet() {
     tests("do: tool Bash, input: {command: git push}, expect: deny push");
     run(
         1,
-        &["expected is `deny push`, and the policy says `allow`", "this rule was to decide: does not match"],
+        &[
+            "expected is `deny push`, and the policy says `allow`",
+            "this rule was to decide: `git` has none of `flags`",
+        ],
     );
     tests("do: tool Bash, expect: allow");
     run(1, &["error[missing-key]", "has an `input`"]);

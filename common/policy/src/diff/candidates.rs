@@ -65,7 +65,7 @@ impl<'p> Candidates<'p> {
 }
 
 /// The first and the last names of a path, to be compared with what a pattern spells out.
-struct Ends<'p> {
+pub(super) struct Ends<'p> {
     first: Option<&'p [u8]>,
     /// The first one below each home that it is in.
     below_homes: Vec<Option<&'p [u8]>>,
@@ -73,13 +73,13 @@ struct Ends<'p> {
 }
 
 impl<'p> Ends<'p> {
-    fn of(path: &'p [u8], host: &Host) -> Self {
+    pub(super) fn of(path: &'p [u8], host: &Host) -> Self {
         let below = |home: &crate::host::Home| path.strip_prefix(home.path.as_slice());
         let below_homes = host.homes.iter().filter_map(below).map(|rest| split(rest).next()).collect();
         Self { first: split(path).next(), below_homes, last: split(path).last() }
     }
 
-    fn may_match(&self, glob: &Glob) -> bool {
+    pub(super) fn may_match(&self, glob: &Glob) -> bool {
         let is = |component: Option<&Component>, name: Option<&[u8]>| match component {
             Some(Component::Literal(literal)) => name == Some(literal),
             _ => true,

@@ -6,6 +6,7 @@
 //!
 //! [`eval`]: crate::eval()
 
+mod addresses;
 mod approvals;
 mod askers;
 mod candidates;
@@ -63,8 +64,17 @@ pub struct Change {
     pub before: Decided,
     /// What is decided now.
     pub after: Decided,
-    /// One such object.
+    /// One such object, in the words of `explain --do`.
     pub example: String,
+    /// What the example holds, of a file that is executed and named for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub example_sha256: Option<String>,
+    /// It differs only where the home is somebody else's than those that were given, and the example is below that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub in_other_home: bool,
+    /// Of what the object matches, something else is decided otherwise than this, as far as either policy names it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub in_part: bool,
 }
 
 /// For whom a decision differs.

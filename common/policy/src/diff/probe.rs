@@ -1,25 +1,36 @@
 //! Objects and subjects that stand for what policies name.
 
-use std::{collections::BTreeMap, net::IpAddr};
-
-use ipnet::IpNet;
+use std::collections::BTreeMap;
 
 use crate::{
+    abstract_name::AbstractGlob,
     explain::hex,
     glob::{Anchor, Component, Glob},
     host::{Home, Host},
-    policy::{Executable, FileOperation, Kind, Policy, PortRange, Rule},
+    policy::{Executable, FileOperation, Kind, Policy, Rule},
     request::{Executed, Object},
 };
 
 /// What is asked about, and where a policy names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Probe {
+pub(super) struct Probe<'p> {
     /// What is done.
     pub(super) operation: &'static str,
     /// To what, as the policy has it.
     pub(super) text: String,
+    pub(super) named: Named<'p>,
     pub(super) object: Object,
+}
+
+/// How a policy names an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named<'p> {
+    /// By a pattern for paths.
+    Path(&'p Glob),
+    /// By one for abstract names.
+    Abstract(&'p AbstractGlob),
+    /// It is the only one of its name.
+    Alone,
 }
 
 /// What stands for what wildcards match: names, contents and depths that the two policies do not name.
@@ -28,6 +39,7 @@ pub(super) struct Filler {
     name: Vec<u8>,
     /// Names for `**`, one after the other.
     depths: Vec<usize>,
+    /// The first one is of somebody whom neither knows.
     homes: Vec<Vec<u8>>,
 }
 
@@ -53,11 +65,14 @@ impl Filler {
         let names = (b'a'..=b'z').flat_map(|first| {
             [3, 9, 17, 29].map(|len| [&[first][..], &vec![b'q'; len - 1][..], b"~"].concat())
         });
-        let name = names.into_iter().find(|name| !is_named(name)).unwrap_or_else(|| b"any-name~".to_vec());
+        let mut names = names.into_iter().filter(|name| !is_named(name));
+        let name = names.next().unwrap_or_else(|| b"any-name~".to_vec());
+        // Of another name than what stands for a `*`: what is in it is in nobody's home here.
+        let somebody = names.next().unwrap_or_else(|| b"any-body~".to_vec());
         let longest = globs.iter().map(|glob| glob.components.len()).max().unwrap_or(0);
         let mut depths = vec![0, 1, 2, longest + 1];
         depths.dedup();
-        let mut homes: Vec<Vec<u8>> = vec![[b"/home/", name.as_slice()].concat()];
+        let mut homes: Vec<Vec<u8>> = vec![[b"/home/", somebody.as_slice()].concat()];
         homes.extend(host.homes.iter().map(|home| home.path.clone()));
         Self { name, depths, homes }
     }
@@ -66,6 +81,12 @@ impl Filler {
     pub(super) fn host(&self) -> Host {
         let home = |(uid, path): (usize, &Vec<u8>)| Home { uid: uid as u32, path: path.clone() };
         Host { homes: self.homes.iter().enumerate().map(home).collect() }
+    }
+
+    /// What a path is below the home of the one whom neither knows, as a policy would have it; none if it is not in it.
+    pub(super) fn below_other_home(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let rest = path.strip_prefix(self.homes.first()?.as_slice())?;
+        (rest.is_empty() || rest.starts_with(b"/")).then(|| [b"~", rest].concat())
     }
 
     /// A program that neither policy names.
@@ -103,40 +124,46 @@ impl Filler {
     }
 }
 
-/// All that two policies name.
-pub(super) fn probes(policies: [&Policy; 2], filler: &Filler) -> Vec<Probe> {
+/// All that two policies name, but addresses.
+pub(super) fn probes<'p>(policies: [&'p Policy; 2], filler: &Filler) -> Vec<Probe<'p>> {
     // An object that two rules name alike is asked about once.
-    let mut probes: BTreeMap<(String, &'static str, String), Probe> = BTreeMap::new();
+    let mut probes: BTreeMap<(String, &'static str, String), Probe<'p>> = BTreeMap::new();
     for rule in policies.into_iter().flat_map(|policy| &policy.rules) {
-        for (operation, text, object) in objects(rule, filler) {
-            let key = (text.clone(), operation, object.to_string());
-            probes.entry(key).or_insert(Probe { operation, text, object });
+        for probe in objects(rule, filler) {
+            let key = (probe.text.clone(), probe.operation, probe.object.to_string());
+            probes.entry(key).or_insert(probe);
         }
     }
     probes.into_values().collect()
 }
 
-/// What a rule names: what is done, to what as the policy has it, and an object.
-fn objects(rule: &Rule, filler: &Filler) -> Vec<(&'static str, String, Object)> {
+/// What a rule names.
+fn objects<'p>(rule: &'p Rule, filler: &Filler) -> Vec<Probe<'p>> {
     let globs = rule.kind.globs().iter().chain(&rule.spares.paths);
-    let globs = globs.flat_map(|glob| {
-        let text = glob.value.to_string();
-        filler.paths(&glob.value).into_iter().map(move |path| (text.clone(), path))
-    });
+    let globs =
+        globs.flat_map(|glob| filler.paths(&glob.value).into_iter().map(move |path| (&glob.value, path)));
+    let by_path = |operation, glob: &'p Glob, object| Probe {
+        operation,
+        text: glob.to_string(),
+        named: Named::Path(glob),
+        object,
+    };
+    let alone = |operation, text: String, object| Probe { operation, text, named: Named::Alone, object };
     match &rule.kind {
         Kind::File { operations, .. } => globs
-            .flat_map(|(text, path)| {
+            .flat_map(|(glob, path)| {
                 let file = move |operation: FileOperation| {
-                    (operation.name(), text.clone(), Object::File { path: path.clone(), operation })
+                    by_path(operation.name(), glob, Object::File { path: path.clone(), operation })
                 };
                 operations.iter().map(file)
             })
             .collect(),
         Kind::Exec { sha256, .. } => {
-            let path = |(text, path)| ("exec", text, Object::Exec { path, sha256: Some(OTHER_CONTENT) });
+            let path =
+                |(glob, path)| by_path("exec", glob, Object::Exec { path, sha256: Some(OTHER_CONTENT) });
             let content = |digest: &[u8; 32]| {
-                let text = format!("SHA-256 {}", hex(digest));
-                ("exec", text, Object::Exec { path: filler.nobody().path, sha256: Some(*digest) })
+                let object = Object::Exec { path: filler.nobody().path, sha256: Some(*digest) };
+                alone("exec", format!("SHA-256 {}", hex(digest)), object)
             };
             globs.map(path).chain(sha256.iter().map(|digest| content(&digest.value))).collect()
         }
@@ -145,60 +172,25 @@ fn objects(rule: &Rule, filler: &Filler) -> Vec<(&'static str, String, Object)> 
                 let gaps: &[&[u8]] = if glob.value.suffix.is_some() { &[b"", &filler.name] } else { &[b""] };
                 let suffix = glob.value.suffix.as_deref().unwrap_or_default();
                 let name = |gap: &&[u8]| [&glob.value.prefix, *gap, suffix].concat();
-                let named = |name| ("connect", glob.value.to_string(), Object::ConnectAbstract { name });
+                let named = |name| Probe {
+                    operation: "connect",
+                    text: glob.value.to_string(),
+                    named: Named::Abstract(&glob.value),
+                    object: Object::ConnectAbstract { name },
+                };
                 gaps.iter().map(name).map(named).collect::<Vec<_>>()
             });
-            let raw = ("make", "raw sockets".to_owned(), Object::RawSocket);
+            let raw = alone("make", "raw sockets".to_owned(), Object::RawSocket);
             globs
-                .map(|(text, path)| ("connect", text, Object::ConnectUnix { path }))
+                .map(|(glob, path)| by_path("connect", glob, Object::ConnectUnix { path }))
                 .chain(names)
                 .chain((!to.is_empty()).then_some(raw))
-                .chain(addresses(&rule.kind))
                 .collect()
         }
-        Kind::Trace => vec![("trace", "processes outside of the session".to_owned(), Object::Trace)],
+        Kind::Trace => vec![alone("trace", "processes outside of the session".to_owned(), Object::Trace)],
         // What an agent could call with what has no ends to be tried: see `Diff::unexplained`.
         Kind::Tool { .. } | Kind::Mcp { .. } | Kind::Posture { .. } => Vec::new(),
     }
-}
-
-/// The ends of each block and what is next to it, on the ends of each range of ports of the rule and on what is next to these.
-fn addresses(kind: &Kind) -> Vec<(&'static str, String, Object)> {
-    let Kind::Connect { to, ports, except_to, .. } = kind else { return Vec::new() };
-    let own = to.iter().map(|net| (net, ports));
-    let excepted = except_to
-        .iter()
-        .flat_map(|except| except.to.iter().flat_map(|net| [(net, &except.ports), (net, ports)]));
-    let mut found = Vec::new();
-    for (net, ports) in own.chain(excepted) {
-        for address in around(net.value) {
-            for port in ports.iter().flat_map(|range| beside(*range)) {
-                found.push(("connect", net.value.to_string(), Object::Connect { address, port }));
-            }
-        }
-    }
-    found
-}
-
-fn around(net: IpNet) -> Vec<IpAddr> {
-    let (first, last) = (net.network(), net.broadcast());
-    let (before, behind) = match (first, last) {
-        (IpAddr::V4(first), IpAddr::V4(last)) => (
-            u32::from(first).checked_sub(1).map(|bits| IpAddr::V4(bits.into())),
-            u32::from(last).checked_add(1).map(|bits| IpAddr::V4(bits.into())),
-        ),
-        (IpAddr::V6(first), IpAddr::V6(last)) => (
-            u128::from(first).checked_sub(1).map(|bits| IpAddr::V6(bits.into())),
-            u128::from(last).checked_add(1).map(|bits| IpAddr::V6(bits.into())),
-        ),
-        _ => (None, None),
-    };
-    [Some(first), Some(last), before, behind].into_iter().flatten().collect()
-}
-
-fn beside(range: PortRange) -> impl Iterator<Item = u16> {
-    let around = [range.first.checked_sub(1), range.last.checked_add(1)];
-    [range.first, range.last].into_iter().chain(around.into_iter().flatten())
 }
 
 /// A path that a glob matches, with so many of the name for each `**`, and with this text for a `*` within a name; below the

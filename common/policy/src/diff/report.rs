@@ -21,7 +21,8 @@ impl fmt::Display for Diff {
             write!(f, "{change}")?;
         }
         let mut rest = self.decisions.as_slice();
-        if !rest.is_empty() || !self.approvals.is_empty() {
+        let is_headed = !self.about.is_empty() || !self.rules.is_empty();
+        if is_headed && (!rest.is_empty() || !self.approvals.is_empty()) {
             writeln!(f)?;
         }
         self.approvals.iter().try_for_each(|change| write!(f, "{change}"))?;
@@ -56,7 +57,8 @@ impl Change {
     /// Whether it says the same of another object.
     fn is_like(&self, other: &Self) -> bool {
         let of = |change: &Self| (change.effect, change.operations.clone(), change.subjects.clone());
-        of(self) == of(other) && self.before == other.before && self.after == other.after
+        of(self) == of(other)
+            && (self.in_part, &self.before, &self.after) == (other.in_part, &other.before, &other.after)
     }
 }
 
@@ -107,8 +109,14 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let effect = self.effect.word();
         let Self { operations, object, subjects, before, after, example, .. } = self;
-        writeln!(f, "{effect:<10}  {} {object}: {before} -> {after}, {subjects}", operations.join(", "))?;
-        writeln!(f, "{:<10}  such as {example}", "")
+        let operations = operations.join(", ");
+        let part = if self.in_part { ", in part" } else { "" };
+        writeln!(f, "{effect:<10}  {operations} {object}{part}: {before} -> {after}, {subjects}")?;
+        write!(f, "{:<10}  such as {example}", "")?;
+        if let Some(sha256) = &self.example_sha256 {
+            write!(f, " with SHA-256 {sha256}")?;
+        }
+        writeln!(f, "{}", if self.in_other_home { " of somebody else" } else { "" })
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Why {
     Refused(String),
     /// No pattern stands for it and for nothing that is protected: it has no path, or one with bytes that no pattern has.
     Unnameable,
+    /// Somebody had approved of it; against which rule.
+    Approved(String),
 }
 
 /// Everything that was left out.
@@ -75,6 +77,9 @@ impl Left {
                 &match why {
                     Why::Protected(rule) => format!("protected by the rule `{rule}` of the baseline:"),
                     Why::Refused(rule) => format!("refused when it happened, by the rule `{rule}`:"),
+                    Why::Approved(rule) => {
+                        format!("done only because somebody had approved of it, against the rule `{rule}`:")
+                    }
                     Why::Unnameable => {
                         "no pattern stands for it and for nothing else that matters:".to_owned()
                     }

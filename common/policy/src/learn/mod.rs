@@ -241,7 +241,8 @@ impl<'l> Learner<'l> {
         let mut known = Known { times: past.times, sessions, kept_from_others: None };
         // What somebody had to approve of is not what sessions do.
         if past.then.verdict == Verdict::Deny || past.then.approved {
-            let why = Why::Refused(past.then.rule.clone().unwrap_or_default());
+            let rule = past.then.rule.clone().unwrap_or_default();
+            let why = if past.then.approved { Why::Approved(rule) } else { Why::Refused(rule) };
             self.left.add(why, &act.thing, &Facts::of(&act, &known));
             return;
         }

@@ -36,6 +36,8 @@ pub(super) struct Judged {
     pub(super) doubts: Vec<Doubt>,
     /// Whether something that the rule asks of the subject could not be told, and counted.
     pub(super) by_unknown: bool,
+    /// Rules that let it through against another one, each with which of the objects that was.
+    pub(super) let_through_by: Vec<(usize, usize)>,
 }
 
 impl<'p> Judge<'p> {
@@ -54,6 +56,7 @@ impl<'p> Judge<'p> {
     pub(super) fn judge(&mut self, past: &Past, contents: &Contents) -> Judged {
         let mut subject = None;
         let mut best: Option<(bool, usize, usize)> = None;
+        let mut let_through_by: Vec<(usize, usize)> = Vec::new();
         for (at, asked) in past.asked.iter().enumerate() {
             let matching = self.matching(&asked.object);
             if matching.is_empty() {
@@ -63,7 +66,16 @@ impl<'p> Judge<'p> {
             let rules = || matching.iter().map(|index| &self.policy.rules[*index]);
             let allowed = Allowed::of(rules(), self.host, subject, &asked.object);
             for (index, rule) in matching.iter().copied().zip(rules()) {
-                if rule.allows || !holds(rule, self.host, subject) || allowed.against(rule).is_some() {
+                if rule.allows || !holds(rule, self.host, subject) {
+                    continue;
+                }
+                if let Some(allows) = allowed.against(rule) {
+                    let is_it = |index: &&usize| std::ptr::eq(&self.policy.rules[**index], allows);
+                    let found = matching
+                        .iter()
+                        .find(is_it)
+                        .filter(|by| !let_through_by.iter().any(|(known, _)| known == *by));
+                    let_through_by.extend(found.map(|by| (*by, at)));
                     continue;
                 }
                 let found = (rule.mode == Mode::Monitor, index, at);
@@ -72,7 +84,13 @@ impl<'p> Judge<'p> {
         }
         let Some((records, rule, object)) = best else {
             let doubts = past.asked.first().map(|asked| asked.doubts.clone()).unwrap_or_default();
-            return Judged { decision: Decision::ALLOW, object: 0, doubts, by_unknown: false };
+            return Judged {
+                decision: Decision::ALLOW,
+                object: 0,
+                doubts,
+                by_unknown: false,
+                let_through_by,
+            };
         };
         let verdict = if records { Verdict::Audit } else { Verdict::Deny };
         let decides = &self.policy.rules[rule];
@@ -90,6 +108,7 @@ impl<'p> Judge<'p> {
             object,
             doubts: past.asked[object].doubts.clone(),
             by_unknown,
+            let_through_by,
         }
     }
 

@@ -38,6 +38,8 @@ pub struct ThenCounts {
     pub recorded: Sum,
     /// A rule in `enforce` matched, and the machine could not refuse it.
     pub not_refused: Sum,
+    /// A rule in `enforce` matched, and somebody had approved of it.
+    pub approved: Sum,
     /// It was refused.
     pub denied: Sum,
 }
@@ -53,6 +55,8 @@ pub struct Certainty {
     pub untold: BTreeMap<Doubt, u64>,
     /// The rule is about executable mappings, too, of which only those are in a log that a rule matched then.
     pub mappings_unseen: bool,
+    /// The rule is about calls or the machine, of which no log has anything.
+    pub calls_unseen: bool,
 }
 
 /// What was executed in the lineage of those who acted.
@@ -71,9 +75,13 @@ pub struct Ancestry {
 pub struct RuleReport {
     /// Its id.
     pub rule: String,
-    /// Its mode: in `enforce` it would have denied, in `monitor` recorded.
-    pub mode: Mode,
-    /// The actions that it would have decided.
+    /// Its mode: in `enforce` it would have denied, in `monitor` recorded. None for a rule that allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Whether it allows.
+    #[serde(rename = "action", serialize_with = "allow", skip_serializing_if = "std::ops::Not::not")]
+    pub allows: bool,
+    /// The actions that it would have decided; of a rule that allows, those that it would have let through against another one.
     pub sum: Sum,
     /// What had been decided of them.
     pub then: ThenCounts,
@@ -91,6 +99,11 @@ pub struct RuleReport {
     pub last_ms: Option<u64>,
     /// How far this can be trusted.
     pub certainty: Certainty,
+}
+
+/// The word for what a rule does that allows.
+pub(crate) fn allow<S: serde::Serializer>(_: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str("allow")
 }
 
 /// Sessions that a rule's report names.

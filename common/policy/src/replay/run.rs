@@ -168,6 +168,9 @@ impl<'p> Replay<'p> {
         if let Some(rule) = judged.decision.rule {
             self.tallies[rule].add(past, &judged);
         }
+        for (allows, object) in &judged.let_through_by {
+            self.tallies[*allows].let_through(past, *object);
+        }
     }
 
     /// Counts how the decision differs from that of then.
@@ -294,12 +297,14 @@ fn report(rule: &Rule, tally: Tally, doubted: &BTreeMap<(Doubt, u32), u64>) -> R
         doubted: counted,
         by_unknown,
         mappings_unseen: matches!(rule.kind, Kind::Exec { .. }),
+        calls_unseen: rule.kind.is_for_the_sensor(),
     };
     let (first_ms, last_ms) = (span.first_ms, span.last_ms);
     let Named { sessions, sessions_more, objects } = span.named();
     RuleReport {
         rule: rule.id.clone(),
-        mode: rule.mode,
+        mode: (!rule.allows).then_some(rule.mode),
+        allows: rule.allows,
         sum,
         then,
         sessions,

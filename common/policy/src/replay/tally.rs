@@ -76,13 +76,27 @@ impl Tally {
         let times = past.times;
         self.sum.add(times);
         self.then.of(&past.then).add(times);
-        self.span.add(past, past.asked.get(judged.object).map(|asked| &asked.object));
-        for doubt in &judged.doubts {
-            let count = self.doubted.entry(*doubt).or_default();
-            *count = count.saturating_add(times);
-        }
         if judged.by_unknown {
             self.by_unknown = self.by_unknown.saturating_add(times);
+        }
+        self.note(past, judged.object);
+    }
+
+    /// That a rule that allows let an object through.
+    pub(super) fn let_through(&mut self, past: &Past, object: usize) {
+        self.sum.add(past.times);
+        self.then.of(&past.then).add(past.times);
+        self.note(past, object);
+    }
+
+    /// By whom it was done to what, and what is not certain of that.
+    fn note(&mut self, past: &Past, object: usize) {
+        let times = past.times;
+        let asked = past.asked.get(object);
+        self.span.add(past, asked.map(|asked| &asked.object));
+        for doubt in asked.into_iter().flat_map(|asked| &asked.doubts) {
+            let count = self.doubted.entry(*doubt).or_default();
+            *count = count.saturating_add(times);
         }
         let mut latest: Vec<PathBytes> = past.who.paths().rev().take(EXECUTABLES_MAX).cloned().collect();
         latest.reverse();
@@ -112,6 +126,7 @@ impl Tally {
 impl ThenCounts {
     fn of(&mut self, then: &Then) -> &mut Sum {
         match (then.verdict, then.mode) {
+            (Verdict::Audit, _) if then.approved => &mut self.approved,
             (Verdict::Allow, _) => &mut self.allowed,
             (Verdict::Audit, Some(Mode::Enforce)) => &mut self.not_refused,
             (Verdict::Audit, _) => &mut self.recorded,

@@ -38,6 +38,9 @@ struct Reach {
 
 /// The state of one rule. `problems` are objects of it that could not be protected.
 pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], problems: &[String]) -> RuleStatus {
+    if rule.allows {
+        return allows(rule);
+    }
     let mut reach = match mode {
         _ if rule.kind.is_for_the_sensor() => not_asked(rule),
         AttachMode::Lsm | AttachMode::FmodRet => in_kernel(rule, hooks),
@@ -51,7 +54,6 @@ pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], proble
         reach.observed = std::mem::take(&mut reach.enforced).into_iter().chain(reach.observed).collect();
         reach.reasons.push(match rule.adopts {
             Some(_) => "what can be followed is not refused",
-            None if rule.allows => "the rule allows",
             None => "the rule is in `monitor`",
         });
     }
@@ -76,6 +78,20 @@ pub(super) fn status(rule: &Rule, mode: AttachMode, hooks: &[HookStatus], proble
         observed: reach.observed,
         unseen: reach.unseen,
         reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+        policy: None,
+    }
+}
+
+/// The state of a rule that allows: what it is asked about is what others refuse or record.
+fn allows(rule: &Rule) -> RuleStatus {
+    let reason = rule.kind.is_for_the_sensor().then(|| not_asked(rule).reasons.join("; "));
+    RuleStatus {
+        rule: rule.id.clone(),
+        state: RuleState::Allows,
+        enforced: Vec::new(),
+        observed: Vec::new(),
+        unseen: Vec::new(),
+        reason,
         policy: None,
     }
 }
@@ -222,7 +238,7 @@ pub fn is_hopeless(status: &RuleStatus) -> bool {
     match status.state {
         RuleState::Observed | RuleState::Impossible => true,
         RuleState::Partly => status.observed.iter().any(has_no_marks),
-        RuleState::Enforced => false,
+        RuleState::Enforced | RuleState::Allows => false,
     }
 }
 
@@ -356,6 +372,24 @@ mod tests {
         let policy = treeline_policy::parse("p", text).expect("a good policy");
         let status = &full_coverage_of(&policy, AttachMode::Lsm)[0];
         assert!(!is_refused(&policy.rules[0], status), "what allows refuses nothing: {status:?}");
+    }
+
+    #[test]
+    fn what_allows_is_neither_enforced_nor_observed() {
+        for rule in [
+            "kind: file, paths: [/x, \"**/y\"]",
+            "kind: exec, paths: [/x]",
+            "kind: connect, to: [10.0.0.0/8]",
+        ] {
+            let text = format!("version: 1\nname: n\nrules: [{{id: x, {rule}, action: allow, reason: r}}]\n");
+            let policy = treeline_policy::parse("p", &text).expect("a good policy");
+            for mode in [AttachMode::Lsm, AttachMode::FmodRet, AttachMode::Fallback] {
+                let status = &coverage_of(&policy, mode, &[])[0];
+                let said = (status.state, status.observed.len(), status.unseen.len(), &status.reason);
+                assert_eq!(said, (RuleState::Allows, 0, 0, &None), "{mode} {rule}");
+                assert!(!is_hopeless(status) && !is_refused(&policy.rules[0], status), "{mode} {rule}");
+            }
+        }
     }
 
     #[test]

@@ -145,7 +145,10 @@ fn rules(attachment: &Attachment, policy: Option<&Policy>, unenforceable: Unenfo
     let weak: Vec<_> = rules.iter().filter(weak).map(|rule| rule.rule.as_str()).collect();
     let enforced = rules.iter().filter(|rule| rule.state == RuleState::Enforced).count();
     let partly = rules.iter().filter(|rule| rule.state == RuleState::Partly).count();
-    let found = format!("{enforced} of {} enforced, {partly} in part", rules.len());
+    // What allows is nothing to enforce.
+    let allow = rules.iter().filter(|rule| rule.state == RuleState::Allows).count();
+    let others = if allow > 0 { format!(", {allow} to allow") } else { String::new() };
+    let found = format!("{enforced} of {} enforced, {partly} in part{others}", rules.len() - allow);
     if weak.is_empty() {
         return Some(check("rules", CheckState::Ok, found, None));
     }
@@ -245,6 +248,14 @@ mod tests {
         assert_eq!(state(Unenforceable::Observe), Some(CheckState::Note));
         let text = render(&attachment);
         assert!(text.contains("observed only; observed: rename"), "{text}");
+        let more =
+            "  - id: free\n    kind: file\n    action: allow\n    paths: [\"/keys/**\"]\n    reason: Free.\n";
+        let policy = treeline_policy::parse("t.yaml", &format!("{POLICY}{more}")).expect("it is good");
+        let rules_of = linux::full_coverage_of(&policy, AttachMode::Fallback);
+        let attachment = Attachment { rules: Some(rules_of), ..attachment };
+        let found = rules(&attachment, Some(&policy), Unenforceable::Refuse).map(|check| check.found);
+        let expect = "0 of 2 enforced, 1 in part, 1 to allow; not enforceable here: named";
+        assert_eq!(found.as_deref(), Some(expect));
     }
 
     #[test]

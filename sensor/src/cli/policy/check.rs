@@ -95,7 +95,8 @@ struct Checked {
 #[derive(Debug, Serialize)]
 struct OfRule {
     rule: String,
-    mode: Mode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<Mode>,
     #[serde(skip_serializing_if = "Option::is_none")]
     adopts: Option<Adoption>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -265,7 +266,7 @@ fn rules(policy: &Policy, mode: Option<AttachMode>) -> Result<Vec<OfRule>, Diagn
     let mut statuses = statuses.map(Vec::into_iter);
     let of_rule = |rule: &Rule| OfRule {
         rule: rule.id.clone(),
-        mode: rule.mode,
+        mode: (!rule.allows).then_some(rule.mode),
         adopts: rule.adopts,
         allows: rule.allows,
         of: Of::several(policy, rule),
@@ -392,8 +393,8 @@ fn print_rules(rules: &[OfRule], out: &mut dyn Write) -> anyhow::Result<()> {
         let mode = match (mode, adopts) {
             _ if *allows => "allow  ",
             (_, Some(_)) => "adopt  ",
-            (Mode::Monitor, None) => "monitor",
-            (Mode::Enforce, None) => "enforce",
+            (Some(Mode::Monitor) | None, None) => "monitor",
+            (Some(Mode::Enforce), None) => "enforce",
         };
         let of = of.as_ref().map_or_else(String::new, |of| format!("{:12}  ", of.level.name()));
         write!(out, "  {rule:width$}  {of}{mode}  {}", classed.class)?;
@@ -416,6 +417,7 @@ fn state_name(state: RuleState) -> &'static str {
         RuleState::Partly => "partly enforced",
         RuleState::Observed => "observed",
         RuleState::Impossible => "impossible",
+        RuleState::Allows => "allows",
     }
 }
 

@@ -166,7 +166,7 @@ struct Answer<'a> {
     expired: Vec<String>,
     /// What the arguments of a tool say.
     #[serde(skip_serializing_if = "Option::is_none")]
-    features: Option<&'a Features>,
+    features: Option<Features>,
     /// What a server is.
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<&'a McpServer>,
@@ -188,7 +188,7 @@ impl InForce {
     fn at(policy: Policy, now: Moment) -> Self {
         let considered = |rule: &Rule| Considered {
             rule: rule.id.clone(),
-            mode: rule.mode,
+            mode: (!rule.allows).then_some(rule.mode),
             adopts: rule.adopts,
             allows: rule.allows,
             of: Of::several(&policy, rule),
@@ -228,7 +228,10 @@ pub(super) fn run_event(
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let request = Request { subject: subject(args)?, object: object(args)? };
     let in_force = InForce::read(args)?;
-    let explanation = in_force.explain(&Host { homes: homes() }, &request);
+    let mut explanation = in_force.explain(&Host { homes: homes() }, &request);
+    if matches!(request.object, Object::Tool(_)) {
+        call::shown(&mut explanation);
+    }
     let executable =
         args.executable.is_some().then(|| PathBytes::from(request.subject.executable.as_slice()));
     let known: Vec<&str> = args.session.iter().map(|fact| fact.text.as_str()).collect();

@@ -128,6 +128,7 @@ fn summary(learned: &Learned) -> String {
         parts.push(match why {
             Why::Protected(rule) => format!("left out {count} that `{rule}` of the baseline protects"),
             Why::Refused(rule) => format!("left out {count} that `{rule}` refused then"),
+            Why::Approved(rule) => format!("left out {count} approved of against `{rule}` then"),
             Why::Unnameable => format!("left out {count} that no pattern stands for"),
         });
     }

@@ -198,6 +198,7 @@ pub(super) mod tests {
             "would deny 4 actions: 4 that no rule matched then",
             "ssh   enforce        4",
             "read  /h/.ssh/id",
+            "in sessions 0000000000000001, 0000000000000002",
             "refused then, and allowed by this policy:",
             "aws: 2, and the policy has no rule of this id",
             "went another way",
@@ -219,6 +220,20 @@ pub(super) mod tests {
         check("", &["--since", "9000"], Ok((ExitCode::SUCCESS, &["0 entries"])));
         let expired = SSH.replace('}', ", expires: 1999-12-31}");
         check(&expired, &[], Ok((ExitCode::SUCCESS, &["expired and were not asked: ssh"])));
+    }
+
+    #[test]
+    fn what_allows_is_counted_by_what_it_lets_through() {
+        let rules = "{id: used, kind: file, action: allow, paths: [~/.ssh/id], reason: r, priority: 1}, \
+                     {id: idle, kind: file, action: allow, paths: [/none], reason: r, priority: 1}, \
+                     {id: call, kind: tool, tools: [Bash], reason: r}";
+        let parts = [
+            "would deny nothing",
+            "used  allow          4        4",
+            "\nnothing would be let through by: idle\n",
+            "\nabout calls or the machine, of which no log has anything: call\n",
+        ];
+        check(&format!("{SSH}, {rules}"), &[], Ok((ExitCode::SUCCESS, &parts)));
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub(super) struct KeyArgs {
     /// Its name, which signatures show, such as `acme.example/policies`
     #[arg(long)]
     name: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `treeline policy sign`.
@@ -52,6 +55,9 @@ pub(super) struct SignArgs {
     /// Sign it also when the note is about another text of this revision, or a later one, which machines may have by now
     #[arg(long)]
     force: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "print")]
+    json: bool,
 }
 
 /// A level of which policies are signed: what is local need not be.
@@ -92,6 +98,11 @@ pub(super) struct VerifyArgs {
 /// Makes a key.
 pub(super) fn make_key(args: &KeyArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
     let key = SoftwareKey::create(&args.file, &args.name)?;
+    if args.json {
+        let file = args.file.display().to_string();
+        writeln!(out, "{}", json!({ "file": file, "name": args.name, "public": key.public().to_string() }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     writeln!(out, "{}", key.public())?;
     eprintln!(
         "the private key is in `{}`; the line above belongs into `policy_keys` of the configuration",
@@ -128,6 +139,16 @@ pub(super) fn sign(args: &SignArgs, out: &mut dyn Write) -> anyhow::Result<ExitC
     // Everybody may check it, as everybody may check a policy.
     durable::replace(&path, whole.as_bytes(), 0o644)
         .with_context(|| format!("cannot write `{}`", path.display()))?;
+    if args.json {
+        let by = format!("{}+{:08x}", key.name(), key.id());
+        let (file, note) = (file.display().to_string(), path.display().to_string());
+        writeln!(
+            out,
+            "{}",
+            json!({ "file": file, "note": note, "revision": statement.revision, "signed_by": by })
+        )?;
+        return Ok(ExitCode::SUCCESS);
+    }
     writeln!(
         out,
         "`{}` signed as revision {} by {}+{:08x}: `{}`",

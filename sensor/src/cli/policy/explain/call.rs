@@ -10,13 +10,14 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use treeline_event::PathBytes;
 use treeline_policy::{
-    Features, Object, ToolCall,
+    Explanation, Features, Object, ToolCall,
+    explain::{Considered, Outcome},
     mcp::{Fact, FileIdentity, McpCall, McpServer, Package},
     parse_server,
     source::Source,
-    tool::{Command, Workplace},
+    tool::{Command, Place, Workplace},
 };
-use treeline_shell::of_call;
+use treeline_shell::{of_call, secrets::redacted};
 
 use super::{Args, homes};
 use crate::tools::{INPUT_LEN_MAX, Reader};
@@ -85,9 +86,9 @@ fn own_home() -> Option<String> {
 }
 
 /// What the arguments of a call say.
-pub(super) fn features(object: &Object) -> Option<&Features> {
+pub(super) fn features(object: &Object) -> Option<Features> {
     match object {
-        Object::Tool(call) => Some(&call.features),
+        Object::Tool(call) => Some(without_secrets(&call.features)),
         _ => None,
     }
 }
@@ -110,7 +111,7 @@ pub(super) fn print(object: &Object, out: &mut dyn Write) -> io::Result<()> {
     for (what, items) in lines.iter().filter(|(_, items)| !items.is_empty()) {
         // What is in them is the agent's, and must not act on a terminal.
         let items: Vec<String> =
-            items.iter().map(|item| PathBytes::from(item.as_str()).to_string()).collect();
+            items.iter().map(|item| PathBytes::from(redacted(item).as_str()).to_string()).collect();
         writeln!(out, "{what}: {}", items.join(", "))?;
     }
     Ok(())
@@ -171,10 +172,55 @@ fn lines_of_features(features: &Features) -> Lines {
     ]
 }
 
+/// As it is called, with its arguments in their order, and quotes where something could be taken for several.
 fn command(command: &Command) -> String {
-    let Command { program, words, flags, is_vague, .. } = command;
-    let more = is_vague.then_some("...");
-    let parts =
-        [program.as_str()].into_iter().chain(flags.iter().chain(words).map(String::as_str)).chain(more);
-    parts.collect::<Vec<_>>().join(" ")
+    let Command { program, path, arguments, .. } = command;
+    let program = match path {
+        Some(Place::At(path)) => path.clone(),
+        Some(Place::Below(_) | Place::Unknown) => format!("{program} in a directory that cannot be told"),
+        None => program.clone(),
+    };
+    let quoted = |argument: &String| match argument.is_empty() || argument.contains(char::is_whitespace) {
+        true => format!("'{argument}'"),
+        false => argument.clone(),
+    };
+    [program].into_iter().chain(arguments.iter().map(quoted)).collect::<Vec<_>>().join(" ")
+}
+
+/// The same without what is in the arguments and would be a secret.
+fn without_secrets(features: &Features) -> Features {
+    let each = |texts: &[String]| texts.iter().map(|text| redacted(text)).collect();
+    let place = |place: &Place| match place {
+        Place::At(path) => Place::At(redacted(path)),
+        Place::Below(path) => Place::Below(redacted(path)),
+        Place::Unknown => Place::Unknown,
+    };
+    let places = |places: &[Place]| places.iter().map(place).collect();
+    let command = |command: &Command| Command {
+        program: redacted(&command.program),
+        path: command.path.as_ref().map(place),
+        words: each(&command.words),
+        flags: each(&command.flags),
+        arguments: each(&command.arguments),
+        ..command.clone()
+    };
+    Features {
+        commands: features.commands.iter().map(command).collect(),
+        reads: places(&features.reads),
+        writes: places(&features.writes),
+        touches: places(&features.touches),
+        ..features.clone()
+    }
+}
+
+/// An explanation whose words are in part the agent's, without what would be a secret.
+pub(super) fn shown(explanation: &mut Explanation) {
+    for Considered { outcome, .. } in &mut explanation.considered {
+        match outcome {
+            Outcome::Matches { by, .. } | Outcome::Lifted { by, .. } | Outcome::Allowed { by, .. } => {
+                *by = redacted(by);
+            }
+            Outcome::Differs { why } => *why = redacted(why),
+        }
+    }
 }

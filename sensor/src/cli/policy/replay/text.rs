@@ -5,11 +5,14 @@ use std::{
     io::{self, Write},
 };
 
-use treeline_event::{Mode, Verdict};
+use treeline_event::{Mode, SessionId, Verdict};
 use treeline_policy::replay::{Ancestry, Certainty, Doubt, Report, RuleReport, Sum, Vanished};
 
 use super::Answer;
 use crate::view::{text::safe, time::utc};
+
+/// Sessions of a rule that are named; JSON has up to 16.
+const SESSIONS_SHOWN_MAX: usize = 6;
 
 /// Writes all of it.
 pub(super) fn write(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
@@ -17,9 +20,18 @@ pub(super) fn write(answer: &Answer, out: &mut dyn Write) -> io::Result<()> {
     head(report, out)?;
     let (matching, idle): (Vec<_>, Vec<_>) = report.rules.iter().partition(|rule| !rule.sum.is_none());
     rules(&matching, out)?;
-    if !idle.is_empty() {
-        let ids: Vec<&str> = idle.iter().map(|rule| rule.rule.as_str()).collect();
-        writeln!(out, "\nno action fell under: {}", ids.join(", "))?;
+    let is_unseen = |rule: &RuleReport| rule.certainty.calls_unseen;
+    let of = |is_it: &dyn Fn(&RuleReport) -> bool| {
+        let ids = idle.iter().filter(|rule| is_it(rule)).map(|rule| rule.rule.as_str());
+        ids.collect::<Vec<_>>().join(", ")
+    };
+    let lines = [
+        ("no action fell under", of(&|rule| !is_unseen(rule) && !rule.allows)),
+        ("nothing would be let through by", of(&|rule| !is_unseen(rule) && rule.allows)),
+        ("about calls or the machine, of which no log has anything", of(&is_unseen)),
+    ];
+    for (what, ids) in lines.iter().filter(|(_, ids)| !ids.is_empty()) {
+        writeln!(out, "\n{what}: {ids}")?;
     }
     vanished(&report.vanished, out)?;
     untold(report, out)?;
@@ -36,13 +48,16 @@ fn head(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         "policy `{}` over {} entries, {} sessions{period}",
         report.policy, report.entries, report.sessions
     )?;
-    let enforced = || report.rules.iter().filter(|rule| rule.mode == Mode::Enforce).map(|rule| rule.then);
+    let enforced =
+        || report.rules.iter().filter(|rule| rule.mode == Some(Mode::Enforce)).map(|rule| rule.then);
     let denied = sum(enforced().map(|then| then.denied));
     let not_refused = sum(enforced().map(|then| then.not_refused));
+    let approved = sum(enforced().map(|then| then.approved));
     let parts = [
         (report.new_denials.times, "that no rule matched then"),
         (report.records_to_denials.times, "that were recorded then"),
         (not_refused, "that could not be refused then"),
+        (approved, "that somebody had approved of then"),
         (denied, "that were refused then"),
     ];
     let parts = parts.into_iter().filter(|(times, _)| *times > 0);
@@ -74,7 +89,11 @@ fn rules(rules: &[&RuleReport], out: &mut dyn Write) -> io::Result<()> {
         "RULE", "MODE", "ACTIONS", "NEW", "RECORDED", "REFUSED", "SESSIONS"
     )?;
     for rule in rules {
-        let mode = if rule.mode == Mode::Enforce { "enforce" } else { "monitor" };
+        let mode = match rule.mode {
+            Some(Mode::Enforce) => "enforce",
+            Some(Mode::Monitor) => "monitor",
+            None => "allow",
+        };
         let then = &rule.then;
         writeln!(
             out,
@@ -94,9 +113,27 @@ fn rules(rules: &[&RuleReport], out: &mut dyn Write) -> io::Result<()> {
         for ancestry in &rule.ancestries {
             writeln!(out, "  {:>7}  by {}", ancestry.times, chain(ancestry))?;
         }
+        if !then.approved.is_none() {
+            writeln!(out, "  {:>7}  of them somebody had approved of then", then.approved.times)?;
+        }
+        in_sessions(&rule.sessions, rule.sessions_more, "  ", out)?;
         doubted(&rule.certainty, out)?;
     }
     Ok(())
+}
+
+/// In which sessions, as far as a line can say.
+fn in_sessions(sessions: &[SessionId], more: usize, indent: &str, out: &mut dyn Write) -> io::Result<()> {
+    let shown: Vec<String> = sessions.iter().take(SESSIONS_SHOWN_MAX).map(ToString::to_string).collect();
+    let (word, more) = (
+        if sessions.len() + more == 1 { "session" } else { "sessions" },
+        sessions.len() - shown.len() + more,
+    );
+    match (shown.is_empty(), more) {
+        (true, _) => Ok(()),
+        (false, 0) => writeln!(out, "{indent}{:>7}  in {word} {}", "", shown.join(", ")),
+        (false, more) => writeln!(out, "{indent}{:>7}  in {word} {} and {more} more", "", shown.join(", ")),
+    }
 }
 
 fn chain(ancestry: &Ancestry) -> String {
@@ -151,6 +188,7 @@ fn vanished(vanished: &[Vanished], out: &mut dyn Write) -> io::Result<()> {
             for place in &gone.objects {
                 writeln!(out, "    {:>7}  {}  {}", place.times, place.operation, safe(&place.object))?;
             }
+            in_sessions(&gone.sessions, gone.sessions_more, "    ", out)?;
         }
     }
     Ok(())
