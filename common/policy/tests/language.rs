@@ -433,7 +433,7 @@ fn subjects() {
         &[
             "8:12 this is everybody | give `executable`, `sha256`, `descendant_of` or `session`",
             "8:41 everybody is a descendant | give `executable` or `sha256`",
-            "8:62 has to be a mapping | write `descendant_of: {executable: /usr/bin/make}`",
+            "8:62 has to be a mapping | write `descendant_of: {executable: /usr/bin/git}`",
             "8:67 this is everybody",
             "8:68 unknown key `descendant_off` | `descendant_of`?",
         ],
