@@ -18,6 +18,7 @@ mod lineage;
 mod matrix;
 mod parity;
 mod pins;
+mod replaced;
 mod room;
 mod selfguard;
 pub(crate) mod session;
@@ -70,6 +71,7 @@ pub(crate) const GROUPS: &[Group] = &[
     sessions::GROUP,
     adoption::GROUP,
     approval::GROUP,
+    replaced::GROUP,
     contents::GROUP,
     matrix::GROUP,
     parity::GROUP,

@@ -11,10 +11,10 @@ use anyhow::{Context, Result, bail};
 use crate::guest::group::Report;
 
 /// What a shell does before it waits with [`PAUSE`]. In sessions that last, `sleep` would be most of what is recorded.
-pub(super) const CAN_PAUSE: &str = "/usr/bin/mkfifo /tmp/pause-$$; exec 9<>/tmp/pause-$$; ";
+pub(crate) const CAN_PAUSE: &str = "/usr/bin/mkfifo /tmp/pause-$$; exec 9<>/tmp/pause-$$; ";
 
 /// Waits for a fifth of a second, without another program.
-pub(super) const PAUSE: &str = "read -rt 0.2 -u 9";
+pub(crate) const PAUSE: &str = "read -rt 0.2 -u 9";
 
 /// Waits for a file that a subject makes; in vain, it tells where everything stands.
 pub(super) fn wait_for(path: &str, patience: Duration) -> Result<()> {

@@ -7,13 +7,21 @@ use anyhow::{Context, Result, ensure};
 
 use super::machine::{self, SECRET};
 use crate::suite::session::TREELINE;
+use crate::suite::subject::{CAN_PAUSE, PAUSE};
 
 /// Where it is told, and answers.
 const TALK: &str = "/run/treeline-guest";
 
-const SCRIPT: &str = "while :; do for step in *.go; do test -e $step || continue; \
-    cat /srv/secret/key >/dev/null 2>&1; echo $? >${step%.go}.tmp; mv ${step%.go}.tmp ${step%.go}.status; \
-    rm $step; done; sleep 0.2; done";
+/// What it could not do, in its shell's words.
+const ERRORS: &str = "errors";
+
+fn script() -> String {
+    format!(
+        "exec 2>>{ERRORS}; {CAN_PAUSE} while :; do for step in *.go; do test -e $step || continue; \
+        cat {SECRET} >/dev/null 2>&1; echo $? >${{step%.go}}.tmp; mv ${{step%.go}}.tmp ${{step%.go}}.status; \
+        rm $step; done; {PAUSE}; done"
+    )
+}
 
 pub(super) struct Subject(Child);
 
@@ -21,7 +29,7 @@ impl Subject {
     pub(super) fn start() -> Result<Self> {
         fs::create_dir_all(TALK).with_context(|| format!("creating {TALK}"))?;
         let child = machine::command(TREELINE)
-            .args(["run", "--", "/bin/bash", "-c", SCRIPT])
+            .args(["run", "--", "/bin/bash", "-c", &script()])
             .current_dir(TALK)
             .stdout(Stdio::null())
             .spawn()
@@ -33,7 +41,8 @@ impl Subject {
     pub(super) fn reads(&self, step: &str) -> Result<bool> {
         fs::write(format!("{TALK}/{step}.go"), "").context("telling the subject to go on")?;
         let path = format!("{TALK}/{step}.status");
-        machine::wait_until("the subject answers", || Ok(fs::exists(&path)?))?;
+        let answered = machine::wait_until("the subject answers", || Ok(fs::exists(&path)?));
+        answered.with_context(|| fs::read_to_string(format!("{TALK}/{ERRORS}")).unwrap_or_default())?;
         Ok(fs::read_to_string(&path).context("reading the subject's answer")?.trim() == "0")
     }
 
