@@ -306,8 +306,9 @@ mod tests {
         check(&except(&program, ""), &[], &[(writable, words)]);
         let digest = hex::encode(Sha256::digest("x"));
         check(&except(&program, &format!(", sha256: \"{digest}\"")), &[], &[]);
-        let below =
-            format!("kind: file, paths: [/x], except: [{{descendant_of: {{executable: \"{program}\"}}}}]");
+        let below = format!(
+            "kind: file, paths: [/x], except: [{{descendant_of: {{executable: \"{program}\"}}, reason: r}}]"
+        );
         check(&below, &[], &[(writable, words)]);
     }
 
