@@ -24,6 +24,13 @@ pub(super) fn run(root: &Path, treeline: &Path, keep: bool) -> Result<bool> {
     })?;
     install::ensure_claude(root)?;
 
+    // What is written outside of the project would be in a place of the shipped policies' for everybody.
+    ensure!(
+        !["/tmp", "/var/tmp"].iter().any(|shared| root.starts_with(shared)),
+        "{} is below a directory in which the shipped policies let agents write, and the demo measures what they would refuse: \
+         have the checkout elsewhere, such as below your home",
+        root.display()
+    );
     let mut builder = tempfile::Builder::new();
     builder.prefix("treeline-demo-").disable_cleanup(keep);
     // Not in /tmp: policies let agents write there, and what they say of a home is to be seen.
